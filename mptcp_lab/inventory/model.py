@@ -1,0 +1,123 @@
+"""The lab as the inventory describes it: frozen facts, no I/O.
+
+Everything else (addresses in configurations, the expected subflow matrix, the picture of the topology)
+is derived from these objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import Any
+
+Address = IPv4Address | IPv6Address
+FUNCTIONS = ("clients", "proxies", "forwarders", "gateways", "origins")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An L2 network. NICs on a ``path`` segment become MPTCP endpoints, those on a ``core`` do not."""
+
+    name: str
+    kind: str
+    ipv4: IPv4Network | None
+    ipv6: IPv6Network | None
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A network interface that belongs to the lab, plugged into one segment."""
+
+    segment: str
+    device: str
+    ipv4: IPv4Interface | None
+    ipv6: IPv6Interface | None
+    rate: str | None = None
+    up: bool = True
+
+    def address(self, family: int = 4) -> Address | None:
+        """Return the NIC's address of that family (4 or 6), or None where it has none."""
+        interface = self.ipv4 if family == 4 else self.ipv6
+        return interface.ip if interface else None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where a proxy sends what it accepts: a host's port, with nginx's balancing parameters."""
+
+    host: str
+    port: int
+    weight: int = 1
+    max_fails: int = 3
+    fail_timeout: str = "10s"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A listener on a host: a proxy (haproxy, nginx), a forwarder (DNAT) or an origin.
+
+    ``mptcp`` is how its listener gets MPTCP: ``native`` (the program's own option), ``preload``
+    (a systemd drop-in with the wrapper library), or ``off``.
+    """
+
+    name: str
+    engine: str
+    port: int
+    mptcp: str
+    host: str
+    backends: tuple[Backend, ...] = ()
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine of the lab: its functions (groups), NICs and services."""
+
+    name: str
+    functions: frozenset[str]
+    nics: tuple[Nic, ...]
+    services: tuple[Service, ...]
+    mptcp: bool
+    variables: Mapping[str, Any] = field(repr=False, hash=False, compare=False, default_factory=dict)
+
+    def on(self, segment: str) -> Nic | None:
+        """Return the host's NIC on that segment, or None."""
+        return next((nic for nic in self.nics if nic.segment == segment), None)
+
+    def nic(self, device: str) -> Nic:
+        """Return the NIC with that device name; KeyError names host and device."""
+        for nic in self.nics:
+            if nic.device == device:
+                return nic
+        raise KeyError(f"{self.name} has no NIC {device}")
+
+    def service(self, name: str) -> Service:
+        """Return the service with that name; KeyError names host and service."""
+        for service in self.services:
+            if service.name == name:
+                return service
+        raise KeyError(f"{self.name} has no service {name}")
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One inventory: segments and hosts by name, in the inventory's order."""
+
+    name: str
+    flavour: str
+    source: str
+    segments: Mapping[str, Segment]
+    hosts: Mapping[str, Host]
+
+    def having(self, function: str) -> tuple[Host, ...]:
+        """Return the hosts of one function (a name of ``FUNCTIONS``), in the inventory's order."""
+        return tuple(host for host in self.hosts.values() if function in host.functions)
+
+    @property
+    def paths(self) -> tuple[Segment, ...]:
+        """The segments that carry subflows."""
+        return tuple(segment for segment in self.segments.values() if segment.kind == "path")
+
+    def services(self, engine: str) -> tuple[Service, ...]:
+        """Return every service of that engine, on any host."""
+        return tuple(s for host in self.hosts.values() for s in host.services if s.engine == engine)
