@@ -1,0 +1,40 @@
+"""Run the system's tools, and turn their refusals into one clear error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+from mptcp_lab.embedded.errors import EmbeddedError
+
+
+def run(*argv: str, text: str | None = None, within: float = 30.0) -> str:
+    """Run a command, give it `text` on standard input, and return what it printed; raise `EmbeddedError`."""
+    try:
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=within, check=False)
+    except FileNotFoundError:
+        raise EmbeddedError(f"{argv[0]} is not installed", "./lab doctor names the package") from None
+    except subprocess.TimeoutExpired:
+        raise EmbeddedError(
+            f"`{' '.join(argv)}` did not end within {within:g} s", "./lab down, then try again"
+        ) from None
+    if done.returncode != 0:
+        complaint = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        raise EmbeddedError(f"`{' '.join(argv)}` failed: {complaint}", "./lab down, then try again")
+    return done.stdout
+
+
+def ip_batch(netns: str | None, lines: Iterable[str]) -> None:
+    """Apply lines of ``ip`` in one process, in a network namespace or (None) outside of any."""
+    text = "\n".join(lines)
+    if text:
+        run("ip", *(("-n", netns) if netns else ()), "-batch", "-", text=text + "\n")
+
+
+def ip_json(netns: str, *arguments: str) -> list[dict[str, Any]]:
+    """Return what ``ip -json`` shows in a network namespace."""
+    out = run("ip", "-n", netns, "-json", "-details", *arguments)
+    found: list[dict[str, Any]] = json.loads(out) if out.strip() else []
+    return found

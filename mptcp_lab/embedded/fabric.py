@@ -1,0 +1,132 @@
+"""The lab's switch: one network namespace with a bridge per segment and a port per NIC.
+
+A host's NIC is a veth whose other end is a port here, so a cable is pulled here (the host loses carrier, as
+on hardware). Nothing is added to the machine's own network namespace. Host namespaces are made before the
+hosts start, so that NICs survive a host's reboot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mptcp_lab.embedded.command import ip_batch, ip_json, run
+from mptcp_lab.embedded.place import NETNS, Place
+from mptcp_lab.inventory.model import Lab
+
+#: What a tbf may buffer: enough for a full GSO super-packet, and this much time in the queue.
+TBF_BURST_BYTES = 65536
+TBF_LATENCY = "50ms"
+
+
+@dataclass(frozen=True)
+class Cable:
+    """One NIC's connection: host and device at one end, the fabric's port on a bridge at the other."""
+
+    host: str
+    device: str
+    segment: str
+    rate: str | None
+
+    @property
+    def port(self) -> str:
+        """The name of the fabric's end, readable where it fits the kernel's 15 characters."""
+        name = f"{self.host}.{self.device}"
+        return name if len(name) <= 15 else "p" + hashlib.sha256(name.encode()).hexdigest()[:12]
+
+    @property
+    def mac(self) -> str:
+        """The NIC's MAC address: locally administered, the same in every lab."""
+        digest = hashlib.sha256(f"{self.host}.{self.device}".encode()).hexdigest()
+        return "02:" + ":".join(digest[i : i + 2] for i in range(0, 10, 2))
+
+
+def cables(lab: Lab) -> list[Cable]:
+    """Return every cable of the lab."""
+    return [
+        Cable(host.name, nic.device, nic.segment, nic.rate)
+        for host in lab.hosts.values()
+        for nic in host.nics
+    ]
+
+
+def existing(place: Place) -> list[str]:
+    """Return the names of this lab's network namespaces that are there."""
+    return sorted(p.name for p in NETNS.glob(f"{place.prefix}*")) if NETNS.is_dir() else []
+
+
+def converge(place: Place, lab: Lab) -> bool:
+    """Make the networks what the inventory says, leaving alone what is right; tell whether any changed."""
+    wanted = {place.fabric, *(place.netns(name) for name in lab.hosts)}
+    missing = sorted(wanted - set(existing(place)))
+    ip_batch(None, [f"netns add {name}" for name in missing])
+    for name in missing:
+        ip_batch(name, ["link set lo up"])
+    changed = _converge_bridges(place, lab)
+    return _converge_cables(place, lab) or changed or bool(missing)
+
+
+def _converge_bridges(place: Place, lab: Lab) -> bool:
+    have = {link["ifname"] for link in ip_json(place.fabric, "link", "show", "type", "bridge")}
+    extra, missing = sorted(have - set(lab.segments)), sorted(set(lab.segments) - have)
+    lines = [f"link del {name}" for name in extra]
+    for name in missing:
+        lines.append(f"link add {name} type bridge stp_state 0 mcast_snooping 0")
+        lines.append(f"link set {name} addrgenmode none up")
+    ip_batch(place.fabric, lines)
+    return bool(extra or missing)
+
+
+def _converge_cables(place: Place, lab: Lab) -> bool:
+    ports = {link["ifname"]: link for link in ip_json(place.fabric, "link", "show", "type", "veth")}
+    wanted = {cable.port: cable for cable in cables(lab)}
+    lines = [f"link del {port}" for port in sorted(ports.keys() - wanted.keys())]
+    fresh = [cable for port, cable in wanted.items() if port not in ports]
+    for cable in fresh:
+        peer = f"peer name {cable.device} address {cable.mac} netns {place.netns(cable.host)}"
+        lines.append(f"link add {cable.port} type veth {peer}")
+        lines.append(f"link set {cable.port} addrgenmode none master {cable.segment} up")
+    for port, cable in wanted.items():
+        link = ports.get(port)
+        if link and (link.get("master") != cable.segment or "UP" not in link["flags"]):
+            lines.append(f"link set {port} master {cable.segment} up")
+    ip_batch(place.fabric, lines)
+    limited = [cable for cable in wanted.values() if cable.rate]
+    for cable in limited:
+        set_rate(place, cable, cable.rate)
+    return bool(lines)
+
+
+def find(lab: Lab, host: str, device: str) -> Cable:
+    """Return the cable of one NIC; KeyError says which NIC there is not."""
+    for cable in cables(lab):
+        if (cable.host, cable.device) == (host, device):
+            return cable
+    raise KeyError(f"the lab has no NIC {device} on {host}")
+
+
+def set_cable(place: Place, cable: Cable, plugged: bool) -> None:
+    """Pull a cable (the host's NIC loses carrier) or plug it in again."""
+    ip_batch(place.fabric, [f"link set {cable.port} {'up' if plugged else 'down'}"])
+
+
+def plugged(place: Place, cable: Cable) -> bool:
+    """Tell whether the cable is in."""
+    return any("UP" in link["flags"] for link in ip_json(place.fabric, "link", "show", cable.port))
+
+
+def set_rate(place: Place, cable: Cable, rate: str | None) -> None:
+    """Limit a NIC's rate in both directions with a token bucket at both ends of its cable; None lifts it."""
+    ends = ((place.fabric, cable.port), (place.netns(cable.host), cable.device))
+    for netns, device in ends:
+        if rate:
+            bucket = ("rate", rate, "burst", str(TBF_BURST_BYTES), "latency", TBF_LATENCY)
+            run("tc", "-n", netns, "qdisc", "replace", "dev", device, "root", "tbf", *bucket)
+        elif "tbf" in run("tc", "-n", netns, "qdisc", "show", "dev", device, "root"):
+            run("tc", "-n", netns, "qdisc", "del", "dev", device, "root")
+
+
+def remove(names: Iterable[str]) -> None:
+    """Remove network namespaces, and with them their links."""
+    ip_batch(None, [f"netns del {name}" for name in names])

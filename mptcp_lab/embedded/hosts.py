@@ -1,0 +1,178 @@
+"""Hosts: systemd-nspawn containers over the shared image, each with its own overlay, cgroup and NICs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mptcp_lab.embedded import keys
+from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
+
+#: What nspawn grants by default and a lab host does not need. What it keeps, and why: file ownership for apt
+#: and sshd (CHOWN, DAC_*, FOWNER, FSETID, SETUID, SETGID, SETPCAP, SYS_CHROOT), units with mounts, limits and
+#: priorities (SYS_ADMIN, SYS_RESOURCE, SYS_NICE, KILL), reboot (SYS_BOOT), to see which process holds a
+#: socket (SYS_PTRACE), and the network (NET_ADMIN, NET_RAW, NET_BIND_SERVICE).
+DROPPED = (
+    "CAP_AUDIT_CONTROL CAP_AUDIT_WRITE CAP_IPC_OWNER CAP_LEASE CAP_LINUX_IMMUTABLE CAP_MKNOD "
+    "CAP_NET_BROADCAST CAP_SETFCAP CAP_SYS_TTY_CONFIG"
+).split()
+START_WITHIN_SECONDS = 30.0
+STOP_WITHIN_SECONDS = 10.0
+
+
+def cgroup_root() -> Path:
+    """Return the machine's cgroup v2 tree, on unified and on hybrid set-ups."""
+    for path in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
+        if (path / "cgroup.controllers").exists():
+            return path
+    raise EmbeddedError(
+        "this machine has no cgroup v2 tree", "mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
+    )
+
+
+def cgroup(place: Place, host: str = "") -> Path:
+    """Return the cgroup of a host, or of the whole lab."""
+    lab = cgroup_root() / f"mptcp-lab-{place.id}"
+    return lab / host if host else lab
+
+
+def running(place: Place) -> list[str]:
+    """Return the hosts whose cgroup holds a process."""
+    lab = cgroup(place)
+    if not lab.is_dir():
+        return []
+    return sorted(p.name for p in lab.iterdir() if p.is_dir() and _populated(p))
+
+
+def _populated(group: Path) -> bool:
+    try:
+        return "populated 1" in (group / "cgroup.events").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def answers(place: Place, host: str) -> bool:
+    """Tell whether a host's sshd greets on its socket now."""
+    try:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(2.0)
+            link.connect(str(place.socket(host)))
+            return link.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def prepare(place: Place, host: str, public_key: str) -> str:
+    """Lay down what makes a host itself (host key, who may log in); return its public host key."""
+    own = private_folder(place.host(host))
+    upper = own / "upper"
+    fresh = not upper.exists()
+    for folder in (upper, own / "work", own / "merged"):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+    (upper / "etc/ssh").mkdir(parents=True, exist_ok=True)
+    host_key = keys.ensure_key(upper / keys.HOST_KEY, host)
+    if fresh:
+        (upper / "root/.ssh").mkdir(parents=True)
+        (upper / "root").chmod(0o700)
+        (upper / "root/.ssh").chmod(0o700)
+        (upper / "root/.ssh/authorized_keys").write_text(public_key + "\n")
+        (upper / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {host}\n::1 localhost\n")
+    return host_key
+
+
+def start(place: Place, image: Path, host: str, *, fresh: bool) -> None:
+    """Power a host on; returns at once. `await_answers` tells when it is up.
+
+    Unless its network namespace is `fresh`, the host starts with its NICs as a reboot leaves them.
+    """
+    group, own, run = cgroup(place, host), place.host(host), place.run / host
+    group.mkdir(parents=True, exist_ok=True)
+    run.mkdir(exist_ok=True, mode=0o700)
+    give_to_caller(run)
+    script = str(Path(__file__).with_name("host.sh"))
+    arguments = [str(image), str(own), place.netns(host), host, str(run), str(image / "pool")]
+    arguments += [",".join(DROPPED), "yes" if fresh else "no"]
+    # The shell enters the cgroup first, so that nothing of the host is ever outside it.
+    enter = 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"'
+    with (own / "console.log").open("ab") as console:
+        subprocess.Popen(
+            ["sh", "-c", enter, "sh", str(group), "sh", script, "power", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+            close_fds=True,
+            cwd="/",
+        )
+
+
+def await_answers(place: Place, hosts: Iterable[str], say: Callable[[str], None]) -> None:
+    """Wait until every host answers over SSH; `EmbeddedError` shows the console of one that does not."""
+    names = list(hosts)
+    if not names:
+        return
+    deadline = time.monotonic() + START_WITHIN_SECONDS
+    with ThreadPoolExecutor(len(names)) as pool:
+        for name, up in zip(names, pool.map(lambda n: _await_answer(place, n, deadline), names), strict=True):
+            if not up:
+                raise EmbeddedError(
+                    f"{name} does not answer over SSH:\n{_console_end(place, name)}",
+                    "./lab down, then ./lab up",
+                )
+            say(f"{name} answers")
+
+
+def _await_answer(place: Place, host: str, deadline: float) -> bool:
+    """Ask until the host answers; give up early when it has died."""
+    while time.monotonic() < deadline:
+        if answers(place, host):
+            return True
+        time.sleep(0.02)  # a socket that does not exist yet cannot be waited on
+    return False
+
+
+def _console_end(place: Place, host: str) -> str:
+    try:
+        lines = (place.host(host) / "console.log").read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return "    (no console output)"
+    return "\n".join(f"    {line}" for line in lines[-8:]) or "    (no console output)"
+
+
+def stop(place: Place, hosts: Iterable[str]) -> None:
+    """Power hosts off at once and remove their cgroups."""
+    groups = [cgroup(place, host) for host in hosts]
+    for group in groups:
+        if group.is_dir():
+            (group / "cgroup.kill").write_text("1")
+    deadline = time.monotonic() + STOP_WITHIN_SECONDS
+    for group in groups:
+        while _populated(group):
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"processes in {group} do not end", f"look at {group}/cgroup.procs, then ./lab down"
+                )
+            time.sleep(0.01)
+        remove_cgroup(group)
+
+
+def remove_cgroup(group: Path) -> None:
+    """Remove an empty cgroup and those below it."""
+    if not group.is_dir():
+        return
+    for folder, _, _ in os.walk(group, topdown=False):
+        Path(folder).rmdir()
+
+
+def forget(place: Place, host: str) -> None:
+    """Remove a stopped host's own files."""
+    shutil.rmtree(place.host(host), ignore_errors=True)
+    shutil.rmtree(place.run / host, ignore_errors=True)

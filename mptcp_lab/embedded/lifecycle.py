@@ -1,0 +1,121 @@
+"""Up, down and status of an embedded lab. `up` converges; `down` needs only the lab's name."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mptcp_lab.embedded import fabric, hosts, image, keys
+from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
+from mptcp_lab.inventory.model import Lab
+
+Say = Callable[[str], None]
+
+
+def up(place: Place, lab: Lab, say: Say) -> bool:
+    """Bring the lab to what the inventory says; return whether anything had to change."""
+    require_root()
+    with _locked(place):
+        if not image.present(place):
+            say("building the hosts' root filesystem and package pool (once)")
+            image.build(place, say)
+        private_folder(place.state)
+        private_folder(place.run)
+        alive = set(hosts.running(place))
+        gone = sorted(_known(place) - set(lab.hosts))
+        _remove(place, gone)
+        wired = set(fabric.existing(place))
+        changed = fabric.converge(place, lab) or bool(gone)
+        return _converge_hosts(place, lab, alive - set(gone), wired, say) or changed
+
+
+def _converge_hosts(place: Place, lab: Lab, alive: set[str], wired: set[str], say: Say) -> bool:
+    """Start the hosts that do not run; leave the others alone. `wired`: namespaces that were there before."""
+    public_key = keys.user_key(place)
+    right = {name for name in lab.hosts if name in alive and hosts.answers(place, name)}
+    start = [name for name in lab.hosts if name not in right]
+    hosts.stop(place, start)
+    host_keys = {name: hosts.prepare(place, name, public_key) for name in lab.hosts}
+    keys.write_ssh_files(place, host_keys)
+    for name in start:
+        hosts.start(place, image.image(place), name, fresh=place.netns(name) not in wired)
+    hosts.await_answers(place, start, say)
+    return bool(start)
+
+
+def _known(place: Place) -> set[str]:
+    """Return every host that has left anything: files, a namespace or a cgroup."""
+    spaces = {name.removeprefix(place.prefix) for name in fabric.existing(place) if name != place.fabric}
+    folder, group = place.state / "hosts", hosts.cgroup(place)
+    files = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    groups = {p.name for p in group.iterdir() if p.is_dir()} if group.is_dir() else set()
+    return spaces | files | groups
+
+
+def _remove(place: Place, names: list[str]) -> None:
+    """Power hosts off and remove all that they were."""
+    hosts.stop(place, names)
+    fabric.remove(n for n in fabric.existing(place) if n.removeprefix(place.prefix) in names)
+    for name in names:
+        hosts.forget(place, name)
+
+
+def down(place: Place, say: Say) -> bool:
+    """Take the lab away, whatever state it is in, but the cached image; tell whether there was one."""
+    require_root()
+    with _locked(place):
+        known = sorted(_known(place))
+        there = bool(known or fabric.existing(place) or place.state.exists() or place.run.exists())
+        _remove(place, known)
+        fabric.remove(fabric.existing(place))
+        hosts.remove_cgroup(hosts.cgroup(place))
+        for folder in (place.run, place.state):
+            shutil.rmtree(folder, ignore_errors=True)
+        for draft in place.cache.glob("draft-*"):
+            shutil.rmtree(draft, ignore_errors=True)
+        with suppress(OSError):
+            Path("/run/systemd").rmdir()  # only where nspawn's private mount point was ours and is empty
+        place.lock.unlink(missing_ok=True)
+        say(f"{len(known)} hosts gone" if there else "there was no lab")
+        return there
+
+
+def status(place: Place, lab: Lab) -> dict[str, str]:
+    """Return each host's state: ``up``, ``starting`` (or hung) or ``down``."""
+    alive = set(hosts.running(place))
+    return {
+        name: "up"
+        if name in alive and hosts.answers(place, name)
+        else "starting"
+        if name in alive
+        else "down"
+        for name in lab.hosts
+    }
+
+
+def require_root() -> None:
+    """Refuse early, in one sentence, what only root can do."""
+    if os.geteuid() != 0:
+        raise EmbeddedError(
+            "namespaces, mounts and cgroups need root", "./lab asks for it through sudo, or run it as root"
+        )
+
+
+@contextmanager
+def _locked(place: Place) -> Iterator[None]:
+    """Hold the lab's lock: one `up` or `down` at a time."""
+    private_folder(place.lock.parent)
+    with place.lock.open("a") as file:
+        give_to_caller(place.lock)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EmbeddedError(
+                "another up or down of this lab is under way", "wait for it, then type the command again"
+            ) from None
+        yield
