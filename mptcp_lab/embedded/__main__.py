@@ -1,18 +1,21 @@
-"""``python -m mptcp_lab.embedded up|down|status``: the embedded lab's door."""
+"""``python -m mptcp_lab.embedded up|down|status|doctor``: the embedded lab's door."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import signal
 import sys
 import time
 from types import FrameType
 
-from mptcp_lab.embedded import lifecycle
+from mptcp_lab.embedded import doctor, lifecycle
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, here
 from mptcp_lab.inventory import InventoryError, Lab, load, resolve
+from mptcp_lab.inventory.load import ROOT
 
 
 class Progress:
@@ -44,7 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="mptcp_lab.embedded", description="The embedded lab: up, down, status."
     )
-    parser.add_argument("action", choices=["up", "down", "status"])
+    parser.add_argument("action", choices=["up", "down", "status", "doctor"])
     parser.add_argument(
         "--inventory",
         default="inventory",
@@ -55,6 +58,8 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)  # so that a terminated build cleans up after itself
+    if arguments.action in ("up", "down") and os.geteuid() != 0:
+        become_root()
     progress = Progress(arguments.json)
     try:
         return _act(arguments.action, arguments.inventory, arguments.json, progress)
@@ -68,11 +73,21 @@ def main() -> int:
         return 130
 
 
+def become_root() -> None:
+    """Run this very command again through sudo; files it makes are handed back to the calling user."""
+    sudo = ["sudo", "--preserve-env=MPTCP_LAB_MIRROR", *([] if sys.stdin.isatty() else ["-n"])]
+    os.chdir(ROOT)
+    with contextlib.suppress(FileNotFoundError):  # without sudo, the action itself says that root is needed
+        os.execvp("sudo", [*sudo, sys.executable, "-B", "-m", "mptcp_lab.embedded", *sys.argv[1:]])  # noqa: S606
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
+    if action == "doctor":
+        return 0 if doctor.report(doctor.examine()) else 1
     if action == "down":  # by name alone: the inventory may have been edited, or be wrong
         changed = lifecycle.down(_place_by_name(inventory), progress)
         progress.close()

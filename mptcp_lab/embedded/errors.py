@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from mptcp_lab.errors import LabError
 
-class EmbeddedError(Exception):
+
+class EmbeddedError(LabError):
     """The embedded lab cannot do what was asked: what happened, and the next command to type."""
 
-    def __init__(self, what: str, then: str) -> None:
-        self.what, self.then = what, then
-        super().__init__(f"{what}\n  next: {then}")
+    def __init__(self, what: str, next_step: str) -> None:
+        super().__init__(what, "embedded lab", next_step)

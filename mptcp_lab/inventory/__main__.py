@@ -1,26 +1,40 @@
-"""``python -m mptcp_lab.inventory validate [INVENTORY]``: say whether an inventory describes a lab."""
+"""``python -m mptcp_lab.inventory validate|path|ssh-config [NAME]``: what shell and playbooks ask of it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from mptcp_lab.inventory import InventoryError, load, resolve
+from mptcp_lab.inventory.load import ROOT
 
 
 def main() -> int:
-    """Validate one inventory; exit 0 when it is sound and 4 with one clear error when it is not."""
-    parser = argparse.ArgumentParser(prog="mptcp_lab.inventory", description=__doc__)
-    parser.add_argument("action", choices=["validate"])
+    """Answer one question about an inventory; exit 4 with one clear error when it is not sound."""
+    parser = argparse.ArgumentParser(
+        prog="mptcp_lab.inventory", description="Validate or locate an inventory."
+    )
+    parser.add_argument("action", choices=["validate", "path", "ssh-config"])
     parser.add_argument("inventory", nargs="?", default="inventory")
     arguments = parser.parse_args()
     try:
-        lab = load(resolve(arguments.inventory))
+        print(answer(arguments.action, resolve(arguments.inventory)))
     except InventoryError as error:
         print(error, file=sys.stderr)
         return 4
-    print(f"{lab.name}: {len(lab.hosts)} hosts on {len(lab.segments)} segments, sound")
     return 0
+
+
+def answer(action: str, path: Path) -> str:
+    """Return the inventory's path, its generated ssh_config (or nothing), or that it is sound."""
+    if action == "path":
+        return str(path)
+    lab = load(path)
+    if action == "ssh-config":
+        config = ROOT / ".lab" / lab.name / "ssh_config"
+        return str(config) if config.exists() else ""
+    return f"{lab.name}: {len(lab.hosts)} hosts on {len(lab.segments)} segments, sound"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_interface, ip_network
 from typing import Any
 
+from mptcp_lab.errors import LabError
 from mptcp_lab.inventory.model import FUNCTIONS, Backend, Host, Lab, Nic, Segment, Service
 
 FLAVOURS = ("embedded", "vm", "hardware")
@@ -27,13 +28,12 @@ DEVICE = re.compile(r"[^\s/:]{1,15}")
 HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-class InventoryError(Exception):
+class InventoryError(LabError):
     """The inventory is wrong: host, variable, what is wrong, and an example of right."""
 
-    def __init__(self, host: str, variable: str, problem: str, example: str = "") -> None:
+    def __init__(self, host: str, variable: str, problem: str, example: str) -> None:
+        super().__init__(problem, f"inventory: {host}: {variable}", f"right is, for example: {example}")
         self.host, self.variable, self.problem, self.example = host, variable, problem, example
-        hint = f"\n  right would be, for example: {example}" if example else ""
-        super().__init__(f"inventory: {host}: {variable}: {problem}{hint}")
 
 
 def lab_from(document: Mapping[str, Any], source: str) -> Lab:
@@ -161,11 +161,8 @@ def _nics(host: str, variables: Mapping[str, Any], segments: Mapping[str, Segmen
         if any(other.device == nic.device for other in nics):
             raise InventoryError(host, f"lab_nics[{i}].device", f"{nic.device} is listed twice", NIC_EXAMPLE)
         if nic.device == management:
-            raise InventoryError(
-                host,
-                f"lab_nics[{i}].device",
-                f"{nic.device} is the management NIC (lab_mgmt_device), which the lab never touches",
-            )
+            problem = f"{nic.device} is the management NIC (lab_mgmt_device), which the lab never touches"
+            raise InventoryError(host, f"lab_nics[{i}].device", problem, NIC_EXAMPLE)
         nics.append(nic)
     return tuple(nics)
 
