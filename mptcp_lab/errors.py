@@ -22,7 +22,7 @@ class LabError(Exception):
 
 
 class LabBroken(LabError):
-    """The lab cannot be used any further: the run stops politely, what is left is inconclusive, exit code 4."""
+    """The lab cannot be used any further: the run stops politely, the rest is inconclusive, exit code 4."""
 
 
 class LabBusy(LabError):

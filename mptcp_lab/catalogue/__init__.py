@@ -1,0 +1,103 @@
+"""The conformance catalogue as data: what the suite claims, how binding it is, and where it comes from."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from mptcp_lab.verdict import Level
+
+FAMILIES = ("state", "direct", "proxy", "split", "gateway", "rfc8684")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim. ``alias`` (R01 to R61) and ``waves``, ``methods``, ``upstream`` belong to the RFC's rows.
+
+    ``methods`` is how it is observed: passive capture, counters, a manipulated middle, an injecting peer.
+    ``upstream`` names the kernel's tests that cover it; ``waves`` the order in which checks are written.
+    """
+
+    id: str
+    family: str
+    level: Level
+    text: str
+    source: str
+    observed_by: str
+    alias: str = ""
+    methods: tuple[str, ...] = ()
+    upstream: tuple[str, ...] = ()
+    waves: tuple[int, ...] = ()
+
+    def answers_to(self, pattern: str) -> bool:
+        """Tell whether an id, an alias or a glob such as ``PROXY-*`` means this claim."""
+        names = (self.id, self.alias) if self.alias else (self.id,)
+        return any(name == pattern or fnmatchcase(name, pattern) for name in names)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Claims that are about one arrangement of machines, or one document."""
+
+    name: str
+    title: str
+    note: str
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A claim that turned out otherwise on a real kernel: what it said, what is seen instead."""
+
+    claim: str
+    kernel: str
+    was: str
+    seen: str
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """Return every family with its claims, in the catalogue's order."""
+    return tuple(_family(name) for name in FAMILIES)
+
+
+@cache
+def claims() -> dict[str, Claim]:
+    """Return every claim by its id, in the catalogue's order."""
+    return {claim.id: claim for family in families() for claim in family.claims}
+
+
+def find(name: str) -> Claim:
+    """Return the claim with that id or alias; raise KeyError where there is none."""
+    for claim in claims().values():
+        if name in (claim.id, claim.alias):
+            return claim
+    raise KeyError(name)
+
+
+def corrections() -> tuple[Correction, ...]:
+    """Return the corrections, in the order in which they were found."""
+    return tuple(Correction(**entry) for entry in _read("corrections").get("correction", ()))
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _family(name: str) -> Family:
+    document = _read(name)
+    return Family(
+        name=name,
+        title=document["title"],
+        note=document.get("note", ""),
+        claims=tuple(_claim(name, entry) for entry in document["claim"]),
+    )
+
+
+def _claim(family: str, entry: dict[str, Any]) -> Claim:
+    known: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
+    return Claim(**{**known, "family": family, "level": Level(entry["level"])})

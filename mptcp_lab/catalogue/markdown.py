@@ -1,0 +1,70 @@
+"""The catalogue as a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mptcp_lab.catalogue import Claim, Correction, Family, corrections, families
+
+INTRODUCTION = """\
+# The conformance catalogue
+
+<!-- Rendered from mptcp_lab/catalogue/*.toml by `python -m mptcp_lab.catalogue > docs/catalogue.md`. -->
+
+What the suite checks. Every claim has a stable id, a level and a source, and says what is observed; reports
+carry the same ids. A claim that is checked in several ways has a case for each, named in square brackets:
+`PROXY-1[haproxy-preload]`.
+
+| level | means |
+| --- | --- |
+| MUST | a breach is `fail` |
+| SHOULD | a breach is `non-strict`, and `fail` under `--strict` |
+| INFO | a measured figure, never a failure unless a limit is configured |
+
+The founding document is the text that the project was created from, an analysis of MPTCP scenarios
+(mptcp应用场景分析); its scenarios were sharpened by measurement.
+"""
+
+
+def render() -> str:
+    """Return docs/catalogue.md."""
+    parts = [INTRODUCTION, *(_family(family) for family in families()), _corrections(corrections())]
+    return "\n".join(parts)
+
+
+def _family(family: Family) -> str:
+    lines = [f"## {family.name.upper()}: {family.title}", ""]
+    if family.note:
+        lines += [family.note, ""]
+    lines += _table(family.claims) if not family.claims[0].alias else _rfc_table(family.claims)
+    return "\n".join([*lines, ""])
+
+
+def _table(claims: Iterable[Claim]) -> Iterator[str]:
+    yield "| id | level | claim | observed by | source |"
+    yield "| --- | --- | --- | --- | --- |"
+    for c in claims:
+        yield _row(c.id, c.level, c.text, c.observed_by, c.source)
+
+
+def _rfc_table(claims: Iterable[Claim]) -> Iterator[str]:
+    yield "| id | alias | level | requirement | observed by | method | covered upstream by | wave |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    for c in claims:
+        waves = ", ".join(map(str, c.waves))
+        methods, upstream = ", ".join(c.methods), ", ".join(c.upstream) or "nothing"
+        yield _row(c.id, c.alias, c.level, c.text, c.observed_by, methods, upstream, waves)
+
+
+def _corrections(found: Iterable[Correction]) -> str:
+    lines = ["## Corrections", "", "Claims that turned out otherwise on real kernels.", ""]
+    rows = [_row(c.claim, c.kernel, c.was, c.seen) for c in found]
+    if rows:
+        lines += ["| claim | kernel | it said | what is seen |", "| --- | --- | --- | --- |", *rows]
+    else:
+        lines.append("None so far.")
+    return "\n".join([*lines, ""])
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
