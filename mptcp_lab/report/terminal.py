@@ -1,0 +1,112 @@
+"""The terminal's view of a run: a line per check, and a summary that says what to do next.
+
+Lines are lists of (text, style) spans, so that whoever prints them decides about colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mptcp_lab.result import Check, Result
+from mptcp_lab.verdict import Ending, ExitCode, Verdict
+
+Line = list[tuple[str, str]]
+
+STYLES = {
+    Verdict.PASS: "green",
+    Verdict.NON_STRICT: "yellow",
+    Verdict.FAIL: "red",
+    Verdict.UNSUPPORTED: "blue",
+    Verdict.INCONCLUSIVE: "purple",
+    Verdict.FLAKY: "yellow",
+}
+ANSI = {"green": "32", "yellow": "33", "red": "31", "blue": "34", "purple": "35", "bold": "1", "dim": "2"}
+WORTH_TELLING = (Verdict.FAIL, Verdict.NON_STRICT, Verdict.FLAKY, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED)
+CASE_WIDTH = 30
+ENDINGS = {
+    ExitCode.ALL_WELL: "all well",
+    ExitCode.CLAIM_FAILED: "a claim failed",
+    ExitCode.NOTHING_RAN: "nothing ran to its end",
+    ExitCode.NOT_STRICT: "only non-strict or flaky",
+    ExitCode.LAB_BROKEN: "the lab is broken, or a check could not be decided",
+    ExitCode.LAB_BUSY: "the lab is busy",
+}
+
+
+def check_line(check: Check) -> Line:
+    """Return one line: the case, its verdict, the measured figures, the seconds it took."""
+    figures = ", ".join(str(figure) for figure in check.figures)
+    seconds = f"{check.duration:.2f} s" if check.attempts else ""
+    return [
+        (f"{check.case:<{CASE_WIDTH}} ", ""),
+        (f"{check.verdict.value:<12} ", STYLES[check.verdict]),
+        (f"{seconds:>8}", "dim"),
+        (f"  {figures}" if figures else "", ""),
+    ]
+
+
+def family_line(family: str, title: str) -> Line:
+    """Return the line over the checks of a family."""
+    return [(f"{family.upper()}  ", "bold"), (title, "dim")]
+
+
+def summary(result: Result, report: str = "") -> Iterator[Line]:
+    """Yield what a person wants to know at the end: what did not pass, the counts, where the report is."""
+    for check in told_apart(result):
+        yield from _explanation(check)
+        yield []
+    if left_out := _left_out(result):
+        yield left_out
+    yield _counts(result)
+    if result.sentence and result.ending is not Ending.DEADLINE:
+        yield [(f"{result.ending.value}: ", "purple"), (result.sentence, "")]
+    code = ExitCode(result.exit_code)
+    yield [(f"exit code {int(code)}: {ENDINGS[code]}", "dim")]
+    if report:
+        yield [(f"report {report}", "")]
+
+
+def told_apart(result: Result) -> list[Check]:
+    """Return the checks that deserve a paragraph, the worst first; never started ones need none."""
+    wanted = [check for check in result.checks if check.verdict in WORTH_TELLING and check.attempts]
+    return sorted(wanted, key=lambda check: WORTH_TELLING.index(check.verdict))
+
+
+def _explanation(check: Check) -> Iterator[Line]:
+    yield [(f"{check.verdict.value}  ", STYLES[check.verdict]), (check.case, "bold")]
+    yield _fact("claim", f"{check.level.value}: {check.claim}")
+    for number, line in enumerate(check.reason.splitlines() or [""]):
+        yield _fact("why" if number == 0 else "", line)
+    if check.verdict is Verdict.FLAKY:
+        yield _fact("", "it held on its one retry; both results are kept")
+    if check.where:
+        yield _fact("where", check.where)
+    yield _fact("source", check.source)
+    if check.next_step:
+        yield _fact("next", check.next_step)
+
+
+def _fact(name: str, value: str) -> Line:
+    return [(f"  {name:<8}", "dim"), (value, "")]
+
+
+def _counts(result: Result) -> Line:
+    line: Line = [("verdicts  ", "bold")]
+    shown = [(verdict, result.counts[verdict]) for verdict in Verdict if result.counts[verdict]]
+    for number, (verdict, count) in enumerate(shown):
+        line.append((", " if number else "", ""))
+        line.append((f"{count} {verdict.value}", STYLES[verdict]))
+    return line if shown else [*line, ("none", "")]
+
+
+def _left_out(result: Result) -> Line:
+    if not result.not_run:
+        return []
+    return [(f"{len(result.not_run)} not started: {result.not_run[0].reason}", "yellow")]
+
+
+def paint(line: Line, colour: bool) -> str:
+    """Return a line as text, with terminal colours where they are wanted."""
+    if not colour:
+        return "".join(text for text, _ in line).rstrip()
+    return "".join(f"\x1b[{ANSI[style]}m{text}\x1b[0m" if style and text else text for text, style in line)
