@@ -1,0 +1,266 @@
+"""The pytest plugin of the conformance suite.
+
+A suite loads it with ``pytest_plugins = ["mptcp_lab.plugin"]`` in its conftest. It opens no connection: the
+suite's own fixtures do, and raise `LabBroken` or `LabBusy` where the lab cannot be used. What it offers:
+
+- `claim`, the marker of a check; `Unsupported` and `Inconclusive`, which a check raises
+- the fixture ``evidence`` (`EvidenceBox`): figures and files that prove the verdict
+- `lab_of`, the inventory's lab; `describe`, facts about a host for the report
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from typing import Any, Literal
+
+import pytest
+
+from mptcp_lab import result as results
+from mptcp_lab.errors import Inconclusive, LabBroken, LabBusy, LabError, Unsupported
+from mptcp_lab.inventory import InventoryError, Lab
+from mptcp_lab.plugin import cases, options
+from mptcp_lab.plugin.attempt import BOX, RAISED, Seen, run_once
+from mptcp_lab.plugin.cases import case_of, claim
+from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.plugin.live import Live
+from mptcp_lab.plugin.run import Run
+from mptcp_lab.report.terminal import summary
+from mptcp_lab.result import Check
+from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
+
+__all__ = [
+    "EvidenceBox",
+    "Inconclusive",
+    "LabBroken",
+    "LabBusy",
+    "LabError",
+    "Unsupported",
+    "claim",
+    "describe",
+    "lab_of",
+]
+
+RUN = pytest.StashKey[Run]()
+LIVE = pytest.StashKey[Live]()
+
+# The words of pytest's own last line, which machines count.
+CATEGORIES = {
+    Verdict.PASS: "passed",
+    Verdict.FAIL: "failed",
+    Verdict.UNSUPPORTED: "skipped",
+    Verdict.NON_STRICT: "xfailed",
+    Verdict.FLAKY: "flaky",
+    Verdict.INCONCLUSIVE: "inconclusive",
+}
+ASKS_PYTEST = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test")
+
+
+def lab_of(config: pytest.Config) -> Lab:
+    """Return the lab that ``--hosts`` names, as its inventory describes it."""
+    return config.stash[RUN].lab
+
+
+def describe(config: pytest.Config, host: str, **facts: Any) -> None:
+    """Keep facts about a host (``kernel="6.18"``, ``versions={...}``) for the result and its reports."""
+    config.stash[RUN].facts.setdefault(host, {}).update(facts)
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> EvidenceBox:
+    """Figures and files that prove the verdict of this check."""
+    item: pytest.Item = request.node
+    return item.stash[BOX]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    options.add(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Read the inventory before anything else, and end with one sentence where it is of no use."""
+    if any(getattr(config.option, name, None) for name in ASKS_PYTEST):
+        return None
+    try:
+        lab = options.hosts(config)
+    except InventoryError as error:
+        return _refuse(options.explain(error), ExitCode.LAB_BROKEN)
+    if sentence := options.unknown_claim(config):
+        return _refuse(sentence, ExitCode.NOTHING_RAN)
+    config.stash[RUN] = Run(
+        lab=lab,
+        rules=options.rules(config),
+        folder=options.results_folder(config, lab),
+        deadline=config.option.deadline,
+        options=options.recorded(config),
+    )
+    return None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker; the suite's own summary replaces pytest's short one."""
+    config.addinivalue_line(
+        "markers", "claim(name, case, timing): the claim of the catalogue that this checks"
+    )
+    if RUN in config.stash:
+        config.option.reportchars = ""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Refuse checks of unknown claims."""
+    cases.refuse(metafunc)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give checks their cases, and keep those that were asked for."""
+    try:
+        cases.assign(items)
+    except ValueError as error:
+        pytest.exit(str(error), returncode=ExitCode.NOTHING_RAN)
+    cases.select(config, items)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Name the lab."""
+    run = config.stash[RUN]
+    return [f"lab: {run.lab.name} ({len(run.lab.hosts)} hosts) from {run.lab.source}"]
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """List claims where only a list was asked for."""
+    if not (config.option.collectonly or config.option.list_claims):
+        return []
+    checks = [(case, item) for item in items if (case := case_of(item))]
+    if config.option.collectonly:
+        return [f"{case.name}: {case.claim.text}" for case, _ in checks]
+    lines = []
+    for case, item in checks:
+        lines += [
+            f"{case.name}  ({case.claim.level.value}; {case.claim.source})",
+            f"    claim    {case.claim.text}",
+            f"    purpose  {cases.purpose(item)}",
+        ]
+    return lines
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run nothing under ``--list``; else make ready for the first check."""
+    config = session.config
+    if config.option.list_claims:
+        return True
+    if config.option.collectonly or session.testsfailed or not any(map(case_of, session.items)):
+        return None
+    options.make_folder(config.stash[RUN].folder)
+    config.stash[LIVE] = Live(config)
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a check, once more where it is sensitive to timing, and report one verdict for it."""
+    case = case_of(item)
+    if case is None:
+        return None
+    run, live = item.config.stash[RUN], item.config.stash[LIVE]
+    if not run.may_start():
+        if left_out := run.record_not_started(case):
+            live.ends(left_out)
+            item.ihook.pytest_runtest_logreport(report=_report(item, left_out, None))
+        return True
+    live.begins(case)
+    tries = [run_once(item, nextitem, run.box(case, 0))]
+    if case.timing and tries[0].attempt.outcome in (Outcome.BREACHED, Outcome.OVER_LIMIT):
+        tries.append(run_once(item, nextitem, run.box(case, 1)))
+    error = tries[-1].error
+    check = run.record(case, [seen.attempt for seen in tries], getattr(error, "next_step", ""))
+    if isinstance(error, LabBroken):
+        run.stop(Ending.LAB_BROKEN, str(error), error.next_step)
+    elif isinstance(error, LabBusy):
+        run.stop(Ending.LAB_BUSY, str(error), error.next_step)
+    live.ends(check)
+    item.ihook.pytest_runtest_logreport(report=_report(item, check, tries[-1]))
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the exception itself: reports hold only its text."""
+    if call.excinfo is not None and RAISED in item.stash:
+        item.stash[RAISED].append(call.excinfo.value)
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Count a check under its verdict's word, without pytest's letter: its line is printed already."""
+    check = getattr(report, "check", None)
+    return (CATEGORIES[check.verdict], "", "") if isinstance(check, Check) else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the result and its views, and end with the suite's exit code."""
+    run = session.config.stash.get(RUN, None)
+    if run is None or LIVE not in session.config.stash:
+        session.exitstatus = _exit_without_checks(exitstatus)
+        return
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        run.stop(Ending.INTERRUPTED, "the run was interrupted")
+    selected = [case for item in session.items if (case := case_of(item))]
+    run.other_failures = session.testsfailed > sum(c.verdict is Verdict.FAIL for c in run.checks)
+    results.save(run.result(selected), run.folder / "result.json")
+    session.exitstatus = run.exit_code()
+    if session.config.option.tbstyle == "auto" and not run.other_failures:
+        session.config.option.tbstyle = "no"  # the summary explains failures; tracebacks are for who asks
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what did not pass, the counts, and where the report is; pytest's last line follows."""
+    config = terminalreporter.config
+    if LIVE not in config.stash:
+        return
+    run = config.stash[RUN]
+    terminalreporter.line("")
+    for line in summary(results.load(run.folder), str(run.folder)):
+        config.stash[LIVE].line(line)
+
+
+def _refuse(sentence: str, code: ExitCode) -> int:
+    print(f"ERROR: {sentence}", file=sys.stderr)
+    return int(code)
+
+
+def _exit_without_checks(status: int) -> int:
+    """Translate pytest's own codes where they would be mistaken for the suite's."""
+    mine = {
+        pytest.ExitCode.NO_TESTS_COLLECTED: ExitCode.NOTHING_RAN,
+        pytest.ExitCode.INTERNAL_ERROR: ExitCode.LAB_BROKEN,
+    }
+    return int(mine.get(pytest.ExitCode(status), status))
+
+
+def _report(item: pytest.Item, check: Check, seen: Seen | None) -> pytest.TestReport:
+    """Return the one report of a check that the rest of pytest sees; ``--tb=long`` shows its traceback."""
+    path, line, _ = item.location
+    outcome: Literal["passed", "failed", "skipped"] = "passed"
+    longrepr: Any = None
+    if check.verdict is Verdict.FAIL:
+        outcome, longrepr = "failed", seen.traceback if seen else check.reason
+    elif check.verdict is Verdict.UNSUPPORTED:
+        outcome, longrepr = "skipped", (path, line or 0, check.reason)
+    return pytest.TestReport(
+        nodeid=item.nodeid,
+        location=(path, line, check.case),
+        keywords={},
+        outcome=outcome,
+        longrepr=longrepr,
+        when="call",
+        duration=check.duration,
+        check=check,
+    )

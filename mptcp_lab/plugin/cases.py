@@ -1,0 +1,112 @@
+"""From collected test functions to cases of claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+import pytest
+
+from mptcp_lab import catalogue
+from mptcp_lab.plugin.run import Case
+
+MARKER = "claim"
+CASE = pytest.StashKey[Case]()
+
+
+def claim(name: str, *, case: str = "", timing: bool = False) -> pytest.MarkDecorator:
+    """Mark a test function as the check of a claim.
+
+    ``name`` is an id or an alias of the catalogue, which supplies level, text and source. ``case`` tells
+    apart two functions that check the same claim; parameters do so by themselves. A ``timing`` check that
+    fails is tried once more, and both results are kept.
+    """
+    return pytest.mark.claim(name, case=case, timing=timing)
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """Return the case that an item checks, or None for an ordinary test."""
+    return item.stash.get(CASE, None)
+
+
+def refuse(metafunc: pytest.Metafunc) -> None:
+    """Refuse a check of a claim that does not exist, and one that uses testinfra's ``host``.
+
+    Raises:
+        pytest.Collector.CollectError: one sentence, which pytest reports for the file.
+    """
+    where = metafunc.definition.nodeid
+    marker = metafunc.definition.get_closest_marker(MARKER)
+    if marker is not None and not _known(marker.args[0]):
+        raise pytest.Collector.CollectError(
+            f'{where}: claim "{marker.args[0]}" is not in the catalogue; add it to mptcp_lab/catalogue/'
+        )
+    if marker is not None and "_testinfra_host" in metafunc.fixturenames:
+        raise pytest.Collector.CollectError(
+            f"{where}: testinfra's fixture `host` does not know the lab; use the suite's own fixtures"
+        )
+
+
+def _known(name: str) -> bool:
+    try:
+        catalogue.find(name)
+    except KeyError:
+        return False
+    return True
+
+
+def assign(items: Iterable[pytest.Item]) -> None:
+    """Give every marked item its case.
+
+    Raises:
+        ValueError: two checks have the same case.
+    """
+    owners: dict[str, pytest.Item] = {}
+    for item in items:
+        marker = item.get_closest_marker(MARKER)
+        if marker is None:
+            continue
+        case = _case(item, marker)
+        if other := owners.get(case.name):
+            raise ValueError(
+                f"{item.nodeid} and {other.nodeid} are both case {case.name}; "
+                'tell them apart with @claim(..., case="...")'
+            )
+        owners[case.name] = item
+        item.stash[CASE] = case
+
+
+def _case(item: pytest.Item, marker: pytest.Mark) -> Case:
+    found = catalogue.find(marker.args[0])
+    callspec = getattr(item, "callspec", None)
+    parts = [marker.kwargs["case"], callspec.id if callspec else ""]
+    case = "-".join(part for part in parts if part)
+    return Case(found, f"{found.id}[{case}]" if case else found.id, marker.kwargs["timing"])
+
+
+def select(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the items that ``--claim`` and ``--family`` ask for; ordinary tests go when either is given."""
+    patterns, families = config.option.claim, config.option.family
+    if not patterns and not families:
+        return
+    kept = [item for item in items if _wanted(case_of(item), patterns, families)]
+    gone = [item for item in items if item not in kept]
+    items[:] = kept
+    config.hook.pytest_deselected(items=gone)
+
+
+def _wanted(case: Case | None, patterns: list[str], families: list[str]) -> bool:
+    if case is None or (families and case.claim.family not in families):
+        return False
+    return not patterns or any(case.claim.answers_to(p) or _is_case(case.name, p) for p in patterns)
+
+
+def _is_case(name: str, pattern: str) -> bool:
+    """Match a case's name, whose brackets are no character class."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def purpose(item: pytest.Item) -> str:
+    """Return the first line of a check's docstring."""
+    text = getattr(getattr(item, "obj", None), "__doc__", None) or ""
+    return text.strip().partition("\n")[0]

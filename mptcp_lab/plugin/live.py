@@ -1,0 +1,54 @@
+"""Printing through pytest's terminal reporter, so that its own last line stays the last one."""
+
+from __future__ import annotations
+
+import pytest
+
+from mptcp_lab import catalogue
+from mptcp_lab.plugin.run import Case
+from mptcp_lab.report.terminal import Line, check_line, family_line
+from mptcp_lab.result import Check
+
+
+class Live:
+    """The lines that appear while checks run. Without a terminal reporter it says nothing."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
+        self._family = ""
+        self._not_started = 0
+
+    def begins(self, case: Case) -> None:
+        """Say which check is running, on a terminal only: the verdict overwrites it."""
+        self._head(case.claim.family)
+        if self._reporter and self._reporter.isatty():
+            self._reporter.rewrite(f"{case.name} ...", erase=True)
+            self._reporter.flush()
+
+    def ends(self, check: Check) -> None:
+        """Print a check's verdict; of checks that a broken lab kept from starting, the first only."""
+        if not check.attempts:
+            self._not_started += 1
+            if self._not_started > 1:
+                return
+        self._head(check.family)
+        if self._reporter and self._reporter.isatty():
+            self._reporter.rewrite("", erase=True)
+            self._reporter.write("\r")
+        self.line(check_line(check))
+
+    def line(self, line: Line) -> None:
+        """Print one line of spans; pytest decides about colour."""
+        if not self._reporter:
+            return
+        for text, style in line:
+            self._reporter.write(text, **{style: True} if style and style != "dim" else {})
+        self._reporter.line("")
+
+    def _head(self, family: str) -> None:
+        if family == self._family:
+            return
+        self._family = family
+        title = next(f.title for f in catalogue.families() if f.name == family)
+        self.line([])
+        self.line(family_line(family, title))

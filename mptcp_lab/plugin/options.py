@@ -1,0 +1,125 @@
+"""The command line of the suite, and what is made of it before anything is collected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mptcp_lab import catalogue
+from mptcp_lab.inventory import InventoryError, Lab, load, resolve
+from mptcp_lab.verdict import Rules
+
+LAB_FOLDER = ".lab"
+
+
+def add(parser: pytest.Parser) -> None:
+    """Add the options. Two exist already: testinfra's ``--hosts``, read by `hosts`, and pytest's ``--strict``."""
+    group = parser.getgroup(
+        "mptcp-lab",
+        "MPTCP conformance (two more options: --hosts takes the word 'inventory' for the default of "
+        "ansible.cfg, a path, or a name under inventories/; --strict also makes a SHOULD that does not hold "
+        "a failure)",
+    )
+    group.addoption(
+        "--claim",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="run this claim: an id, an alias such as R01, a case, or a glob such as 'PROXY-*'; repeatable",
+    )
+    group.addoption(
+        "--family",
+        action="append",
+        default=[],
+        choices=catalogue.FAMILIES,
+        help="run the claims of this family; repeatable",
+    )
+    group.addoption(
+        "--expect-all",
+        action="store_true",
+        help="a missing capability is a failure, and so is a check that the deadline left out",
+    )
+    group.addoption(
+        "--deadline", type=float, metavar="SECONDS", help="start no new check after this many seconds"
+    )
+    group.addoption(
+        "--list",
+        action="store_true",
+        dest="list_claims",
+        help="list the checks with their purpose and source, and touch no lab",
+    )
+    group.addoption(
+        "--results",
+        metavar="DIR",
+        help="write the results here (default: .lab/results/<utc time>-<lab name>, linked as latest)",
+    )
+
+
+def hosts(config: pytest.Config) -> Lab:
+    """Read the inventory that ``--hosts`` names, and leave nothing for testinfra to read as host names.
+
+    Raises:
+        InventoryError: the inventory is missing, malformed or without hosts.
+    """
+    word = getattr(config.option, "hosts", None) or "inventory"
+    config.option.hosts = None
+    return load(resolve(word))
+
+
+def explain(error: InventoryError) -> str:
+    """Say in one sentence what is wrong with an inventory, and what to type next."""
+    hint = f" (right would be, for example: {error.example})" if error.example else ""
+    return (
+        f"{error}".splitlines()[0] + hint + "; mend it, or try the embedded lab: ./lab up && "
+        "pytest conformance/ --hosts=inventory"
+    )
+
+
+def unknown_claim(config: pytest.Config) -> str:
+    """Return a sentence about the first ``--claim`` that the catalogue does not know, or nothing."""
+    for pattern in config.option.claim:
+        name = pattern.partition("[")[0] or pattern
+        if not any(claim.answers_to(name) for claim in catalogue.claims().values()):
+            return f"--claim {pattern}: no such claim; list them with: pytest conformance/ --list"
+    return ""
+
+
+def rules(config: pytest.Config) -> Rules:
+    """Return the options that sharpen verdicts."""
+    return Rules(strict=bool(config.option.strict), expect_all=config.option.expect_all)
+
+
+def recorded(config: pytest.Config) -> Mapping[str, Any]:
+    """Return the options that a result records beside the rules."""
+    option = config.option
+    return {"claim": option.claim, "family": option.family, "deadline": option.deadline}
+
+
+def results_folder(config: pytest.Config, lab: Lab) -> Path:
+    """Return where this run's results go; nothing is made yet."""
+    if config.option.results:
+        return config.invocation_params.dir / Path(config.option.results)
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = config.rootpath / LAB_FOLDER / "results" / f"{moment}-{lab.name}"
+    again = 2
+    while folder.exists():
+        folder = folder.with_name(f"{moment}-{lab.name}-{again}")
+        again += 1
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Make the run's folder, and link it as the latest where it lies among the others."""
+    if folder.parent.name == "results" and folder.parent.parent.name == LAB_FOLDER:
+        folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder.parent / f".latest-{os.getpid()}"
+        partial.symlink_to(folder.name)
+        partial.replace(folder.parent / "latest")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
