@@ -1,0 +1,142 @@
+"""What the playbooks derive from the inventory: routes, endpoints, addresses, backends.
+
+Filters work on plain inventory variables (`lab_nics`, `lab_segments`, `lab_services`) and know nothing of Ansible.
+`hosts` is always a mapping from host name to that host's variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_interface
+from typing import Any
+
+Nic = Mapping[str, Any]
+Hosts = Mapping[str, Mapping[str, Any]]
+Segments = Mapping[str, Mapping[str, Any]]
+
+FAMILIES = ("ipv4", "ipv6")
+
+
+def is_up(nic: Nic) -> bool:
+    """Tell whether the inventory wants the NIC's link up."""
+    return bool(nic.get("state", "up") == "up")
+
+
+def address(nic: Nic, family: str) -> str:
+    """Return the NIC's bare address of that family ("ipv4", "ipv6")."""
+    return str(ip_interface(nic[family]).ip)
+
+
+def lab_routes(name: str, hosts: Hosts, segments: Segments, gateways: Iterable[str]) -> list[dict[str, Any]]:
+    """Return host `name`'s routes: `{device, to, main}`, and `via` where they lead through a gateway.
+
+    Each NIC's own table gets the NIC's segment and every segment that a gateway there also reaches, so that what
+    leaves from the NIC's address leaves by the NIC. `main` marks the first route to a segment the host is not
+    plugged into: that one belongs into the main table too.
+    """
+    nics = hosts[name]["lab_nics"]
+    reached = {nic["segment"] for nic in nics}
+    routes = []
+    for nic in nics:
+        own = [family for family in FAMILIES if nic.get(family)]
+        routes += [{"device": nic["device"], "to": segments[nic["segment"]][f], "main": False} for f in own]
+        for to, neighbour in _beyond(nic, name, hosts, gateways):
+            routes += [
+                {
+                    "device": nic["device"],
+                    "to": segments[to][family],
+                    "via": address(neighbour, family),
+                    "main": to not in reached and is_up(nic),
+                }
+                for family in own
+                if segments[to].get(family) and neighbour.get(family)
+            ]
+            if is_up(nic):
+                reached.add(to)
+    return routes
+
+
+def _beyond(nic: Nic, name: str, hosts: Hosts, gateways: Iterable[str]) -> list[tuple[str, Nic]]:
+    """Return the segments behind the NIC's own, each with the gateway's NIC that leads there."""
+    found: dict[str, Nic] = {}
+    for gateway in gateways:
+        plugged = [] if gateway == name else [n for n in hosts[gateway]["lab_nics"] if is_up(n)]
+        for neighbour in plugged:
+            if neighbour["segment"] == nic["segment"]:
+                for far in plugged:
+                    if far["segment"] != nic["segment"]:
+                        found.setdefault(far["segment"], neighbour)
+    return list(found.items())
+
+
+def lab_endpoints(nics: Iterable[Nic], segments: Segments, flags: Iterable[str]) -> list[dict[str, Any]]:
+    """Return one MPTCP endpoint `{id, address, device, flags}` per address on a path segment whose link is up.
+
+    Ids follow the NIC's place in the inventory, so that they stay the same when a NIC goes down or comes back.
+    """
+    return [
+        {
+            "id": 2 * position + FAMILIES.index(family) + 1,
+            "address": address(nic, family),
+            "device": nic["device"],
+            "flags": list(flags),
+        }
+        for position, nic in enumerate(nics)
+        if segments[nic["segment"]]["kind"] == "path" and is_up(nic)
+        for family in FAMILIES
+        if nic.get(family)
+    ]
+
+
+def lab_addresses(nics: Iterable[Nic], segments: Segments, kinds: Iterable[str]) -> list[str]:
+    """Return the addresses of the NICs whose link is up and whose segment is of one of these kinds."""
+    wanted = set(kinds)
+    return [
+        address(nic, family)
+        for nic in nics
+        if segments[nic["segment"]]["kind"] in wanted and is_up(nic)
+        for family in FAMILIES
+        if nic.get(family)
+    ]
+
+
+def of_engine(services: Iterable[Mapping[str, Any]], engine: str) -> list[Mapping[str, Any]]:
+    """Return the services that one engine runs (haproxy, nginx, forwarder, origin)."""
+    return [service for service in services if service["engine"] == engine]
+
+
+def lab_backends(
+    services: Iterable[Mapping[str, Any]], name: str, hosts: Hosts, segments: Segments
+) -> list[dict[str, Any]]:
+    """Return the services with an `address` for each backend: the one host `name` reaches it by."""
+    return [
+        {
+            **service,
+            "backends": [
+                {**backend, "address": _shared_address(name, backend["host"], hosts, segments)}
+                for backend in service.get("backends", [])
+            ],
+        }
+        for service in services
+    ]
+
+
+def _shared_address(name: str, backend: str, hosts: Hosts, segments: Segments) -> str:
+    """Return the backend's address on a segment that both hosts are on; a core segment before a path."""
+    mine = {nic["segment"] for nic in hosts[name]["lab_nics"] if is_up(nic)}
+    shared = [nic for nic in hosts[backend]["lab_nics"] if nic["segment"] in mine and is_up(nic)]
+    shared.sort(key=lambda nic: bool(segments[nic["segment"]]["kind"] != "core"))
+    if not shared:
+        raise ValueError(
+            f"{name}: its backend {backend} is on none of the segments {', '.join(sorted(mine))}; "
+            f"plug {backend} into one of them in lab_nics"
+        )
+    return address(shared[0], "ipv4" if shared[0].get("ipv4") else "ipv6")
+
+
+class FilterModule:
+    """The entry that Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {f.__name__: f for f in (lab_routes, lab_endpoints, lab_addresses, of_engine, lab_backends)}

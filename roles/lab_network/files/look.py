@@ -1,0 +1,56 @@
+"""Print, as one JSON line, what the role has to know of the host before it changes anything.
+
+devices: network devices; management: those that carry this SSH connection or a default route, or None where
+that cannot be told; network_manager: whether NetworkManager runs.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+
+
+def ip(*arguments):
+    """Run ip, and return its JSON."""
+    return json.loads(subprocess.run(["ip", "-j", *arguments], capture_output=True, check=True).stdout or "[]")
+
+
+def ssh_address():
+    """Return the local address of this SSH connection, also from below sudo, which hides it from the environment."""
+    pid = os.getpid()
+    while pid > 1:
+        environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        for entry in environment:
+            if entry.startswith(b"SSH_CONNECTION="):
+                return entry.decode().split("=", 1)[1].split()[2]
+        pid = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
+
+
+def management():
+    """Return the devices whose loss would cut the host off."""
+    local = ssh_address()
+    carrying = {
+        link["ifname"]
+        for link in ip("address", "show")
+        for address in link.get("addr_info", [])
+        if address.get("local") == local and link["ifname"] != "lo"
+    }
+    defaults = ip("-4", "route", "show", "default") + ip("-6", "route", "show", "default")
+    return sorted(carrying | {route["dev"] for route in defaults if "dev" in route})
+
+
+def network_manager():
+    """Tell whether NetworkManager runs here."""
+    return subprocess.run(["systemctl", "--quiet", "is-active", "NetworkManager.service"], check=False).returncode == 0
+
+
+print(
+    json.dumps(
+        {
+            "devices": sorted(os.listdir("/sys/class/net")),
+            "management": management(),
+            "network_manager": network_manager(),
+        }
+    )
+)

@@ -1,0 +1,35 @@
+"""Bring the kernel's settings to what a sysctl.d file says: `sysctl.py check|apply FILE`.
+
+Prints "changed: key old -> new, ..." or "unchanged". As in sysctl.d(5), a key that begins with "-" may be missing.
+"""
+
+import pathlib
+import sys
+
+
+def differences(path):
+    """Yield (key, file under /proc/sys, live value, wanted value) for each setting that differs."""
+    for line in path.read_text().splitlines():
+        key, equals, wanted = (part.strip() for part in line.partition("="))
+        if not equals or key.startswith(("#", ";")):
+            continue
+        live = pathlib.Path("/proc/sys") / key.lstrip("-").replace(".", "\0").replace("/", ".").replace("\0", "/")
+        if live.exists():
+            now = " ".join(live.read_text().split())
+            if now != wanted:
+                yield key, live, now, wanted
+        elif not key.startswith("-"):
+            sys.exit(f"{path}: this kernel has no setting {key}; remove it, or boot a kernel that has it")
+
+
+def main():
+    """Compare, apply unless only checking, and print what differed."""
+    mode, path = sys.argv[1], pathlib.Path(sys.argv[2])
+    found = list(differences(path)) if path.exists() else []
+    for _, live, _, wanted in found if mode == "apply" else []:
+        live.write_text(wanted)
+    changes = ", ".join(f"{key} {now} -> {wanted}" for key, _, now, wanted in found)
+    print(f"changed: {changes}" if changes else "unchanged")
+
+
+main()
