@@ -1,0 +1,1 @@
+"""What the checks stand on: a session with the lab's machines, traffic, expectations, packets."""

@@ -1,0 +1,96 @@
+"""Which subflows to expect between two machines: derived from the inventory and the hosts' settings.
+
+Pure. A fullmesh client joins every NIC of its own with every address that the server has told it of. Which of
+these pairs can come up depends on what can be reached, which differs by family: see `expected`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mptcp_lab.inventory.model import Address, Host, Lab, Nic
+
+#: By device of the server, the effective value of net.ipv4.conf.DEV.arp_ignore (the larger of it and `all`).
+ArpIgnore = Mapping[str, int]
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """A client's NIC and a server's address: one possible subflow."""
+
+    device: str
+    local: Address
+    remote: Address
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The expected subflows with how each is reached, and the others with why they are not expected."""
+
+    present: Mapping[Pair, str]
+    absent: Mapping[Pair, str]
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return one row per pair, for a report."""
+        both = [(pair, "expected", how) for pair, how in self.present.items()]
+        both += [(pair, "not expected", why) for pair, why in self.absent.items()]
+        return [
+            {"nic": p.device, "local": str(p.local), "remote": str(p.remote), "subflow": what, "because": why}
+            for p, what, why in sorted(both, key=lambda entry: entry[0])
+        ]
+
+
+def expected(lab: Lab, client: Host, server: Host, family: int, arp_ignore: ArpIgnore) -> Matrix:
+    """Return the subflows that fullmesh makes between `client` and `server`, over IPv4 (4) or IPv6 (6).
+
+    Reachable are, in this order: two NICs on one segment; two segments that a gateway of the lab joins; and,
+    for IPv4 only, an address of the server whose other NIC is on the client's segment: a socket bound to a
+    device takes an address without a route as on-link (net/ipv4/route.c, ip_route_output_key_hash_rcu), and
+    with arp_ignore=0 the server answers ARP for it on any NIC (the weak host model).
+    """
+    present: dict[Pair, str] = {}
+    absent: dict[Pair, str] = {}
+    for mine in _paths(lab, client):
+        for theirs in _paths(lab, server):
+            local, remote = mine.address(family), theirs.address(family)
+            if local is None or remote is None:
+                continue
+            pair = Pair(mine.device, local, remote)
+            how = _reach(lab, server, mine, theirs, family, arp_ignore)
+            if how:
+                present[pair] = how
+            else:
+                absent[pair] = _why_not(server, mine, theirs, family)
+    return Matrix(present, absent)
+
+
+def _paths(lab: Lab, host: Host) -> list[Nic]:
+    """Return the host's NICs that are endpoints: up, on a path segment."""
+    return [nic for nic in host.nics if nic.up and lab.segments[nic.segment].kind == "path"]
+
+
+def _gateway(lab: Lab, one: str, other: str) -> Host | None:
+    """Return a gateway that is plugged into both segments, if there is one."""
+    return next((g for g in lab.having("gateways") if g.on(one) and g.on(other)), None)
+
+
+def _reach(lab: Lab, server: Host, mine: Nic, theirs: Nic, family: int, arp_ignore: ArpIgnore) -> str:
+    """Say how `theirs` is reached from `mine`; empty when it is not."""
+    if mine.segment == theirs.segment:
+        return f"both on {mine.segment}"
+    if gateway := _gateway(lab, mine.segment, theirs.segment):
+        return f"routed by {gateway.name}"
+    neighbour = server.on(mine.segment)
+    if family == 4 and neighbour and neighbour.up and not arp_ignore.get(neighbour.device, 0):
+        return f"{server.name} answers ARP for it on {mine.segment}"
+    return ""
+
+
+def _why_not(server: Host, mine: Nic, theirs: Nic, family: int) -> str:
+    unjoined = f"no gateway joins {mine.segment} with {theirs.segment}"
+    if not server.on(mine.segment):
+        return f"{server.name} is not on {mine.segment}, and {unjoined}"
+    if family == 6:
+        return f"{unjoined}, and IPv6 neighbours are strong hosts"
+    return f"{unjoined}, and arp_ignore keeps {server.name} from answering"

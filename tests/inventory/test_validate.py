@@ -1,0 +1,129 @@
+"""A wrong inventory gets one error that names host, variable, what is wrong and an example of right."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mptcp_lab.inventory import InventoryError, load, resolve
+from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.inventory.validate import lab_from
+
+NIC = {"segment": "path1", "device": "eth1", "ipv4": "198.18.1.10/24"}
+SERVED = {"name": "origin", "engine": "origin", "port": 7000, "mptcp": "off"}
+PROXIED = {"name": "test1", "engine": "haproxy", "port": 7000, "backends": [{"host": "b", "port": 7000}]}
+DOCUMENT: dict[str, Any] = {
+    "all": {"children": ["clients", "origins", "proxies"]},
+    "clients": {"hosts": ["a"]},
+    "origins": {"hosts": ["b"]},
+    "proxies": {"hosts": ["p"]},
+    "_meta": {
+        "hostvars": {
+            name: {
+                "lab_name": "tiny",
+                "lab_segments": {"path1": {"kind": "path", "ipv4": "198.18.1.0/24"}},
+                "lab_nics": [{**NIC, "ipv4": f"198.18.1.{number}/24"}],
+                "lab_services": services,
+            }
+            for name, number, services in (("a", 10, []), ("b", 31, [SERVED]), ("p", 21, [PROXIED]))
+        }
+    },
+}
+
+
+def variables(document: dict[str, Any], host: str) -> dict[str, Any]:
+    found: dict[str, Any] = document["_meta"]["hostvars"][host]
+    return found
+
+
+def nic(host: str, **change: Any):
+    return lambda document: variables(document, host)["lab_nics"][0].update(change)
+
+
+def service(host: str, **change: Any):
+    return lambda document: variables(document, host)["lab_services"][0].update(change)
+
+
+def backend(host: str, port: int):
+    return service("p", backends=[{"host": host, "port": port}])
+
+
+def without_device(document: dict[str, Any]) -> None:
+    del variables(document, "a")["lab_nics"][0]["device"]
+
+
+def management_nic(document: dict[str, Any]) -> None:
+    variables(document, "b")["lab_mgmt_device"] = "eth1"
+
+
+def second_service(document: dict[str, Any]) -> None:
+    variables(document, "b")["lab_services"].append({**SERVED, "name": "other"})
+
+
+def no_function(document: dict[str, Any]) -> None:
+    document["clients"]["hosts"] = []
+    document["all"]["hosts"] = ["a"]
+
+
+CASES = {
+    "duplicate address": (nic("p", ipv4="198.18.1.10/24"), "p", "lab_nics[0].ipv4", "already a's"),
+    "unknown segment": (nic("a", segment="path9"), "a", "lab_nics[0].segment", "unknown segment 'path9'"),
+    "no device": (without_device, "a", "lab_nics[0].device", "needs its device name"),
+    "service without backend": (service("p", backends=[]), "p", "lab_services[0]", "has no backend"),
+    "backend that is no host": (backend("x", 1), "p", "lab_services[0].backends[0].host", "no host 'x'"),
+    "backend's port not offered": (backend("b", 9), "p", "lab_services[0].backends[0].port", "no port 9"),
+    "address outside its segment": (nic("a", ipv4="10.0.0.1/24"), "a", "lab_nics[0].ipv4", "not in segment"),
+    "not an address": (nic("a", ipv4="198.18.1"), "a", "lab_nics[0].ipv4", "198.18.1"),
+    "wrong family": (nic("a", ipv6="198.18.1.10/24"), "a", "lab_nics[0].ipv6", "is not IPv6"),
+    "unknown key": (nic("a", speed="1g"), "a", "lab_nics[0]", "unknown key 'speed'"),
+    "rate that is none": (nic("a", rate="fast"), "a", "lab_nics[0].rate", "not a rate"),
+    "management NIC": (management_nic, "b", "lab_nics[0].device", "management NIC"),
+    "unknown engine": (service("p", engine="squid"), "p", "lab_services[0].engine", "'squid' is not one of"),
+    "unknown method": (service("p", mptcp="maybe"), "p", "lab_services[0].mptcp", "'maybe' is not one of"),
+    "port that is none": (service("p", port=70000), "p", "lab_services[0].port", "not a port number"),
+    "port taken": (second_service, "b", "lab_services[1].port", "taken by origin"),
+    "host without function": (no_function, "a", "groups", "in none of"),
+}  # fmt: skip
+
+
+def test_the_document_itself_is_sound() -> None:
+    lab = lab_from(DOCUMENT, "tiny")
+    assert [host.name for host in lab.having("proxies")] == ["p"]
+    assert lab.hosts["p"].services[0].backends[0].host == "b"
+
+
+@pytest.mark.parametrize(("spoil", "host", "variable", "problem"), CASES.values(), ids=CASES.keys())
+def test_each_fault_is_named(spoil, host: str, variable: str, problem: str) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    spoil(document)
+    with pytest.raises(InventoryError) as caught:
+        lab_from(document, "tiny")
+    assert (caught.value.host, caught.value.variable) == (host, variable)
+    assert problem in caught.value.problem
+    assert caught.value.example
+
+
+def test_words_paths_and_names_are_resolved() -> None:
+    assert resolve("inventory") == ROOT / "inventories/embedded"
+    assert resolve("embedded") == resolve(str(ROOT / "inventories/embedded"))
+    with pytest.raises(InventoryError, match="no such inventory"):
+        resolve("nowhere")
+
+
+@pytest.mark.parametrize("text", ["all: [", "all: {hosts: }\n", ""], ids=["not yaml", "no host", "empty"])
+def test_a_file_that_is_no_inventory_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "hosts.yml").write_text(text)
+    with pytest.raises(InventoryError):
+        load(tmp_path)
+
+
+def test_the_command_says_it_in_one_error_and_exit_code_4(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text("all: {hosts: }\n")
+    command = [sys.executable, "-m", "mptcp_lab.inventory", "validate", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    assert "no host is listed" in done.stderr
