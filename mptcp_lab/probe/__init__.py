@@ -1,0 +1,60 @@
+"""One long-lived process per host: opens sockets, moves data, reads the kernel, captures, sets faults."""
+
+from mptcp_lab.probe.api import Origin, Probe
+from mptcp_lab.probe.client import Deadline, HostVanished, Pending, ProbeError
+from mptcp_lab.probe.facts import (
+    IPPROTO_MPTCP,
+    IPPROTO_TCP,
+    Address,
+    Capability,
+    Clock,
+    Counters,
+    Endpoint,
+    Limits,
+    NicBytes,
+    OriginRecord,
+    RunResult,
+    SocketFacts,
+    Subflow,
+    Timeline,
+    TransferResult,
+)
+from mptcp_lab.probe.state import NetworkState, changes
+from mptcp_lab.probe.streams import ConnectFailed, Listener, Stream, Transfer, TransferFailed
+from mptcp_lab.probe.waiting import NeverHappened, eventually
+from mptcp_lab.probe.watching import Capture, EventWatch
+
+__all__ = [
+    "IPPROTO_MPTCP",
+    "IPPROTO_TCP",
+    "Address",
+    "Capability",
+    "Capture",
+    "Clock",
+    "ConnectFailed",
+    "Counters",
+    "Deadline",
+    "Endpoint",
+    "EventWatch",
+    "HostVanished",
+    "Limits",
+    "Listener",
+    "NetworkState",
+    "NeverHappened",
+    "NicBytes",
+    "Origin",
+    "OriginRecord",
+    "Pending",
+    "Probe",
+    "ProbeError",
+    "RunResult",
+    "SocketFacts",
+    "Stream",
+    "Subflow",
+    "Timeline",
+    "Transfer",
+    "TransferFailed",
+    "TransferResult",
+    "changes",
+    "eventually",
+]

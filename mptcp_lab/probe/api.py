@@ -1,0 +1,162 @@
+"""The probe as checks use it: typed operations on one host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mptcp_lab.probe.client import ProbeClient
+from mptcp_lab.probe.facts import (
+    Capability,
+    Clock,
+    Counters,
+    Endpoint,
+    Limits,
+    NicBytes,
+    OriginRecord,
+    RunResult,
+    SocketFacts,
+)
+from mptcp_lab.probe.state import NetworkState
+from mptcp_lab.probe.streams import Listener, Stream, connect
+from mptcp_lab.probe.watching import Capture, EventWatch
+
+MARGIN = 5.0
+
+
+class Origin:
+    """The origin service of a host, asked through its probe."""
+
+    def __init__(self, probe: ProbeClient, name: str) -> None:
+        self._probe = probe
+        self._name = name
+
+    def _ask(self, ask: str, **args: Any) -> Any:
+        return self._probe.call("origin", name=self._name, request={"ask": ask, **args})
+
+    def counts(self) -> Mapping[str, Any]:
+        """{"accepted", "open", "accepting"}; ``accepted`` is also the number of the latest connection."""
+        counts: Mapping[str, Any] = self._ask("counts")
+        return counts
+
+    def connections(
+        self, since: int = 0, tag: str | None = None, timeline: bool = True
+    ) -> tuple[OriginRecord, ...]:
+        """Connections numbered above ``since``, by tag if given, oldest first; points if ``timeline``."""
+        records = self._ask("connections", since=since, tag=tag, timeline=timeline)
+        return tuple(OriginRecord.parse(record) for record in records)
+
+    def facts(self, number: int) -> SocketFacts:
+        """Live socket facts of a connection, or those at its end."""
+        return SocketFacts.parse(self._ask("facts", number=number))
+
+    def pause_reading(self, number: int | None = None, tag: str | None = None) -> int:
+        """Stop reading: one connection, a tag, or else all present and future; returns how many are open."""
+        return int(self._ask("reading", paused=True, number=number, tag=tag))
+
+    def resume_reading(self, number: int | None = None, tag: str | None = None) -> int:
+        """Go on reading; as pause_reading."""
+        return int(self._ask("reading", paused=False, number=number, tag=tag))
+
+    def pause_accepting(self) -> None:
+        """Leave connections in the kernel's backlog."""
+        self._ask("accepting", paused=True)
+
+    def resume_accepting(self) -> None:
+        """Accept again."""
+        self._ask("accepting", paused=False)
+
+
+class Probe(ProbeClient):
+    """One host's probe. Calls raise ProbeError (it failed there) or HostVanished (within about 5 seconds)."""
+
+    # --- sockets
+
+    def listen(
+        self,
+        address: str,
+        port: int,
+        protocol: str = "mptcp",
+        device: str | None = None,
+        hold: bool = False,
+        backlog: int = 1024,
+    ) -> Listener:
+        """Listen on one address (0 takes a free port). Connections are accepted at once unless ``hold``."""
+        document = self.call(
+            "listen", address=address, port=port, protocol=protocol, device=device, hold=hold, backlog=backlog
+        )
+        return Listener(self, document)
+
+    def connect(
+        self,
+        address: str,
+        port: int,
+        protocol: str = "mptcp",
+        source: str | None = None,
+        device: str | None = None,
+        within: float = 5.0,
+    ) -> Stream:
+        """Connect. Raises ConnectFailed with errno and seconds."""
+        return connect(
+            self, within, address=address, port=port, protocol=protocol, source=source, device=device
+        )
+
+    # --- the host
+
+    def clock(self) -> Clock:
+        """The host's clocks now."""
+        return Clock(**self.call("clock"))
+
+    def capabilities(self) -> dict[str, Capability]:
+        """What works on the host, found by use, once per probe; by name (docs/probe.md lists them)."""
+        return {name: Capability(**found) for name, found in self.call("capabilities", 30.0).items()}
+
+    def counters(self) -> Counters:
+        """MIB counters now."""
+        return Counters(self.call("counters"))
+
+    def nics(self) -> dict[str, NicBytes]:
+        """Traffic per network device now."""
+        return {device: NicBytes(**counts) for device, counts in self.call("nics").items()}
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """MPTCP endpoints, by id."""
+        return tuple(
+            Endpoint(**{**endpoint, "flags": frozenset(endpoint["flags"])})
+            for endpoint in self.call("endpoints")
+        )
+
+    def limits(self) -> Limits:
+        """MPTCP limits."""
+        return Limits(**self.call("limits"))
+
+    def sysctls(self) -> dict[str, str]:
+        """The sysctls that decide about multipath, by dotted name."""
+        return dict(self.call("sysctls"))
+
+    def read(self, what: str) -> list[dict[str, Any]]:
+        """A tool's JSON: addresses, routes4, routes6, rules4, rules6, neighbours, nft or qdiscs."""
+        return list(self.call("read", what=what))
+
+    def network_state(self) -> NetworkState:
+        """All that a fault may change, without what changes by itself; compare with ``changes``."""
+        state: NetworkState = self.call("network_state")
+        return state
+
+    def run(self, argv: Sequence[str], timeout: float = 10.0, stdin: str = "") -> RunResult:
+        """Run a command; it is killed with its children after ``timeout`` seconds."""
+        return RunResult(**self.call("run", timeout + MARGIN, argv=list(argv), timeout=timeout, stdin=stdin))
+
+    # --- watching
+
+    def watch_events(self) -> EventWatch:
+        """Watch netlink events from now on."""
+        return EventWatch(self)
+
+    def capture(self, devices: Sequence[str], snaplen: int = 160) -> Capture:
+        """Capture headers on these NICs from now on."""
+        return Capture(self, list(devices), snaplen)
+
+    def origin(self, name: str) -> Origin:
+        """The origin service of that name on this host."""
+        return Origin(self, name)

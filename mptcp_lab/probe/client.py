@@ -1,0 +1,196 @@
+"""The controller's end of a probe: start it over SSH, call it, notice when its host vanishes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import paramiko
+
+from mptcp_lab.errors import LabBroken, LabError
+from mptcp_lab.ssh import Target, connect
+
+AGENT_FILE = Path(__file__).with_name("agent.py")
+SILENCE_LIMIT = 4.0  # the probe speaks about every second
+# Reads the program from standard input: nothing is written to the host's disk.
+BOOTSTRAP = (
+    "import sys,zlib;i=sys.stdin.buffer;AGENT_SOURCE=zlib.decompress(i.read(int(i.readline())));"
+    "sys.argv=['agent.py','probe'];exec(compile(AGENT_SOURCE,'agent.py','exec'))"
+)
+Event = Mapping[str, Any]
+
+
+class ProbeError(LabError):
+    """An operation failed on a host. ``kind`` is for programs, ``more`` holds what else is known."""
+
+    def __init__(self, host: str, op: str, error: Mapping[str, Any]) -> None:
+        super().__init__(f"{op}: {error.get('message', 'failed')}", host)
+        self.op = op
+        self.kind = str(error.get("kind", ""))
+        self.errno: int | None = error.get("errno")
+        self.more = {key: value for key, value in error.items() if key not in ("kind", "message", "errno")}
+
+
+class HostVanished(LabBroken):
+    """A host stopped answering: killed, frozen, or cut off."""
+
+    def __init__(self, host: str, what: str) -> None:
+        super().__init__(
+            f"the host vanished: {what}", host, "bring the lab up again, then run the suite again"
+        )
+
+
+class Deadline(ProbeError):
+    """A call did not end in its time although the host is alive."""
+
+    def __init__(self, host: str, op: str, within: float) -> None:
+        super().__init__(host, op, {"kind": "deadline", "message": f"no answer within {within:g} s"})
+
+
+class Pending:
+    """A call that is under way."""
+
+    def __init__(self, client: ProbeClient, op: str) -> None:
+        self._client = client
+        self._op = op
+        self._arrived = threading.Event()
+        self._answer: dict[str, Any] = {}
+
+    def settle(self, answer: dict[str, Any]) -> None:
+        """Take the answer in (the reader's side)."""
+        self._answer = answer
+        self._arrived.set()
+
+    def result(self, within: float = 10.0) -> Any:
+        """The call's result. Raises ProbeError, Deadline, or HostVanished as soon as that is known."""
+        end = time.monotonic() + within
+        while not self._arrived.wait(max(0.0, min(end - time.monotonic(), 0.5))):
+            self._client.check_alive(self._op)
+            if time.monotonic() >= end:
+                raise Deadline(self._client.host, self._op, within)
+        if "vanished" in self._answer:
+            raise HostVanished(self._client.host, f"{self._answer['vanished']}, during {self._op}")
+        if not self._answer["ok"]:
+            raise ProbeError(self._client.host, self._op, self._answer["error"])
+        return self._answer.get("result")
+
+
+class ProbeClient:
+    """One probe process on one host, and the channel to it. Safe to use from several threads."""
+
+    def __init__(self, host: str, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
+        self.host = host
+        self.hello: Mapping[str, Any] = {}
+        self._transport = transport
+        self._channel = channel
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._pending: dict[int, Pending] = {}
+        self._listeners: list[Callable[[Event], None]] = []
+        self._gone = ""
+        self._heard = time.monotonic()
+        self._reader = threading.Thread(target=self._read, name=f"probe-{host}", daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def open(cls, target: Target, within: float = 10.0) -> Self:
+        """Connect, start the probe and greet it. Raises SshFailed, ProbeError or HostVanished."""
+        transport = connect(target, within)
+        try:
+            channel = transport.open_session(timeout=within)
+            python = f"python3 -I -u -c {shlex.quote(BOOTSTRAP)}"
+            channel.exec_command(f"sudo -n {python}" if target.become else python)
+            payload = zlib.compress(AGENT_FILE.read_bytes(), 9)
+            channel.sendall(f"{len(payload)}\n".encode() + payload)
+        except paramiko.SSHException as error:
+            transport.close()
+            raise HostVanished(target.name, f"could not start the probe: {error}") from None
+        client = cls(target.name, transport, channel)
+        try:
+            client.hello = client.call("hello", within)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, op: str, within: float = 10.0, **args: Any) -> Any:
+        """Run an operation and return its result. Raises as Pending.result does."""
+        return self.start(op, **args).result(within)
+
+    def start(self, op: str, **args: Any) -> Pending:
+        """Begin an operation."""
+        pending = Pending(self, op)
+        number = next(self._ids)
+        line = json.dumps({"id": number, "op": op, "args": args}, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            if self._gone:
+                raise HostVanished(self.host, f"{self._gone}, before {op}")
+            self._pending[number] = pending
+            try:
+                self._channel.sendall(line)
+            except OSError as error:
+                raise HostVanished(self.host, f"{error or 'channel closed'}, during {op}") from None
+        return pending
+
+    def check_alive(self, op: str) -> None:
+        """Raise HostVanished when the probe has been silent for too long."""
+        silence = time.monotonic() - self._heard
+        if silence > SILENCE_LIMIT:
+            raise HostVanished(self.host, f"silent for {silence:.1f} s, during {op}")
+
+    def listen_events(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Have events handed to ``listener`` (in the reader's thread); returns what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def close(self) -> None:
+        """End the probe: whatever it opened on the host is closed, faults are lifted."""
+        self._channel.shutdown_write()
+        self._reader.join(3.0)  # the probe ends by itself and with it the channel
+        self._transport.close()
+        self._reader.join(3.0)
+
+    def _read(self) -> None:
+        reason = "the channel closed"
+        try:
+            for line in self._channel.makefile("rb"):
+                self._heard = time.monotonic()
+                self._handle(json.loads(line))
+        except (OSError, ValueError) as error:
+            reason = f"the channel broke: {error}"
+        said = self._last_words()
+        with self._lock:
+            self._gone = reason + (f" ({said})" if said else "")
+            pending, self._pending = list(self._pending.values()), {}
+        for call in pending:
+            call.settle({"vanished": self._gone})
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        if "id" not in message:
+            for listener in list(self._listeners):
+                listener(message)
+            return
+        with self._lock:
+            pending = self._pending.pop(message["id"], None)
+        if pending is not None:
+            pending.settle(message)
+
+    def _last_words(self) -> str:
+        """The last line that the probe (or sudo, or a missing python3) wrote as an error."""
+        if not self._channel.recv_stderr_ready():
+            return ""
+        text = self._channel.recv_stderr(65536).decode(errors="replace").strip()
+        return text.splitlines()[-1] if text else ""

@@ -1,0 +1,112 @@
+"""Netlink events and captures of a host."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mptcp_lab.probe.client import Event, ProbeClient
+from mptcp_lab.probe.waiting import NeverHappened
+
+PIECE = 4 << 20
+
+
+class EventWatch:
+    """Events of MPTCP's path manager, links, addresses, routes and rules since it was opened.
+
+    An event is a mapping with ``event`` ("mptcp" or "network"; "lost" when the kernel dropped some), ``type``
+    ("sub_established", "address_removed", ...), ``at`` (host's monotonic seconds) and what the kernel tells.
+    """
+
+    def __init__(self, probe: ProbeClient) -> None:
+        self._probe = probe
+        self._events: list[Event] = []
+        self._changed = threading.Condition()
+        self._name = ""
+        self._early: list[Event] = []
+        self._stop_listening = probe.listen_events(self._take)
+        self._name = probe.call("watch")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take(self, event: Event) -> None:
+        if "watch" in event:
+            with self._changed:
+                self._events.append(event)
+                self._changed.notify_all()
+
+    def all(self) -> tuple[Event, ...]:
+        """Every event so far."""
+        with self._changed:
+            return tuple(event for event in self._events if event["watch"] == self._name)
+
+    def until(self, predicate: Callable[[Event], object], within: float) -> Event:
+        """The first event (past or to come) that satisfies the predicate. Raises NeverHappened."""
+        end = time.monotonic() + within
+        while True:
+            seen = self.all()
+            for event in seen:
+                if predicate(event):
+                    return event
+            with self._changed:
+                if len(self._events) == len(seen):
+                    self._changed.wait(min(0.5, max(0.0, end - time.monotonic())))
+            self._probe.check_alive("watch")
+            if time.monotonic() >= end:
+                kinds = ", ".join(str(event["type"]) for event in seen) or "none"
+                raise NeverHappened(f"{self._probe.host}: no such event within {within:g} s; seen: {kinds}")
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._probe.call("close", item=self._name)
+        self._stop_listening()
+
+
+@dataclass(frozen=True)
+class CaptureCounts:
+    """Packets of one NIC: captured, and dropped by the kernel because the probe was too slow."""
+
+    packets: int
+    dropped: int
+
+
+class Capture:
+    """A capture under way on some NICs, headers only. ``counts`` is there after stop()."""
+
+    def __init__(self, probe: ProbeClient, devices: list[str], snaplen: int) -> None:
+        self._probe = probe
+        self.counts: Mapping[str, CaptureCounts] = {}
+        self._name: str | None = probe.call("capture", devices=devices, snaplen=snaplen)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._name is not None:
+            self._probe.call("close", item=self._name)
+            self._name = None
+
+    def stop(self) -> bytes:
+        """End the capture and fetch it: pcapng, an interface per NIC, nanosecond timestamps of the kernel."""
+        summary: dict[str, Any] = self._probe.call("capture_stop", 30.0, capture=self._name)
+        self.counts = {device: CaptureCounts(**counts) for device, counts in summary["devices"].items()}
+        pieces = [
+            zlib.decompress(
+                base64.b64decode(
+                    self._probe.call("capture_fetch", 30.0, capture=self._name, offset=offset, length=PIECE)
+                )
+            )
+            for offset in range(0, summary["nbytes"], PIECE)
+        ]
+        self._probe.call("close", item=self._name)
+        self._name = None
+        return b"".join(pieces)

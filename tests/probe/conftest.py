@@ -1,0 +1,30 @@
+"""Fixtures: two hosts for the whole session, a probe on each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mptcp_lab.probe import Probe
+from tests.probe.hosts import Keys, Pair, make_pair
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    pair = make_pair(Keys.make(tmp_path_factory.mktemp("hosts")))
+    yield pair
+    pair.client.remove()
+    pair.server.remove()
+
+
+@pytest.fixture(scope="session")
+def client(pair: Pair) -> Iterator[Probe]:
+    with Probe.open(pair.client.target()) as probe:
+        yield probe
+
+
+@pytest.fixture(scope="session")
+def server(pair: Pair) -> Iterator[Probe]:
+    with Probe.open(pair.server.target()) as probe:
+        yield probe

@@ -1,0 +1,167 @@
+"""Two hosts for the tests: network namespaces with a real sshd behind a Unix socket, as a lab host offers it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mptcp_lab.ssh import Target
+
+PATHS = (1, 2)
+
+
+def tool(*argv: str) -> str:
+    """Run a command that must succeed."""
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def make_key(path: Path) -> str:
+    """Generate a key pair; returns the public key as "type base64"."""
+    tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path))
+    return " ".join(path.with_suffix(".pub").read_text().split()[:2])
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The client's key and the server's, in a folder."""
+
+    folder: Path
+    client: str
+    server: str
+
+    @classmethod
+    def make(cls, folder: Path) -> Keys:
+        return cls(folder, make_key(folder / "client"), make_key(folder / "server"))
+
+
+class Host:
+    """A namespace with a /run of its own; every SSH connection starts an ``sshd -i`` inside."""
+
+    def __init__(self, name: str, keys: Keys) -> None:
+        self.name = name
+        self.keys = keys
+        self.folder = keys.folder / name
+        self.folder.mkdir()
+        self.servers: list[subprocess.Popen[bytes]] = []
+        tool("ip", "netns", "add", name)
+        # holds the mount namespace in which /run (fault records, lease, origin sockets) is this host's alone
+        self._holder = subprocess.Popen(
+            ["ip", "netns", "exec", name, "unshare", "--mount", "sh", "-c"]
+            + [
+                "mount -t tmpfs run /run && mkdir /run/sshd && ip link set lo up && echo up && exec sleep infinity"
+            ],
+            stdout=subprocess.PIPE,
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == b"up\n"
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(self.folder / "ssh"))
+        self._socket.listen()
+        self._write_config()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _write_config(self) -> None:
+        keys = self.folder / "authorized_keys"
+        keys.write_text(self.keys.client + "\n")
+        (self.folder / "sshd_config").write_text(
+            f"HostKey {self.keys.folder}/server\nAuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\n"
+            "PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nLogLevel ERROR\n"
+        )
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                argv = self.inside(["/usr/sbin/sshd", "-i", "-e", "-f", str(self.folder / "sshd_config")])
+                server = subprocess.Popen(
+                    argv,
+                    stdin=connection,
+                    stdout=connection,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+                self.servers.append(server)
+
+    def inside(self, argv: Sequence[str]) -> list[str]:
+        """The command that runs ``argv`` on this host."""
+        return ["nsenter", f"--target={self._holder.pid}", "--mount", "--net", *argv]
+
+    def run(self, *argv: str) -> str:
+        """Run a command on this host that must succeed."""
+        return tool(*self.inside(argv))
+
+    def ip(self, command: str) -> None:
+        """Run ``ip`` in the namespace."""
+        tool("ip", "-n", self.name, *command.split())
+
+    def target(self) -> Target:
+        """How to reach it."""
+        known = self.folder / "known_hosts"
+        known.write_text(f"{self.name} {self.keys.server}\n")
+        return Target(
+            name=self.name,
+            user="root",
+            address=None,
+            port=22,
+            unix_socket=self.folder / "ssh",
+            identity_file=self.keys.folder / "client",
+            known_hosts=known,
+        )
+
+    def processes(self) -> list[int]:
+        """Every process of this host."""
+        return [int(pid) for pid in tool("ip", "netns", "pids", self.name).split()]
+
+    def signal_session(self, number: int) -> None:
+        """Send a signal to all of this host's processes but the one that holds its namespaces."""
+        for pid in self.processes():
+            if pid != self._holder.pid:
+                os.kill(pid, number)
+
+    def remove(self) -> None:
+        """Take everything away."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+        self.signal_session(signal.SIGKILL)
+        for server in self.servers:
+            server.wait()
+        self._holder.kill()
+        self._holder.wait()
+        assert self._holder.stdout is not None
+        self._holder.stdout.close()
+        tool("ip", "netns", "del", self.name)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Client A and server B with two paths: 198.18.<path>.1 and .2, 2001:db8:<path>::1 and ::2."""
+
+    client: Host
+    server: Host
+
+
+def make_pair(keys: Keys) -> Pair:
+    """Two hosts joined by two cables, fullmesh on the client, limits on both sides."""
+    client, server = (Host(f"prb-{os.getpid()}-{role}", keys) for role in "ab")
+    for path in PATHS:
+        client.ip(f"link add eth{path} type veth peer name eth{path} netns {server.name}")
+        for number, host in ((1, client), (2, server)):
+            host.ip(f"address add 198.18.{path}.{number}/24 dev eth{path}")
+            host.ip(f"address add 2001:db8:{path}::{number}/64 dev eth{path} nodad")
+            host.ip(f"link set eth{path} up")
+    for host in (client, server):
+        host.ip("mptcp limits set subflows 8 add_addr_accepted 8")
+    client.ip("mptcp endpoint add 198.18.2.1 dev eth2 subflow fullmesh")
+    server.ip("mptcp endpoint add 198.18.2.2 dev eth2 signal")
+    return Pair(client, server)

@@ -1,0 +1,197 @@
+"""Connections and transfers between two hosts, over the real kernel's MPTCP."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+
+from mptcp_lab.probe import (
+    IPPROTO_MPTCP,
+    IPPROTO_TCP,
+    ConnectFailed,
+    Listener,
+    Probe,
+    ProbeError,
+    TransferFailed,
+    eventually,
+)
+
+SERVER = "198.18.1.2"
+
+
+@pytest.fixture
+def listener(server: Probe) -> Iterator[Listener]:
+    with server.listen(SERVER, 7000) as listener:
+        yield listener
+
+
+def test_bytes_arrive_unchanged_and_are_timed(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        receiving = into.receive()
+        sent = out.send(300_001, seed=7, chunk=1000).wait(10)
+        out.shutdown()
+        received = receiving.wait(10)
+    assert received.nbytes == sent.nbytes == 300_001
+    assert received.sha256 == sent.sha256
+    assert received.end == "eof"
+    assert received.first is not None and received.last is not None and received.first <= received.last
+    assert received.timeline.points[-1][1] == 300_001
+    assert sent.timeline.chunks >= 301
+
+
+def test_the_pattern_depends_on_seed_and_kind(client: Probe, listener: Listener) -> None:
+    digests = set()
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        for seed, pattern in ((1, "random"), (2, "random"), (1, "zero")):
+            receiving = into.receive(70_000)
+            out.send(70_000, seed=seed, pattern=pattern)
+            digests.add(receiving.wait(10).sha256)
+    assert len(digests) == 3
+    assert hashlib.sha256(bytes(70_000)).hexdigest() in digests
+
+
+def test_full_duplex_and_one_byte_writes(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000) as a, listener.accept() as b:
+        transfers = [
+            a.send(200, seed=1, chunk=1),
+            b.send(1 << 20, seed=2),
+            a.receive(1 << 20),
+            b.receive(200),
+        ]
+        up, down, got_down, got_up = (transfer.wait(10) for transfer in transfers)
+    assert (up.sha256, down.sha256) == (got_up.sha256, got_down.sha256)
+    assert up.timeline.chunks == 200
+
+
+def test_the_header_is_sent_and_not_counted(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        assert out.send(10, header=b"0123456789").wait(5).nbytes == 10
+        assert into.receive(20).wait(5).nbytes == 20
+
+
+def test_pacing_keeps_the_interval(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        receiving = into.receive(100)
+        result = out.send(100, chunk=10, interval=0.02).wait(5)
+        assert receiving.wait(5).nbytes == 100
+    assert result.first is not None and result.last is not None
+    assert result.last - result.first >= 9 * 0.02 - 0.001
+    assert result.max_gap == result.timeline.gaps[0].seconds
+
+
+def test_echo_comes_back(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        into.echo()
+        back = out.receive()
+        sent = out.send(1 << 20, seed=3).wait(10)
+        out.shutdown()
+        assert back.wait(10).sha256 == sent.sha256
+
+
+def test_facts_tell_mptcp_and_its_subflows(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        out.send(1000)
+        into.receive(1000).wait(5)
+        # fullmesh: 198.18.2.1 joins both addresses of B that it knows
+        facts = eventually(out.facts, lambda facts: len(facts.subflows) >= 3, within=5, what="three subflows")
+        tuples = {(subflow.local, subflow.remote) for subflow in facts.subflows}
+        accepted = into.facts()
+    assert ("198.18.1.1", SERVER) in tuples
+    assert ("198.18.2.1", "198.18.2.2") in tuples
+    assert facts.is_mptcp is True and facts.protocol == IPPROTO_MPTCP and facts.info is not None
+    assert all(subflow.tcp is not None and subflow.tcp["rtt_us"] > 0 for subflow in facts.subflows)
+    assert accepted.info is not None
+    assert facts.info["token"] != accepted.info["token"]
+    assert facts.inode != accepted.inode
+
+
+def test_a_plain_client_makes_plain_tcp(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000, protocol="tcp") as out, listener.accept() as into:
+        for facts in (out.facts(), into.facts()):
+            assert (facts.protocol, facts.is_mptcp, facts.info, facts.subflows) == (
+                IPPROTO_TCP,
+                False,
+                None,
+                (),
+            )
+            assert facts.info_errno == errno.EOPNOTSUPP
+            assert facts.tcp is not None
+
+
+def test_an_mptcp_client_of_a_plain_listener_falls_back(client: Probe, server: Probe) -> None:
+    with server.listen(SERVER, 7001, protocol="tcp") as listener, client.connect(SERVER, 7001) as out:
+        listener.accept()
+        facts = out.facts()
+    assert facts.is_mptcp is False
+    assert facts.protocol == IPPROTO_MPTCP
+    assert facts.info_errno == errno.EOPNOTSUPP
+
+
+def test_connect_reports_errno_and_seconds(client: Probe) -> None:
+    with pytest.raises(ConnectFailed) as refused:
+        client.connect(SERVER, 9)
+    assert refused.value.errno == errno.ECONNREFUSED
+    with pytest.raises(ConnectFailed) as silent:
+        client.connect("198.18.1.77", 9, within=0.2)
+    assert silent.value.errno == errno.ETIMEDOUT
+    assert silent.value.seconds >= 0.2
+
+
+def test_source_and_device_are_obeyed(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000, source="198.18.1.1", device="eth1") as out:
+        assert out.local is not None and out.local.address == "198.18.1.1"
+    with pytest.raises(ConnectFailed) as failed:
+        client.connect(SERVER, 7000, source="198.18.9.9")
+    assert failed.value.errno == errno.EADDRNOTAVAIL
+
+
+@pytest.mark.parametrize("protocol", ["mptcp", "tcp"])
+def test_a_reset_arrives_as_one(client: Probe, listener: Listener, protocol: str) -> None:
+    with client.connect(SERVER, 7000, protocol=protocol) as out, listener.accept() as into:
+        out.send(10)
+        into.receive(10).wait(5)
+        receiving = into.receive()
+        out.close(reset=True)
+        with pytest.raises(TransferFailed, match="ECONNRESET") as failed:
+            receiving.wait(5)
+    assert failed.value.result is not None and failed.value.result.errno == errno.ECONNRESET
+
+
+def test_closing_ends_a_waiting_transfer(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        receiving = into.receive()
+        with pytest.raises(TransferFailed, match="did not end"):
+            receiving.wait(0.05)
+        into.close()
+        assert receiving.wait(5).end == "cancelled"
+        assert out.local is not None
+
+
+def test_a_listener_counts_and_may_hold(client: Probe, server: Probe) -> None:
+    with server.listen(SERVER, 7003, hold=True) as listener, client.connect(SERVER, 7003):
+        with pytest.raises(ProbeError, match="no connection to accept"):
+            listener.accept(within=0.05)
+        assert listener.accepted == 0
+        listener.release()
+        with listener.accept():
+            assert listener.accepted == 1
+
+
+def test_no_wildcard(server: Probe) -> None:
+    for address in ("0.0.0.0", "::"):
+        with pytest.raises(ProbeError, match="lab addresses"):
+            server.listen(address, 7004)
+
+
+def test_ipv6(client: Probe, server: Probe) -> None:
+    address = "2001:db8:1::2"
+    with (
+        server.listen(address, 7000) as listener,
+        client.connect(address, 7000) as out,
+        listener.accept() as into,
+    ):
+        assert into.peer == out.local
+        assert out.facts().subflows[0].local == "2001:db8:1::1"
