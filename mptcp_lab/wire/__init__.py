@@ -1,0 +1,98 @@
+"""RFC 8684 on the wire: codec, keys, packets, captures and their analysis.
+
+Codec and keys have no dependency; reading capture files needs scapy.
+"""
+
+from mptcp_lab.wire.analyse import Analyser, analyse, analyse_file
+from mptcp_lab.wire.capture import CaptureError, CaptureFile
+from mptcp_lab.wire.codec import (
+    Option,
+    TcpOption,
+    decode_mptcp,
+    decode_option,
+    decode_options,
+    encode_options,
+    split_options,
+)
+from mptcp_lab.wire.keys import (
+    ack_hmac,
+    add_addr_hmac,
+    dss_checksum,
+    idsn,
+    internet_checksum,
+    join_hmac,
+    syn_ack_hmac,
+    token,
+)
+from mptcp_lab.wire.model import Analysis, Connection, Half, Side, State, Stream, Subflow
+from mptcp_lab.wire.options import (
+    AddAddr,
+    AddAddrV0,
+    Dss,
+    Experimental,
+    MalformedOption,
+    MpCapable,
+    MpCapableV0,
+    MpFail,
+    MpFastclose,
+    MpJoinAck,
+    MpJoinSyn,
+    MpJoinSynAck,
+    MpPrio,
+    MpPrioV0,
+    MptcpOption,
+    RemoveAddr,
+    TcpRst,
+)
+from mptcp_lab.wire.packet import Segment, UnsupportedLink, build_packet, parse_segment
+
+__all__ = [
+    "AddAddr",
+    "AddAddrV0",
+    "Analyser",
+    "Analysis",
+    "CaptureError",
+    "CaptureFile",
+    "Connection",
+    "Dss",
+    "Experimental",
+    "Half",
+    "MalformedOption",
+    "MpCapable",
+    "MpCapableV0",
+    "MpFail",
+    "MpFastclose",
+    "MpJoinAck",
+    "MpJoinSyn",
+    "MpJoinSynAck",
+    "MpPrio",
+    "MpPrioV0",
+    "MptcpOption",
+    "Option",
+    "RemoveAddr",
+    "Segment",
+    "Side",
+    "State",
+    "Stream",
+    "Subflow",
+    "TcpOption",
+    "TcpRst",
+    "UnsupportedLink",
+    "ack_hmac",
+    "add_addr_hmac",
+    "analyse",
+    "analyse_file",
+    "build_packet",
+    "decode_mptcp",
+    "decode_option",
+    "decode_options",
+    "dss_checksum",
+    "encode_options",
+    "idsn",
+    "internet_checksum",
+    "join_hmac",
+    "parse_segment",
+    "split_options",
+    "syn_ack_hmac",
+    "token",
+]

@@ -1,0 +1,74 @@
+"""What follows from the keys of a connection: tokens, initial DSNs, HMACs; and the DSS checksum (RFC 8684).
+
+Keys, tokens and nonces are unsigned integers in network order: 64, 32 and 32 bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+
+
+@lru_cache(maxsize=1024)
+def _digest(key: int) -> bytes:
+    return hashlib.sha256(key.to_bytes(8, "big")).digest()
+
+
+def token(key: int) -> int:
+    """The token that names the connection at the host which chose `key`: first 32 bits of SHA-256 (3.2)."""
+    return int.from_bytes(_digest(key)[:4], "big")
+
+
+def idsn(key: int) -> int:
+    """The initial DSN of the host which chose `key`: last 64 bits of SHA-256 (3.1). Data starts at +1."""
+    return int.from_bytes(_digest(key)[-8:], "big")
+
+
+def join_hmac(sender_key: int, receiver_key: int, sender_nonce: int, receiver_nonce: int) -> bytes:
+    """HMAC-SHA256 (32 octets) by which `sender` proves itself in MP_JOIN: its own key, nonce first (3.2)."""
+    key = struct.pack(">QQ", sender_key, receiver_key)
+    return hmac.digest(key, struct.pack(">II", sender_nonce, receiver_nonce), "sha256")
+
+
+def syn_ack_hmac(sender_key: int, receiver_key: int, sender_nonce: int, receiver_nonce: int) -> bytes:
+    """What a MP_JOIN SYN/ACK carries: the leftmost 64 bits of `join_hmac`."""
+    return join_hmac(sender_key, receiver_key, sender_nonce, receiver_nonce)[:8]
+
+
+def ack_hmac(sender_key: int, receiver_key: int, sender_nonce: int, receiver_nonce: int) -> bytes:
+    """What the third packet of a join carries: the leftmost 160 bits of `join_hmac`."""
+    return join_hmac(sender_key, receiver_key, sender_nonce, receiver_nonce)[:20]
+
+
+def add_addr_hmac(
+    sender_key: int,
+    receiver_key: int,
+    address_id: int,
+    address: IPv4Address | IPv6Address,
+    port: int | None = None,
+) -> bytes:
+    """What ADD_ADDR carries: rightmost 64 bits of the HMAC over id, address and port, 0 if none (3.4.1)."""
+    key = struct.pack(">QQ", sender_key, receiver_key)
+    message = bytes((address_id,)) + address.packed + struct.pack(">H", port or 0)
+    return hmac.digest(key, message, "sha256")[-8:]
+
+
+def internet_checksum(data: bytes) -> int:
+    """The 16-bit one's complement checksum of TCP (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return int(~total & 0xFFFF)
+
+
+def dss_checksum(dsn: int, subflow_seq: int, data_length: int, payload: bytes) -> int:
+    """The checksum of a mapping and its payload (3.3.1): `dsn` is the full 64 bits whatever is on the wire.
+
+    `payload` holds the mapped octets only: a DATA_FIN counts in `data_length` but has no octet.
+    """
+    return internet_checksum(struct.pack(">QIHH", dsn, subflow_seq, data_length, 0) + payload)

@@ -1,0 +1,47 @@
+"""Sets of sequence numbers as ranges: small as long as what is added joins up."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+
+class RangeSet:
+    """Half-open ranges of integers, kept sorted, merged and apart."""
+
+    __slots__ = ("_ends", "_starts")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def __iter__(self) -> zip[tuple[int, int]]:
+        return zip(self._starts, self._ends, strict=True)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def add(self, start: int, end: int) -> int:
+        """Add [start, end). How many numbers of it were there already."""
+        if end <= start:
+            return 0
+        starts, ends = self._starts, self._ends
+        first = bisect_left(ends, start)
+        last = bisect_right(starts, end)
+        if first == last:
+            starts.insert(first, start)
+            ends.insert(first, end)
+            return 0
+        overlap = sum(max(0, min(end, ends[at]) - max(start, starts[at])) for at in range(first, last))
+        starts[first:last] = [min(start, starts[first])]
+        ends[first:last] = [max(end, ends[last - 1])]
+        return overlap
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether all of [start, end) is in one range."""
+        at = bisect_right(self._starts, start) - 1
+        return at >= 0 and self._ends[at] >= end
+
+    def overlaps(self, start: int, end: int) -> bool:
+        """Whether any number of [start, end) is there."""
+        at = bisect_left(self._starts, end) - 1
+        return at >= 0 and self._ends[at] > start
