@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -25,6 +26,7 @@ from mptcp_lab.plugin.cases import case_of, claim
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.run import Run
+from mptcp_lab.report import html, junit
 from mptcp_lab.report.terminal import summary
 from mptcp_lab.result import Check
 from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
@@ -214,7 +216,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         run.stop(Ending.INTERRUPTED, "the run was interrupted")
     selected = [case for item in session.items if (case := case_of(item))]
     run.other_failures = session.testsfailed > sum(c.verdict is Verdict.FAIL for c in run.checks)
-    results.save(run.result(selected), run.folder / "result.json")
+    result = run.result(selected)
+    results.save(result, run.folder / "result.json")
+    (run.folder / "junit.xml").write_text(junit.render(result), encoding="utf-8")
+    (run.folder / "report.html").write_text(html.render(result, run.folder), encoding="utf-8")
     session.exitstatus = run.exit_code()
     if session.config.option.tbstyle == "auto" and not run.other_failures:
         session.config.option.tbstyle = "no"  # the summary explains failures; tracebacks are for who asks
@@ -227,8 +232,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     run = config.stash[RUN]
     terminalreporter.line("")
-    for line in summary(results.load(run.folder), str(run.folder)):
+    for line in summary(results.load(run.folder), _shown(config, run.folder / "report.html")):
         config.stash[LIVE].line(line)
+
+
+def _shown(config: pytest.Config, path: Path) -> str:
+    """Return a path as short as it can be from where the command was typed."""
+    here = config.invocation_params.dir
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _refuse(sentence: str, code: ExitCode) -> int:

@@ -18,7 +18,7 @@ LAB_FOLDER = ".lab"
 
 
 def add(parser: pytest.Parser) -> None:
-    """Add the options. Two exist already: testinfra's ``--hosts``, read by `hosts`, and pytest's ``--strict``."""
+    """Add the options; two exist already: testinfra's ``--hosts`` and pytest's ``--strict``."""
     group = parser.getgroup(
         "mptcp-lab",
         "MPTCP conformance (two more options: --hosts takes the word 'inventory' for the default of "

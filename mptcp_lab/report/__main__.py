@@ -1,0 +1,74 @@
+"""Make any view again from a result: ``python -m mptcp_lab.report --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mptcp_lab.report import html, junit
+from mptcp_lab.report.compare import compare
+from mptcp_lab.report.terminal import check_line, paint, summary
+from mptcp_lab.result import Result, ResultError, load
+
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the view that the arguments ask for; return 0, or 2 where a result cannot be used."""
+    options = _parser().parse_args(arguments)
+    try:
+        text = _compared(options.run) if options.view == "compare" else _viewed(options.view, options.run[0])
+    except ResultError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    if getattr(options, "output", None):
+        options.output.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mptcp_lab.report", description="Views of a run's result.json."
+    )
+    views = parser.add_subparsers(dest="view", required=True)
+    for name, help_text in (
+        ("html", "the page"),
+        ("junit", "JUnit XML for CI servers"),
+        ("terminal", "the verdicts and the summary as the suite prints them"),
+    ):
+        view = views.add_parser(name, help=help_text)
+        view.add_argument("run", nargs=1, type=Path, help="a run's folder or its result.json")
+        view.add_argument("-o", "--output", type=Path, help="write here instead of to standard output")
+    both = views.add_parser("compare", help="what changed from one run to another")
+    both.add_argument("run", nargs=2, type=Path, help="a run's folder or its result.json: before, after")
+    return parser
+
+
+def _viewed(view: str, run: Path) -> str:
+    result = load(run)
+    folder = run if run.is_dir() else run.parent
+    renderers: dict[str, Callable[[], str]] = {
+        "html": lambda: html.render(result, folder),
+        "junit": lambda: junit.render(result),
+        "terminal": lambda: _terminal(result, folder),
+    }
+    return renderers[view]()
+
+
+def _terminal(result: Result, folder: Path) -> str:
+    lines = [*map(check_line, result.checks), [], *summary(result, str(folder))]
+    return "".join(f"{paint(line, sys.stdout.isatty())}\n" for line in lines)
+
+
+def _compared(runs: Sequence[Path]) -> str:
+    before, after = map(load, runs)
+    changes = compare(before, after) or ["nothing changed"]
+    return "".join(f"{line}\n" for line in changes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""A run as one self-contained HTML page: no script, no external resource."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mptcp_lab import catalogue
+from mptcp_lab.report.terminal import ENDINGS
+from mptcp_lab.report.timeline import timeline
+from mptcp_lab.report.topology import topology
+from mptcp_lab.result import Attempt, Check, Evidence, Result, number
+from mptcp_lab.verdict import ExitCode, Verdict
+
+TEXT_SHOWN = 6000
+ROWS_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of evidence with the same columns; ``hidden`` of them are in the file only."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    hidden: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The evidence of one attempt, ready for the page."""
+
+    attempt: Attempt
+    pictures: tuple[tuple[str, Markup], ...]
+    tables: tuple[Table, ...]
+    texts: tuple[tuple[str, str], ...]
+    files: tuple[Evidence, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A check and the evidence of its attempts, the deciding one last."""
+
+    check: Check
+    attempts: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The checks of a family."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    counts: dict[str, int]
+
+
+def render(result: Result, folder: Path) -> str:
+    """Return the page; ``folder`` is where the evidence of result.json lies."""
+    paths = [s["name"] for s in result.lab.get("segments", ()) if s["kind"] == "path"]
+    page: str = _template().render(
+        result=result,
+        counts={verdict: count for verdict, count in result.counts.items() if count},
+        ending=ENDINGS[ExitCode(result.exit_code)],
+        started=_moment(result.started).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        seconds=f"{(_moment(result.finished) - _moment(result.started)).total_seconds():.1f}",
+        topology=Markup(topology(result.lab)) if result.lab else "",  # noqa: S704 - escaped in svg
+        facts=_facts(result.lab),
+        sections=_sections(result, folder, paths),
+    )
+    return page
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("mptcp_lab.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment.get_template("report.html.j2")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _sections(result: Result, folder: Path, paths: Sequence[str]) -> list[Section]:
+    sections = []
+    for family in catalogue.families():
+        checks = [check for check in result.checks if check.family == family.name]
+        if not checks:
+            continue
+        counts = {v.value: n for v in Verdict if (n := sum(check.verdict is v for check in checks))}
+        rows = tuple(_row(check, folder, paths) for check in checks)
+        sections.append(Section(family.name, family.title, rows, counts))
+    return sections
+
+
+def _row(check: Check, folder: Path, paths: Sequence[str]) -> Row:
+    return Row(check, tuple(_shown(attempt, folder, paths) for attempt in check.attempts))
+
+
+def _shown(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
+    pictures, tables, texts, files, missing = [], [], [], [], []
+    for evidence in attempt.evidence:
+        content = _read(folder, evidence)
+        if content is None:
+            missing.append(evidence.file)
+            continue
+        files.append(evidence)
+        if evidence.kind == "timeline":
+            drawing = timeline(json.loads(content), paths)
+            pictures.append((evidence.name, Markup(drawing)))  # noqa: S704 - escaped in svg
+        elif evidence.kind in ("subflows", "packets"):
+            tables.append(_table(evidence.name, json.loads(content)))
+        elif evidence.kind == "text":
+            texts.append((evidence.name, _shortened(content.decode(errors="replace"))))
+    return Shown(attempt, tuple(pictures), tuple(tables), tuple(texts), tuple(files), tuple(missing))
+
+
+def _read(folder: Path, evidence: Evidence) -> bytes | None:
+    """Return a file of the run's folder; nothing outside it is ever read."""
+    path = (folder / evidence.file).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        return None
+    return path.read_bytes()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}\n[shortened; the file has it all]"
+
+
+def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    columns = tuple(dict.fromkeys(key for row in rows for key in row))
+    cells = tuple(tuple(_cell(row.get(column)) for column in columns) for row in rows[:ROWS_SHOWN])
+    return Table(name, columns, cells, max(0, len(rows) - ROWS_SHOWN))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6f}".rstrip("0").rstrip(".")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_cell(item) for item in value)
+    return str(value)
+
+
+def _facts(lab: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return a line per host: its name, its kernel, and what else is known about it."""
+    lines = []
+    for host in lab.get("hosts", ()):
+        others = {key: value for key, value in host["facts"].items() if key != "kernel"}
+        lines.append((host["name"], str(host["facts"].get("kernel", "")), _flat(others)))
+    return lines if any(kernel or others for _, kernel, others in lines) else []
+
+
+def _flat(facts: Mapping[str, Any]) -> str:
+    parts = []
+    for key, value in facts.items():
+        parts.append(_flat(value) if isinstance(value, Mapping) else f"{key} {_cell(value)}")
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,65 @@
+"""A run as JUnit XML, which CI servers read."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+from mptcp_lab.result import Check, Result
+from mptcp_lab.verdict import Verdict
+
+# What XML 1.0 cannot hold, such as the escapes of terminal colours in a captured line.
+FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+ELEMENTS = {
+    Verdict.FAIL: "failure",
+    Verdict.INCONCLUSIVE: "error",
+    Verdict.UNSUPPORTED: "skipped",
+    Verdict.NON_STRICT: "skipped",
+}
+
+
+def render(result: Result) -> str:
+    """Return the document: a suite per family, a case per check.
+
+    JUnit knows no degrees: inconclusive is an error, unsupported and non-strict are skipped (the ``type``
+    says which), flaky has passed and says so in a property.
+    """
+    root = ET.Element("testsuites", name="mptcp-lab")
+    for family in dict.fromkeys(check.family for check in result.checks):
+        root.append(_suite(result, family, [check for check in result.checks if check.family == family]))
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _suite(result: Result, family: str, checks: list[Check]) -> ET.Element:
+    elements = [ELEMENTS.get(check.verdict) for check in checks]
+    suite = ET.Element(
+        "testsuite",
+        name=f"mptcp-lab.{family}",
+        timestamp=result.started,
+        tests=str(len(checks)),
+        failures=str(elements.count("failure")),
+        errors=str(elements.count("error")),
+        skipped=str(elements.count("skipped")),
+        time=f"{sum(check.duration for check in checks):.3f}",
+    )
+    suite.extend(_case(check) for check in checks)
+    return suite
+
+
+def _case(check: Check) -> ET.Element:
+    case = ET.Element("testcase", classname=f"mptcp-lab.{check.family}", name=check.case)
+    case.set("time", f"{check.duration:.3f}")
+    properties = ET.SubElement(case, "properties")
+    facts = {"verdict": check.verdict.value, "level": check.level.value, "source": check.source}
+    facts |= {figure.name: f"{figure.value:g} {figure.unit}".strip() for figure in check.figures}
+    for name, value in facts.items():
+        ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
+    if element := ELEMENTS.get(check.verdict):
+        mark = ET.SubElement(case, element, type=check.verdict.value, message=_clean(check.reason))
+        mark.text = _clean(f"{check.level.value}: {check.claim}\n{check.where}\n{check.next_step}").strip()
+    return case
+
+
+def _clean(text: str) -> str:
+    return FORBIDDEN.sub("?", text)

@@ -1,0 +1,85 @@
+"""The lab as a picture: segments are bars, hosts hang on them by their NICs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mptcp_lab.report import svg
+
+LEFT = 84
+COLUMN = 152
+HOST_TOP = 8
+LINE = 15
+ROW = 58
+GAP = 40
+
+
+def topology(lab: Mapping[str, Any]) -> str:
+    """Return an SVG of the lab document of ``result.json``."""
+    hosts, segments = lab["hosts"], [segment["name"] for segment in lab["segments"]]
+    host_height = 44 + LINE * max((len(host["services"]) for host in hosts), default=0)
+    first_bar = HOST_TOP + host_height + GAP
+    bars = {name: first_bar + ROW * number for number, name in enumerate(segments)}
+    width = LEFT + COLUMN * len(hosts) + 8
+    height = first_bar + ROW * len(segments) - 6
+    paths = [segment["name"] for segment in lab["segments"] if segment["kind"] == "path"]
+    parts = [_segment(segment, bars[segment["name"]], width, paths) for segment in lab["segments"]]
+    for column, host in enumerate(hosts):
+        parts.append(_host(host, LEFT + COLUMN * column, host_height, bars, paths))
+    title = svg.tag("title", "Topology of the lab: segments, hosts, NICs and addresses")
+    return svg.tag(
+        "svg",
+        title + "".join(parts),
+        class_="topology",
+        viewBox=f"0 0 {width} {height}",
+        width=width,
+        height=height,
+        role="img",
+    )
+
+
+def _segment(segment: Mapping[str, Any], y: float, width: float, paths: Sequence[str]) -> str:
+    kind = svg.colour(segment["name"], list(paths))
+    bar = svg.tag("rect", x=LEFT - 6, y=y - 4, width=width - LEFT, height=8, rx=4, class_=f"bar {kind}")
+    return bar + svg.text(LEFT - 14, y + 4, segment["name"], f"segment {kind}", "end")
+
+
+def _host(
+    host: Mapping[str, Any], x: float, height: float, bars: Mapping[str, float], paths: Sequence[str]
+) -> str:
+    stem = x + 14
+    bottom = HOST_TOP + height
+    plugged = [nic for nic in host["nics"] if nic["segment"] in bars]
+    parts = []
+    if plugged:
+        lowest = max(bars[nic["segment"]] for nic in plugged)
+        parts.append(svg.tag("line", x1=stem, y1=bottom, x2=stem, y2=lowest, class_="stem"))
+    parts += [_nic(nic, stem, bars[nic["segment"]], paths) for nic in plugged]
+    box = "host" if host["mptcp"] else "host plain"
+    parts.append(svg.tag("rect", x=x, y=HOST_TOP, width=COLUMN - 12, height=height, rx=7, class_=box))
+    parts.append(svg.text(x + 10, HOST_TOP + 19, host["name"], "name"))
+    functions = ", ".join(name.removesuffix("s") for name in host["functions"]).replace("proxie", "proxy")
+    speaks = "" if host["mptcp"] else " · TCP only"
+    parts.append(svg.text(x + 10, HOST_TOP + 35, functions + speaks, "small"))
+    for number, service in enumerate(host["services"]):
+        wrapped = {"preload": " · preload", "native": " · native"}.get(service["mptcp"], " · TCP")
+        line = f"{service['engine']} :{service['port']}{wrapped}"
+        parts.append(svg.text(x + 10, HOST_TOP + 35 + LINE * (number + 1), line, "small mono"))
+    return svg.tag("g", "".join(parts))
+
+
+def _nic(nic: Mapping[str, Any], x: float, y: float, paths: Sequence[str]) -> str:
+    kind = svg.colour(nic["segment"], list(paths))
+    state = "" if nic["up"] else " down"
+    label = nic["device"] + ("" if nic["up"] else " (down)") + (f" {nic['rate']}" if nic["rate"] else "")
+    return (
+        svg.tag("circle", cx=x, cy=y, r=6, class_=f"nic {kind}{state}")
+        + svg.text(x + 11, y - 9, label, "small device")
+        + svg.text(x + 11, y + 19, _bare(nic["ipv4"]), "small mono")
+        + svg.text(x + 11, y + 33, _bare(nic["ipv6"]), "small mono")
+    )
+
+
+def _bare(interface: str | None) -> str:
+    return (interface or "").partition("/")[0]
