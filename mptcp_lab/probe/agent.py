@@ -507,6 +507,7 @@ class Transfer:
         self.end = ""  # "complete", "eof", "cancelled" or "error"
         self.error: Json | None = None
         self.done = threading.Event()
+        self.finishing = False  # a send ends after the chunk it is at
         self._work = work
         self._thread = threading.Thread(target=self._run, daemon=True)
         stream.transfers.append(self)
@@ -602,7 +603,7 @@ def start_send(
         while head:
             head = head[stream.send_some(head) :]
         due = time.monotonic()
-        while transfer.timeline.total < nbytes:
+        while transfer.timeline.total < nbytes and not transfer.finishing:
             piece = source.read(transfer.timeline.total, min(chunk, nbytes - transfer.timeline.total))
             rest = memoryview(piece)
             while rest:
@@ -2159,6 +2160,10 @@ class Probe:
     def op_progress(self, transfer: str) -> Json:
         """How far a transfer is."""
         return dict(self.transfers.get(transfer).document())
+
+    def op_finish(self, transfer: str) -> None:
+        """Let a send end after the chunk it is at."""
+        self.transfers.get(transfer).finishing = True
 
     def op_wait(self, transfer: str, timeout: float) -> Json:
         """The result of a transfer when it has ended; `done` is false when the time was over first."""

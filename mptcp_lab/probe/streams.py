@@ -40,6 +40,11 @@ class Transfer:
         """How far it is."""
         return Progress(**self._probe.call("progress", transfer=self._name))
 
+    def finish(self, within: float = 10.0) -> TransferResult:
+        """Let a send end after the chunk it is at, and return the result. Raises as wait does."""
+        self._probe.call("finish", transfer=self._name)
+        return self.wait(within)
+
     def wait(self, within: float, check: bool = True) -> TransferResult:
         """The result. Raises TransferFailed if it has not ended, or (with ``check``) ended in an error."""
         document = self._probe.call("wait", within + MARGIN, transfer=self._name, timeout=within)
