@@ -1,4 +1,4 @@
-"""Two hosts for the tests: network namespaces with a real sshd behind a Unix socket, as a lab host offers it."""
+"""Two hosts for the tests: network namespaces, each with a real sshd behind a Unix socket."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from mptcp_lab.ssh import Target
 
 PATHS = (1, 2)
+HOLD = "mount -t tmpfs run /run && mkdir /run/sshd && ip link set lo up && echo up && exec sleep infinity"
 
 
 def tool(*argv: str) -> str:
@@ -52,10 +53,7 @@ class Host:
         tool("ip", "netns", "add", name)
         # holds the mount namespace in which /run (fault records, lease, origin sockets) is this host's alone
         self._holder = subprocess.Popen(
-            ["ip", "netns", "exec", name, "unshare", "--mount", "sh", "-c"]
-            + [
-                "mount -t tmpfs run /run && mkdir /run/sshd && ip link set lo up && echo up && exec sleep infinity"
-            ],
+            ["ip", "netns", "exec", name, "unshare", "--mount", "sh", "-c", HOLD],
             stdout=subprocess.PIPE,
         )
         assert self._holder.stdout is not None
@@ -72,7 +70,7 @@ class Host:
         keys.write_text(self.keys.client + "\n")
         (self.folder / "sshd_config").write_text(
             f"HostKey {self.keys.folder}/server\nAuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\n"
-            "PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nLogLevel ERROR\n"
+            "PermitRootLogin yes\nPasswordAuthentication no\nLogLevel ERROR\n"
         )
 
     def _serve(self) -> None:
@@ -82,15 +80,15 @@ class Host:
             except OSError:
                 return
             with connection:
-                argv = self.inside(["/usr/sbin/sshd", "-i", "-e", "-f", str(self.folder / "sshd_config")])
-                server = subprocess.Popen(
-                    argv,
-                    stdin=connection,
-                    stdout=connection,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
+                self.servers.append(
+                    subprocess.Popen(
+                        self.inside(["/usr/sbin/sshd", "-i", "-e", "-f", str(self.folder / "sshd_config")]),
+                        stdin=connection.fileno(),
+                        stdout=connection.fileno(),
+                        stderr=subprocess.DEVNULL,
+                        start_new_session=True,
+                    )
                 )
-                self.servers.append(server)
 
     def inside(self, argv: Sequence[str]) -> list[str]:
         """The command that runs ``argv`` on this host."""

@@ -82,6 +82,18 @@ def test_pacing_keeps_the_interval(client: Probe, listener: Listener) -> None:
     assert result.max_gap == result.timeline.gaps[0].seconds
 
 
+def test_a_send_can_be_finished(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        receiving = into.receive()
+        sending = out.send(1 << 40, chunk=1000, interval=0.001)
+        eventually(sending.progress, lambda progress: progress.nbytes >= 5000, within=5)
+        sent = sending.finish()
+        out.shutdown()
+        received = receiving.wait(5)
+    assert sent.end == "complete" and 5000 <= sent.nbytes < 1 << 40
+    assert (received.nbytes, received.sha256) == (sent.nbytes, sent.sha256)
+
+
 def test_echo_comes_back(client: Probe, listener: Listener) -> None:
     with client.connect(SERVER, 7000) as out, listener.accept() as into:
         into.echo()
@@ -91,8 +103,9 @@ def test_echo_comes_back(client: Probe, listener: Listener) -> None:
         assert back.wait(10).sha256 == sent.sha256
 
 
-def test_facts_tell_mptcp_and_its_subflows(client: Probe, listener: Listener) -> None:
-    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+def test_facts_tell_mptcp_and_its_subflows(client: Probe, server: Probe, listener: Listener) -> None:
+    # a join needs a listener on the address that it goes to
+    with server.listen("198.18.2.2", 7000), client.connect(SERVER, 7000) as out, listener.accept() as into:
         out.send(1000)
         into.receive(1000).wait(5)
         # fullmesh: 198.18.2.1 joins both addresses of B that it knows

@@ -1,0 +1,101 @@
+"""Reaching hosts, and losing them."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mptcp_lab.errors import LabBroken
+from mptcp_lab.probe import HostVanished, Probe, eventually
+from mptcp_lab.probe.client import AGENT_FILE, Deadline
+from mptcp_lab.ssh import SshFailed, connect
+from tests.probe.hosts import Host, Keys, Pair, make_key
+
+
+def test_the_program_is_python_3_9_and_standard_library() -> None:
+    tree = ast.parse(AGENT_FILE.read_text(), feature_version=(3, 9))
+    imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {name for name in imported if name.startswith(("mptcp_lab", "paramiko", "yaml"))}
+
+
+def test_hello_tells_who_it_is(client: Probe) -> None:
+    assert client.hello["uid"] == 0
+    assert client.hello["kernel"].count(".") >= 1
+
+
+def test_several_calls_are_outstanding_at_once(client: Probe) -> None:
+    slow = client.start("run", argv=["sleep", "0.5"], timeout=5)
+    started = time.monotonic()
+    assert client.call("ping", payload="quick") == "quick"
+    assert time.monotonic() - started < 0.4
+    assert slow.result()["returncode"] == 0
+
+
+def test_a_call_has_its_time(client: Probe) -> None:
+    with pytest.raises(Deadline, match=r"no answer within 0.1 s"):
+        client.call("run", 0.1, argv=["sleep", "1"], timeout=5)
+
+
+def test_an_unknown_host_key_is_refused(pair: Pair, tmp_path: Path) -> None:
+    target = pair.client.target()
+    target.known_hosts.write_text("")
+    with pytest.raises(SshFailed, match="holds no host key"):
+        connect(target)
+    other = make_key(tmp_path / "other")
+    target.known_hosts.write_text(f"{target.name} {other}\n")
+    with pytest.raises(SshFailed, match="is not the one in"):
+        connect(target)
+    target = dataclasses.replace(target, known_hosts=tmp_path / "missing")
+    with pytest.raises(SshFailed, match="cannot read known hosts"):
+        connect(target)
+
+
+def test_an_unknown_user_key_is_refused(pair: Pair, tmp_path: Path) -> None:
+    make_key(tmp_path / "stranger")
+    target = dataclasses.replace(pair.client.target(), identity_file=tmp_path / "stranger")
+    with pytest.raises(SshFailed, match="login as root refused"):
+        connect(target)
+
+
+def test_a_host_that_is_down_is_told(pair: Pair, tmp_path: Path) -> None:
+    target = dataclasses.replace(pair.client.target(), unix_socket=tmp_path / "ssh")
+    with pytest.raises(LabBroken, match="nothing answers on"):
+        Probe.open(target)
+
+
+def test_nothing_is_left_when_a_probe_ends(pair: Pair, client: Probe) -> None:
+    before = set(pair.client.processes())
+    with Probe.open(pair.client.target()) as probe:
+        probe.listen("198.18.1.1", 7009)
+        probe.start("run", argv=["sleep", "60"], timeout=60)
+        probe.capture(["eth1"])
+        assert "7009" in pair.client.run("ss", "-ltnM")
+    eventually(
+        lambda: set(pair.client.processes()) - before, lambda left: not left, within=3, what="processes gone"
+    )
+    assert "7009" not in pair.client.run("ss", "-ltnM")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_host_that_is_killed_or_frozen_is_named_within_seconds(tmp_path: Path, number: int) -> None:
+    host = Host(f"prb-lost-{number}", Keys.make(tmp_path))
+    try:
+        probe = Probe.open(host.target())
+        call = probe.start("run", argv=["sleep", "60"], timeout=60)
+        started = time.monotonic()
+        host.signal_session(number)
+        with pytest.raises(HostVanished, match=f"{host.name}.*during run"):
+            call.result(30)
+        assert time.monotonic() - started < 6
+        with pytest.raises(HostVanished):
+            probe.call("ping")
+        probe.close()
+    finally:
+        host.signal_session(signal.SIGCONT)
+        host.remove()
