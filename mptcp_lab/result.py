@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mptcp_lab.verdict import Ending, Level, Outcome, Verdict
+from mptcp_lab.verdict import Ending, ExitCode, Level, Outcome, Verdict
 
 SCHEMA = 1
 
@@ -195,13 +195,28 @@ def from_json(document: Mapping[str, Any]) -> Result:
         finished=run["finished"],
         ending=Ending(run["ending"]),
         sentence=run["sentence"],
-        exit_code=document["exit_code"],
+        exit_code=int(ExitCode(document["exit_code"])),
         checks=tuple(_check_from_json(entry) for entry in document["checks"]),
         not_run=tuple(NotRun(**entry) for entry in document["not_run"]),
-        lab=document["lab"],
+        lab=_checked_lab(document["lab"]),
         options=document["options"],
         version=document["version"],
     )
+
+
+def _checked_lab(lab: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the lab if it has what reports read; raise KeyError or TypeError where it has not."""
+    for key in ("name", "source"):
+        str(lab[key])
+    for segment in lab["segments"]:
+        _ = segment["name"], segment["kind"]
+    for host in lab["hosts"]:
+        _ = host["name"], host["functions"], host["mptcp"], host["facts"].items()
+        for nic in host["nics"]:
+            _ = tuple(nic[key] for key in ("segment", "device", "ipv4", "ipv6", "rate", "up"))
+        for service in host["services"]:
+            _ = tuple(service[key] for key in ("engine", "port", "mptcp"))
+    return lab
 
 
 def _check_to_json(check: Check) -> dict[str, Any]:

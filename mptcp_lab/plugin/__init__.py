@@ -72,6 +72,8 @@ def describe(config: pytest.Config, host: str, **facts: Any) -> None:
 def evidence(request: pytest.FixtureRequest) -> EvidenceBox:
     """Figures and files that prove the verdict of this check."""
     item: pytest.Item = request.node
+    if BOX not in item.stash:
+        pytest.fail("the fixture `evidence` is for checks of a claim; add @claim(...)", pytrace=False)
     return item.stash[BOX]
 
 
@@ -88,7 +90,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     try:
         lab = options.hosts(config)
     except InventoryError as error:
-        return _refuse(options.explain(error), ExitCode.LAB_BROKEN)
+        return _refuse(f"{error}; then type: pytest conformance/ --hosts=inventory", ExitCode.LAB_BROKEN)
     if sentence := options.unknown_claim(config):
         return _refuse(sentence, ExitCode.NOTHING_RAN)
     config.stash[RUN] = Run(
@@ -117,17 +119,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give checks their cases, and keep those that were asked for."""
+    """Give checks their cases, keep those that were asked for, and put families in order."""
     try:
         cases.assign(items)
     except ValueError as error:
         pytest.exit(str(error), returncode=ExitCode.NOTHING_RAN)
     cases.select(config, items)
+    cases.order(items)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Name the lab."""
-    run = config.stash[RUN]
+    if (run := config.stash.get(RUN, None)) is None:
+        return []
     return [f"lab: {run.lab.name} ({len(run.lab.hosts)} hosts) from {run.lab.source}"]
 
 
@@ -145,7 +149,9 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
             f"    claim    {case.claim.text}",
             f"    purpose  {cases.purpose(item)}",
         ]
-    return lines
+    checked = {case.claim.id for case, _ in checks}
+    missing = [claim.id for claim in cases.asked_for(config) if claim.id not in checked]
+    return [*lines, "", f"in the catalogue without a check here: {', '.join(missing) or 'none'}"]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -156,7 +162,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return True
     if config.option.collectonly or session.testsfailed or not any(map(case_of, session.items)):
         return None
-    options.make_folder(config.stash[RUN].folder)
+    try:
+        options.make_folder(config.stash[RUN].folder)
+    except OSError as error:
+        pytest.exit(f"results cannot be written: {error}; choose --results DIR", ExitCode.NOTHING_RAN)
     config.stash[LIVE] = Live(config)
     return None
 
@@ -249,11 +258,11 @@ def _refuse(sentence: str, code: ExitCode) -> int:
 
 def _exit_without_checks(status: int) -> int:
     """Translate pytest's own codes where they would be mistaken for the suite's."""
-    mine = {
+    mine: dict[int, ExitCode] = {
         pytest.ExitCode.NO_TESTS_COLLECTED: ExitCode.NOTHING_RAN,
         pytest.ExitCode.INTERNAL_ERROR: ExitCode.LAB_BROKEN,
     }
-    return int(mine.get(pytest.ExitCode(status), status))
+    return int(mine.get(status, status))
 
 
 def _report(item: pytest.Item, check: Check, seen: Seen | None) -> pytest.TestReport:

@@ -85,7 +85,8 @@ def _reason(
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(error)
     phase = "" if report.when == "call" else f"in {report.when}: "
-    lines = text.removeprefix("AssertionError: ").splitlines() or [type(error).__name__]
+    told = [line for line in text.removeprefix("AssertionError: ").splitlines() if line.strip()]
+    lines = told or [type(error).__name__]
     return phase + "\n".join(line.rstrip() for line in lines[:REASON_LINES])
 
 

@@ -95,6 +95,27 @@ def select(config: pytest.Config, items: list[pytest.Item]) -> None:
     config.hook.pytest_deselected(items=gone)
 
 
+def order(items: list[pytest.Item]) -> None:
+    """Put families in the catalogue's order: the lab's state before the scenarios that rest on it."""
+
+    def rank(item: pytest.Item) -> int:
+        case = case_of(item)
+        return catalogue.FAMILIES.index(case.claim.family) if case else -1
+
+    items.sort(key=rank)
+
+
+def asked_for(config: pytest.Config) -> list[catalogue.Claim]:
+    """Return the catalogue's claims that ``--claim`` and ``--family`` ask for."""
+    patterns = [pattern.partition("[")[0] for pattern in config.option.claim]
+    families = config.option.family or catalogue.FAMILIES
+    return [
+        found
+        for found in catalogue.claims().values()
+        if found.family in families and (not patterns or any(found.answers_to(p) for p in patterns))
+    ]
+
+
 def _wanted(case: Case | None, patterns: list[str], families: list[str]) -> bool:
     if case is None or (families and case.claim.family not in families):
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -36,6 +37,8 @@ class EvidenceBox:
 
     def figure(self, name: str, value: float, unit: str = "", limit: float | None = None) -> None:
         """Keep a measured figure, shown with the verdict; a check over a ``limit`` does not pass."""
+        if not math.isfinite(value):
+            raise ValueError(f"figure {name}: {value} was not measured")
         self._figures.append(Figure(name, value, unit, limit))
 
     def document(self, name: str, content: Any) -> None:

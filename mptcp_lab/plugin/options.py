@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from mptcp_lab import catalogue
-from mptcp_lab.inventory import InventoryError, Lab, load, resolve
+from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.verdict import Rules
 
 LAB_FOLDER = ".lab"
@@ -71,15 +72,6 @@ def hosts(config: pytest.Config) -> Lab:
     return load(resolve(word))
 
 
-def explain(error: InventoryError) -> str:
-    """Say in one sentence what is wrong with an inventory, and what to type next."""
-    hint = f" (right would be, for example: {error.example})" if error.example else ""
-    return (
-        f"{error}".splitlines()[0] + hint + "; mend it, or try the embedded lab: ./lab up && "
-        "pytest conformance/ --hosts=inventory"
-    )
-
-
 def unknown_claim(config: pytest.Config) -> str:
     """Return a sentence about the first ``--claim`` that the catalogue does not know, or nothing."""
     for pattern in config.option.claim:
@@ -123,3 +115,5 @@ def make_folder(folder: Path) -> None:
         partial.replace(folder.parent / "latest")
     else:
         folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "result.json").exists():  # a run of ours, which this one replaces
+            shutil.rmtree(folder / "evidence", ignore_errors=True)

@@ -20,14 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         text = _compared(options.run) if options.view == "compare" else _viewed(options.view, options.run[0])
+        if options.output:
+            options.output.write_text(text, encoding="utf-8")
+        else:
+            sys.stdout.write(text)
     except ResultError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    if getattr(options, "output", None):
-        options.output.write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{error.filename}: {error.strerror}; name a file that can be written")
     return 0
+
+
+def _refuse(sentence: str) -> int:
+    print(f"ERROR: {sentence}", file=sys.stderr)
+    return USAGE_ERROR
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,9 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     ):
         view = views.add_parser(name, help=help_text)
         view.add_argument("run", nargs=1, type=Path, help="a run's folder or its result.json")
-        view.add_argument("-o", "--output", type=Path, help="write here instead of to standard output")
     both = views.add_parser("compare", help="what changed from one run to another")
     both.add_argument("run", nargs=2, type=Path, help="a run's folder or its result.json: before, after")
+    for view in views.choices.values():
+        view.add_argument("-o", "--output", type=Path, help="write here instead of to standard output")
     return parser
 
 

@@ -104,6 +104,8 @@ def _sections(result: Result, folder: Path, paths: Sequence[str]) -> list[Sectio
         if not checks:
             continue
         counts = {v.value: n for v in Verdict if (n := sum(check.verdict is v for check in checks))}
+        order = [claim.id for claim in family.claims]
+        checks.sort(key=lambda check: order.index(check.id) if check.id in order else len(order))
         rows = tuple(_row(check, folder, paths) for check in checks)
         sections.append(Section(family.name, family.title, rows, counts))
     return sections
@@ -117,17 +119,21 @@ def _shown(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
     pictures, tables, texts, files, missing = [], [], [], [], []
     for evidence in attempt.evidence:
         content = _read(folder, evidence)
-        if content is None:
-            missing.append(evidence.file)
+        try:
+            if content is None:
+                missing.append(evidence.file)
+                continue
+            if evidence.kind == "timeline":
+                drawing = timeline(json.loads(content), paths)
+                pictures.append((evidence.name, Markup(drawing)))  # noqa: S704 - escaped in svg
+            elif evidence.kind in ("subflows", "packets"):
+                tables.append(_table(evidence.name, json.loads(content)))
+            elif evidence.kind == "text":
+                texts.append((evidence.name, _shortened(content.decode(errors="replace"))))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            missing.append(f"{evidence.file} (damaged)")
             continue
         files.append(evidence)
-        if evidence.kind == "timeline":
-            drawing = timeline(json.loads(content), paths)
-            pictures.append((evidence.name, Markup(drawing)))  # noqa: S704 - escaped in svg
-        elif evidence.kind in ("subflows", "packets"):
-            tables.append(_table(evidence.name, json.loads(content)))
-        elif evidence.kind == "text":
-            texts.append((evidence.name, _shortened(content.decode(errors="replace"))))
     return Shown(attempt, tuple(pictures), tuple(tables), tuple(texts), tuple(files), tuple(missing))
 
 

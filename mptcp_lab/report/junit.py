@@ -52,7 +52,7 @@ def _case(check: Check) -> ET.Element:
     case.set("time", f"{check.duration:.3f}")
     properties = ET.SubElement(case, "properties")
     facts = {"verdict": check.verdict.value, "level": check.level.value, "source": check.source}
-    facts |= {figure.name: f"{figure.value:g} {figure.unit}".strip() for figure in check.figures}
+    facts |= {figure.name: f"{figure.value:.10g} {figure.unit}".strip() for figure in check.figures}
     for name, value in facts.items():
         ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
     if element := ELEMENTS.get(check.verdict):

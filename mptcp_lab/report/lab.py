@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
 
 
@@ -13,7 +15,7 @@ def lab_document(lab: Lab, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     return {
         "name": lab.name,
         "flavour": lab.flavour,
-        "source": lab.source,
+        "source": _source(lab.source),
         "segments": [
             {"name": s.name, "kind": s.kind, "ipv4": _text(s.ipv4), "ipv6": _text(s.ipv6)}
             for s in lab.segments.values()
@@ -52,6 +54,12 @@ def _service(service: Service) -> dict[str, Any]:
         "mptcp": service.mptcp,
         "backends": [f"{backend.host}:{backend.port}" for backend in service.backends],
     }
+
+
+def _source(source: str) -> str:
+    """Name the inventory as the user would: from the project's root where it lies there."""
+    path = Path(source)
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def _text(value: object | None) -> str | None:

@@ -69,6 +69,8 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
 def told_apart(result: Result) -> list[Check]:
     """Return the checks that deserve a paragraph, the worst first; never started ones need none."""
     wanted = [check for check in result.checks if check.verdict in WORTH_TELLING and check.attempts]
+    if result.ending in (Ending.LAB_BROKEN, Ending.LAB_BUSY):  # the closing sentence says it
+        wanted = [check for check in wanted if check.verdict is not Verdict.INCONCLUSIVE]
     return sorted(wanted, key=lambda check: WORTH_TELLING.index(check.verdict))
 
 

@@ -130,4 +130,4 @@ def _gap(frame: Frame, gap: Sequence[float] | None) -> str:
     height = HEIGHT - TOP - BOTTOM
     band = svg.tag("rect", x=start, y=TOP, width=width, height=height, class_="gap")
     label = f"gap {number(round((gap[1] - gap[0]) * 1000, 1))} ms"
-    return band + svg.text(start + width + 6, HEIGHT - BOTTOM - 8, label, "small marked")
+    return band + svg.text(start + width + 6, TOP + 12, label, "small marked")

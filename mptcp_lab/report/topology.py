@@ -8,23 +8,31 @@ from typing import Any
 from mptcp_lab.report import svg
 
 LEFT = 84
-COLUMN = 152
+COLUMN = 160
 HOST_TOP = 8
 LINE = 15
-ROW = 58
+ROW = 64
 GAP = 40
+SINGULAR = {
+    "clients": "client",
+    "proxies": "proxy",
+    "forwarders": "forwarder",
+    "gateways": "gateway",
+    "origins": "origin",
+}
 
 
 def topology(lab: Mapping[str, Any]) -> str:
     """Return an SVG of the lab document of ``result.json``."""
-    hosts, segments = lab["hosts"], [segment["name"] for segment in lab["segments"]]
+    hosts = lab["hosts"]
+    segments = sorted(lab["segments"], key=lambda segment: segment["kind"] != "path")
     host_height = 44 + LINE * max((len(host["services"]) for host in hosts), default=0)
     first_bar = HOST_TOP + host_height + GAP
-    bars = {name: first_bar + ROW * number for number, name in enumerate(segments)}
+    bars = {name: first_bar + ROW * number for number, name in enumerate(s["name"] for s in segments)}
     width = LEFT + COLUMN * len(hosts) + 8
     height = first_bar + ROW * len(segments) - 6
-    paths = [segment["name"] for segment in lab["segments"] if segment["kind"] == "path"]
-    parts = [_segment(segment, bars[segment["name"]], width, paths) for segment in lab["segments"]]
+    paths = [segment["name"] for segment in segments if segment["kind"] == "path"]
+    parts = [_segment(segment, bars[segment["name"]], width, paths) for segment in segments]
     for column, host in enumerate(hosts):
         parts.append(_host(host, LEFT + COLUMN * column, host_height, bars, paths))
     title = svg.tag("title", "Topology of the lab: segments, hosts, NICs and addresses")
@@ -59,12 +67,12 @@ def _host(
     box = "host" if host["mptcp"] else "host plain"
     parts.append(svg.tag("rect", x=x, y=HOST_TOP, width=COLUMN - 12, height=height, rx=7, class_=box))
     parts.append(svg.text(x + 10, HOST_TOP + 19, host["name"], "name"))
-    functions = ", ".join(name.removesuffix("s") for name in host["functions"]).replace("proxie", "proxy")
+    functions = ", ".join(SINGULAR.get(name, name) for name in host["functions"])
     speaks = "" if host["mptcp"] else " · TCP only"
     parts.append(svg.text(x + 10, HOST_TOP + 35, functions + speaks, "small"))
     for number, service in enumerate(host["services"]):
-        wrapped = {"preload": " · preload", "native": " · native"}.get(service["mptcp"], " · TCP")
-        line = f"{service['engine']} :{service['port']}{wrapped}"
+        method = "TCP" if service["mptcp"] == "off" else service["mptcp"]
+        line = f"{service['engine']}:{service['port']} {method}"
         parts.append(svg.text(x + 10, HOST_TOP + 35 + LINE * (number + 1), line, "small mono"))
     return svg.tag("g", "".join(parts))
 
