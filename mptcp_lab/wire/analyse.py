@@ -34,6 +34,7 @@ from mptcp_lab.wire.model import (
 )
 from mptcp_lab.wire.options import (
     AddAddr,
+    AddAddrV0,
     Dss,
     MpCapable,
     MpCapableV0,
@@ -42,6 +43,7 @@ from mptcp_lab.wire.options import (
     MpJoinSyn,
     MpJoinSynAck,
     MpPrio,
+    MpPrioV0,
     MptcpOption,
     RemoveAddr,
     TcpRst,
@@ -324,8 +326,12 @@ class _Step:
                     self.subflow.joined = True
                 case AddAddr():
                     self._add_addr(option)
+                case AddAddrV0():
+                    connection.old_announcements.add(self._event(option))
                 case RemoveAddr():
                     connection.removals.add(self._event(option))
+                case MpPrioV0():
+                    connection.priorities.add(self._event(option))
                 case MpPrio():
                     self.half.backup = option.backup
                     connection.priorities.add(self._event(option))

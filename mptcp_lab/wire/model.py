@@ -83,7 +83,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """An ADD_ADDR (not an echo), with the destination port it was sent from and its echo's packet, if any."""
+    """An ADD_ADDR (not an echo), with the port it was sent from."""
 
     packet: int
     time_ns: int
@@ -260,6 +260,7 @@ class Connection:
     unknown_token: int | None = None  # of a join to a connection whose start is not in the capture
     fallback: Fallback | None = None
     announcements: Log[Announcement] = field(default_factory=Log)
+    old_announcements: Log[Event] = field(default_factory=Log)  # ADD_ADDR in the form of version 0
     echoes: Log[Event] = field(default_factory=Log)
     removals: Log[Event] = field(default_factory=Log)
     priorities: Log[Event] = field(default_factory=Log)

@@ -1,6 +1,6 @@
 """Make the captures of tests/wire/captures with the running kernel (root, namespaces `wire-c` and `wire-s`).
 
-    python tests/wire/make_captures.py [NAME ...]
+    python -m tests.wire.make_captures [NAME ...]
 
 Each function below is one capture: it sets up the two hosts, runs a short exchange and waits for its subject.
 Files hold headers only (128 octets of each packet), except `checksum`, whose payload the DSS checksum covers.
@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shlex
 import signal
 import socket
 import struct
@@ -21,7 +22,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
+
+from mptcp_lab.wire import MpJoinSyn, Segment, build_packet
+from mptcp_lab.wire.packet import SYN
 
 HERE = Path(__file__).parent / "captures"
 SOL_MPTCP, MPTCP_INFO = 284, 1
@@ -35,7 +40,7 @@ def run(*command: str) -> str:
 
 
 def on(host: str, command: str) -> str:
-    return run("ip", "netns", "exec", f"wire-{host}", *command.split())
+    return run("ip", "netns", "exec", f"wire-{host}", *shlex.split(command))
 
 
 @contextlib.contextmanager
@@ -140,7 +145,8 @@ def closed() -> bool:
     return all(
         not on(
             host,
-            "ss -tanH state established state fin-wait-1 state fin-wait-2 state close-wait state last-ack state syn-sent state closing",
+            "ss -tanH state established state fin-wait-1 state fin-wait-2 "
+            "state close-wait state last-ack state syn-sent state closing",
         )
         for host in "cs"
     )
@@ -289,7 +295,7 @@ def add_addr_v6() -> None:
 
 
 def add_addr_v6_port() -> None:
-    """With timestamps the option does not fit (30 + 12 octets): the kernel drops the announcement; without, it fits."""
+    """Without timestamps: 30 octets for the option and 12 for those do not fit together."""
     endpoint("s", "2001:db8:2::2 dev s2 signal port 7777")
     for host in "cs":
         on(host, "sysctl -qw net.ipv4.tcp_timestamps=0")
@@ -301,20 +307,47 @@ def add_addr_v6_port() -> None:
         pair.close()
 
 
-def add_addr_unreachable() -> None:
-    """An announced address nobody answers at, and no echo either at first: ADD_ADDR again, no join that works."""
-    endpoint("s", "198.18.3.9 signal")
+def add_addr_again() -> None:
+    """The echo is lost: the announcement comes again."""
+    endpoint("s", "198.18.2.2 dev s2 signal")
     on("s", "sysctl -qw net.mptcp.add_addr_timeout=1")
-    on("s", "nft add table ip wire")
-    on("s", "nft add chain ip wire in { type filter hook input priority 0; }")
-    on("s", "nft add rule ip wire in tcp dport 7000 tcp option mptcp subtype 3 drop")
-    with capturing("add_addr_unreachable", host="s"):
+    drop("c", "output", "tcp option mptcp subtype 3")
+    with capturing("add_addr_again"):
         pair = Pair()
         pair.talk(rounds=1)
         eventually(lambda: counter("s", "AddAddrTx") >= 3, "ADD_ADDR sent again")
-        on("s", "nft delete table ip wire")
+        on("c", "nft delete table ip wire")
+        pair.talk()
+        eventually(lambda: counter("s", "EchoAdd"), "an echo at the server")
+        pair.close()
+
+
+def join_reset() -> None:
+    """The announced address answers a join with RST, as a closed port does."""
+    endpoint("s", "198.18.2.2 dev s2 signal")
+    drop("s", "input", "iifname s2 tcp dport 7000", "reject with tcp reset")
+    with capturing("join_reset"):
+        pair = Pair()
+        pair.talk()
+        eventually(lambda: counter("c", "MPJoinSynTx"), "a join")
         pair.talk()
         pair.close()
+
+
+def join_unknown_token() -> None:
+    """A join to a connection the server does not have, in a packet of our own."""
+    join = MpJoinSyn(address_id=3, token=0x12345678, nonce=0x9ABCDEF0)
+    addresses = [ip_address(each) for each in ("198.18.1.1", "198.18.1.2")]
+    syn = Segment(addresses[0], 40000, addresses[1], PORT, 1000, 0, SYN, 64240, (join,))
+    with capturing("join_unknown_token"):
+        listener = Pair._socket("s", socket.AF_INET, mptcp=True)
+        listener.bind(("0.0.0.0", PORT))
+        listener.listen()
+        with inside("c"):
+            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        raw.sendto(build_packet(syn), ("198.18.1.2", 0))
+        eventually(lambda: counter("s", "MPJoinNoTokenFound"), "the join at the server")
+        listener.close()
 
 
 def remove_addr() -> None:
@@ -389,18 +422,66 @@ def plain_client() -> None:
         pair.close()
 
 
-def strip(host: str, match: str) -> None:
+def drop(host: str, hook: str, match: str, action: str = "drop") -> None:
     on(host, "nft add table ip wire")
-    on(host, "nft add chain ip wire in { type filter hook prerouting priority -300; }")
-    on(host, f"nft add rule ip wire in {match} reset tcp option mptcp")
+    on(host, f"nft add chain ip wire {hook} {{ type filter hook {hook} priority 0; }}")
+    on(host, f"nft add rule ip wire {hook} {match} {action}")
+
+
+def strip(host: str, hook: str) -> None:
+    drop(host, hook, "tcp flags & syn == 0", "reset tcp option mptcp")
 
 
 def fallback_ack() -> None:
     """Something between the hosts strips MPTCP from all but the SYNs; seen by the client."""
-    strip("s", "tcp flags & syn == 0")
-    strip("c", "tcp flags & syn == 0")
+    strip("s", "prerouting")
+    strip("c", "prerouting")
     with capturing("fallback_ack"):
         pair = Pair()
+        pair.talk()
+        pair.close()
+
+
+def fallback_third_ack() -> None:
+    """The same from the client on its way out: seen on the wire and by the server."""
+    strip("c", "output")
+    with capturing("fallback_third_ack", host="s"):
+        pair = Pair()
+        pair.talk()
+        pair.close()
+
+
+def corrupt(device: str) -> None:
+    """Change an octet of larger packets; on a veth nobody computes the TCP checksum, so it holds."""
+    drop("c", "postrouting", f"oifname {device} meta length > 400", "@th,1600,8 set 0xff")
+
+
+def checksum_failure() -> None:
+    """One subflow, a payload that is not what the DSS checksum says: MP_FAIL and an infinite mapping."""
+    on("s", "sysctl -qw net.mptcp.checksum_enabled=1")
+    with capturing("checksum_failure"):
+        pair = Pair()
+        pair.talk()
+        corrupt("c1")
+        pair.move(pair.client, pair.server, b"x" * 1000)
+        eventually(lambda: counter("s", "MPFailTx"), "MP_FAIL")
+        on("c", "nft delete table ip wire")
+        pair.talk()
+        pair.close()
+
+
+def checksum_failure_two() -> None:
+    """The same on one of two subflows: it is reset, the data comes again on the other."""
+    on("s", "sysctl -qw net.mptcp.checksum_enabled=1")
+    endpoint("c", "198.18.2.1 dev c2 subflow")
+    with capturing("checksum_failure_two"):
+        pair = Pair()
+        pair.talk()
+        joined()
+        corrupt("c1")
+        pair.move(pair.client, pair.server, b"x" * 1000)
+        eventually(lambda: counter("s", "MPFailTx"), "MP_FAIL")
+        on("c", "nft delete table ip wire")
         pair.talk()
         pair.close()
 
@@ -456,9 +537,7 @@ def failover() -> None:
         pair.talk()
         joined()
         pair.move(pair.client, pair.server, bytes(100_000))
-        on("s", "nft add table ip wire")
-        on("s", "nft add chain ip wire in { type filter hook input priority 0; }")
-        on("s", "nft add rule ip wire in iifname s1 drop")
+        drop("s", "input", "iifname s1")
         pair.move(pair.client, pair.server, bytes(400_000))
         on("s", "nft delete table ip wire")
         pair.talk()
@@ -466,10 +545,33 @@ def failover() -> None:
 
 
 MAKERS: list[Callable[[], None]] = [
-    handshake, half_close, join, join_server_side, backup, add_addr, add_addr_port, add_addr_v6, add_addr_v6_port,
-    add_addr_unreachable, remove_addr, mp_prio, checksum, fastclose, fallback_synack, plain_client, fallback_ack,
-    join_refused, no_join_initial, bulk, failover,
-]  # fmt: skip
+    handshake,
+    half_close,
+    join,
+    join_server_side,
+    backup,
+    add_addr,
+    add_addr_port,
+    add_addr_v6,
+    add_addr_v6_port,
+    add_addr_again,
+    join_reset,
+    join_unknown_token,
+    fallback_third_ack,
+    checksum_failure,
+    checksum_failure_two,
+    remove_addr,
+    mp_prio,
+    checksum,
+    fastclose,
+    fallback_synack,
+    plain_client,
+    fallback_ack,
+    join_refused,
+    no_join_initial,
+    bulk,
+    failover,
+]
 
 
 def main(names: list[str]) -> None:

@@ -1,0 +1,193 @@
+"""Address knowledge exchange (RFC 8684, 3.4)."""
+
+from __future__ import annotations
+
+from mptcp_lab.wire import keys
+from mptcp_lab.wire.model import Announcement, Connection, Subflow
+from mptcp_lab.wire.options import AddAddr, RemoveAddr
+from mptcp_lab.wire.rows.requirement import Level, Observation, breach, ok, row, worst
+
+MUST, SHOULD = Level.MUST, Level.SHOULD
+_NONE = "no ADD_ADDR"
+
+
+def _echo(connection: Connection, announced: Announcement) -> int | None:
+    """The packet of the echo of an announcement, however often it was sent."""
+    wanted = announced.option
+    for each in connection.echoes:
+        echo = each.option
+        if not isinstance(echo, AddAddr) or each.side is announced.side or each.packet < announced.packet:
+            continue
+        if (echo.address_id, echo.address, echo.port) == (wanted.address_id, wanted.address, wanted.port):
+            return each.packet
+    return None
+
+
+def _joins_to(connection: Connection, announced: Announcement) -> list[Subflow]:
+    """Subflows opened to an announced address after the announcement."""
+    side = announced.side
+    return [
+        each
+        for each in connection.subflows[1:]
+        if each.opener is side.peer
+        and each.first_packet > announced.packet
+        and each.dst == announced.option.address
+    ]
+
+
+@row(
+    "3.4.1/1",
+    "R39",
+    MUST,
+    "ADD_ADDR has the form of version 1: HMAC on announcements, none on echoes, port optional",
+)
+def form(connection: Connection) -> Observation:
+    """The codec takes no other form of version 1; what is left are forms of version 0."""
+    seen = [
+        breach("ADD_ADDR as in version 0, without HMAC", each.packet) for each in connection.old_announcements
+    ]
+    seen += [ok(each.packet) for each in connection.announcements]
+    seen += [ok(each.packet) for each in connection.echoes]
+    return worst(seen, _NONE)
+
+
+@row("3.4.1/2", "R40", MUST, "the HMAC of ADD_ADDR is right for id, address and port, the sender's key first")
+def authentic(connection: Connection) -> Observation:
+    """Compute the HMAC from the keys of the handshake."""
+    seen = []
+    for each in connection.announcements:
+        mine, theirs = connection.stream(each.side).key, connection.stream(each.side.peer).key
+        option = each.option
+        if mine is None or theirs is None or option.hmac is None:
+            continue
+        right = keys.add_addr_hmac(mine, theirs, option.address_id, option.address, option.port)
+        if option.hmac == right:
+            seen.append(ok(each.packet))
+        else:
+            seen.append(breach(f"HMAC {option.hmac.hex()}, right is {right.hex()}", each.packet))
+    return worst(seen, "no ADD_ADDR with keys in the capture")
+
+
+@row("3.4.1/4", "R42", MUST, "every ADD_ADDR is echoed, without HMAC")
+def echoed(connection: Connection) -> Observation:
+    """Look for the echo of each announcement; where it is lost, the announcement comes again (R43)."""
+    seen = []
+    for each in connection.announcements:
+        packet = _echo(connection, each)
+        if packet is not None:
+            seen.append(ok(each.packet, packet))
+        elif not _again(connection, each) and _outlived(connection, each):
+            seen.append(breach("ADD_ADDR was received and not echoed", each.packet))
+    return worst(seen, "no ADD_ADDR that had the time to be echoed")
+
+
+def _again(connection: Connection, announced: Announcement) -> bool:
+    return any(
+        each.packet > announced.packet and each.option == announced.option and each.side is announced.side
+        for each in connection.announcements
+    )
+
+
+def _outlived(connection: Connection, announced: Announcement) -> bool:
+    """The peer has sent data or acknowledgements of data on that subflow long after: ten packets."""
+    return connection.subflows[announced.subflow].last_packet > announced.packet + 10
+
+
+@row("3.4.1/5", "R43", SHOULD, "an ADD_ADDR that is not echoed is sent again")
+def repeated(connection: Connection) -> Observation:
+    """Look for the same announcement again, with no echo between."""
+    seen = []
+    for each in connection.announcements:
+        later = [
+            other.packet
+            for other in connection.announcements
+            if other.packet > each.packet and other.option == each.option and other.side is each.side
+        ]
+        echo = _echo(connection, each)
+        if later and (echo is None or echo > later[0]):
+            seen.append(ok(each.packet, later[0]))
+    return worst(seen, "every ADD_ADDR was echoed at once")
+
+
+@row("3.4.1/6", "R44", SHOULD, "ADD_ADDR without port: the join goes to the port of the announcing subflow")
+def same_port(connection: Connection) -> Observation:
+    """Compare the port of joins to the announced address."""
+    seen = []
+    for each in connection.announcements:
+        if each.option.port is not None:
+            continue
+        for subflow in _joins_to(connection, each):
+            if subflow.dport == each.port:
+                seen.append(ok(each.packet, subflow.first_packet))
+            else:
+                detail = f"join to port {subflow.dport}, announced on {each.port}"
+                seen.append(breach(detail, each.packet, subflow.first_packet))
+    return worst(seen, "no join to an address announced without port")
+
+
+@row("3.4.1/7", "R45", MUST, "ADD_ADDR with port: a join to that port is accepted")
+def announced_port(connection: Connection) -> Observation:
+    """Look at the answer to joins to announced ports."""
+    seen = []
+    for each in connection.announcements:
+        if each.option.port is None:
+            continue
+        for subflow in _joins_to(connection, each):
+            if subflow.dport != each.option.port:
+                continue
+            if subflow.syn_ack is not None:
+                seen.append(ok(each.packet, subflow.first_packet, subflow.syn_ack.number))
+            elif subflow.refused_packet is not None:
+                detail = f"join to announced port {subflow.dport} is refused"
+                seen.append(breach(detail, each.packet, subflow.first_packet, subflow.refused_packet))
+    return worst(seen, "no join to an announced port")
+
+
+@row("3.4.1/8", "R46", SHOULD, "no further attempt to an announced address where connecting has failed")
+def no_second_attempt(connection: Connection) -> Observation:
+    """Look for joins after one was refused or given up; retransmitted SYNs are one attempt."""
+    seen = []
+    for each in connection.announcements:
+        tries = [other for other in _joins_to(connection, each) if other.opener_id is not None]
+        failed = [other for other in tries if other.syn_ack is None]
+        if not failed:
+            continue
+        same_source = [
+            other
+            for other in tries
+            if other.first_packet > failed[0].last_packet
+            and (other.src, other.dport) == (failed[0].src, failed[0].dport)
+        ]
+        if same_source:
+            detail = f"another join to {each.option.address} after one failed"
+            seen.append(breach(detail, failed[0].first_packet, same_source[0].first_packet))
+        else:
+            seen.append(ok(each.packet, failed[0].first_packet))
+    return worst(seen, "no join to an announced address has failed")
+
+
+@row("3.4.2/1", "R47", MUST, "REMOVE_ADDR lists ids; the subflows of these ids end, unknown ids do no harm")
+def removed(connection: Connection) -> Observation:
+    """Look for FIN or RST on the subflows whose address went away, and for life after an unknown id."""
+    seen = []
+    for event in connection.removals:
+        if not isinstance(event.option, RemoveAddr):
+            continue
+        concerned = [
+            each
+            for each in connection.subflows
+            if (each.opener_id if each.opener is event.side else each.responder_id)
+            in event.option.address_ids
+        ]
+        for each in concerned:
+            ends = [
+                half_end
+                for half in (each.client, each.server)
+                for half_end in (half.fin_packet, half.rst_packet)
+                if half_end is not None
+            ]
+            if ends:
+                seen.append(ok(event.packet, min(ends)))
+        if not concerned and max(each.last_packet for each in connection.subflows) > event.packet:
+            seen.append(ok(event.packet, detail="no subflow has that id"))
+    return worst(seen, "no REMOVE_ADDR, or its subflows were kept as alive")

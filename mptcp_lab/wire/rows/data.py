@@ -1,0 +1,161 @@
+"""Data transfer and closing (RFC 8684, 3.3)."""
+
+from __future__ import annotations
+
+from mptcp_lab.wire.model import Connection, State, Stream
+from mptcp_lab.wire.options import MpPrioV0
+from mptcp_lab.wire.rows.requirement import Level, Observation, breach, ok, row, unseen, without, worst
+
+MUST, SHOULD = Level.MUST, Level.SHOULD
+_NO_DATA = "no mapped data"
+_GAPS = "the capture lacks packets that were acknowledged"
+
+
+def _streams(connection: Connection) -> list[Stream]:
+    """Both directions that have mappings."""
+    return [each for each in (connection.client, connection.server) if each.first_dsn is not None]
+
+
+@row("3.3.1/2", "R28", MUST, "mappings cover every octet, and data sent again on a subflow keeps its mapping")
+def mapped(connection: Connection) -> Observation:
+    """Rebuild the map and compare it with the payload."""
+    streams = _streams(connection)
+    if not streams or connection.state is not State.MPTCP:
+        return unseen(_NO_DATA)
+    findings = connection.found("mapping-conflict")
+    if not connection.incomplete:
+        findings += connection.found("unmapped")
+    return without(findings, ok(*(each.first_packet for each in streams)))
+
+
+@row("3.3.1/3", "R29", MUST, "the data-level stream is delivered once and in order")
+def delivered(connection: Connection) -> Observation:
+    """No hole between the initial DSN and a DATA_FIN that the receiver acknowledged."""
+    seen = []
+    for stream in _streams(connection):
+        if stream.data_fin is None or stream.data_fin_acked_packet is None or stream.idsn is None:
+            continue
+        start, end = stream.idsn + 1, stream.data_fin
+        if start < end and not stream.mapped.covers(start, end):
+            if connection.incomplete:
+                continue
+            seen.append(breach(f"the {stream.side.value}'s stream has holes", stream.data_fin_acked_packet))
+        else:
+            detail = f"{end - start} octets from the {stream.side.value}"
+            seen.append(ok(stream.data_fin_packet, stream.data_fin_acked_packet, detail=detail))
+    return worst(seen, "no stream is complete in the capture")
+
+
+@row(
+    "3.3.2/1", "R31", MUST, "DATA_ACK is cumulative and never ahead of the data; 4 octets mean the same as 8"
+)
+def data_acks(connection: Connection) -> Observation:
+    """Look for DATA_ACKs that go back, or beyond what was sent."""
+    acknowledged = [each for each in (connection.client, connection.server) if each.data_acks]
+    if not acknowledged:
+        return unseen("no DATA_ACK")
+    findings = connection.found("data-ack-back")
+    if not connection.incomplete:
+        findings += connection.found("data-ack-ahead")
+    short = sum(each.data_acks_short for each in acknowledged)
+    total = sum(each.data_acks for each in acknowledged)
+    detail = f"{total} DATA_ACKs, {short} of 4 octets"
+    return without(findings, ok(*(each.acked_packet for each in acknowledged), detail=detail))
+
+
+@row(
+    "3.3.4/1",
+    "R32",
+    MUST,
+    "data stays within the receive window, counted from the DATA_ACK for all subflows",
+)
+def window(connection: Connection) -> Observation:
+    """Compare the end of each mapping with the highest DATA_ACK plus window."""
+    streams = [each for each in _streams(connection) if each.edge is not None]
+    if not streams:
+        return unseen("no data with a window to compare")
+    if connection.incomplete:
+        return unseen(_GAPS)
+    return without(connection.found("window"), ok(*(each.first_packet for each in streams)))
+
+
+@row("3.3.3/1", "R33", MUST, "DATA_FIN takes one DSN and is acknowledged by DATA_ACK")
+def data_fin(connection: Connection) -> Observation:
+    """Look for the DATA_ACK of DATA_FIN + 1, and for a DATA_FIN that changes its place."""
+    findings = connection.found("data-fin-moved")
+    seen = [
+        ok(each.data_fin_packet, each.data_fin_acked_packet)
+        for each in _streams(connection)
+        if each.data_fin_acked_packet is not None
+    ]
+    return without(findings, worst(seen, "no DATA_FIN was acknowledged in the capture"))
+
+
+@row("3.3.3/2", "R34", MUST, "DATA_FIN is acknowledged only when all data has arrived")
+def data_fin_last(connection: Connection) -> Observation:
+    """When a DATA_FIN is acknowledged, all data before it has been seen."""
+    seen = []
+    for stream in _streams(connection):
+        if stream.data_fin_acked_packet is None:
+            continue
+        if stream.early_fin_ack is None:
+            seen.append(ok(stream.data_fin_acked_packet))
+        elif not connection.incomplete:
+            seen.append(breach("DATA_FIN acknowledged, data before it is missing", stream.early_fin_ack))
+    return worst(seen, "no DATA_FIN was acknowledged in the capture")
+
+
+@row("3.3.3/3", "R35", SHOULD, "after DATA_FIN and its acknowledgement the subflows are closed with FIN")
+def subflows_closed(connection: Connection) -> Observation:
+    """Every subflow open when both DATA_FINs are acknowledged gets FINs."""
+    finished = [each.data_fin_acked_packet for each in (connection.client, connection.server)]
+    if None in finished:
+        return unseen("no DATA_FIN acknowledged in both directions")
+    last = max(each for each in finished if each is not None)
+    seen = []
+    for subflow in connection.subflows:
+        halves = (subflow.client, subflow.server)
+        if any(each.rst_packet is not None and each.rst_packet > last for each in halves):
+            resets = (each.rst_packet for each in halves)
+            seen.append(breach(f"subflow {subflow.id} is reset after DATA_FIN", last, *resets))
+        elif all(each.fin_packet is not None for each in halves):
+            seen.append(ok(*(each.fin_packet for each in halves)))
+    return worst(seen, "the capture ends before the subflows are closed")
+
+
+@row("3.3.6/1", "R36", SHOULD, "data lost on one subflow is sent again on another with the same DSN")
+def reinjected(connection: Connection) -> Observation:
+    """List the reinjections: the DATA_ACK that passes them shows that duplicates do no harm."""
+    seen = []
+    for each in connection.reinjections:
+        stream = connection.stream(each.side)
+        if stream.acked is None or stream.acked < each.dsn + each.length:
+            continue
+        seen.append(ok(each.of_packet, each.packet))
+        if len(seen) == 5:
+            break
+    total = connection.client.reinjected + connection.server.reinjected
+    found = worst(seen, "nothing was reinjected and acknowledged")
+    return Observation(found.outcome, found.packets, found.detail or f"{total} octets reinjected")
+
+
+@row("3.3.8/1", "R37", SHOULD, "a backup subflow carries no new data while a regular one works")
+def backup(connection: Connection) -> Observation:
+    """Look for new data on subflows that the peer has asked to keep as backup, by flag B or MP_PRIO."""
+    asked = [each for each in connection.subflows if each.client.backup or each.server.backup]
+    if not asked and not len(connection.priorities):
+        return unseen("no subflow is backup")
+    packets = [each.first_packet for each in asked] + [each.packet for each in connection.priorities]
+    return without(connection.found("backup-used"), ok(*packets))
+
+
+@row("3.3.8/2", "R38", MUST, "MP_PRIO changes the priority of the subflow it is on, without an address id")
+def priority(connection: Connection) -> Observation:
+    """Look at the form; whether it is obeyed is R37."""
+    seen = [
+        breach("MP_PRIO with an address id, as in version 0", each.packet)
+        if isinstance(each.option, MpPrioV0)
+        else ok(each.packet)
+        for each in connection.priorities
+    ]
+    return worst(seen, "no MP_PRIO")

@@ -1,0 +1,96 @@
+"""Fast close, subflow reset and fallback (RFC 8684, 3.5 to 3.7)."""
+
+from __future__ import annotations
+
+from mptcp_lab.wire.model import Connection
+from mptcp_lab.wire.options import MpFail, MpFastclose, TcpRst
+from mptcp_lab.wire.rows.handshake import capable
+from mptcp_lab.wire.rows.requirement import Level, Observation, breach, ok, row, unseen, without, worst
+
+MUST = Level.MUST
+
+
+@row("3.5/1", "R49", MUST, "MP_FASTCLOSE carries the receiver's key, and the other subflows are reset")
+def fastclose(connection: Connection) -> Observation:
+    """Compare the key with that of the peer; every subflow then has an RST."""
+    seen = []
+    for event in connection.fastcloses:
+        key = connection.stream(event.side.peer).key
+        if key is None or not isinstance(event.option, MpFastclose):
+            continue
+        if event.option.receiver_key != key:
+            seen.append(breach("MP_FASTCLOSE with another key than the receiver's", event.packet))
+            continue
+        for subflow in connection.subflows:
+            resets = [each.rst_packet for each in (subflow.client, subflow.server) if each.rst_packet]
+            if resets:
+                seen.append(ok(event.packet, *resets))
+    return worst(seen, "no MP_FASTCLOSE with keys in the capture")
+
+
+@row("3.6/1", "R51", MUST, "MP_TCPRST stands on RST segments only, with a registered reason")
+def reset_reason(connection: Connection) -> Observation:
+    """Look at the segment and the reason code."""
+    findings = connection.found("rst-option")
+    seen = [
+        ok(each.packet, detail=each.option.reason_name)
+        if each.option.reason_name != "unassigned"
+        else breach(f"MP_TCPRST with unassigned reason {each.option.reason}", each.packet)
+        for each in connection.resets
+        if isinstance(each.option, TcpRst)
+    ]
+    return without(findings, worst(seen, "no MP_TCPRST"))
+
+
+@row(
+    "3.7/1",
+    "R52",
+    MUST,
+    "first data without MPTCP options in either direction: TCP from then on, without options",
+)
+def silent_start(connection: Connection) -> Observation:
+    """A handshake with keys, then data without DSS: no option afterwards."""
+    fallback = connection.fallback
+    reasons = ("first data without DSS", "third packet without MP_CAPABLE")
+    if fallback is None or fallback.reason not in reasons:
+        return unseen("the first data came with MPTCP options, or without a handshake")
+    return without(connection.found("option-after-fallback"), ok(fallback.packet, detail=fallback.reason))
+
+
+@row(
+    "3.7/2", "R53", MUST, "a checksum failure with several subflows: RST with MP_FAIL, the connection goes on"
+)
+def failed_one(connection: Connection) -> Observation:
+    """Look at MP_FAIL while other subflows exist."""
+    seen = []
+    for event in connection.fails:
+        if len(connection.subflows) < 2 or not isinstance(event.option, MpFail):
+            continue
+        others = [each for each in connection.subflows if each.id != event.subflow]
+        if not event.on_rst:
+            seen.append(breach("MP_FAIL without RST although there are other subflows", event.packet))
+        elif any(each.last_packet > event.packet for each in others):
+            seen.append(ok(event.packet))
+    return worst(seen, "no MP_FAIL with several subflows")
+
+
+@row("3.7/3", "R54", MUST, "a checksum failure on the only subflow: MP_FAIL, then an infinite mapping")
+def failed_only(connection: Connection) -> Observation:
+    """Look for the infinite mapping after MP_FAIL."""
+    alone = [each for each in connection.fails if len(connection.subflows) == 1 and not each.on_rst]
+    if not alone:
+        return unseen("no MP_FAIL on an only subflow")
+    fallback = connection.fallback
+    if fallback is None or fallback.reason != "infinite mapping":
+        return breach("no infinite mapping after MP_FAIL", alone[0].packet)
+    return ok(alone[0].packet, fallback.packet)
+
+
+@row("3.7/4", "R55", MUST, "after fallback there is no MP_JOIN and no MPTCP option")
+def quiet(connection: Connection) -> Observation:
+    """Look for options of a side that has seen its peer's plain TCP."""
+    fallback = connection.fallback
+    if fallback is None or capable(connection.subflows[0].syn) is None:
+        return unseen("no fallback")
+    findings = connection.found("option-after-fallback", "join-after-fallback")
+    return without(findings, ok(fallback.packet, detail=fallback.reason))

@@ -1,0 +1,249 @@
+"""Connection initiation (RFC 8684, 3.1) and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mptcp_lab.wire.model import Connection, Side
+from mptcp_lab.wire.options import MpCapable, MptcpOption
+from mptcp_lab.wire.packet import Segment
+from mptcp_lab.wire.rows.requirement import Level, Observation, breach, ok, row, unseen, without, worst
+
+MUST = Level.MUST
+_NO_HANDSHAKE = "the capture has no MP_CAPABLE handshake"
+
+
+def capable(segment: Segment | None) -> MpCapable | None:
+    """The MP_CAPABLE of a segment, if any."""
+    if segment is None:
+        return None
+    return next((each for each in segment.options if isinstance(each, MpCapable)), None)
+
+
+def _has_mptcp(segment: Segment) -> bool:
+    return any(isinstance(each, MptcpOption) for each in segment.options)
+
+
+def handshake(connection: Connection) -> Iterator[tuple[str, Segment, MpCapable]]:
+    """The MP_CAPABLE options of the first subflow's SYN, SYN/ACK and third packet."""
+    first = connection.subflows[0]
+    for name, segment in (("SYN", first.syn), ("SYN/ACK", first.syn_ack), ("third packet", first.ack)):
+        option = capable(segment)
+        if segment is not None and option is not None:
+            yield name, segment, option
+
+
+def _only(connection: Connection, which: str) -> tuple[Segment, MpCapable] | None:
+    return next(((segment, option) for name, segment, option in handshake(connection) if name == which), None)
+
+
+def _no_keys(option: MpCapable) -> tuple[int | None, ...]:
+    return (option.sender_key, option.receiver_key, option.data_length, option.checksum)
+
+
+@row("3.1/1", "R01", MUST, "the client's SYN carries MP_CAPABLE of version 1 without a key (length 4)")
+def syn(connection: Connection) -> Observation:
+    """Look at the first SYN."""
+    found = _only(connection, "SYN")
+    if found is None:
+        return unseen(_NO_HANDSHAKE)
+    segment, option = found
+    if option.version != 1 or any(each is not None for each in _no_keys(option)):
+        octets = len(option.encode())
+        return breach(f"SYN carries version {option.version}, length {octets}", segment.number)
+    return ok(segment.number)
+
+
+@row("3.1/2", "R02", MUST, "the SYN/ACK carries MP_CAPABLE with the server's key only (length 12)")
+def syn_ack(connection: Connection) -> Observation:
+    """Look at the SYN/ACK."""
+    found = _only(connection, "SYN/ACK")
+    if found is None:
+        return unseen(_NO_HANDSHAKE)
+    segment, option = found
+    if option.sender_key is None or option.receiver_key is not None or option.version != 1:
+        octets = len(option.encode())
+        return breach(f"SYN/ACK carries version {option.version}, length {octets}", segment.number)
+    return ok(segment.number)
+
+
+@row("3.1/3", "R03", MUST, "the third packet carries both keys (length 20, with data 22 or 24)")
+def third_ack(connection: Connection) -> Observation:
+    """Look at the client's first packet after its SYN."""
+    found = _only(connection, "third packet")
+    if found is None:
+        return unseen(_NO_HANDSHAKE)
+    segment, option = found
+    if option.sender_key is None or option.receiver_key is None:
+        return breach("the third packet does not carry both keys", segment.number)
+    server = _only(connection, "SYN/ACK")
+    if server and server[1].sender_key != option.receiver_key:
+        return breach(
+            "the third packet returns another key than the SYN/ACK gave", server[0].number, segment.number
+        )
+    return ok(segment.number)
+
+
+@row(
+    "3.1/4",
+    "R04",
+    MUST,
+    "the client's first data repeats MP_CAPABLE with its length until the keys are acknowledged",
+)
+def first_data(connection: Connection) -> Observation:
+    """A DSS or ADD_ADDR of the server shows that it has the keys; before that the data needs MP_CAPABLE."""
+    segment = connection.first_data.get(Side.CLIENT)
+    if segment is None or capable(connection.subflows[0].ack) is None:
+        return unseen("no MPTCP data from the client")
+    confirmed = [connection.first_dss.get(Side.SERVER)]
+    confirmed += [each.packet for each in connection.announcements if each.side is Side.SERVER]
+    if any(each is not None and each < segment.number for each in confirmed):
+        return unseen("the server had confirmed the keys before the first data")
+    option = capable(segment)
+    if option is None or option.data_length is None:
+        return breach("the first data comes without MP_CAPABLE and data length", segment.number)
+    return ok(segment.number)
+
+
+@row("3.1/5", "R05", MUST, "MP_CAPABLE sets flag H and clears D to G")
+def algorithm(connection: Connection) -> Observation:
+    """Look at every MP_CAPABLE of the handshake."""
+    return worst(
+        (
+            ok(segment.number)
+            if option.hmac_sha256 and not option.unassigned_flags
+            else breach(f"{name} has flags {option.flags:#04x}", segment.number)
+            for name, segment, option in handshake(connection)
+        ),
+        _NO_HANDSHAKE,
+    )
+
+
+@row("3.1/6", "R06", MUST, "MP_CAPABLE clears flag B")
+def extensibility(connection: Connection) -> Observation:
+    """Look at every MP_CAPABLE of the handshake."""
+    return worst(
+        (
+            breach(f"{name} sets flag B", segment.number) if option.extensibility else ok(segment.number)
+            for name, segment, option in handshake(connection)
+        ),
+        _NO_HANDSHAKE,
+    )
+
+
+@row("3.1/8", "R08", MUST, "a SYN without MP_CAPABLE is answered without MP_CAPABLE")
+def plain_syn(connection: Connection) -> Observation:
+    """Look at the answer to a plain SYN."""
+    first = connection.subflows[0]
+    if first.syn is None or first.syn_ack is None or _has_mptcp(first.syn):
+        return unseen("no SYN without MPTCP options")
+    if _has_mptcp(first.syn_ack):
+        return breach("the SYN/ACK offers what the SYN did not", first.syn.number, first.syn_ack.number)
+    return ok(first.syn.number, first.syn_ack.number)
+
+
+@row("3.1/9", "R09", MUST, "after a SYN/ACK without MP_CAPABLE the client sends no MPTCP option")
+def plain_syn_ack(connection: Connection) -> Observation:
+    """Look at the client's packets after the SYN/ACK."""
+    first = connection.subflows[0]
+    if capable(first.syn) is None or first.syn_ack is None or _has_mptcp(first.syn_ack):
+        return unseen("no SYN/ACK without MP_CAPABLE to a SYN with it")
+    if first.ack is None:
+        return unseen("nothing from the client after the SYN/ACK")
+    findings = [each for each in connection.found("option-after-fallback") if each.side is Side.CLIENT]
+    return without(findings, ok(first.syn_ack.number, first.ack.number))
+
+
+@row("3.1/10", "R10", MUST, "after a third packet without MP_CAPABLE the server sends no MPTCP option")
+def plain_third_ack(connection: Connection) -> Observation:
+    """The server knows from the third packet on: its next ones have no option."""
+    fallback = connection.fallback
+    if fallback is None or fallback.reason != "third packet without MP_CAPABLE":
+        return unseen("no third packet without MP_CAPABLE")
+    findings = [each for each in connection.found("option-after-fallback") if each.side is Side.SERVER]
+    return without(findings, ok(fallback.packet))
+
+
+@row("3.1/12", "R12", MUST, "keys differ between live connections, and so do their tokens")
+def unique_keys(connection: Connection) -> Observation:
+    """Compare with the other connections of the capture, and the two hosts with each other."""
+    client, server = connection.client, connection.server
+    if client.key is None or server.key is None:
+        return unseen("the capture does not show both keys")
+    segments = [segment.number for _, segment, _ in handshake(connection)]
+    if connection.shared_key is not None:
+        return breach("another connection of this capture uses the same key", connection.shared_key)
+    if client.token == server.token:
+        return breach("both hosts use the same token", *segments)
+    return ok(*segments)
+
+
+@row("3.1/13", "R13", MUST, "tokens and initial DSNs are SHA-256 of the keys (first 32, last 64 bits)")
+def derived(connection: Connection) -> Observation:
+    """The first mapping of each side starts at its IDSN + 1; a join's token is found by derivation alone."""
+    seen = []
+    for stream in (connection.client, connection.server):
+        if stream.idsn is None or stream.first_dsn is None or stream.first_packet is None:
+            continue
+        if stream.first_dsn == stream.idsn + 1:
+            seen.append(ok(stream.first_packet))
+        elif not connection.incomplete:
+            detail = f"the {stream.side.value}'s data starts at {stream.first_dsn}, not {stream.idsn + 1}"
+            seen.append(breach(detail, stream.first_packet))
+    seen += [ok(each.first_packet) for each in connection.subflows if each.joined and connection.server.token]
+    return worst(seen, "no keys with data or joins")
+
+
+@row("3.1/14", "R14", MUST, "flag C of a host: no further subflow to the address and port it came from")
+def no_join_initial(connection: Connection) -> Observation:
+    """Look for joins to the first subflow's address of whoever set flag C."""
+    seen = []
+    first = connection.subflows[0]
+    for name, segment, option in handshake(connection):
+        if not option.no_join_initial or name == "SYN":
+            continue
+        side = Side.SERVER if name == "SYN/ACK" else Side.CLIENT
+        closed = [
+            each
+            for each in connection.subflows[1:]
+            if each.opener is side.peer and each.address(side) == first.address(side)
+        ]
+        seen.append(
+            breach(f"MP_JOIN to the {side.value}'s initial address", segment.number, closed[0].first_packet)
+            if closed
+            else ok(segment.number)
+        )
+    return worst(seen, "nobody set flag C")
+
+
+@row("3.1/15", "R15", MUST, "checksums in both directions if either host set flag A, in none if neither did")
+def checksums(connection: Connection) -> Observation:
+    """Count the mappings with and without a checksum."""
+    flags = {name: option.checksum_required for name, _, option in handshake(connection)}
+    if not {"SYN/ACK", "third packet"} <= flags.keys():
+        return unseen(_NO_HANDSHAKE)
+    wanted = any(flags.values())
+    seen = []
+    for stream in (connection.client, connection.server):
+        wrong = stream.first_bare if wanted else stream.first_checksummed
+        if wrong is not None:
+            detail = "has no checksum although" if wanted else "has a checksum although not"
+            seen.append(breach(f"a mapping of the {stream.side.value} {detail} negotiated", wrong))
+        elif stream.mappings:
+            seen.append(ok(stream.first_packet))
+    return worst(seen, "no mappings")
+
+
+@row("3.1/16", "R16", MUST, "no subflow is opened before a DSS of the peer has come over the first one")
+def established_first(connection: Connection) -> Observation:
+    """Compare the first join of each opener with the peer's first DSS."""
+    if connection.unknown_token is not None or capable(connection.subflows[0].syn) is None:
+        return unseen(_NO_HANDSHAKE)
+    seen = []
+    for each in connection.subflows[1:]:
+        confirmed = connection.first_dss.get(each.opener.peer)
+        if confirmed is None or confirmed > each.first_packet:
+            seen.append(breach("MP_JOIN before any DSS of the peer", each.first_packet, confirmed))
+        else:
+            seen.append(ok(confirmed, each.first_packet))
+    return worst(seen, "no join")
