@@ -6,6 +6,8 @@ suite's own fixtures do, and raise `LabBroken` or `LabBusy` where the lab cannot
 - `claim`, the marker of a check; `Unsupported` and `Inconclusive`, which a check raises
 - the fixture ``evidence`` (`EvidenceBox`): figures and files that prove the verdict
 - `lab_of`, the inventory's lab; `describe`, facts about a host for the report
+
+PYTEST_DONT_REWRITE: it asserts nothing, and a conftest may import it before pytest does.
 """
 
 from __future__ import annotations

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mptcp_lab import catalogue
+from mptcp_lab.catalogue import markdown
+from mptcp_lab.verdict import Level
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+COUNTS = {"direct": 14, "proxy": 12, "split": 8, "gateway": 5, "rfc8684": 61}
+
+
+def test_the_page_is_rendered_from_the_data() -> None:
+    page = (DOCS / "catalogue.md").read_text(encoding="utf-8")
+    assert page == markdown.render(), "run: python -m mptcp_lab.catalogue > docs/catalogue.md"
+
+
+@pytest.mark.parametrize(("family", "count"), COUNTS.items())
+def test_every_claim_is_there(family: str, count: int) -> None:
+    found = next(f for f in catalogue.families() if f.name == family)
+    assert len(found.claims) >= count
+
+
+def test_ids_are_unique_and_named_after_their_family() -> None:
+    every = [claim for family in catalogue.families() for claim in family.claims]
+    assert len(catalogue.claims()) == len(every)
+    for claim in every:
+        assert re.fullmatch(rf"{claim.family.upper()}-[0-9.AB]*/?\d+", claim.id)
+        assert claim.text and claim.source and claim.observed_by
+
+
+def test_rfc_rows_keep_their_aliases_and_name_their_section() -> None:
+    rows = next(f for f in catalogue.families() if f.name == "rfc8684").claims
+    assert [row.alias for row in rows] == [f"R{n:02}" for n in range(1, 62)]
+    for row in rows:
+        section = row.id.removeprefix("RFC8684-").partition("/")[0]
+        assert re.search(rf"(sections?|appendix) .*\b{re.escape(section)}\b", row.source), row
+        assert row.waves and set(row.waves) <= {1, 2, 3}
+        assert row.methods and row.level in (Level.MUST, Level.SHOULD)
+
+
+def test_a_claim_is_found_by_id_and_by_alias() -> None:
+    assert catalogue.find("R20").id == "RFC8684-3.2/4"
+    assert catalogue.find("DIRECT-3").level is Level.MUST
+    with pytest.raises(KeyError):
+        catalogue.find("DIRECT-99")
+
+
+def test_a_glob_means_claims_and_their_aliases() -> None:
+    proxy = catalogue.find("PROXY-1")
+    assert proxy.answers_to("PROXY-*")
+    assert not proxy.answers_to("PROXY-1?")
+    assert catalogue.find("R01").answers_to("R0*")
+
+
+def test_corrections_name_claims() -> None:
+    for correction in catalogue.corrections():
+        assert correction.claim in catalogue.claims()
+
+
+def test_a_correction_is_a_row_and_its_bars_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = (catalogue.Correction("DIRECT-5", "6.18.44", "it was so", "a|b"),)
+    monkeypatch.setattr(markdown, "corrections", lambda: found)
+    assert "| DIRECT-5 | 6.18.44 | it was so | a\\|b |" in markdown.render()

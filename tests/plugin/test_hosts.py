@@ -1,0 +1,96 @@
+"""The option ``--hosts`` and the command as it is typed, with the real inventory reader."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mptcp_lab.inventory.load import ROOT
+
+SUITE = """
+import os, signal
+from mptcp_lab.plugin import claim, lab_of
+
+@claim("DIRECT-3")
+def test_reads_no_host_name(request):
+    assert request.config.option.hosts is None
+    assert "client" in lab_of(request.config).hosts
+
+@claim("DIRECT-4")
+def test_interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+
+@claim("DIRECT-7")
+def test_left_out(): pass
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "pyproject.toml").write_text(f'[tool.pytest.ini_options]\npythonpath = ["{ROOT}"]\n')
+    suite = tmp_path / "conformance"
+    suite.mkdir()
+    (suite / "conftest.py").write_text('pytest_plugins = ["mptcp_lab.plugin"]\n')
+    (suite / "test_suite.py").write_text(SUITE)
+    return tmp_path
+
+
+def typed(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("pytest")), "conformance/", *arguments]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["--hosts=inventory"], [], ["--hosts", "embedded"]])
+def test_the_word_is_an_inventory_and_no_host_name(project: Path, arguments: list[str]) -> None:
+    done = typed(project, *arguments, "--claim", "DIRECT-3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lab: embedded" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [("all: {}\n", "no host is listed"), ("all: {\n", "parse"), (None, "no such inventory")],
+)
+def test_an_inventory_of_no_use_is_one_sentence(project: Path, content: str | None, sentence: str) -> None:
+    if content is not None:
+        (project / "rack").mkdir()
+        (project / "rack" / "hosts.yml").write_text(content)
+    done = typed(project, "--hosts=rack")
+    assert done.returncode == 4
+    assert sentence in done.stderr
+    assert done.stderr.startswith("ERROR: ")
+    assert "pytest conformance/ --hosts=inventory" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_interrupted_run_writes_what_has_run(project: Path) -> None:
+    done = typed(project)
+    assert done.returncode == 2
+    folder = project / ".lab" / "results" / "latest"
+    document = json.loads((folder / "result.json").read_text())
+    assert {check["case"]: check["verdict"] for check in document["checks"]} == {"DIRECT-3": "pass"}
+    assert [entry["case"] for entry in document["not_run"]] == ["DIRECT-4", "DIRECT-7"]
+    assert document["run"]["ending"] == "interrupted"
+    assert (folder / "report.html").exists()
+
+
+def test_a_claim_that_nobody_made_is_refused(project: Path) -> None:
+    done = typed(project, "--claim", "DIRECT-77")
+    assert done.returncode == 2
+    assert done.stderr.startswith("ERROR: --claim DIRECT-77: no such claim")
+
+
+def test_help_needs_no_inventory_and_documents_the_options(project: Path) -> None:
+    environment = {**os.environ, "ANSIBLE_INVENTORY": "/nowhere", "COLUMNS": "200"}
+    command = [str(Path(sys.executable).with_name("pytest")), "conformance/", "--help"]
+    done = subprocess.run(
+        command, cwd=project, capture_output=True, text=True, env=environment, timeout=60, check=True
+    )
+    for option in ("--claim=ID", "--family=", "--expect-all", "--deadline=", "--list ", "--results="):
+        assert option in done.stdout
