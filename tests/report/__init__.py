@@ -1,0 +1,1 @@
+"""Tests of result.json and its views."""

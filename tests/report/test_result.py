@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from mptcp_lab import result as results
+from mptcp_lab.result import Result, ResultError, number
+
+SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text(encoding="utf-8"))
+
+
+def test_what_is_saved_is_what_is_loaded(run: Result, tmp_path: Path) -> None:
+    assert results.load(tmp_path / "result.json") == run
+    assert results.load(tmp_path) == run
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["result.json"]
+
+
+def test_it_follows_the_schema(run: Result) -> None:
+    document = json.loads(json.dumps(results.to_json(run)))
+    jsonschema.validate(document, SCHEMA)
+    assert document["counts"] == dict.fromkeys(document["counts"], 1)
+    assert document["checks"][0]["figures"] == [{"name": "gap", "value": 203.7, "unit": "ms", "limit": 1000}]
+    assert document["checks"][4]["duration"] == pytest.approx(0.82)
+
+
+@pytest.mark.parametrize("key", ["schema", "run", "lab", "checks", "counts", "exit_code"])
+def test_the_schema_refuses_a_document_without(run: Result, key: str) -> None:
+    document = json.loads(json.dumps(results.to_json(run)))
+    del document[key]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA)
+
+
+def test_a_file_cut_anywhere_is_one_sentence(run: Result, tmp_path: Path) -> None:
+    whole = (tmp_path / "result.json").read_text().rstrip()
+    cut = tmp_path / "cut.json"
+    for length in range(0, len(whole), 97):
+        cut.write_text(whole[:length])
+        with pytest.raises(ResultError, match=r"cut\.json: cut short or not JSON .*; run the suite again"):
+            results.load(cut)
+
+
+def _spoil(document: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        document = document[key]
+    document[path[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("schema",), 2),
+        (("run",), None),
+        (("run", "ending"), "tired"),
+        (("exit_code",), 9),
+        (("checks",), 7),
+        (("checks", 0, "verdict"), "splendid"),
+        (("checks", 0, "attempts", 0, "figures", 0), {"name": "gap"}),
+        (("checks", 0, "attempts"), None),
+        (("lab", "hosts", 0, "nics"), None),
+        (("lab", "hosts", 0, "facts"), []),
+        (("lab", "segments"), [1]),
+        (("not_run", 0), {}),
+    ],
+)
+def test_a_spoilt_document_is_one_sentence(
+    run: Result, tmp_path: Path, path: tuple[Any, ...], value: Any
+) -> None:
+    document = json.loads((tmp_path / "result.json").read_text())
+    _spoil(document, path, value)
+    spoilt = tmp_path / "spoilt.json"
+    spoilt.write_text(json.dumps(document))
+    with pytest.raises(ResultError, match=r"spoilt\.json: "):
+        results.load(spoilt)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="No such file or directory; give a run's folder"):
+        results.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (4, "4"),
+        (4.0, "4"),
+        (203.4, "203"),
+        (20.34, "20.3"),
+        (0.612, "0.61"),
+        (0.00042, "0.00042"),
+        (67108864, "67108864"),
+    ],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert number(value) == text

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from mptcp_lab import result as results
+from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.report import html, junit, svg
+from mptcp_lab.report.__main__ import main
+from mptcp_lab.report.compare import compare
+from mptcp_lab.report.terminal import check_line, paint, summary
+from mptcp_lab.report.timeline import timeline
+from mptcp_lab.report.topology import topology
+from mptcp_lab.result import Figure, Result
+from mptcp_lab.verdict import Ending, Verdict
+from tests.report.conftest import LAB, TIMELINE, an_attempt
+
+SVG_TEXT = re.compile(r"<text[^>]*>([^<]*)</text>")
+
+
+class Page(HTMLParser):
+    """What a page refers to, and whether its elements are closed in order."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "hr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.open_checks: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
+        if tag == "details" and "open" in found:
+            self.open_checks.append(found.get("id") or "")
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+
+def test_the_page_is_whole_and_self_contained(run: Result, tmp_path: Path) -> None:
+    page = Page(html.render(run, tmp_path))
+    assert page.stack == []
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert page.links
+    for link in page.links:
+        assert (tmp_path / link).is_file(), link
+    assert page.tags.count("svg") == 2
+    assert page.open_checks == ["PROXY-1[haproxy]"]
+
+
+def test_the_page_escapes_what_others_wrote(run: Result, tmp_path: Path) -> None:
+    text = html.render(run, tmp_path)
+    assert "<script>" not in text
+    assert "rack &lt;1&gt;" in text
+    assert "&lt;script&gt;" in text
+    assert "cable &lt;pulled&gt;" in text
+    assert "proxy says &lt;b&gt;hello&lt;/b&gt;" in text
+
+
+def test_the_page_says_what_is_missing_and_what_is_damaged(run: Result, tmp_path: Path) -> None:
+    (tmp_path / "evidence" / "DIRECT-7" / "bytes.json").write_text('{"series": {"path1": [[')
+    text = html.render(run, tmp_path)
+    assert "Cannot be shown: evidence/DIRECT-7/gone.gz" in text
+    assert "Cannot be shown: evidence/DIRECT-7/bytes.json (damaged)" in text
+
+
+def test_the_page_reads_nothing_outside_the_run(run: Result, tmp_path: Path) -> None:
+    (tmp_path / "private.txt").write_text("private")
+    inner = tmp_path / "run"
+    inner.mkdir()
+    stolen = an_attempt(run.checks[0].attempts[0].outcome)
+    stolen = replace(stolen, evidence=(results.Evidence("x", "text", "../private.txt"),))
+    spoilt = replace(run, checks=(replace(run.checks[0], attempts=(stolen,)),))
+    text = html.render(spoilt, inner)
+    assert ">private<" not in text
+    assert "Cannot be shown: ../private.txt" in text
+
+
+def test_both_tries_are_on_the_page(run: Result, tmp_path: Path) -> None:
+    assert "The try before it, 0.41 s: breached" in html.render(run, tmp_path)
+
+
+def test_a_run_without_checks_has_a_page(run: Result, tmp_path: Path) -> None:
+    page = Page(
+        html.render(
+            replace(run, checks=(), not_run=(), lab={"name": "x", "source": "", "segments": [], "hosts": []}),
+            tmp_path,
+        )
+    )
+    assert page.stack == []
+
+
+def test_the_topology_shows_hosts_segments_and_addresses() -> None:
+    picture = topology(LAB)
+    ET.fromstring(picture)
+    words = SVG_TEXT.findall(picture)
+    assert words[:3] == ["path1", "path2", "core"]
+    for word in ("client", "198.18.1.10", "2001:db8:1::10", "eth1 100mbit", "eth2 (down)", "origin:7000 TCP"):
+        assert word in words
+    assert picture.count("<circle") == 2
+
+
+def test_the_timeline_shows_the_gap_and_the_marks() -> None:
+    picture = timeline(TIMELINE, ["path1", "path2"])
+    ET.fromstring(picture)
+    words = SVG_TEXT.findall(picture)
+    for word in ("gap 204 ms", "cable &lt;pulled&gt;", "cable back", "path1", "path2", "1 MB"):
+        assert word in words
+    curves = re.findall(r'<polyline points="([^"]*)" class="curve (c\d)"', picture)
+    assert [kind for _, kind in curves] == ["c0", "c1"]
+    flat = [float(point.split(",")[1]) for point in curves[0][0].split()]
+    assert flat[1] == flat[2] < flat[0], "more bytes are higher up"
+
+
+@pytest.mark.parametrize("points", [[], [[0, 0]], [[1, 5], [1, 5]], [[n / 100, n] for n in range(5000)]])
+def test_a_timeline_of_any_length_is_drawn(points: list[list[float]]) -> None:
+    picture = timeline({"unit": "joins", "series": {"path1": points}, "marks": [], "gap": None})
+    ET.fromstring(picture)
+    drawn = re.findall(r'points="([^"]*)"', picture)[0].split()
+    assert len(drawn) <= 401
+    assert bool(drawn) == bool(points)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 7.3), (3, 3.02), (0, 2.4e6)])
+def test_ticks_are_round_and_inside(low: float, high: float) -> None:
+    found = svg.ticks(low, high, 5)
+    assert 2 <= len(found) <= 6
+    assert all(low - 1e-9 <= value <= high + 1e-9 for value in found)
+
+
+def test_junit_counts_what_the_verdicts_say(run: Result) -> None:
+    root = ET.fromstring(junit.render(run))
+    suites = {suite.get("name"): suite for suite in root}
+    proxy = suites["mptcp-lab.proxy"]
+    assert (proxy.get("tests"), proxy.get("failures"), proxy.get("skipped")) == ("2", "1", "1")
+    assert suites["mptcp-lab.gateway"].get("errors") == "1"
+    marks = {case.get("name"): [child.tag for child in case][1:] for case in root.iter("testcase")}
+    assert marks == {
+        "DIRECT-7": [],
+        "DIRECT-5": ["skipped"],
+        "DIRECT-9": [],
+        "PROXY-1[haproxy]": ["failure"],
+        "PROXY-1[nginx]": ["skipped"],
+        "GATEWAY-1": ["error"],
+    }
+    values = {(p.get("name"), p.get("value")) for p in root.iter("property")}
+    assert {("verdict", "flaky"), ("gap", "203.7 ms"), ("level", "SHOULD")} <= values
+
+
+def test_the_terminal_explains_the_worst_first(run: Result) -> None:
+    lines = [paint(line, colour=False) for line in summary(run, "out/report.html")]
+    titles = [line for line in lines if re.match(r"(fail|non-strict|flaky|unsupported|inconclusive)  ", line)]
+    assert titles == [
+        "fail  PROXY-1[haproxy]",
+        "non-strict  DIRECT-5",
+        "flaky  DIRECT-9",
+        "unsupported  PROXY-1[nginx]",
+    ]
+    assert "verdicts  1 pass, 1 non-strict, 1 fail, 1 unsupported, 1 inconclusive, 1 flaky" in lines
+    assert lines[-1] == "report out/report.html"
+    assert not any("\x1b[32m" in line for line in lines)
+
+
+def test_a_broken_lab_is_one_sentence_at_the_end(run: Result) -> None:
+    undecided = replace(run.checks[-1], attempts=(an_attempt(results.Outcome.INCONCLUSIVE, "gone"),))
+    broken = replace(
+        run, ending=Ending.LAB_BROKEN, sentence="server1: gone; next: ./lab up", checks=(undecided,)
+    )
+    lines = [paint(line, colour=False) for line in summary(broken)]
+    assert "lab broken: server1: gone; next: ./lab up" in lines
+    assert not any(line.startswith("inconclusive") for line in lines)
+
+
+def test_a_line_has_case_verdict_seconds_and_figures(run: Result) -> None:
+    assert paint(check_line(run.checks[0]), colour=False).split() == [
+        "DIRECT-7",
+        "pass",
+        "0.41",
+        "s",
+        "gap",
+        "204",
+        "ms",
+    ]
+    assert "\x1b[31mfail" in paint(check_line(run.checks[2]), colour=True)
+
+
+def test_compare_tells_verdicts_figures_and_what_only_one_has(run: Result) -> None:
+    slower = replace(run.checks[0].attempts[0], figures=(Figure("gap", 407.4, "ms", 1000),))
+    after = replace(
+        run,
+        run_id="later",
+        checks=(
+            replace(run.checks[0], attempts=(slower,)),
+            replace(run.checks[1], verdict=Verdict.PASS, reason=""),
+            *run.checks[3:],
+        ),
+    )
+    assert compare(run, after) == [
+        "DIRECT-5: non-strict -> pass (too <little>)",
+        "DIRECT-7: gap 204 -> 407 ms (+100%)",
+        "PROXY-1[haproxy]: only in 20261122T170604Z-rack1 (fail)",
+    ]
+    assert compare(run, run) == []
+
+
+def test_a_figure_that_hardly_moved_is_no_news(run: Result) -> None:
+    nearly = replace(run.checks[0].attempts[0], figures=(Figure("gap", 210.0, "ms"),))
+    after = replace(run, checks=(replace(run.checks[0], attempts=(nearly,)), *run.checks[1:]))
+    assert compare(run, after) == []
+
+
+@pytest.mark.parametrize("view", ["html", "junit", "terminal"])
+def test_every_view_is_made_again_from_the_file(
+    run: Result, tmp_path: Path, view: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([view, str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "DIRECT-7" in printed
+    assert main([view, str(tmp_path / "result.json"), "-o", str(tmp_path / "view")]) == 0
+    assert (tmp_path / "view").read_text() == printed
+
+
+def test_the_command_refuses_with_one_sentence(run: Result, tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text("{")
+    command = [sys.executable, "-m", "mptcp_lab.report", "compare", str(tmp_path), str(tmp_path / "cut.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"ERROR: .*cut\.json: cut short or not JSON .*\n", done.stderr)
+
+
+def test_a_view_that_cannot_be_written_is_one_sentence(
+    run: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["junit", str(tmp_path), "-o", str(tmp_path / "no" / "x.xml")]) == 2
+    assert "No such file or directory; name a file that can be written" in capsys.readouterr().err
