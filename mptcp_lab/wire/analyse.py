@@ -508,7 +508,9 @@ class _Step:
         known = stream.mapped.add(start, end)
         if known:
             stream.reinjected += known
-            before = next((each for each in stream.unacked if each.start < end and start < each.end), None)
+            known_at = [each for each in stream.unacked if each.start < end and start < each.end]
+            elsewhere = [each for each in known_at if each.subflow != subflow.id]
+            before = next(iter(elsewhere or known_at), None)
             connection.reinjections.add(
                 Reinjection(
                     segment.number,

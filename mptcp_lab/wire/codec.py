@@ -44,10 +44,11 @@ class TcpOption:
 
     def encode(self) -> bytes:
         """The whole option. ValueError if kind or length do not fit."""
-        if not 0 <= self.kind <= 255 or len(self.data) > 253:
-            raise ValueError(f"TCP option kind={self.kind} with {len(self.data)} octets does not fit")
         if self.kind == END:
             return bytes((END,)) + self.data
+        most = 0 if self.kind == NOP else 253
+        if not 0 <= self.kind <= 255 or len(self.data) > most:
+            raise ValueError(f"TCP option kind={self.kind} with {len(self.data)} octets does not fit")
         if self.kind == NOP:
             return bytes((NOP,))
         return bytes((self.kind, 2 + len(self.data))) + self.data

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mptcp_lab.wire import Analysis, CaptureFile, Segment, analyse
+
+CAPTURES = Path(__file__).parent / "captures"
+
+
+def capture_paths() -> list[Path]:
+    return sorted(each for each in CAPTURES.iterdir() if each.suffix in (".pcap", ".pcapng"))
+
+
+@cache
+def segments_of(path: Path) -> tuple[Segment, ...]:
+    return tuple(CaptureFile(path))
+
+
+@cache
+def analysis_of(path: Path) -> Analysis:
+    return analyse(segments_of(path))
+
+
+def named(name: str) -> Path:
+    return next(each for each in capture_paths() if each.stem == name)
+
+
+@pytest.fixture(params=capture_paths(), ids=lambda path: path.stem)
+def capture(request: pytest.FixtureRequest) -> Path:
+    path = request.param
+    assert isinstance(path, Path)
+    return path
