@@ -1,7 +1,7 @@
 """What the playbooks derive from the inventory: routes, endpoints, addresses, backends.
 
-Filters work on plain inventory variables (`lab_nics`, `lab_segments`, `lab_services`) and know nothing of Ansible.
-`hosts` is always a mapping from host name to that host's variables.
+Filters work on plain inventory variables (`lab_nics`, `lab_segments`, `lab_services`) and know nothing of
+Ansible. `hosts` is always a mapping from host name to that host's variables.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def address(nic: Nic, family: str) -> str:
 def lab_routes(name: str, hosts: Hosts, segments: Segments, gateways: Iterable[str]) -> list[dict[str, Any]]:
     """Return host `name`'s routes: `{device, to, main}`, and `via` where they lead through a gateway.
 
-    Each NIC's own table gets the NIC's segment and every segment that a gateway there also reaches, so that what
-    leaves from the NIC's address leaves by the NIC. `main` marks the first route to a segment the host is not
-    plugged into: that one belongs into the main table too.
+    Each NIC's own table gets the NIC's segment and every segment that a gateway there also reaches, so that
+    what leaves from the NIC's address leaves by the NIC. `main` marks the first route to a segment the host is
+    not plugged into: that one belongs into the main table too.
     """
     nics = hosts[name]["lab_nics"]
     reached = {nic["segment"] for nic in nics}
@@ -70,9 +70,9 @@ def _beyond(nic: Nic, name: str, hosts: Hosts, gateways: Iterable[str]) -> list[
 
 
 def lab_endpoints(nics: Iterable[Nic], segments: Segments, flags: Iterable[str]) -> list[dict[str, Any]]:
-    """Return one MPTCP endpoint `{id, address, device, flags}` per address on a path segment whose link is up.
+    """Return one MPTCP endpoint `{id, address, device, flags}` per address on a path segment with its link up.
 
-    Ids follow the NIC's place in the inventory, so that they stay the same when a NIC goes down or comes back.
+    Ids follow the NIC's place in the inventory: they stay the same when a NIC goes down or comes back.
     """
     return [
         {

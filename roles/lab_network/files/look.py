@@ -4,19 +4,23 @@ devices: network devices; management: those that carry this SSH connection or a 
 that cannot be told; network_manager: whether NetworkManager runs.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
 import subprocess
+from typing import Any
 
 
-def ip(*arguments):
+def ip(*arguments: str) -> list[dict[str, Any]]:
     """Run ip, and return its JSON."""
-    return json.loads(subprocess.run(["ip", "-j", *arguments], capture_output=True, check=True).stdout or "[]")
+    shown = subprocess.run(["ip", "-j", *arguments], capture_output=True, check=True).stdout
+    return json.loads(shown or "[]")
 
 
-def ssh_address():
-    """Return the local address of this SSH connection, also from below sudo, which hides it from the environment."""
+def ssh_address() -> str | None:
+    """Return the local address of this SSH connection; sudo hides it from the environment, its parents have it."""
     pid = os.getpid()
     while pid > 1:
         environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -27,7 +31,7 @@ def ssh_address():
     return None
 
 
-def management():
+def management() -> list[str]:
     """Return the devices whose loss would cut the host off."""
     local = ssh_address()
     carrying = {
@@ -40,15 +44,16 @@ def management():
     return sorted(carrying | {route["dev"] for route in defaults if "dev" in route})
 
 
-def network_manager():
+def network_manager() -> bool:
     """Tell whether NetworkManager runs here."""
-    return subprocess.run(["systemctl", "--quiet", "is-active", "NetworkManager.service"], check=False).returncode == 0
+    asked = subprocess.run(["systemctl", "--quiet", "is-active", "NetworkManager.service"], check=False)
+    return asked.returncode == 0
 
 
 print(
     json.dumps(
         {
-            "devices": sorted(os.listdir("/sys/class/net")),
+            "devices": sorted(path.name for path in pathlib.Path("/sys/class/net").iterdir()),
             "management": management(),
             "network_manager": network_manager(),
         }

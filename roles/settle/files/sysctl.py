@@ -1,19 +1,24 @@
 """Bring the kernel's settings to what a sysctl.d file says: `sysctl.py check|apply FILE`.
 
-Prints "changed: key old -> new, ..." or "unchanged". As in sysctl.d(5), a key that begins with "-" may be missing.
+Prints "changed: key old -> new, ..." or "unchanged". As in sysctl.d(5), a key that begins with "-" may be
+missing.
 """
+
+from __future__ import annotations
 
 import pathlib
 import sys
+from collections.abc import Iterator
 
 
-def differences(path):
+def differences(path: pathlib.Path) -> Iterator[tuple[str, pathlib.Path, str, str]]:
     """Yield (key, file under /proc/sys, live value, wanted value) for each setting that differs."""
     for line in path.read_text().splitlines():
         key, equals, wanted = (part.strip() for part in line.partition("="))
         if not equals or key.startswith(("#", ";")):
             continue
-        live = pathlib.Path("/proc/sys") / key.lstrip("-").replace(".", "\0").replace("/", ".").replace("\0", "/")
+        # A slash in a key stands for a dot, as in the name of a VLAN device.
+        live = pathlib.Path("/proc/sys", *(part.replace("/", ".") for part in key.lstrip("-").split(".")))
         if live.exists():
             now = " ".join(live.read_text().split())
             if now != wanted:
@@ -22,7 +27,7 @@ def differences(path):
             sys.exit(f"{path}: this kernel has no setting {key}; remove it, or boot a kernel that has it")
 
 
-def main():
+def main() -> None:
     """Compare, apply unless only checking, and print what differed."""
     mode, path = sys.argv[1], pathlib.Path(sys.argv[2])
     found = list(differences(path)) if path.exists() else []
