@@ -169,6 +169,10 @@ def test_it(evidence):
     assert [attempt["figures"][0]["value"] for attempt in check["attempts"]] == [100.0, 200.0]
     texts = [(inner.folder / attempt["evidence"][0]["file"]).read_text() for attempt in check["attempts"]]
     assert texts == ["try 1", "try 2"]
+    assert [attempt["evidence"][0]["file"] for attempt in check["attempts"]] == [
+        "evidence/DIRECT-7/log.txt",
+        "evidence/DIRECT-7/retry/log.txt",
+    ]
     assert check["reason"].startswith("first try")
     assert inner.code == 3
 
@@ -481,6 +485,13 @@ def test_evidence_needs_a_claim(suite: Suite) -> None:
     inner = suite("def test_a(evidence): pass\n")
     assert "the fixture `evidence` is for checks of a claim" in inner.text
     assert inner.code == 1
+
+
+def test_a_reason_has_no_colours(suite: Suite) -> None:
+    inner = suite('@claim("DIRECT-4")\ndef test_it():\n    assert [1, 2] == [1, 3]\n', "--color=yes", "-vv")
+    check = inner.check("DIRECT-4")
+    assert "At index 1 diff: 2 != 3" in check["reason"]
+    assert "\x1b" not in json.dumps(check) + (inner.folder / check["evidence"][0]["file"]).read_text()
 
 
 def test_colours_only_where_asked(suite: Suite) -> None:
