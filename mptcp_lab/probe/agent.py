@@ -787,16 +787,29 @@ class Netlink:
 
     def request(self, kind: int, payload: bytes, flags: int = NLM_F_ACK) -> list[bytes]:
         """Send one request, collect the payloads of its answers. Raises OSError with the kernel's errno."""
-        self.sock.send(struct.pack("=IHHII", 16 + len(payload), kind, flags | NLM_F_REQUEST, 1, 0) + payload)
+        self.send(((kind, flags, payload),))
+        return self.receive()
+
+    def send(self, messages: tuple[tuple[int, int, bytes], ...]) -> None:
+        """Send (type, flags, payload) messages in one datagram."""
+        self.sock.send(
+            b"".join(
+                struct.pack("=IHHII", 16 + len(payload), kind, flags | NLM_F_REQUEST, 1, 0) + payload
+                for kind, flags, payload in messages
+            )
+        )
+
+    def receive(self) -> list[bytes]:
+        """The payloads of the answers up to the acknowledgement or the end of a dump."""
         answers: list[bytes] = []
         while True:
-            for answer_kind, data in split_messages(self.sock.recv(1 << 18)):
-                if answer_kind == NLMSG_ERROR:
+            for kind, data in split_messages(self.sock.recv(1 << 18)):
+                if kind == NLMSG_ERROR:
                     number = -struct.unpack_from("=i", data)[0]
                     if number:
                         raise OSError(number, os.strerror(number))
                     return answers
-                if answer_kind == NLMSG_DONE:
+                if kind == NLMSG_DONE:
                     return answers
                 answers.append(data)
 
@@ -1501,6 +1514,877 @@ def _socket_capabilities() -> Json:
 
 
 # ---------------------------------------------------------------------------------------------------------
+# 10 Faults, each with its undo written down first, and a keeper that lifts them when their time is over
+# ---------------------------------------------------------------------------------------------------------
+#
+# A record /run/mptcp-lab/faults/ID.json is synced before the fault is applied. It holds the steps that undo
+# it (names of UNDO and their arguments); every step may be run twice, or although the fault was never applied.
+# The keeper is a process of its own, outside the SSH session: it needs neither probe nor network nor controller.
+
+FAULTS = RUN / "faults"
+MANAGEMENT: list[str] = []  # this host's address of the controller's connection, where it has one
+KEEPER_PERIOD, KEEPER_IDLE = 0.2, 10.0
+LOCK_PATIENCE = (
+    10.0  # of a probe; a keeper goes on after KEEPER_PATIENCE, as who holds the lock may be frozen
+)
+KEEPER_PATIENCE = 2.0
+UNDO_TRIES = 30
+TTL_RANGE = (0.5, 3600.0)
+
+
+class Plan:
+    """What a fault touches (no two faults may touch the same), how to undo it, and how to apply it."""
+
+    def __init__(self, touches: str, undo: list[tuple[str, Json]], apply: Callable[[], object]) -> None:
+        self.touches = touches
+        self.undo = undo
+        self.apply = apply
+
+
+# --- undo steps
+
+
+def undo_nft_table(name: str) -> None:
+    """Delete a table, whether it is there or not."""
+    run_tool(["nft", f"add table inet {name}; delete table inet {name}"])
+
+
+def undo_device(device: str, up: bool, addresses: list[list[str]], routes: list[list[str]]) -> None:
+    """Bring a device's flags, addresses and routes back: what is missing is added."""
+    if up:
+        run_tool(["ip", "link", "set", device, "up"])
+    present = [argv[0] for argv in device_addresses(device)]
+    for argv in addresses:
+        if argv[0] not in present:
+            run_tool(["ip", "address", "replace", *argv, "dev", device])
+    for family in ("-4", "-6"):
+        there = route_lines(family)
+        missing = [line for kind, line in routes if kind == family and line not in there]
+        for line in sorted(missing, key=lambda text: " via " in text):  # a gateway needs its link route first
+            run_tool(["ip", family, "route", "append", *line.split()])
+
+
+def undo_endpoint(address: str, before: Json | None) -> None:
+    """Make the endpoint with this address what it was, or go away."""
+    with PathManager() as manager:
+        now = {endpoint["address"]: endpoint for endpoint in manager.endpoints()}.get(address)
+        if now and (before is None or before["id"] != now["id"]):
+            manager.delete(now)
+            now = None
+        if before and not now:
+            manager.add(before)
+        elif before and now and before["flags"] != now["flags"]:
+            manager.set_flags(before)
+
+
+def undo_limits(subflows: int, add_addr_accepted: int) -> None:
+    """Set MPTCP limits."""
+    with PathManager() as manager:
+        manager.set_limits(subflows, add_addr_accepted)
+
+
+def undo_sysctls(values: dict[str, str]) -> None:
+    """Write those sysctls (by path) that differ."""
+    for name, value in values.items():
+        path = Path(name)
+        if path.exists() and path.read_text().strip() != value:
+            path.write_text(value)
+
+
+def undo_routes(family: str, keys: list[list[str]], lines: list[str]) -> None:
+    """Make the routes to these (destination, table) what they were."""
+    wanted = [tuple(key) for key in keys]
+    now = [line for line in route_lines(family) if route_key(line) in wanted]
+    for line in now:
+        if line not in lines:
+            run_tool(["ip", family, "route", "del", *line.split()])
+    for line in lines:
+        if line not in now:
+            run_tool(["ip", family, "route", "append", *line.split()])
+
+
+def undo_rules(family: str, lines: list[str]) -> None:
+    """Make the rules what they were."""
+    now = rule_lines(family)
+    for line in now:
+        if line not in lines:
+            run_tool(["ip", family, "rule", "del", *line.split()])
+    for line in lines:
+        if line not in now:
+            run_tool(["ip", family, "rule", "add", *line.split()])
+
+
+def undo_qdisc(device: str, kind: str) -> None:
+    """Remove a root qdisc of this kind; the kernel puts its default back."""
+    if root_qdisc(device)["kind"] == kind:
+        run_tool(["tc", "qdisc", "del", "dev", device, "root"])
+
+
+def undo_signal(number: int, unit: str | None = None, pid: int | None = None, started: str = "") -> None:
+    """Signal a unit's processes, or a process unless its id belongs to another one by now."""
+    if unit is not None:
+        run_tool(["systemctl", "kill", f"--signal={number}", unit])
+    elif pid is not None and process_started(pid) == started:
+        os.kill(pid, number)
+
+
+def undo_unit(unit: str) -> None:
+    """Start a unit again, whatever became of it."""
+    run_tool(["systemctl", "reset-failed", unit])
+    run_tool(["systemctl", "start", unit])
+
+
+UNDO: dict[str, Callable[..., None]] = {
+    "nft_table": undo_nft_table,
+    "device": undo_device,
+    "endpoint": undo_endpoint,
+    "limits": undo_limits,
+    "sysctls": undo_sysctls,
+    "routes": undo_routes,
+    "rules": undo_rules,
+    "qdisc": undo_qdisc,
+    "signal": undo_signal,
+    "unit": undo_unit,
+}
+
+# --- what the steps read
+
+
+def device_addresses(device: str) -> list[list[str]]:
+    """A device's addresses as arguments of `ip address add`; link-local ones come back by themselves."""
+    found = []
+    for entry in json.loads(run_tool(["ip", "-j", "address", "show", "dev", device]))[0]["addr_info"]:
+        if entry["family"] == "inet6" and entry["scope"] == "link":
+            continue
+        argv = [f"{entry['local']}/{entry['prefixlen']}"]
+        for option in ("broadcast", "label"):
+            if option in entry:
+                argv += [option, entry[option]]
+        found.append(argv + (["nodad"] if entry["family"] == "inet6" else ["scope", entry["scope"]]))
+    return found
+
+
+def route_lines(family: str) -> list[str]:
+    """Every route that was not made by the kernel for an address, as `ip route` takes it."""
+    lines = run_tool(["ip", "-o", family, "route", "show", "table", "all"]).replace("\\", " ").splitlines()
+    volatile = {"linkdown", "dead", "offload", "trap", "rt_offload", "rt_trap"}
+    words = [[word for word in line.split() if word not in volatile] for line in lines]
+    return [" ".join(line) for line in words if "proto kernel" not in " ".join(line)]
+
+
+def route_key(line: str) -> tuple[str, str]:
+    """(destination, table) of a route as `ip route` prints or takes it."""
+    words = line.split()
+    kinds = (
+        "unicast",
+        "local",
+        "broadcast",
+        "multicast",
+        "anycast",
+        "blackhole",
+        "unreachable",
+        "prohibit",
+        "throw",
+    )
+    destination = words[1] if words[0] in kinds else words[0]
+    table = words[words.index("table") + 1] if "table" in words else "main"
+    if destination != "default":
+        network = ipaddress.ip_network(destination, strict=False)
+        destination = "default" if network.prefixlen == 0 else str(network)
+    return destination, {"254": "main", "255": "local", "253": "default"}.get(table, table)
+
+
+def rule_lines(family: str) -> list[str]:
+    """Every rule as `ip rule` takes it."""
+    lines = run_tool(["ip", family, "rule", "show"]).splitlines()
+    return ["priority " + line.replace(":\t", " ", 1).replace("[detached]", "").strip() for line in lines]
+
+
+def root_qdisc(device: str) -> Json:
+    """The root qdisc of a device."""
+    qdiscs: list[Json] = json.loads(run_tool(["tc", "-j", "qdisc", "show", "dev", device]))
+    return next((qdisc for qdisc in qdiscs if qdisc.get("root")), {"kind": "noqueue", "handle": "0:"})
+
+
+def process_started(pid: int) -> str:
+    """When a process was started (field 22 of /proc/PID/stat), "" when it does not run: tells used ids."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def refuse_management(device: str) -> None:
+    """A device that carries the controller's connection is never touched, nor is the loopback."""
+    addresses = [argv[0].partition("/")[0] for argv in device_addresses(device)]
+    if device == "lo" or set(MANAGEMENT) & set(addresses):
+        raise AgentError("refused", f"{device} is the loopback or carries the management connection")
+
+
+def require(capability: str) -> None:
+    """Raise "unsupported", naming the capability, when trying it out fails."""
+    done = subprocess.run(["unshare", "--net", *SCRATCH_TRIALS[capability]], capture_output=True, check=False)
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip().partition("\n")[0]
+        raise AgentError("unsupported", reason, capability=capability)
+
+
+def require_systemd() -> None:
+    """Raise "unsupported" where units cannot be controlled."""
+    if not Path("/run/systemd/system").is_dir():
+        raise AgentError("unsupported", "systemd does not run here", capability="systemd")
+
+
+# --- packet filter faults
+
+HOOKS = {
+    "in": [("input", False)],
+    "out": [("output", False)],
+    "both": [("input", False), ("output", True)],
+    "forward": [("forward", False)],
+}
+PACKETS = {
+    "syn": "tcp flags & (syn | ack) == syn ",
+    "synack": "tcp flags & (syn | ack) == (syn | ack) ",
+    "all": "",
+}
+
+
+def nft_match(
+    hook: str,
+    swapped: bool,
+    source: str | None = None,
+    destination: str | None = None,
+    sport: int | None = None,
+    dport: int | None = None,
+    device: str | None = None,
+    out_device: str | None = None,
+) -> str:
+    """The match of a rule. `swapped` is for the answers: addresses and ports change places."""
+    if not any((source, destination, sport, dport, device, out_device)):
+        raise AgentError("refused", "a packet fault names at least one address, port or device")
+    if swapped:
+        source, destination, sport, dport = destination, source, dport, sport
+    words = []
+    for side, address in (("saddr", source), ("daddr", destination)):
+        if address is not None:
+            network = ipaddress.ip_network(address, strict=False)
+            words.append(f"{'ip' if network.version == 4 else 'ip6'} {side} {network}")
+    for name, key in ((device, "oifname" if hook == "output" else "iifname"), (out_device, "oifname")):
+        if name is not None:
+            socket.if_nametoindex(name)
+            words.append(f'{key} "{name}"')
+    words.append("meta l4proto tcp")
+    words += [
+        f"tcp {side} {int(port)}" for side, port in (("sport", sport), ("dport", dport)) if port is not None
+    ]
+    return " ".join(words) + " "
+
+
+def packet_fault(fault: str, rule: str, direction: str, match: Json, capability: str = "nft") -> Plan:
+    """A table of its own with `rule` for the packets that match."""
+    require(capability)
+    if match.get("device") and not match.keys() - {"device"}:
+        refuse_management(match["device"])
+    table = f"mptcp_lab_{fault}"
+    lines = [f"add table inet {table}"]
+    for hook, swapped in HOOKS[direction]:
+        kind = f"{{ type filter hook {hook} priority -150; policy accept; }}"
+        lines.append(f"add chain inet {table} {hook} {kind}")
+        lines.append(f"add rule inet {table} {hook} {nft_match(hook, swapped, **match)}{rule}")
+    return Plan(
+        table, [("nft_table", {"name": table})], lambda: run_tool(["nft", "-f", "-"], "\n".join(lines))
+    )
+
+
+def plan_drop(fault: str, direction: str = "in", **match: Any) -> Plan:
+    """Drop TCP packets. "both" drops what matches on its way in and the answers on their way out."""
+    return packet_fault(fault, "drop", direction, match)
+
+
+def plan_reject(fault: str, direction: str = "in", **match: Any) -> Plan:
+    """Answer TCP packets with RST."""
+    return packet_fault(fault, "reject with tcp reset", direction, match)
+
+
+def plan_strip_option(fault: str, direction: str = "forward", packets: str = "all", **match: Any) -> Plan:
+    """Take the MPTCP option out of SYNs, of SYN/ACKs or of all packets."""
+    return packet_fault(
+        fault, PACKETS[packets] + "reset tcp option mptcp", direction, match, "nft_tcp_option_reset"
+    )
+
+
+def plan_drop_option(fault: str, direction: str = "forward", **match: Any) -> Plan:
+    """Drop SYNs that carry the MPTCP option."""
+    return packet_fault(
+        fault, PACKETS["syn"] + "tcp option mptcp exists drop", direction, match, "nft_tcp_option"
+    )
+
+
+NFNL_BATCH_BEGIN, NFNL_BATCH_END, NFT_NEWRULE, NFPROTO_INET, NETLINK_NETFILTER = (
+    0x10,
+    0x11,
+    (10 << 8) | 6,
+    1,
+    12,
+)
+NLM_F_CREATE, NLM_F_APPEND = 0x400, 0x800
+DOFFS = range(5, 16)  # TCP header lengths in words
+TRANSPORT_BASE, REGISTER, CHECKSUM_INET, TCP_CHECKSUM_OFFSET = 2, 1, 1, 16
+
+
+def _be32(kind: int, value: int) -> bytes:
+    return pack_attr(kind, struct.pack("!I", value))
+
+
+def _nest(kind: int, *attrs: bytes) -> bytes:
+    return pack_attr(kind | NLA_F_NESTED, b"".join(attrs))
+
+
+def add_flip_rule(table: str, chain: str, offset: int, mask: bytes) -> None:
+    """Append a rule that XORs two bytes at `offset` of the TCP segment and mends the checksum.
+
+    The nft tool cannot say "mend the checksum of a raw payload", the kernel can (nft_payload).
+    """
+    where = _be32(2, TRANSPORT_BASE) + _be32(3, offset) + _be32(4, len(mask))
+    zero = _nest(4, pack_attr(1, b"\xff" * len(mask)))
+    expressions = (
+        ("payload", _be32(1, REGISTER) + where),
+        (
+            "bitwise",
+            _be32(1, REGISTER)
+            + _be32(2, REGISTER)
+            + _be32(3, len(mask))
+            + zero
+            + _nest(5, pack_attr(1, mask)),
+        ),
+        ("payload", where + _be32(5, REGISTER) + _be32(6, CHECKSUM_INET) + _be32(7, TCP_CHECKSUM_OFFSET)),
+    )
+    elements = [_nest(1, pack_attr(1, name.encode() + b"\0"), _nest(2, data)) for name, data in expressions]
+    rule = pack_attr(1, table.encode() + b"\0") + pack_attr(2, chain.encode() + b"\0") + _nest(4, *elements)
+    batch = struct.pack("!BBH", 0, 0, 10)
+    flags = NLM_F_CREATE | NLM_F_APPEND
+    messages = (
+        (NFNL_BATCH_BEGIN, 0, batch),
+        (NFT_NEWRULE, flags | NLM_F_ACK, struct.pack("!BBH", NFPROTO_INET, 0, 0) + rule),
+        (NFNL_BATCH_END, 0, batch),
+    )
+    with Netlink(NETLINK_NETFILTER) as netlink:
+        netlink.send(messages)
+        netlink.receive()
+
+
+def plan_flip(
+    fault: str, position: int = 0, mask: int = 0xFF, direction: str = "forward", every: int = 1, **match: Any
+) -> Plan:
+    """XOR the payload byte at `position` of every n-th segment with `mask`; the TCP checksum is made right.
+
+    Shorter segments pass unchanged. There is a chain per TCP header length, as that moves the payload.
+    """
+    chosen = f"numgen inc mod {int(every)} 0 " if every > 1 else ""
+    jumps = ", ".join(f"{words} : jump doff{words}" for words in DOFFS)
+    plan = packet_fault(fault, f"{chosen}tcp doff vmap {{ {jumps} }}", direction, match)
+    # two bytes, as the kernel sums 16-bit words
+    pair = bytes([0, mask]) if position % 2 else bytes([mask, 0])
+    create = plan.apply
+
+    def apply() -> None:
+        lines = [f"add table inet {plan.touches}"] + [f"add chain inet {plan.touches} doff{n}" for n in DOFFS]
+        run_tool(["nft", "-f", "-"], "\n".join(lines))
+        for words in DOFFS:
+            add_flip_rule(plan.touches, f"doff{words}", words * 4 + position - position % 2, pair)
+        create()
+
+    return Plan(plan.touches, plan.undo, apply)
+
+
+# --- device faults
+
+
+def device_undo(device: str) -> list[tuple[str, Json]]:
+    """The step that brings back what a device loses when it goes down or loses an address."""
+    addresses = device_addresses(device)
+    marks = [f" dev {device} "] + [f" src {argv[0].partition('/')[0]} " for argv in addresses]
+    routes = [
+        [family, line]
+        for family in ("-4", "-6")
+        for line in route_lines(family)
+        if any(mark in f"{line} " for mark in marks)
+    ]
+    link = json.loads(run_tool(["ip", "-j", "link", "show", "dev", device]))[0]
+    undo = {"device": device, "up": "UP" in link["flags"], "addresses": addresses, "routes": routes}
+    return [("device", undo)]
+
+
+def plan_link_down(_fault: str, device: str) -> Plan:
+    """Take a NIC down."""
+    refuse_management(device)
+    return Plan(
+        f"device {device}", device_undo(device), lambda: run_tool(["ip", "link", "set", device, "down"])
+    )
+
+
+def plan_address_remove(_fault: str, device: str, address: str) -> Plan:
+    """Remove an address from a NIC."""
+    refuse_management(device)
+    matching = [
+        argv[0] for argv in device_addresses(device) if argv[0].partition("/")[0] == address.partition("/")[0]
+    ]
+    if not matching:
+        raise AgentError("refused", f"{device} has no address {address}")
+    return Plan(
+        f"device {device}",
+        device_undo(device),
+        lambda: run_tool(["ip", "address", "del", matching[0], "dev", device]),
+    )
+
+
+def qdisc_fault(device: str, kind: str, options: list[str]) -> Plan:
+    """A root qdisc on a NIC that has none but the kernel's default."""
+    refuse_management(device)
+    require(kind)
+    present = root_qdisc(device)
+    if present["handle"] != "0:":
+        raise AgentError(
+            "refused", f"{device} has a {present['kind']} qdisc already; a fault does not replace it"
+        )
+    argv = ["tc", "qdisc", "add", "dev", device, "root", kind, *options]
+    return Plan(f"qdisc {device}", [("qdisc", {"device": device, "kind": kind})], lambda: run_tool(argv))
+
+
+def plan_rate(_fault: str, device: str, mbit: float, burst_kb: int = 32, latency_ms: float = 50) -> Plan:
+    """Limit what leaves by a NIC."""
+    options = [
+        "rate",
+        f"{round(mbit * 1e6)}bit",
+        "burst",
+        f"{int(burst_kb)}k",
+        "latency",
+        f"{float(latency_ms)}ms",
+    ]
+    return qdisc_fault(device, "tbf", options)
+
+
+def plan_netem(
+    _fault: str, device: str, delay_ms: float = 0, jitter_ms: float = 0, loss_percent: float = 0
+) -> Plan:
+    """Delay or lose what leaves by a NIC."""
+    options = ["delay", f"{float(delay_ms)}ms", f"{float(jitter_ms)}ms", "loss", f"{float(loss_percent)}%"]
+    return qdisc_fault(device, "netem", options)
+
+
+# --- faults in settings
+
+
+def find_endpoint(address: str) -> Json | None:
+    """The MPTCP endpoint with this address."""
+    with PathManager() as manager:
+        return {endpoint["address"]: endpoint for endpoint in manager.endpoints()}.get(address)
+
+
+def _present_endpoint(address: str) -> Json:
+    endpoint = find_endpoint(address)
+    if endpoint is None:
+        raise AgentError("refused", f"there is no endpoint {address}")
+    return endpoint
+
+
+def _with_path_manager(action: Callable[[PathManager], None]) -> Callable[[], None]:
+    def apply() -> None:
+        with PathManager() as manager:
+            action(manager)
+
+    return apply
+
+
+def plan_endpoint_remove(_fault: str, address: str) -> Plan:
+    """Remove an MPTCP endpoint."""
+    before = _present_endpoint(address)
+    undo: list[tuple[str, Json]] = [("endpoint", {"address": address, "before": before})]
+    return Plan(f"endpoint {address}", undo, _with_path_manager(lambda manager: manager.delete(before)))
+
+
+def plan_endpoint_change(_fault: str, address: str, flags: list[str]) -> Plan:
+    """Change "backup" and "fullmesh" of an MPTCP endpoint; `flags` are all it shall have."""
+    before = _present_endpoint(address)
+    undo: list[tuple[str, Json]] = [("endpoint", {"address": address, "before": before})]
+    after = {**before, "flags": flags}
+    return Plan(f"endpoint {address}", undo, _with_path_manager(lambda manager: manager.set_flags(after)))
+
+
+def plan_endpoint_add(
+    _fault: str, address: str, device: str = "", flags: tuple[str, ...] = (), port: int = 0
+) -> Plan:
+    """Add an MPTCP endpoint."""
+    undo: list[tuple[str, Json]] = [("endpoint", {"address": address, "before": None})]
+    if find_endpoint(address) is not None:
+        raise AgentError("refused", f"there is an endpoint {address} already")
+    new = {"address": address, "device": device, "flags": list(flags), "port": port}
+    return Plan(f"endpoint {address}", undo, _with_path_manager(lambda manager: manager.add(new)))
+
+
+def plan_limits(_fault: str, subflows: int | None = None, add_addr_accepted: int | None = None) -> Plan:
+    """Change MPTCP limits."""
+    with PathManager() as manager:
+        before = manager.limits()
+    first = before["subflows"] if subflows is None else subflows
+    second = before["add_addr_accepted"] if add_addr_accepted is None else add_addr_accepted
+    return Plan(
+        "limits", [("limits", before)], _with_path_manager(lambda manager: manager.set_limits(first, second))
+    )
+
+
+def plan_sysctl(_fault: str, name: str, value: str | int) -> Plan:
+    """Change a sysctl below net; those that the kernel changes along with it are brought back too."""
+    path = PROC_SYS.joinpath(*(part.replace("/", ".") for part in name.split(".")))
+    if not name.startswith("net.") or ".." in path.parts or not path.exists():
+        raise AgentError("refused", f"{name}: there is no such sysctl below net")
+    related = [path]
+    if path.name in ("ip_forward", "forwarding"):
+        family = "ipv6" if "ipv6" in path.parts else "ipv4"
+        for other in ("forwarding", "accept_redirects"):
+            related += sorted((PROC_SYS / "net" / family / "conf").glob(f"*/{other}"))
+    values = {str(one): one.read_text().strip() for one in related}
+    return Plan(f"sysctl {name}", [("sysctls", {"values": values})], lambda: path.write_text(str(value)))
+
+
+def _family(version: int) -> str:
+    return {4: "-4", 6: "-6"}[version]
+
+
+def plan_routes(_fault: str, commands: list[str], version: int = 4) -> Plan:
+    """Run `ip route COMMAND` ("add ...", "del ...", "replace ..."), which name destination and table."""
+    family = _family(version)
+    keys = [route_key(command.partition(" ")[2]) for command in commands]
+    lines = [line for line in route_lines(family) if route_key(line) in keys]
+
+    def apply() -> None:
+        for command in commands:
+            run_tool(["ip", family, "route", *command.split()])
+
+    return Plan(f"routes {family}", [("routes", {"family": family, "keys": keys, "lines": lines})], apply)
+
+
+def plan_rules(_fault: str, commands: list[str], version: int = 4) -> Plan:
+    """Run `ip rule COMMAND` ("add ...", "del ..."). Afterwards all rules are what they were."""
+    family = _family(version)
+
+    def apply() -> None:
+        for command in commands:
+            run_tool(["ip", family, "rule", *command.split()])
+
+    return Plan(f"rules {family}", [("rules", {"family": family, "lines": rule_lines(family)})], apply)
+
+
+# --- faults in processes
+
+
+def plan_stall(_fault: str, unit: str | None = None, pid: int | None = None) -> Plan:
+    """Stop the processes of a unit, or one process (SIGSTOP); they go on afterwards (SIGCONT)."""
+    if unit is not None:
+        require_systemd()
+    elif pid is None or not process_started(pid):
+        raise AgentError("refused", f"give a unit, or a process that runs (pid is {pid})")
+    who: Json = {"unit": unit, "pid": pid, "started": "" if pid is None else process_started(pid)}
+    undo: list[tuple[str, Json]] = [("signal", {"number": int(signal.SIGCONT), **who})]
+    return Plan(f"process {unit or pid}", undo, lambda: undo_signal(int(signal.SIGSTOP), **who))
+
+
+def plan_kill(_fault: str, unit: str) -> Plan:
+    """Kill the processes of a unit (SIGKILL); it is started afterwards unless systemd did that already."""
+    require_systemd()
+    argv = ["systemctl", "kill", "--signal=KILL", unit]
+    return Plan(f"process {unit}", [("unit", {"unit": unit})], lambda: run_tool(argv))
+
+
+def plan_unit_stop(_fault: str, unit: str) -> Plan:
+    """Stop a unit; it is started afterwards."""
+    require_systemd()
+    return Plan(f"process {unit}", [("unit", {"unit": unit})], lambda: run_tool(["systemctl", "stop", unit]))
+
+
+PLANS: dict[str, Callable[..., Plan]] = {
+    "drop": plan_drop,
+    "reject": plan_reject,
+    "strip_option": plan_strip_option,
+    "drop_option": plan_drop_option,
+    "flip": plan_flip,
+    "link_down": plan_link_down,
+    "address_remove": plan_address_remove,
+    "rate": plan_rate,
+    "netem": plan_netem,
+    "endpoint_remove": plan_endpoint_remove,
+    "endpoint_change": plan_endpoint_change,
+    "endpoint_add": plan_endpoint_add,
+    "limits": plan_limits,
+    "sysctl": plan_sysctl,
+    "routes": plan_routes,
+    "rules": plan_rules,
+    "stall": plan_stall,
+    "kill": plan_kill,
+    "unit_stop": plan_unit_stop,
+}
+
+# --- records, and the lock that orders who writes, applies and lifts
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, patience: float, go_on: bool = False) -> Iterator[None]:
+    """Hold an flock(2). When it cannot be had in time: an error, or (`go_on`) without it."""
+    make_run_folder()
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    deadline = time.monotonic() + patience
+    with path.open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    if go_on:
+                        break
+                    raise AgentError(
+                        "locked", f"another process has held {path} for {patience:g} s"
+                    ) from None
+                time.sleep(0.005)
+        yield
+
+
+def fault_lock(
+    patience: float = LOCK_PATIENCE, go_on: bool = False
+) -> contextlib.AbstractContextManager[None]:
+    """The lock over fault records."""
+    return file_lock(FAULTS / "lock", patience, go_on)
+
+
+def write_synced(path: Path, document: Json) -> None:
+    """Replace a file so that it is either the old or the new one, and on disk."""
+    temporary = path.with_suffix(".new")
+    with temporary.open("w") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def read_faults() -> list[Json]:
+    """Every record, the oldest first."""
+    records = []
+    for path in FAULTS.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError):  # lifted just now
+            records.append(json.loads(path.read_text()))
+    return sorted(records, key=lambda record: float(record["since"]))
+
+
+def apply_fault(kind: str, ttl: float, params: Json) -> str:
+    """Write the undo down, see to it that a keeper runs, apply. Returns the fault's id."""
+    if kind not in PLANS:
+        raise ValueError(f"fault {kind!r}: use one of {', '.join(PLANS)}")
+    if not TTL_RANGE[0] <= ttl <= TTL_RANGE[1]:
+        raise ValueError(f"ttl {ttl}: use {TTL_RANGE[0]:g} to {TTL_RANGE[1]:g} s")
+    fault = os.urandom(4).hex()
+    record_file = FAULTS / f"{fault}.json"
+    with fault_lock():
+        plan = PLANS[kind](fault, **params)
+        for other in read_faults():
+            if other["touches"] == plan.touches:
+                raise AgentError(
+                    "conflict", f"fault {other['kind']} ({other['id']}) touches {plan.touches} already"
+                )
+        now = time.monotonic()
+        record = {"id": fault, "kind": kind, "params": params, "touches": plan.touches, "undo": plan.undo}
+        write_synced(record_file, {**record, "since": now, "deadline": now + ttl, "tries": 0, "error": ""})
+        try:
+            ensure_keeper()
+            plan.apply()
+            if not record_file.exists():  # we were frozen, and the keeper lifted it in the meantime
+                run_undo(plan.undo)
+        except BaseException:
+            _undo_and_forget(record_file)
+            raise
+    return fault
+
+
+def run_undo(steps: list[Any]) -> None:
+    """Run undo steps, the last one first."""
+    for name, args in reversed(steps):
+        UNDO[name](**args)
+
+
+def lift_fault(fault: str, patience: float = LOCK_PATIENCE, go_on: bool = False) -> bool:
+    """Undo a fault and forget it; False when it was lifted before. A failure is recorded and raised."""
+    with fault_lock(patience, go_on):
+        return _undo_and_forget(FAULTS / f"{fault}.json")
+
+
+def _undo_and_forget(path: Path) -> bool:
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return False
+    try:
+        run_undo(record["undo"])
+    except (AgentError, OSError) as error:
+        write_synced(path, {**record, "tries": record["tries"] + 1, "error": str(error)})
+        raise
+    path.unlink()
+    return True
+
+
+class AppliedFault:
+    """A fault of this probe; lifted when the probe ends."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def close(self) -> bool:
+        """Lift it; False when its time was over before."""
+        return lift_fault(self.fault)
+
+
+def recover_faults() -> list[Json]:
+    """For a probe that starts: lift what is over its time, see that the rest has a keeper, report all."""
+    if not FAULTS.is_dir():
+        return []
+    found = []
+    for record in read_faults():
+        expired = record["deadline"] <= time.monotonic()
+        if expired:
+            with contextlib.suppress(AgentError, OSError):
+                lift_fault(record["id"])
+        found.append(
+            {"id": record["id"], "kind": record["kind"], "params": record["params"], "expired": expired}
+        )
+    with fault_lock():
+        if read_faults():
+            ensure_keeper()
+    return found
+
+
+# --- the keeper
+
+
+def ensure_keeper() -> None:
+    """Start a keeper unless one runs, and wait until it does. The caller holds fault_lock."""
+    try:
+        with file_lock(FAULTS / "keeper.lock", 0):
+            pass
+    except AgentError:
+        return  # a keeper holds it for as long as it lives
+    program = RUN / "keeper.py"
+    source = globals().get("AGENT_SOURCE") or Path(__file__).read_bytes()
+    program.write_bytes(source)
+    if Path("/run/systemd/system").is_dir():
+        unit = [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            "--service-type=notify",
+            "--property=Restart=on-failure",
+        ]
+        run_tool(
+            [*unit, f"--unit=mptcp-lab-keeper-{os.urandom(4).hex()}", sys.executable, str(program), "keeper"]
+        )
+        return
+    starter = subprocess.Popen(
+        [sys.executable, str(program), "keeper", "--detach"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
+    out, _ = starter.communicate()
+    if out != b"ready\n":
+        raise AgentError(
+            "keeper", "the keeper that would lift the fault did not start; the fault is not applied"
+        )
+
+
+def keeper_main(detach: bool) -> int:
+    """Lift every fault when its time is over; end when there has been none for a while."""
+    if detach and os.fork():
+        return 0
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with contextlib.ExitStack() as life:
+        life.enter_context(file_lock(FAULTS / "keeper.lock", 1.0))
+        notify("READY=1")
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        busy = time.monotonic()
+        while True:
+            _lift_due()
+            with fault_lock(KEEPER_PATIENCE, go_on=True):
+                if any(record["tries"] < UNDO_TRIES for record in read_faults()):
+                    busy = time.monotonic()
+                elif time.monotonic() - busy > KEEPER_IDLE:
+                    life.close()  # while no record can be written: the next fault will find no keeper
+                    return 0
+            time.sleep(KEEPER_PERIOD)
+
+
+def _lift_due() -> None:
+    for record in read_faults():
+        # an undo that failed is tried again, a second later each time
+        if record["tries"] < UNDO_TRIES and record["deadline"] + record["tries"] <= time.monotonic():
+            with contextlib.suppress(AgentError, OSError):
+                lift_fault(record["id"], KEEPER_PATIENCE, go_on=True)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# 11 The lease: who uses this host
+# ---------------------------------------------------------------------------------------------------------
+
+LEASE = RUN / "lease"
+
+
+@contextlib.contextmanager
+def held_lease() -> Iterator[Json | None]:
+    """The lease in force, None when there is none, under its lock."""
+    with file_lock(RUN / "lease.lock", LOCK_PATIENCE):
+        try:
+            lease = json.loads(LEASE.read_text())
+        except (FileNotFoundError, ValueError):
+            lease = None
+        yield lease if lease and lease["expires"] > time.monotonic() else None
+
+
+def take_lease(owner: str, run: str, ttl: float) -> Json:
+    """Take the lease or prolong one's own. "lease-busy" tells whose it is and until when (wall clock)."""
+    with held_lease() as held:
+        if held and held["run"] != run:
+            until = time.time() + held["expires"] - time.monotonic()
+            message = f"{held['owner']} holds this host for {until - time.time():.0f} s more"
+            raise AgentError("lease-busy", message, owner=held["owner"], run=held["run"], until=until)
+        lease = {"owner": owner, "run": run, "expires": time.monotonic() + ttl}
+        write_synced(LEASE, lease)
+    return lease
+
+
+def refresh_lease(run: str, ttl: float) -> None:
+    """Prolong one's own lease; "lease-lost" when it expired or somebody else has it."""
+    with held_lease() as held:
+        if held is None or held["run"] != run:
+            raise AgentError(
+                "lease-lost", f"the lease {'expired' if held is None else 'is ' + held['owner'] + 's'}"
+            )
+        write_synced(LEASE, {**held, "expires": time.monotonic() + ttl})
+
+
+def release_lease(run: str) -> bool:
+    """Give one's own lease back; False when it was not one's own any more."""
+    with held_lease() as held:
+        if held is None or held["run"] != run:
+            return False
+        LEASE.unlink()
+    return True
+
+
+# ---------------------------------------------------------------------------------------------------------
 # 12 The origin service: B of the scenarios
 # ---------------------------------------------------------------------------------------------------------
 #
@@ -2003,7 +2887,7 @@ class Probe:
     # --- the host
 
     def op_hello(self) -> Json:
-        """Who this is, and what it runs."""
+        """Who this is, what it runs, and which faults an earlier probe left."""
         return {
             "host": platform.node(),
             "kernel": platform.release(),
@@ -2011,6 +2895,7 @@ class Probe:
             "pid": os.getpid(),
             "uid": os.getuid(),
             "systemd": Path("/run/systemd/system").is_dir(),
+            "faults": recover_faults(),
             "clock": read_clock(),
         }
 
@@ -2204,9 +3089,41 @@ class Probe:
         """Ask an origin service on this host; see Origin.ask_*."""
         return ask_origin(name, request)
 
+    # --- faults and the lease
 
-def probe_main() -> int:
-    """Serve the controller on standard input and output until it goes."""
+    def op_fault(self, kind: str, ttl: float, params: Json) -> str:
+        """Apply a fault for at most `ttl` seconds; see PLANS for the kinds and their parameters."""
+        return self.open.add("fault", AppliedFault(apply_fault(kind, ttl, params)))
+
+    def op_lift(self, fault: str) -> bool:
+        """Lift a fault; false when its time was over before."""
+        lifted = bool(self.open.get(fault).close())
+        self.open.pop(fault)
+        return lifted
+
+    def op_faults(self) -> list[Json]:
+        """Every fault on record, with what went wrong when lifting it, if something did."""
+        return read_faults()
+
+    def op_lease_take(self, owner: str, run: str, ttl: float) -> Json:
+        """See take_lease."""
+        return take_lease(owner, run, ttl)
+
+    def op_lease_refresh(self, run: str, ttl: float) -> None:
+        """See refresh_lease."""
+        refresh_lease(run, ttl)
+
+    def op_lease_release(self, run: str) -> bool:
+        """See release_lease."""
+        return release_lease(run)
+
+
+def probe_main(management: str) -> int:
+    """Serve the controller on standard input and output until it goes.
+
+    `management` is SSH_CONNECTION: the controller's address and port, then ours ("UNKNOWN" on a Unix socket).
+    """
+    MANAGEMENT.extend(plain_address(word) for word in management.split()[2:3])
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library might print must not end up between the lines
     Probe(source, sink).run()
@@ -2223,16 +3140,21 @@ def main(argv: list[str]) -> int:
     """Run what the first word says."""
     parser = argparse.ArgumentParser(prog="agent.py", description="mptcp-lab's probe and origin service")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("probe", help="serve a controller on standard input and output")
+    probe = commands.add_parser("probe", help="serve a controller on standard input and output")
+    probe.add_argument("--management", default="", help="SSH_CONNECTION of the session")
     origin = commands.add_parser("origin", help="run the origin service")
     origin.add_argument("--config", type=Path, required=True, help="JSON file: name, listeners")
+    keeper = commands.add_parser("keeper", help="lift faults when their time is over")
+    keeper.add_argument("--detach", action="store_true", help="go on in the background")
     chosen = parser.parse_args(argv)
+    if chosen.command == "keeper":
+        return keeper_main(chosen.detach)
     threading.stack_size(
         512 * 1024
     )  # calls are short; the default of 8 MiB each is address space for nothing
     if chosen.command == "origin":
         return origin_main(chosen.config)
-    return probe_main()
+    return probe_main(chosen.management)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ SILENCE_LIMIT = 4.0  # the probe speaks about every second
 # Reads the program from standard input: nothing is written to the host's disk.
 BOOTSTRAP = (
     "import sys,zlib;i=sys.stdin.buffer;AGENT_SOURCE=zlib.decompress(i.read(int(i.readline())));"
-    "sys.argv=['agent.py','probe'];exec(compile(AGENT_SOURCE,'agent.py','exec'))"
+    "sys.argv=['agent.py','probe','--management='+sys.argv[1]];exec(compile(AGENT_SOURCE,'agent.py','exec'))"
 )
 Event = Mapping[str, Any]
 
@@ -105,7 +105,7 @@ class ProbeClient:
         transport = connect(target, within)
         try:
             channel = transport.open_session(timeout=within)
-            python = f"python3 -I -u -c {shlex.quote(BOOTSTRAP)}"
+            python = f'python3 -I -u -c {shlex.quote(BOOTSTRAP)} "$SSH_CONNECTION"'
             channel.exec_command(f"sudo -n {python}" if target.become else python)
             payload = zlib.compress(AGENT_FILE.read_bytes(), 9)
             channel.sendall(f"{len(payload)}\n".encode() + payload)
@@ -159,7 +159,8 @@ class ProbeClient:
     def close(self) -> None:
         """End the probe: whatever it opened on the host is closed, faults are lifted."""
         self._channel.shutdown_write()
-        self._reader.join(3.0)  # the probe ends by itself and with it the channel
+        if time.monotonic() - self._heard < SILENCE_LIMIT:
+            self._reader.join(3.0)  # the probe ends by itself and with it the channel
         self._transport.close()
         self._reader.join(3.0)
 

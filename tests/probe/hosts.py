@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -124,7 +125,8 @@ class Host:
         """Send a signal to all of this host's processes but the one that holds its namespaces."""
         for pid in self.processes():
             if pid != self._holder.pid:
-                os.kill(pid, number)
+                with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+                    os.kill(pid, number)
 
     def remove(self) -> None:
         """Take everything away."""
