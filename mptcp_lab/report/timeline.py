@@ -66,10 +66,10 @@ def _frame(series: Mapping[str, list[Point]], marks: Sequence[Any], gap: Sequenc
 def _amount(unit: str, peak: float) -> Callable[[float], str]:
     """Return how to write a value: bytes in the unit that suits the largest one."""
     if unit != "bytes":
-        return lambda value: f"{number(value)} {unit}"
+        return lambda value: f"{value:.6g} {unit}".rstrip()
     power = next((p for p in (3, 2, 1) if peak >= 1000**p), 0)
     name = ("B", "kB", "MB", "GB")[power]
-    return lambda value: f"{number(value / 1000**power)} {name}"
+    return lambda value: f"{value / 1000**power:.4g} {name}" if value else "0"
 
 
 def _axes(frame: Frame, amount: Callable[[float], str]) -> str:
@@ -81,7 +81,7 @@ def _axes(frame: Frame, amount: Callable[[float], str]) -> str:
     for seconds in svg.ticks(frame.start, frame.end, 8):
         x = frame.x(seconds)
         parts.append(svg.tag("line", x1=x, y1=HEIGHT - BOTTOM, x2=x, y2=HEIGHT - BOTTOM + 4, class_="axis"))
-        parts.append(svg.text(x, HEIGHT - BOTTOM + 18, f"{number(round(seconds, 6))} s", "small", "middle"))
+        parts.append(svg.text(x, HEIGHT - BOTTOM + 18, f"{round(seconds, 6):g} s", "small", "middle"))
     base = HEIGHT - BOTTOM
     parts.append(svg.tag("line", x1=LEFT, y1=base, x2=WIDTH - RIGHT, y2=base, class_="axis"))
     return "".join(parts)
