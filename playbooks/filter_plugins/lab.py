@@ -31,8 +31,8 @@ def lab_routes(name: str, hosts: Hosts, segments: Segments, gateways: Iterable[s
     """Return host `name`'s routes: `{device, to, main}`, and `via` where they lead through a gateway.
 
     Each NIC's own table gets the NIC's segment and every segment that a gateway there also reaches, so that
-    what leaves from the NIC's address leaves by the NIC. `main` marks the first route to a segment the host is
-    not plugged into: that one belongs into the main table too.
+    what leaves from the NIC's address leaves by the NIC. `main` marks the first route to a segment that the
+    host is not plugged into: that one belongs into the main table too.
     """
     nics = hosts[name]["lab_nics"]
     reached = {nic["segment"] for nic in nics}
@@ -70,7 +70,7 @@ def _beyond(nic: Nic, name: str, hosts: Hosts, gateways: Iterable[str]) -> list[
 
 
 def lab_endpoints(nics: Iterable[Nic], segments: Segments, flags: Iterable[str]) -> list[dict[str, Any]]:
-    """Return one MPTCP endpoint `{id, address, device, flags}` per address on a path segment with its link up.
+    """Return one MPTCP endpoint `{id, address, device, flags}` per address on a path segment that is up.
 
     Ids follow the NIC's place in the inventory: they stay the same when a NIC goes down or comes back.
     """

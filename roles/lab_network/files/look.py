@@ -16,11 +16,12 @@ from typing import Any
 def ip(*arguments: str) -> list[dict[str, Any]]:
     """Run ip, and return its JSON."""
     shown = subprocess.run(["ip", "-j", *arguments], capture_output=True, check=True).stdout
-    return json.loads(shown or "[]")
+    found: list[dict[str, Any]] = json.loads(shown or "[]")
+    return found
 
 
 def ssh_address() -> str | None:
-    """Return the local address of this SSH connection; sudo hides it from the environment, its parents have it."""
+    """Return the local address of this SSH connection; below sudo only the parents still know it."""
     pid = os.getpid()
     while pid > 1:
         environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

@@ -1,0 +1,104 @@
+"""Render the project's templates for a small fixed lab.
+
+`python -m tests.roles.golden` writes them to tests/roles/golden/; look at the difference before you commit it.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).with_name("golden")
+LAB = yaml.safe_load(Path(__file__).with_name("lab.yml").read_text())
+
+
+def filters() -> dict[str, Callable[..., Any]]:
+    """Return the playbooks' filters, and those of Ansible's that templates use."""
+    spec = importlib.util.spec_from_file_location("lab_filters", ROOT / "playbooks/filter_plugins/lab.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {**module.FilterModule().filters(), "split": str.split}
+
+
+FILTERS = filters()
+
+
+def render(template: str, role: str, **variables: Any) -> str:
+    """Render one template as Ansible does, with the role's defaults below the given variables."""
+    environment = jinja2.Environment(  # configuration files, not HTML
+        loader=jinja2.FileSystemLoader(ROOT / "templates"),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(FILTERS)
+    defaults = yaml.safe_load((ROOT / f"roles/{role}/defaults/main.yml").read_text()) or {}
+    return environment.get_template(template).render({**defaults, **variables})
+
+
+def network(host: str) -> str:
+    routes = FILTERS["lab_routes"](host, LAB["hosts"], LAB["segments"], LAB["gateways"])
+    nics = LAB["hosts"][host]["lab_nics"]
+    return render("network.sh.j2", "lab_network", lab_network_nics=nics, lab_network_routes=routes)
+
+
+def mptcp(host: str, flags: list[str], enabled: bool = True) -> str:
+    nics = LAB["hosts"][host]["lab_nics"]
+    endpoints = FILTERS["lab_endpoints"](nics, LAB["segments"], flags) if enabled else []
+    return render("mptcp.service.j2", "mptcp", mptcp_endpoints=endpoints, mptcp_enabled=enabled)
+
+
+def proxy(template: str, role: str, engine: str) -> str:
+    host = LAB["hosts"]["proxy"]
+    services = FILTERS["lab_backends"](host["lab_services"], "proxy", LAB["hosts"], LAB["segments"])
+    variables = {
+        f"{role}_services": FILTERS["of_engine"](services, engine),
+        f"{role}_addresses": FILTERS["lab_addresses"](host["lab_nics"], LAB["segments"], ["path"]),
+    }
+    return render(template, role, **variables)
+
+
+def drop_in(method: str) -> str:
+    return render(
+        "drop-in.conf.j2",
+        "mptcp_service",
+        mptcp_service_unit="haproxy.service",
+        mptcp_service_listeners=[{"name": "test1", "port": 7000, "mptcp": method}],
+        mptcp_service_library="/usr/lib/x86_64-linux-gnu/mptcpize/libmptcpwrap.so.0",
+        __mptcp_service_methods=[method],
+    )
+
+
+def origin() -> str:
+    host = LAB["hosts"]["server"]
+    variables = {
+        "origin_service": host["lab_services"][0],
+        "origin_addresses": FILTERS["lab_addresses"](host["lab_nics"], LAB["segments"], ["path", "core"]),
+    }
+    return render("origin.json.j2", "origin", **variables)
+
+
+def renderings() -> dict[str, str]:
+    """Return every rendering by the name of its golden file."""
+    return {
+        "client.network.sh": network("client"),
+        "gateway.network.sh": network("gateway"),
+        "client.mptcp.service": mptcp("client", ["subflow", "fullmesh"]),
+        "proxy.mptcp.service": mptcp("proxy", ["signal"]),
+        "server.mptcp.service": mptcp("server", ["signal"], enabled=False),
+        "proxy.haproxy.cfg": proxy("haproxy.cfg.j2", "haproxy", "haproxy"),
+        "proxy.nginx.conf": proxy("nginx.conf.j2", "nginx_stream", "nginx"),
+        "native.drop-in.conf": drop_in("native"),
+        "preload.drop-in.conf": drop_in("preload"),
+        "server.origin.json": origin(),
+    }
+
+
+if __name__ == "__main__":
+    for name, text in renderings().items():
+        (GOLDEN / name).write_text(text)

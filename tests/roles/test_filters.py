@@ -1,0 +1,49 @@
+"""What the playbooks derive from the inventory."""
+
+import copy
+
+import pytest
+
+from tests.roles.golden import FILTERS, LAB
+
+HOSTS, SEGMENTS = LAB["hosts"], LAB["segments"]
+
+
+def routes(host: str, gateways: list[str]) -> set[tuple[str, str, str | None, bool]]:
+    found = FILTERS["lab_routes"](host, HOSTS, SEGMENTS, gateways)
+    return {(r["device"], r["to"], r.get("via"), r["main"]) for r in found}
+
+
+def test_a_nic_reaches_what_its_gateway_reaches() -> None:
+    assert routes("client", ["gateway"]) == {
+        ("eth1", "198.18.1.0/24", None, False),
+        ("eth1", "2001:db8:1::/64", None, False),
+        ("eth1", "198.18.10.0/24", "198.18.1.1", True),
+        ("eth1", "2001:db8:10::/64", "2001:db8:1::1", True),
+        ("eth2", "198.18.2.0/24", None, False),
+    }
+
+
+def test_segments_a_host_is_plugged_into_stay_out_of_the_main_table() -> None:
+    assert not any(main for _, _, _, main in routes("proxy", ["gateway"]))
+
+
+def test_without_gateways_only_own_segments() -> None:
+    assert {via for _, _, via, _ in routes("client", [])} == {None}
+
+
+def test_a_gateway_routes_nothing_through_itself() -> None:
+    assert {via for _, _, via, _ in routes("gateway", ["gateway"])} == {None}
+
+
+def test_a_nic_that_is_down_has_no_endpoint_and_the_others_keep_their_ids() -> None:
+    nics = copy.deepcopy(HOSTS["client"]["lab_nics"])
+    assert [e["id"] for e in FILTERS["lab_endpoints"](nics, SEGMENTS, ["subflow"])] == [1, 2]
+    nics[0]["state"], nics[1]["state"] = "down", "up"
+    assert [e["id"] for e in FILTERS["lab_endpoints"](nics, SEGMENTS, ["subflow"])] == [3]
+
+
+def test_backend_without_a_common_segment_is_refused_by_name() -> None:
+    services = [{"engine": "haproxy", "backends": [{"host": "server", "port": 7000}]}]
+    with pytest.raises(ValueError, match=r"client: its backend server is on none of the segments path1"):
+        FILTERS["lab_backends"](services, "client", HOSTS, SEGMENTS)

@@ -1,0 +1,42 @@
+"""Argument specs, defaults and READMEs say the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mptcp_lab import docs_roles
+
+ROLES = sorted(path for path in (docs_roles.ROOT / "roles").iterdir() if path.is_dir())
+
+
+def load(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text()) or {}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_default_is_specified(role: Path) -> None:
+    specs = load(role / "meta/argument_specs.yml")["argument_specs"]
+    options = {name: option for spec in specs.values() for name, option in spec.get("options", {}).items()}
+    defaults = load(role / "defaults/main.yml")
+    assert set(defaults) == {name for name, option in options.items() if not option.get("required")}
+    for name, value in defaults.items():
+        described = options[name]["default"]
+        assert described == value or "C(" in str(described), f"{name}: default differs from its spec"
+
+
+def test_readmes_are_what_the_specs_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert docs_roles.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_a_readme_that_differs_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    role = tmp_path / "roles/some_role"
+    (role / "meta").mkdir(parents=True)
+    specs = {"argument_specs": {"main": {"short_description": "A role", "description": ["It does C(x)."]}}}
+    (role / "meta/argument_specs.yml").write_text(yaml.safe_dump(specs))
+    monkeypatch.setattr(docs_roles, "ROOT", tmp_path)
+    assert docs_roles.main(["--check"]) == 1
+    assert docs_roles.main([]) == 0
+    assert docs_roles.main(["--check"]) == 0
+    assert "It does `x`." in (role / "README.md").read_text()
