@@ -1,6 +1,6 @@
 """Render the project's templates for a small fixed lab.
 
-`python -m tests.roles.golden` writes them to tests/roles/golden/; look at the difference before you commit it.
+`python -m tests.roles.golden` writes them to tests/roles/golden/; look at the difference before committing.
 """
 
 import importlib.util

@@ -37,21 +37,24 @@ while [ "$1" != -- ]; do
 done
 shift
 
-done=
+todo=
+[ "$(show UnitFileState)" = enabled ] || todo=enable
+action=
+# shellcheck disable=SC2086 # the files' names hold no spaces
 if [ "$(show ActiveState)" != active ]; then
     action=start
-# shellcheck disable=SC2086 # the files' names hold no spaces
 elif [ "$(show NeedDaemonReload)" = yes ] || newer_than "$(show ActiveEnterTimestamp)" $restart_files; then
     action=restart
 elif newer_than "$(show StateChangeTimestamp)" "$@"; then
     action=reload
-else
-    action=
 fi
-[ "$(show UnitFileState)" = enabled ] || done="enabled "
-done="$done${action:+$action}"
+todo="$todo${todo:+${action:+, }}$action"
+if [ -z "$todo" ]; then
+    echo unchanged
+    exit
+fi
 
-if [ "$mode" = apply ] && [ -n "$done" ]; then
+if [ "$mode" = apply ]; then
     systemctl daemon-reload
     systemctl --quiet enable "$unit" || explain "let itself be enabled"
     case $action in
@@ -59,4 +62,4 @@ if [ "$mode" = apply ] && [ -n "$done" ]; then
     reload) systemctl reload "$unit" || systemctl restart "$unit" || explain "take its new configuration" ;;
     esac
 fi
-if [ -n "$done" ]; then echo "changed: $done"; else echo unchanged; fi
+echo "changed: $todo"
