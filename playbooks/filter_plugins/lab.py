@@ -108,12 +108,15 @@ def of_engine(services: Iterable[Mapping[str, Any]], engine: str) -> list[Mappin
 def lab_backends(
     services: Iterable[Mapping[str, Any]], name: str, hosts: Hosts, segments: Segments
 ) -> list[dict[str, Any]]:
-    """Return the services with an `address` for each backend: the one host `name` reaches it by."""
+    """Return the services with `ipv4`, `ipv6` and `address` of each backend: those host `name` reaches it by.
+
+    `address` is the IPv4 one where there is one; an address that the backend does not have is empty.
+    """
     return [
         {
             **service,
             "backends": [
-                {**backend, "address": _shared_address(name, backend["host"], hosts, segments)}
+                {**backend, **_shared_addresses(name, backend["host"], hosts, segments)}
                 for backend in service.get("backends", [])
             ],
         }
@@ -121,9 +124,9 @@ def lab_backends(
     ]
 
 
-def _shared_address(name: str, backend: str, hosts: Hosts, segments: Segments) -> str:
-    """Return the backend's address on a segment that both hosts are on; a core segment before a path."""
-    mine = {nic["segment"] for nic in hosts[name]["lab_nics"] if is_up(nic)}
+def _shared_addresses(name: str, backend: str, hosts: Hosts, segments: Segments) -> dict[str, str]:
+    """Return the backend's addresses on a segment that both hosts are on; a core segment before a path."""
+    mine = {nic["segment"]: nic for nic in hosts[name]["lab_nics"] if is_up(nic)}
     shared = [nic for nic in hosts[backend]["lab_nics"] if nic["segment"] in mine and is_up(nic)]
     shared.sort(key=lambda nic: bool(segments[nic["segment"]]["kind"] != "core"))
     if not shared:
@@ -131,7 +134,9 @@ def _shared_address(name: str, backend: str, hosts: Hosts, segments: Segments) -
             f"{name}: its backend {backend} is on none of the segments {', '.join(sorted(mine))}; "
             f"plug {backend} into one of them in lab_nics"
         )
-    return address(shared[0], "ipv4" if shared[0].get("ipv4") else "ipv6")
+    here, there = mine[shared[0]["segment"]], shared[0]
+    found = {f: address(there, f) if here.get(f) and there.get(f) else "" for f in FAMILIES}
+    return {**found, "address": found["ipv4"] or found["ipv6"]}
 
 
 class FilterModule:
