@@ -19,6 +19,7 @@ from mptcp_lab.probe.facts import (
     Timeline,
     TransferResult,
 )
+from mptcp_lab.probe.faults import Fault, FaultExpired
 from mptcp_lab.probe.state import NetworkState, changes
 from mptcp_lab.probe.streams import ConnectFailed, Listener, Stream, Transfer, TransferFailed
 from mptcp_lab.probe.waiting import NeverHappened, eventually
@@ -36,6 +37,8 @@ __all__ = [
     "Deadline",
     "Endpoint",
     "EventWatch",
+    "Fault",
+    "FaultExpired",
     "HostVanished",
     "Limits",
     "Listener",

@@ -1518,8 +1518,8 @@ def _socket_capabilities() -> Json:
 # ---------------------------------------------------------------------------------------------------------
 #
 # A record /run/mptcp-lab/faults/ID.json is synced before the fault is applied. It holds the steps that undo
-# it (names of UNDO and their arguments); every step may be run twice, or although the fault was never applied.
-# The keeper is a process of its own, outside the SSH session: it needs neither probe nor network nor controller.
+# it (names of UNDO and their arguments); every step may be run twice, or when the fault was never applied.
+# The keeper is a process of its own, outside the SSH session: it needs no probe, no network, no controller.
 
 FAULTS = RUN / "faults"
 MANAGEMENT: list[str] = []  # this host's address of the controller's connection, where it has one

@@ -17,6 +17,7 @@ from mptcp_lab.probe.facts import (
     RunResult,
     SocketFacts,
 )
+from mptcp_lab.probe.faults import Fault, apply
 from mptcp_lab.probe.state import NetworkState
 from mptcp_lab.probe.streams import Listener, Stream, connect
 from mptcp_lab.probe.watching import Capture, EventWatch
@@ -160,3 +161,16 @@ class Probe(ProbeClient):
     def origin(self, name: str) -> Origin:
         """The origin service of that name on this host."""
         return Origin(self, name)
+
+    # --- faults
+
+    def fault(self, kind: str, ttl: float = 30.0, **params: Any) -> Fault:
+        """Apply a fault that ends after ``ttl`` seconds at the latest, whatever happens to this run.
+
+        docs/probe.md lists kinds and parameters. Raises Unsupported by the capability's name, or ProbeError.
+        """
+        return apply(self, kind, ttl, params)
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Faults on record on the host: kind, params, deadline, and the error if lifting one failed."""
+        return list(self.call("faults"))

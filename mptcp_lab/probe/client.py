@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shlex
@@ -141,7 +142,7 @@ class ProbeClient:
             self._pending[number] = pending
             try:
                 self._channel.sendall(line)
-            except OSError as error:
+            except (OSError, EOFError) as error:  # EOFError: paramiko's word for a connection that broke
                 raise HostVanished(self.host, f"{error or 'channel closed'}, during {op}") from None
         return pending
 
@@ -158,7 +159,8 @@ class ProbeClient:
 
     def close(self) -> None:
         """End the probe: whatever it opened on the host is closed, faults are lifted."""
-        self._channel.shutdown_write()
+        with contextlib.suppress(OSError, EOFError):  # gone already
+            self._channel.shutdown_write()
         if time.monotonic() - self._heard < SILENCE_LIMIT:
             self._reader.join(3.0)  # the probe ends by itself and with it the channel
         self._transport.close()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mptcp_lab.probe import eventually
 from mptcp_lab.ssh import Target
 
 PATHS = (1, 2)
@@ -164,4 +165,8 @@ def make_pair(keys: Keys) -> Pair:
         host.ip("mptcp limits set subflows 8 add_addr_accepted 8")
     client.ip("mptcp endpoint add 198.18.2.1 dev eth2 subflow fullmesh")
     server.ip("mptcp endpoint add 198.18.2.2 dev eth2 signal")
+    for host in (client, server):  # link-local addresses are settled: the network state is at rest
+        eventually(
+            lambda host=host: host.run("ip", "-6", "address", "show", "tentative"), lambda text: not text, 5
+        )
     return Pair(client, server)

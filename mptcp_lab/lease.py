@@ -1,0 +1,108 @@
+"""The lease on a lab's hosts: one run at a time, a dead holder's lease expires."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Self
+
+from mptcp_lab.errors import LabBroken, LabBusy, LabError
+from mptcp_lab.probe.client import ProbeClient, ProbeError
+
+
+class LeaseBusy(LabBusy):
+    """Somebody else holds a host: ``owner``, ``until`` (UTC)."""
+
+    def __init__(self, host: str, owner: str, until: datetime) -> None:
+        super().__init__(
+            f"{owner} holds the lab until {until:%H:%M:%S} UTC (if not prolonged)", host, "wait, or ask them"
+        )
+        self.owner = owner
+        self.until = until
+
+
+class LeaseLost(LabBroken):
+    """This run's lease is gone: it must touch nothing any more."""
+
+
+class Lease:
+    """A run's lease on all hosts of a lab, prolonged by a thread until released or lost."""
+
+    def __init__(
+        self, probes: Mapping[str, ProbeClient], run: str, ttl: float, on_lost: Callable[[], None]
+    ) -> None:
+        self._probes = probes
+        self._run = run
+        self._ttl = ttl
+        self._on_lost = on_lost
+        self._lost: LeaseLost | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._prolong, name="lease", daemon=True)
+
+    @classmethod
+    def take(
+        cls,
+        probes: Mapping[str, ProbeClient],
+        owner: str,
+        run: str,
+        ttl: float = 30.0,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> Self:
+        """Take every host's lease or none; in the order of names, so that two runs cannot each take half.
+
+        ``on_lost`` is called once, from a thread, when the lease is lost. Raises LeaseBusy.
+        """
+        lease = cls(dict(sorted(probes.items())), run, ttl, on_lost)
+        taken: list[ProbeClient] = []
+        try:
+            for probe in lease._probes.values():
+                _take(probe, owner, run, ttl)
+                taken.append(probe)
+        except BaseException:
+            for probe in taken:
+                probe.call("lease_release", run=run)
+            raise
+        lease._thread.start()
+        return lease
+
+    def check(self) -> None:
+        """Raise LeaseLost when it was lost."""
+        if self._lost is not None:
+            raise self._lost
+
+    def release(self) -> None:
+        """Give it back; a host that cannot be reached keeps it until it expires."""
+        self._ended.set()
+        self._thread.join()
+        for probe in self._probes.values():
+            try:
+                probe.call("lease_release", run=self._run)
+            except LabError:
+                continue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _prolong(self) -> None:
+        while not self._ended.wait(self._ttl / 3):
+            for name, probe in self._probes.items():
+                try:
+                    probe.call("lease_refresh", run=self._run, ttl=self._ttl)
+                except LabError as error:
+                    self._lost = LeaseLost(f"the lease is lost: {error.what}", name, "start the run again")
+                    self._on_lost()
+                    return
+
+
+def _take(probe: ProbeClient, owner: str, run: str, ttl: float) -> None:
+    try:
+        probe.call("lease_take", owner=owner, run=run, ttl=ttl)
+    except ProbeError as error:
+        if error.kind != "lease-busy":
+            raise
+        until = datetime.fromtimestamp(float(error.more["until"]), UTC)
+        raise LeaseBusy(probe.host, str(error.more["owner"]), until) from None

@@ -1,0 +1,60 @@
+"""Faults on a host: lifted by the controller, or on the host itself when their time is over."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from mptcp_lab.errors import LabError, Unsupported
+from mptcp_lab.probe.client import ProbeClient, ProbeError
+
+APPLY_WITHIN = LIFT_WITHIN = 30.0
+
+
+class FaultExpired(LabError):
+    """A fault's time was over before it was lifted: what was seen last was seen without it."""
+
+
+class Fault:
+    """A fault on a host. As a context manager it is lifted at the end of the block."""
+
+    def __init__(self, probe: ProbeClient, name: str, kind: str, ttl: float) -> None:
+        self.kind = kind
+        self.ttl = ttl
+        self._probe = probe
+        self._name: str | None = name
+
+    def lift(self) -> None:
+        """Lift it; doing so again does nothing. Raises FaultExpired, or ProbeError when undoing failed."""
+        if self._name is None:
+            return
+        name, self._name = self._name, None
+        if not self._probe.call("lift", LIFT_WITHIN, fault=name):
+            raise FaultExpired(
+                f"fault {self.kind} ended by itself after {self.ttl:g} s, before it was lifted",
+                self._probe.host,
+                "give it a longer ttl",
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.lift()
+        except FaultExpired:
+            if error is None:  # else the block's own error is the news
+                raise
+
+
+def apply(probe: ProbeClient, kind: str, ttl: float, params: dict[str, Any]) -> Fault:
+    """Apply a fault for at most ``ttl`` seconds. Raises Unsupported by capability's name, or ProbeError."""
+    try:
+        name = probe.call("fault", APPLY_WITHIN, kind=kind, ttl=ttl, params=params)
+    except ProbeError as error:
+        if error.kind != "unsupported":
+            raise
+        raise Unsupported(str(error.more.get("capability", kind)), error.what, probe.host) from None
+    return Fault(probe, name, kind, ttl)

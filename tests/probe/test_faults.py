@@ -1,0 +1,246 @@
+"""Faults: each does what it says, and every one of them goes away, whoever dies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.probe import (
+    ConnectFailed,
+    FaultExpired,
+    Listener,
+    NetworkState,
+    NeverHappened,
+    Probe,
+    ProbeError,
+    changes,
+    eventually,
+)
+from tests.probe.hosts import Pair
+
+CLIENT, SERVER = "198.18.1.1", "198.18.1.2"
+
+
+@pytest.fixture
+def listener(server: Probe) -> Iterator[Listener]:
+    with server.listen(SERVER, 7000) as listener:
+        yield listener
+
+
+@pytest.fixture(autouse=True)
+def untouched(client: Probe, server: Probe) -> Iterator[None]:
+    """Every test leaves both hosts as they were."""
+    before = [(probe, probe.network_state()) for probe in (client, server)]
+    yield
+    for probe, state in before:
+        returns_to(probe, state, within=3)
+        assert probe.faults() == []
+
+
+def returns_to(probe: Probe, state: NetworkState, within: float) -> None:
+    """Link-local addresses and their routes come back a moment after their link."""
+    eventually(
+        lambda: changes(state, probe.network_state()), lambda found: not found, within, "network state"
+    )
+
+
+def connects(client: Probe, **options: Any) -> str:
+    """How a connection attempt ends: "mptcp", "tcp", or the errno's name."""
+    try:
+        with client.connect(SERVER, 7000, within=0.3, **options) as stream:
+            return "mptcp" if stream.facts().is_mptcp else "tcp"
+    except ConnectFailed as failed:
+        return errno.errorcode[failed.errno]
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "outcome"),
+    [
+        ("drop", {"source": CLIENT}, "ETIMEDOUT"),
+        ("drop", {"direction": "out", "destination": CLIENT, "sport": 7000}, "ETIMEDOUT"),
+        ("drop", {"direction": "both", "device": "eth1", "dport": 7000}, "ETIMEDOUT"),
+        ("drop", {"source": "198.18.1.77"}, "mptcp"),
+        ("drop", {"dport": 7001}, "mptcp"),
+        ("reject", {"source": "198.18.1.0/24", "dport": 7000}, "ECONNREFUSED"),
+        ("strip_option", {"direction": "in", "dport": 7000}, "tcp"),
+        ("strip_option", {"direction": "out", "packets": "synack", "sport": 7000}, "tcp"),
+        ("drop_option", {"direction": "in", "dport": 7000}, "ETIMEDOUT"),
+        ("rate", {"device": "eth1", "mbit": 10}, "mptcp"),
+        ("link_down", {"device": "eth1"}, "ETIMEDOUT"),
+        ("address_remove", {"device": "eth1", "address": SERVER}, "ETIMEDOUT"),
+    ],
+)
+def test_a_fault_on_the_server_is_felt_and_lifted(
+    client: Probe, server: Probe, listener: Listener, kind: str, params: dict[str, Any], outcome: str
+) -> None:
+    with server.fault(kind, **params):
+        felt = connects(client)
+        again = connects(client, protocol="tcp") if kind == "drop_option" else "mptcp"
+    assert felt in (outcome, "EHOSTUNREACH" if outcome == "ETIMEDOUT" else outcome)
+    assert again != "ETIMEDOUT"
+    eventually(lambda: connects(client), lambda after: after == "mptcp", within=5)
+
+
+def test_link_down_brings_addresses_and_routes_back(client: Probe) -> None:
+    for command in (
+        "-4 route add 198.51.100.0/24 via 198.18.1.2 dev eth1 table 101 src 198.18.1.1",
+        "-6 route add 2001:db8:ff::/48 via 2001:db8:1::2 dev eth1 table 101",
+    ):
+        assert client.run(["ip", *command.split()]).returncode == 0
+    before = client.network_state()
+    with client.fault("link_down", device="eth1"):
+        assert len(changes(before, client.network_state())) > 3
+    returns_to(client, before, within=3)
+    for family in ("-4", "-6"):
+        client.run(["ip", family, "route", "flush", "table", "101"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "told"),
+    [
+        ("endpoint_remove", {"address": "198.18.2.1"}, "endpoints"),
+        (
+            "endpoint_change",
+            {"address": "198.18.2.1", "flags": ["subflow", "fullmesh", "backup"]},
+            "endpoints",
+        ),
+        ("endpoint_add", {"address": "198.18.1.1", "device": "eth1", "flags": ["subflow"]}, "endpoints"),
+        ("limits", {"subflows": 0}, "limits.subflows: was 8, is 0"),
+        ("sysctl", {"name": "net.mptcp.enabled", "value": 0}, "net.mptcp.enabled: was 1, is 0"),
+        ("sysctl", {"name": "net.ipv4.ip_forward", "value": 1}, "net.ipv4.ip_forward: was 0, is 1"),
+        ("routes", {"commands": ["replace 198.18.1.0/24 via 198.18.2.2 metric 5"]}, "routes4"),
+        ("routes", {"commands": ["add blackhole 203.0.113.0/24 table 77"]}, "routes4"),
+        ("rules", {"commands": ["add from 198.18.1.1 lookup 77 priority 500"]}, "rules4"),
+        ("rules", {"commands": ["del priority 32767"]}, "rules4"),
+    ],
+)
+def test_a_fault_in_settings_shows_in_the_state(
+    client: Probe, kind: str, params: dict[str, Any], told: str
+) -> None:
+    before = client.network_state()
+    with client.fault(kind, **params):
+        found = changes(before, client.network_state())
+    assert any(told in line for line in found), found
+    assert changes(before, client.network_state()) == []
+
+
+@pytest.mark.parametrize("position", [0, 7])
+def test_flip_changes_one_byte_and_mends_the_checksum(
+    client: Probe, server: Probe, listener: Listener, position: int
+) -> None:
+    before = server.counters()
+    flip: dict[str, Any] = {"position": position, "mask": 0xFF, "direction": "out", "dport": 7000}
+    with client.connect(SERVER, 7000, protocol="tcp") as out, listener.accept() as into:
+        receiving = into.receive(100)
+        with client.fault("flip", **flip):
+            sent = out.send(100, seed=1).wait(5)
+            received = receiving.wait(5)
+        assert received.sha256 != sent.sha256
+    assert server.counters().delta(before)["Tcp", "InCsumErrors"] == 0
+
+
+def test_a_stalled_process_goes_on(client: Probe) -> None:
+    sleeping = client.start("run", argv=["sleep", "0.3"], timeout=5)
+    pid = eventually(lambda: client.run(["pgrep", "-x", "-n", "sleep"]).stdout.strip(), bool, within=2)
+    with client.fault("stall", pid=int(pid)):
+        assert client.run(["ps", "-o", "stat=", "-p", pid]).stdout.startswith("T")
+    assert sleeping.result()["returncode"] == 0
+
+
+def test_what_is_missing_is_named(client: Probe) -> None:
+    found = client.capabilities()
+    if found["netem"].ok:
+        with client.fault("netem", device="eth1", delay_ms=1):
+            pass
+    else:
+        with pytest.raises(Unsupported, match="netem"):
+            client.fault("netem", device="eth1", delay_ms=1)
+    if not client.hello["systemd"]:
+        with pytest.raises(Unsupported, match="systemd"):
+            client.fault("kill", unit="haproxy.service")
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "told"),
+    [
+        ("nonsense", {}, "use one of"),
+        ("drop", {}, "at least one"),
+        ("drop", {"source": "198.18.1.1; flush ruleset"}, "does not appear to be"),
+        ("drop", {"device": "no-such-nic"}, "no-such-nic|ENODEV"),
+        ("link_down", {"device": "lo"}, "loopback"),
+        ("link_down", {"nic": "eth1"}, "unexpected keyword"),
+        ("limits", {"subflows": 99}, "EINVAL"),
+        ("sysctl", {"name": "kernel.hostname", "value": "x"}, "no such sysctl"),
+        ("endpoint_remove", {"address": "198.18.1.1"}, "no endpoint"),
+        ("routes", {"commands": ["add 203.0.113.0/24 via 192.0.2.9"]}, "ip -4 route add"),
+    ],
+)
+def test_a_fault_that_cannot_be_is_refused_and_leaves_nothing(
+    client: Probe, kind: str, params: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ProbeError, match=told):
+        client.fault(kind, **params)
+
+
+def test_two_faults_on_the_same_thing_are_refused(client: Probe) -> None:
+    with client.fault("limits", subflows=1), pytest.raises(ProbeError, match="touches limits already"):
+        client.fault("limits", subflows=2)
+
+
+def test_a_fault_ends_by_itself(client: Probe) -> None:
+    before = client.network_state()
+    fault = client.fault("limits", ttl=0.5, subflows=1)
+    assert changes(before, client.network_state())
+    returns_to(client, before, within=3)
+    with pytest.raises(FaultExpired, match="ended by itself"):
+        fault.lift()
+    fault.lift()
+
+
+def test_a_probe_that_ends_lifts_its_faults(pair: Pair, client: Probe) -> None:
+    before = client.network_state()
+    with Probe.open(pair.client.target()) as other:
+        other.fault("drop", source=SERVER)
+        other.fault("link_down", device="eth1")
+        assert changes(before, client.network_state())
+    returns_to(client, before, within=2)
+
+
+MANY = (
+    ("drop", {"source": SERVER}),
+    ("link_down", {"device": "eth1"}),
+    ("limits", {"subflows": 3}),
+    ("endpoint_remove", {"address": "198.18.2.1"}),
+    ("rate", {"device": "eth2", "mbit": 50}),
+    ("sysctl", {"name": "net.ipv4.conf.eth2.rp_filter", "value": 1}),
+)
+
+
+def die_at_random(pair: Pair, victim: str, moment: float) -> None:
+    """Apply faults in a row, and in the midst kill the probe, or the sshd that serves it."""
+    probe = Probe.open(pair.client.target())
+    session = [server.pid for server in pair.client.servers if server.poll() is None]
+    calls = [probe.start("fault", kind=kind, ttl=1.0, params=params) for kind, params in MANY]
+    time.sleep(moment)  # the random moment itself
+    os.kill(int(probe.hello["pid"]) if victim == "probe" else session[-1], signal.SIGKILL)
+    assert calls
+    probe.close()
+
+
+def test_killing_probe_or_sshd_at_random_moments_leaves_nothing(pair: Pair, client: Probe) -> None:
+    before = client.network_state()
+    draw = random.Random(8684)  # the same moments every time
+    for round_ in range(20):
+        die_at_random(pair, ("probe", "sshd")[round_ % 2], draw.uniform(0.0, 0.12))
+        try:
+            returns_to(client, before, within=5)
+        except NeverHappened as late:
+            pytest.fail(f"round {round_}: {late}; faults on record: {client.faults()}")
