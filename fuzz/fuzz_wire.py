@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python fuzz/fuzz_wire.py -max_total_time=600 -max_len=256 CORPUS fuzz/seeds
 
-Needs atheris (`pip install atheris`), which the project's tests do not: they replay `fuzz/seeds`. Any exception
-but MalformedOption is a bug, and so is an option that does not encode back to its octets.
+Needs atheris (`pip install atheris`), which the project's tests do not: they replay `fuzz/seeds`. Any
+exception but MalformedOption is a bug, and so is an option that does not encode back to its octets.
 """
 
 from __future__ import annotations

@@ -51,6 +51,8 @@ from mptcp_lab.wire.options import (
 from mptcp_lab.wire.packet import ACK, FIN, RST, SYN, IpAddress, Segment
 
 _FlowKey = tuple[IpAddress, int, IpAddress, int]
+_SLACK_NS = 1_000_000
+"""Time may step back that far between two CPUs; more: interfaces that were written in turn."""
 _MOST_UNACKED = 4096
 """Mappings kept per stream and ranges per direction where no acknowledgements prune them."""
 
@@ -78,7 +80,9 @@ class Analyser:
         result.segments += 1
         if result.start_ns is None:
             result.start_ns = segment.time_ns
-        result.end_ns = segment.time_ns
+        if segment.time_ns < result.end_ns - _SLACK_NS:
+            result.disorder = result.disorder or segment.number
+        result.end_ns = max(result.end_ns, segment.time_ns)
         for error in segment.malformed:
             result.malformed.add((segment.number, str(error)))
         key = (segment.src, segment.sport, segment.dst, segment.dport)
@@ -391,16 +395,19 @@ class _Step:
         if mine.edge is None and mine.idsn is not None and syn_ack is not None:
             mine.edge = mine.idsn + 1 + syn_ack.window
         if theirs.edge is None and theirs.idsn is not None:
-            theirs.edge = theirs.idsn + 1 + (self.segment.window << self._scale())
+            theirs.edge = theirs.idsn + 1 + self._window(theirs)
 
-    def _scale(self) -> int:
-        """This side's window scale, if both SYNs offered one."""
-        syns = (self.subflow.syn, self.subflow.syn_ack)
+    def _window(self, stream: Stream) -> int:
+        """This side's window for `stream`, scaled if both SYNs offered that; 0 without those SYNs."""
+        syn, syn_ack = self.subflow.syn, self.subflow.syn_ack
+        if syn is None or syn_ack is None:
+            stream.scale_unknown = True
+            return 0
         both = all(
-            syn and any(isinstance(each, TcpOption) and each.kind == WINDOW_SCALE for each in syn.options)
-            for syn in syns
+            any(isinstance(each, TcpOption) and each.kind == WINDOW_SCALE for each in segment.options)
+            for segment in (syn, syn_ack)
         )
-        return self.half.window_scale if both else 0
+        return self.segment.window << (self.half.window_scale if both else 0)
 
     # Data
 
@@ -423,10 +430,10 @@ class _Step:
         if in_order and self.half.data_ack is not None and acked < self.half.data_ack:
             self.find("data-ack-back", f"DATA_ACK {acked} after {self.half.data_ack} on this subflow")
         self.half.data_ack = max(acked, self.half.data_ack or acked)
-        if stream.first_dsn is not None and stream.highest is not None and acked > stream.highest:
+        whole = connection.state is not State.PARTIAL and stream.first_dsn is not None
+        if whole and stream.highest is not None and acked > stream.highest:
             self.find("data-ack-ahead", f"DATA_ACK {acked}, data ends at {stream.highest}")
-        window = segment.window << self._scale()
-        stream.edge = max(acked + window, stream.edge or 0)
+        stream.edge = max(acked + self._window(stream), stream.edge or 0)
         if stream.acked is None or acked > stream.acked:
             stream.acked, stream.acked_packet = acked, segment.number
             while stream.unacked and stream.unacked[0].end <= acked:
@@ -528,7 +535,7 @@ class _Step:
         if len(stream.unacked) > _MOST_UNACKED:
             stream.unacked.popleft()
         if known < end - start:
-            if stream.edge is not None and end > stream.edge:
+            if stream.edge is not None and not stream.scale_unknown and end > stream.edge:
                 self.find("window", f"data up to {end}, the window ends at {stream.edge}")
             if self.other.backup and (regular := self._regular()) is not None:
                 detail = f"new data on backup subflow {subflow.id}, subflow {regular.id} works"

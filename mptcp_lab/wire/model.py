@@ -151,6 +151,7 @@ class Stream:
     acked: int | None = None  # the highest DATA_ACK for this stream
     acked_packet: int | None = None
     edge: int | None = None  # the highest DSN + 1 that the receiver's window has allowed
+    scale_unknown: bool = False  # a window came on a subflow whose SYNs are not in the capture
     mappings: int = 0
     checksummed: int = 0
     first_checksummed: int | None = None
@@ -297,6 +298,7 @@ class Analysis:
     segments: int = 0
     start_ns: int | None = None
     end_ns: int = 0
+    disorder: int | None = None  # first packet that is earlier than those before it
     malformed: Log[tuple[int, str]] = field(default_factory=Log)  # packet, what
 
     @property

@@ -26,6 +26,7 @@ def document(analysis: Analysis, capture: CaptureFile) -> Document:
         "packets": capture.packets,
         "segments": capture.segments,
         "cut": capture.cut,
+        "disorder": analysis.disorder,
         "start_ns": start,
         "duration_s": _seconds(analysis.end_ns, start),
         "malformed": [{"packet": packet, "reason": reason} for packet, reason in analysis.malformed],
@@ -202,6 +203,11 @@ def as_text(report: Document) -> str:
         f"{report['file']}: {report['packets']} packets in {report['duration_s']:.3f} s{cut}; "
         f"{len(report['connections'])} MPTCP connections, {report['plain_tcp']} plain TCP"
     ]
+    if report["disorder"]:
+        lines.append(
+            f"  packets are not in order of time from {report['disorder']} on, verdicts may be wrong; "
+            f"run: reordercap {report['file']} SORTED"
+        )
     lines += [
         f"  malformed option in packet {each['packet']}: {each['reason']}" for each in report["malformed"]
     ]

@@ -139,6 +139,9 @@ def capturing(name: str, host: str = "c", form: str = "any", snap: int = 128) ->
         tool.send_signal(signal.SIGINT)
         tool.wait()
         drain.join()
+        if form == "eth":  # dumpcap writes its interfaces in turn, not in order of time
+            run("reordercap", str(path), f"{path}.sorted")
+            Path(f"{path}.sorted").rename(path)
 
 
 def closed() -> bool:

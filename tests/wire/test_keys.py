@@ -1,4 +1,4 @@
-"""Keys against what no code of ours computed: tokens of kernel and tshark, HMACs and checksums on the wire."""
+"""Keys against what no code of ours computed: tokens of kernel and tshark, HMACs and checksums sent."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_hmacs_of_announcements() -> None:
 
 
 def test_checksums_of_the_kernel() -> None:
-    """The capture has the payload: every checksum is right, DATA_FIN counts in the length and adds no octet."""
+    """The capture has the payload: every checksum is right; DATA_FIN adds to the length, not an octet."""
     client, server = keys_of("checksum")
     verified = with_fin = 0
     for segment, option in options("checksum", Dss):

@@ -146,9 +146,9 @@ def test_subflows_belong_to_the_same_connections(capture: Path) -> None:
 
 
 def test_tshark_hides_dss_checksums() -> None:
-    """tshark 4.0 asks for four octets after the mapping before it shows the two of a DSS checksum: it never does.
+    """tshark 4.0 wants four octets after the mapping to show a DSS checksum, which has two: it never does.
 
-    The evidence: its field is empty on DSS with the length that has room for a checksum, and the checksums we read
+    The evidence: its field is empty on DSS long enough for a checksum, and the checksums we read
     there are right for the payload (test_keys). On MP_CAPABLE with data both agree.
     """
     path = named("checksum")
@@ -167,8 +167,8 @@ def test_tshark_hides_dss_checksums() -> None:
 def test_data_acks_in_full(capture: Path) -> None:
     """Expanded to 64 bits, DATA_ACKs are those of tshark, but for one mistake of it with the 4-octet form.
 
-    tshark 4.0 takes the upper half of a first, 4-octet DATA_ACK from the initial DSN of the host that sends it; what
-    it acknowledges is the other host's data. Where we disagree, its value has that upper half, and the right
+    tshark 4.0 takes the upper half of a first, 4-octet DATA_ACK from the initial DSN of the host that sends it;
+    what it acknowledges is the other host's data. Where we disagree, its value has that upper half, and the right
     one the other host's.
     """
     connections = {each.id: each for each in analysis_of(capture).connections}

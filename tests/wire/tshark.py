@@ -17,7 +17,7 @@ _OPTIONS = (
 )
 
 
-def fields(path: Path, *names: str) -> list[Row]:
+def fields(path: Path, *names: str, extra: tuple[str, ...] = ()) -> list[Row]:
     """One dictionary per packet: every occurrence of each field. A missing tshark fails the test."""
     if shutil.which("tshark") is None:
         pytest.fail(
@@ -36,7 +36,7 @@ def fields(path: Path, *names: str) -> list[Row]:
         "-E",
         "aggregator= ",
     ]
-    for option in _OPTIONS:
+    for option in _OPTIONS + extra:
         command += ["-o", option]
     for name in names:
         command += ["-e", name]

@@ -71,7 +71,7 @@ def data_acks(connection: Connection) -> Observation:
 )
 def window(connection: Connection) -> Observation:
     """Compare the end of each mapping with the highest DATA_ACK plus window."""
-    streams = [each for each in _streams(connection) if each.edge is not None]
+    streams = [each for each in _streams(connection) if each.edge is not None and not each.scale_unknown]
     if not streams:
         return unseen("no data with a window to compare")
     if connection.incomplete:

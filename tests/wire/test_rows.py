@@ -1,0 +1,372 @@
+"""Every passive row: green on a capture of the real kernel, red on the same capture rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from mptcp_lab.wire import (
+    AddAddr,
+    AddAddrV0,
+    Connection,
+    Dss,
+    MpCapable,
+    MpFail,
+    MpFastclose,
+    MpJoinAck,
+    MpJoinSyn,
+    MpJoinSynAck,
+    MpPrio,
+    MpPrioV0,
+    MptcpOption,
+    Segment,
+    TcpRst,
+    analyse,
+)
+from mptcp_lab.wire.packet import ACK, FIN, RST, SYN
+from mptcp_lab.wire.rows import ROWS, Level, Observation, Outcome
+from tests.wire.conftest import analysis_of, capture_paths, named, segments_of
+
+Segments = list[Segment]
+BY_ALIAS = {row.alias: row for row in ROWS}
+
+# Rows that a capture can show to hold, but not to be broken: that looks like a slow or absent peer.
+NEVER_RED = {
+    "R20": "a host that answers a token that the capture does not know may know it",
+    "R36": "data not sent again may have been acknowledged unseen",
+    "R43": "an announcement not repeated may still be",
+    "R47": "a subflow kept after REMOVE_ADDR may be alive",
+}
+# Where the real kernel breaches a row: see test_breaches_of_the_real_kernel_are_the_known_ones.
+KERNEL_BREACHES = {
+    ("R16", "add_addr"),
+    ("R16", "add_addr_again"),
+    ("R16", "add_addr_port"),
+    ("R16", "add_addr_v6"),
+    ("R16", "add_addr_v6_port"),
+    ("R16", "join"),
+    ("R16", "join_reset"),
+    ("R16", "no_join_initial"),
+    ("R16", "remove_addr"),
+    ("R35", "failover"),
+}
+
+
+def verdict(alias: str, segments: Segments) -> list[Observation]:
+    return [BY_ALIAS[alias].check(each) for each in analyse(segments).connections]
+
+
+def outcomes(alias: str, segments: Segments) -> set[Outcome]:
+    return {each.outcome for each in verdict(alias, segments)}
+
+
+def carrying(segments: Segments, kind: type[MptcpOption], nth: int = 0, **fields: Any) -> int:
+    """Index of the nth segment with such an option, of such fields."""
+    found = [
+        at
+        for at, segment in enumerate(segments)
+        for option in segment.options
+        if isinstance(option, kind) and all(getattr(option, name) == value for name, value in fields.items())
+    ]
+    return found[nth]
+
+
+def put(segments: Segments, at: int, **fields: Any) -> Segments:
+    return [*segments[:at], replace(segments[at], **fields), *segments[at + 1 :]]
+
+
+def swap(segments: Segments, at: int, kind: type[MptcpOption], *new: MptcpOption) -> Segments:
+    """That segment with its option of the kind replaced (or taken out)."""
+    kept = tuple(each for each in segments[at].options if not isinstance(each, kind))
+    return put(segments, at, options=kept + new)
+
+
+def edit(segments: Segments, at: int, kind: type[MptcpOption], **fields: Any) -> Segments:
+    option = next(each for each in segments[at].options if isinstance(each, kind))
+    return swap(segments, at, kind, replace(option, **fields))
+
+
+def edited(kind: type[MptcpOption], nth: int = 0, **fields: Any) -> Callable[[Segments], Segments]:
+    return lambda segments: edit(segments, carrying(segments, kind, nth), kind, **fields)
+
+
+def to_server(segment: Segment) -> bool:
+    return segment.dport in (7000, 7777)
+
+
+def with_data(segments: Segments, from_client: bool, nth: int = 0) -> int:
+    return [at for at, each in enumerate(segments) if each.payload_length and to_server(each) is from_client][
+        nth
+    ]
+
+
+def late_option(from_client: bool) -> Callable[[Segments], Segments]:
+    """An MPTCP option long after the fallback."""
+
+    def change(segments: Segments) -> Segments:
+        at = max(
+            n for n, each in enumerate(segments) if to_server(each) is from_client and not each.flags & FIN
+        )
+        return put(segments, at, options=(*segments[at].options, Dss(data_ack=1)))
+
+    return change
+
+
+def shifted_mapping(by: int) -> Callable[[Segments], Segments]:
+    """One mapping of the client is elsewhere in the data stream."""
+
+    def change(segments: Segments) -> Segments:
+        at = with_data(segments, True, 1)
+        dss = next(each for each in segments[at].options if isinstance(each, Dss))
+        assert dss.dsn is not None
+        return edit(segments, at, Dss, dsn=dss.dsn + by)
+
+    return change
+
+
+def same_key_twice(segments: Segments) -> Segments:
+    """The handshake again from another port and with other sequence numbers, but the same keys."""
+    again = [
+        replace(
+            each, sport=each.sport if each.sport == 7000 else 9, dport=each.dport if to_server(each) else 9
+        )
+        for each in segments
+    ]
+    return segments + [replace(each, seq=(each.seq + 5) % 2**32, number=each.number + 100) for each in again]
+
+
+def readdressed(old: str, new: str) -> Callable[[Segments], Segments]:
+    there, here = ip_address(old), ip_address(new)
+
+    def change(segments: Segments) -> Segments:
+        return [
+            replace(
+                each, src=here if each.src == there else each.src, dst=here if each.dst == there else each.dst
+            )
+            for each in segments
+        ]
+
+    return change
+
+
+def join_on_port(port: int) -> Callable[[Segments], Segments]:
+    def change(segments: Segments) -> Segments:
+        join = segments[carrying(segments, MpJoinSyn)]
+        return [
+            replace(
+                each,
+                dport=port if each.sport == join.sport else each.dport,
+                sport=port if each.dport == join.sport else each.sport,
+            )
+            for each in segments
+        ]
+
+    return change
+
+
+def data_on_backup(segments: Segments) -> Segments:
+    """The server's first packet on the backup subflow after the handshake carries new data."""
+    join = segments[carrying(segments, MpJoinSyn)]
+    at = next(n for n, each in enumerate(segments) if each.dport == join.sport and not each.flags & SYN)
+    stream = analyse(segments[:at]).connections[0].server
+    assert stream.highest is not None
+    dss = next(each for each in segments[at].options if isinstance(each, Dss))
+    mapping = replace(dss, dsn=stream.highest, subflow_seq=1, data_length=10, dsn_octets=8)
+    return put(swap(segments, at, Dss, mapping), at, payload_length=10)
+
+
+def data_ack_back(segments: Segments) -> Segments:
+    at = [n for n, each in enumerate(segments) if not to_server(each) and each.payload_length][-1]
+    dss = next(each for each in segments[at].options if isinstance(each, Dss))
+    assert dss.data_ack is not None
+    return edit(segments, at, Dss, data_ack=dss.data_ack - 150)
+
+
+def second_data_fin(segments: Segments) -> Segments:
+    at = carrying(segments, Dss, data_fin=True)
+    fin = next(each for each in segments[at].options if isinstance(each, Dss))
+    assert fin.dsn is not None
+    moved = replace(fin, dsn=fin.dsn + 7)
+    again = next(n for n in range(at + 1, len(segments)) if to_server(segments[n]) == to_server(segments[at]))
+    return swap(segments, again, Dss, moved)
+
+
+def reset_instead_of_fin(segments: Segments) -> Segments:
+    finished = max(
+        packet
+        for stream in (analyse(segments).connections[0].client, analyse(segments).connections[0].server)
+        if (packet := stream.data_fin_acked_packet) is not None
+    )
+    at = next(n for n, each in enumerate(segments) if each.number > finished and each.flags & FIN)
+    return put(segments, at, flags=RST | ACK)
+
+
+def refused_at_port(segments: Segments) -> Segments:
+    at = carrying(segments, MpJoinSynAck)
+    return put(segments[: at + 1], at, flags=RST | ACK, options=())
+
+
+def second_attempt(segments: Segments) -> Segments:
+    join = segments[carrying(segments, MpJoinSyn)]
+    return [*segments, replace(join, sport=9, number=segments[-1].number + 1)]
+
+
+def opened_by_server(segments: Segments) -> Segments:
+    token = analyse(segments).connections[0].client.token
+    return edited(MpJoinSyn, token=token)(segments)
+
+
+def same_nonce_twice(segments: Segments) -> Segments:
+    first = next(
+        each for each in segments[carrying(segments, MpJoinSyn)].options if isinstance(each, MpJoinSyn)
+    )
+    return edited(MpJoinSyn, 1, nonce=first.nonce)(segments)
+
+
+def unmap(segments: Segments) -> Segments:
+    at = with_data(segments, False, 1)
+    return edit(segments, at, Dss, dsn=None, subflow_seq=None, data_length=None)
+
+
+def without_option(kind: type[MptcpOption], nth: int = 0, **fields: Any) -> Callable[[Segments], Segments]:
+    return lambda segments: swap(segments, carrying(segments, kind, nth, **fields), kind)
+
+
+def version_0(segments: Segments) -> Segments:
+    at = carrying(segments, AddAddr)
+    option = next(each for each in segments[at].options if isinstance(each, AddAddr))
+    return swap(segments, at, AddAddr, AddAddrV0(option.address_id, option.address))
+
+
+def old_priority(segments: Segments) -> Segments:
+    return swap(segments, carrying(segments, MpPrio), MpPrio, MpPrioV0(True, 4))
+
+
+def not_rst(kind: type[MptcpOption]) -> Callable[[Segments], Segments]:
+    return lambda segments: put(segments, carrying(segments, kind), flags=ACK)
+
+
+def no_checksum(segments: Segments) -> Segments:
+    at = with_data(segments, False)
+    return edit(segments, at, Dss, checksum=None)
+
+
+def finite_mappings(segments: Segments) -> Segments:
+    return [
+        replace(
+            each,
+            options=tuple(o for o in each.options if not (isinstance(o, Dss) and o.data_length == 0)),
+        )
+        for each in segments
+    ]
+
+
+RED: list[tuple[str, str, Callable[[Segments], Segments]]] = [
+    ("R01", "handshake", edited(MpCapable, 0, sender_key=1)),
+    ("R01", "handshake", edited(MpCapable, 0, version=2)),
+    ("R02", "handshake", edited(MpCapable, 1, receiver_key=1)),
+    ("R03", "handshake", edited(MpCapable, 2, receiver_key=1)),
+    ("R04", "handshake", edited(MpCapable, 3, data_length=None)),
+    ("R05", "handshake", edited(MpCapable, 1, flags=0)),
+    ("R05", "handshake", edited(MpCapable, 0, flags=0x03)),
+    ("R06", "handshake", edited(MpCapable, 0, flags=0x41)),
+    ("R08", "plain_client", lambda segments: put(segments, 1, options=(MpCapable(sender_key=1),))),
+    ("R09", "fallback_synack", late_option(True)),
+    ("R10", "fallback_third_ack", late_option(False)),
+    ("R12", "handshake", same_key_twice),
+    ("R13", "half_close", edited(Dss, 1, dsn=77)),
+    ("R14", "no_join_initial", readdressed("198.18.2.2", "198.18.1.2")),
+    ("R15", "checksum", no_checksum),
+    ("R15", "handshake", edited(MpCapable, 1, flags=0x81)),
+    ("R17", "join", same_nonce_twice),
+    ("R18", "join", edited(MpJoinSynAck, 0, hmac=bytes(8))),
+    ("R19", "join", edited(MpJoinAck, 0, hmac=bytes(20))),
+    ("R24", "join", edited(MpJoinSynAck, 1, address_id=1)),
+    ("R25", "join_refused", without_option(TcpRst)),
+    ("R26", "backup", data_on_backup),
+    ("R28", "join", unmap),
+    ("R29", "handshake", shifted_mapping(10_000)),
+    ("R31", "handshake", data_ack_back),
+    ("R32", "handshake", shifted_mapping(1 << 30)),
+    ("R33", "handshake", second_data_fin),
+    ("R34", "handshake", shifted_mapping(10_000)),
+    ("R35", "handshake", reset_instead_of_fin),
+    ("R37", "backup", data_on_backup),
+    ("R38", "mp_prio", old_priority),
+    ("R39", "add_addr", version_0),
+    ("R40", "add_addr", edited(AddAddr, 0, hmac=bytes(8))),
+    ("R42", "add_addr", without_option(AddAddr, 1)),
+    ("R44", "add_addr", join_on_port(7001)),
+    ("R45", "add_addr_port", refused_at_port),
+    ("R46", "join_reset", second_attempt),
+    ("R49", "fastclose", edited(MpFastclose, 0, receiver_key=1)),
+    ("R51", "fastclose", edited(TcpRst, 0, reason=99)),
+    ("R51", "fastclose", not_rst(TcpRst)),
+    ("R52", "fallback_ack", late_option(False)),
+    ("R53", "checksum_failure_two", not_rst(MpFail)),
+    ("R54", "checksum_failure", finite_mappings),
+    ("R55", "fallback_synack", late_option(True)),
+    ("R57", "backup", join_on_port(7001)),
+    ("R58", "backup", opened_by_server),
+]
+
+
+@pytest.mark.parametrize(
+    ("alias", "capture", "rewrite"), RED, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_row_is_red(alias: str, capture: str, rewrite: Callable[[Segments], Segments]) -> None:
+    right = list(segments_of(named(capture)))
+    assert Outcome.BREACH not in outcomes(alias, right)
+    seen = verdict(alias, rewrite(right))
+    breaches = [each for each in seen if each.outcome is Outcome.BREACH]
+    assert breaches, seen
+    assert all(each.packets and each.detail for each in breaches)
+
+
+def test_every_row_can_be_red_or_says_why_not() -> None:
+    red = {alias for alias, _, _ in RED} | {alias for alias, _ in KERNEL_BREACHES}
+    assert red | NEVER_RED.keys() == BY_ALIAS.keys()
+    assert not red & NEVER_RED.keys()
+
+
+def test_every_row_is_green_on_some_capture() -> None:
+    green = {
+        row.alias
+        for path in capture_paths()
+        for connection in analysis_of(path).connections
+        for row in ROWS
+        if row.check(connection).outcome is Outcome.OK
+    }
+    assert green == BY_ALIAS.keys()
+
+
+def test_breaches_of_the_real_kernel_are_the_known_ones() -> None:
+    """R16: Linux takes an ADD_ADDR for a confirmation as good as a DSS (check_fully_established in options.c).
+
+    R35: the subflow whose path had failed is reset at the end, its data having gone another way.
+    """
+    seen = {
+        (row.alias, path.stem)
+        for path in capture_paths()
+        for connection in analysis_of(path).connections
+        for row in ROWS
+        if row.check(connection).outcome is Outcome.BREACH
+    }
+    assert seen == KERNEL_BREACHES
+
+
+def test_rows_are_named_and_unique() -> None:
+    assert len({row.id for row in ROWS}) == len(ROWS) == len(BY_ALIAS)
+    assert all(row.id.startswith("RFC8684-") and row.requirement for row in ROWS)
+    assert {row.level for row in ROWS} == {Level.MUST, Level.SHOULD}
+
+
+def test_breach_names_the_packets() -> None:
+    connection: Connection = analysis_of(named("join")).connections[0]
+    seen = BY_ALIAS["R16"].check(connection)
+    join = next(each for each in connection.subflows if each.joined)
+    assert join.first_packet in seen.packets
