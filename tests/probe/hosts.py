@@ -16,7 +16,12 @@ from mptcp_lab.probe import eventually
 from mptcp_lab.ssh import Target
 
 PATHS = (1, 2)
-HOLD = "mount -t tmpfs run /run && mkdir /run/sshd && ip link set lo up && echo up && exec sleep infinity"
+# no duplicate address detection: an IPv6 address is in force as soon as its link is up
+HOLD = (
+    "mount -t tmpfs run /run && mkdir /run/sshd && ip link set lo up"
+    " && echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad && echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad"
+    " && echo up && exec sleep infinity"
+)
 
 
 def tool(*argv: str) -> str:
@@ -104,6 +109,13 @@ class Host:
         """Run ``ip`` in the namespace."""
         tool("ip", "-n", self.name, *command.split())
 
+    def settled_links(self) -> int:
+        """How many links have noticed their carrier and got their link-local address."""
+        lines = self.run(
+            "ip", "-6", "-o", "address", "show", "up", "scope", "link", "-tentative"
+        ).splitlines()
+        return sum(" tentative" not in line for line in lines)
+
     def target(self) -> Target:
         """How to reach it."""
         known = self.folder / "known_hosts"
@@ -165,8 +177,8 @@ def make_pair(keys: Keys) -> Pair:
         host.ip("mptcp limits set subflows 8 add_addr_accepted 8")
     client.ip("mptcp endpoint add 198.18.2.1 dev eth2 subflow fullmesh")
     server.ip("mptcp endpoint add 198.18.2.2 dev eth2 signal")
-    for host in (client, server):  # link-local addresses are settled: the network state is at rest
+    for host in (client, server):
         eventually(
-            lambda host=host: host.run("ip", "-6", "address", "show", "tentative"), lambda text: not text, 5
+            host.settled_links, lambda number: number == len(PATHS), within=5, what="carrier everywhere"
         )
     return Pair(client, server)
