@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable
 from typing import Any
 
 from mptcp_lab.embedded.errors import EmbeddedError
+
+
+def privileged() -> list[str]:
+    """Return what goes before a command that needs root: nothing for root, else sudo, which must not ask."""
+    return [] if os.geteuid() == 0 else ["sudo", "-n"]
 
 
 def run(*argv: str, text: str | None = None, within: float = 30.0) -> str:
@@ -30,11 +36,11 @@ def ip_batch(netns: str | None, lines: Iterable[str]) -> None:
     """Apply lines of ``ip`` in one process, in a network namespace or (None) outside of any."""
     text = "\n".join(lines)
     if text:
-        run("ip", *(("-n", netns) if netns else ()), "-batch", "-", text=text + "\n")
+        run(*privileged(), "ip", *(("-n", netns) if netns else ()), "-batch", "-", text=text + "\n")
 
 
 def ip_json(netns: str, *arguments: str) -> list[dict[str, Any]]:
     """Return what ``ip -json`` shows in a network namespace."""
-    out = run("ip", "-n", netns, "-json", "-details", *arguments)
+    out = run(*privileged(), "ip", "-n", netns, "-json", "-details", *arguments)
     found: list[dict[str, Any]] = json.loads(out) if out.strip() else []
     return found

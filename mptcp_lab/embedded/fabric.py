@@ -8,10 +8,13 @@ hosts start, so that NICs survive a host's reboot.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mptcp_lab.embedded.command import ip_batch, ip_json, run
+from mptcp_lab.embedded.command import ip_batch, ip_json, privileged, run
+from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import NETNS, Place
 from mptcp_lab.inventory.model import Lab
 
@@ -111,6 +114,30 @@ def set_cable(place: Place, cable: Cable, plugged: bool) -> None:
     ip_batch(place.fabric, [f"link set {cable.port} {'up' if plugged else 'down'}"])
 
 
+@contextmanager
+def guarded(place: Place, cable: Cable, within: float = 60.0) -> Iterator[None]:
+    """Make sure that a cable is plugged in at the end, even when this process dies on the way.
+
+    A shell in a session of its own waits for standard input to end (that is: for this process to end it, or
+    to die) or for `within` seconds, whichever comes first, and then plugs the cable in.
+    """
+    plug = " ".join(("ip", "-n", place.fabric, "link", "set", cable.port, "up"))
+    watch = ["timeout", str(within), "cat"]
+    guard = subprocess.Popen(
+        [*privileged(), "sh", "-c", f"trap '' INT HUP; {' '.join(watch)}; {plug}"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.communicate()
+        if not plugged(place, cable):
+            raise EmbeddedError(
+                f"the cable of {cable.host} {cable.device} is still out", "./lab up plugs it in"
+            )
+
+
 def plugged(place: Place, cable: Cable) -> bool:
     """Tell whether the cable is in."""
     return any("UP" in link["flags"] for link in ip_json(place.fabric, "link", "show", cable.port))
@@ -122,9 +149,9 @@ def set_rate(place: Place, cable: Cable, rate: str | None) -> None:
     for netns, device in ends:
         if rate:
             bucket = ("rate", rate, "burst", str(TBF_BURST_BYTES), "latency", TBF_LATENCY)
-            run("tc", "-n", netns, "qdisc", "replace", "dev", device, "root", "tbf", *bucket)
-        elif "tbf" in run("tc", "-n", netns, "qdisc", "show", "dev", device, "root"):
-            run("tc", "-n", netns, "qdisc", "del", "dev", device, "root")
+            run(*privileged(), "tc", "-n", netns, "qdisc", "replace", "dev", device, "root", "tbf", *bucket)
+        elif "tbf" in run(*privileged(), "tc", "-n", netns, "qdisc", "show", "dev", device, "root"):
+            run(*privileged(), "tc", "-n", netns, "qdisc", "del", "dev", device, "root")
 
 
 def remove(names: Iterable[str]) -> None:

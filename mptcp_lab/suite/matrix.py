@@ -31,6 +31,11 @@ class Matrix:
     present: Mapping[Pair, str]
     absent: Mapping[Pair, str]
 
+    @property
+    def addresses(self) -> set[tuple[str, str]]:
+        """The expected subflows as (local, remote) addresses."""
+        return {(str(pair.local), str(pair.remote)) for pair in self.present}
+
     def rows(self) -> list[dict[str, str]]:
         """Return one row per pair, for a report."""
         both = [(pair, "expected", how) for pair, how in self.present.items()]

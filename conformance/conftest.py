@@ -1,0 +1,63 @@
+"""Fixtures of the checks: the lab's machines by what they are for, and the guard against traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mptcp_lab.inventory import Lab
+from mptcp_lab.plugin import describe, lab_of
+from mptcp_lab.probe import NetworkState
+from mptcp_lab.suite.session import Machine, Session, session
+from mptcp_lab.suite.traces import network_states, traces
+
+pytest_plugins = ["mptcp_lab.plugin"]
+
+
+@pytest.fixture(scope="session")
+def lab(pytestconfig: pytest.Config) -> Lab:
+    """The lab, as its inventory describes it."""
+    return lab_of(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
+    """Every machine of the lab, with a probe on it for the whole run."""
+    with session(lab) as opened:
+        for machine in opened.machines.values():
+            hello = machine.probe.hello
+            describe(pytestconfig, machine.name, kernel=hello["kernel"], versions={"python": hello["python"]})
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def untouched(machines: Session) -> dict[str, NetworkState]:
+    """The network state of every host as it was when the run began."""
+    return network_states(machines)
+
+
+@pytest.fixture(autouse=True)
+def no_traces(machines: Session, untouched: dict[str, NetworkState]) -> Iterator[None]:
+    """A check that leaves a trace on any host fails, even if it passed."""
+    yield
+    left = traces(machines, untouched)
+    assert not left, "the check left traces: " + "; ".join(left)
+
+
+@pytest.fixture(scope="session")
+def a(machines: Session) -> Machine:
+    """A: the client, with two or more NICs."""
+    return machines.first("clients")
+
+
+@pytest.fixture(scope="session")
+def b(machines: Session) -> Machine:
+    """B that speaks MPTCP, on the client's paths."""
+    return machines.first("origins", lambda machine: machine.host.mptcp and bool(machine.paths))
+
+
+@pytest.fixture(scope="session")
+def plain_b(machines: Session) -> Machine:
+    """B that does not speak MPTCP."""
+    return machines.first("origins", lambda machine: not machine.host.mptcp)

@@ -1,0 +1,101 @@
+"""DIRECT-1 to DIRECT-4: how a connection begins, when other subflows join it, what the application sees."""
+
+import errno
+import time
+
+import pytest
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import ConnectFailed
+from mptcp_lab.suite.expectations import (
+    all_joined,
+    announcing_nothing,
+    direct_flow,
+    expected_pairs,
+    origin_of,
+)
+from mptcp_lab.suite.packets import first_syns, joins, of_port, rows, segments, shown
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.traffic import is_mptcp
+from mptcp_lab.wire import AddAddr
+
+IDLE_SECONDS = 1.0
+
+
+@claim("DIRECT-1")
+@pytest.mark.parametrize("fault", ["drop", "reject"])
+def test_first_path_only(a: Machine, b: Machine, evidence: EvidenceBox, fault: str) -> None:
+    """connect() fails when A-1 cannot reach B, and A-2 is not tried."""
+    others = [nic.device for nic in a.paths[1:]]
+    with a.probe.capture(others) as capture, b.probe.fault(fault, source=a.address(0)):
+        with pytest.raises(ConnectFailed) as failed:
+            a.probe.connect(b.address(0), origin_of(b).port, within=2.0)
+        tried = first_syns(of_port(segments(capture.stop()), origin_of(b).port))
+    evidence.figure("failed after", failed.value.seconds, "s")
+    assert failed.value.errno == {"drop": errno.ETIMEDOUT, "reject": errno.ECONNREFUSED}[fault]
+    assert not tried, f"A-2 was tried: {shown(tried)}"
+
+
+@claim("DIRECT-2")
+def test_idle_connection(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """No MP_JOIN while a connection has carried nothing: B, told to, announces no address."""
+    with announcing_nothing(b), a.probe.capture(a.devices) as capture, direct_flow(a, b) as idle:
+        before = a.probe.counters()
+        time.sleep(IDLE_SECONDS)  # the claim is that nothing happens in this time
+        facts, moved = idle.stream.facts(), a.probe.counters().delta(before)
+        asked = joins(of_port(segments(capture.stop()), origin_of(b).port))
+        assert is_mptcp(idle.stream)
+    evidence.document("A's socket", facts)
+    assert not asked, f"MP_JOIN before the first data: {shown(asked)}"
+    assert moved.mptcp("MPJoinSynTx") == 0
+    assert len(facts.subflows) == 1
+
+
+@claim("DIRECT-2", case="announced")
+def test_idle_connection_with_announcements(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """Where B announces addresses, its first ADD_ADDR stands for the first data, and joins follow at once."""
+    with a.probe.capture(a.devices) as capture, direct_flow(a, b) as idle:
+        found = all_joined(idle, expected_pairs(a, b))
+        packets = of_port(segments(capture.stop()), origin_of(b).port)
+    announced = next(s for s in packets if any(isinstance(o, AddAddr) for o in s.options))
+    asked = joins(packets)
+    evidence.packets(rows(packets, a.name, "", packets[0].time_ns))
+    evidence.figure("subflows", len(found))
+    assert min(s.time_ns for s in asked) > announced.time_ns, f"joined before ADD_ADDR: {shown(asked)}"
+
+
+@claim("DIRECT-3")
+def test_fullmesh(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """The first data joins every A NIC with every address of B, each subflow on its own NIC."""
+    expected = expected_pairs(a, b)
+    evidence.subflows(expected.rows())
+    captures = {nic: a.probe.capture([nic.device]) for nic in a.paths}
+    with direct_flow(a, b) as data:
+        transfer = data.start()
+        found = all_joined(data, expected)
+        data.end(transfer)
+    for nic, capture in captures.items():
+        packets = of_port(segments(capture.stop()), origin_of(b).port)
+        evidence.packets(
+            rows(packets, a.name, nic.device, packets[0].time_ns), name=f"packets on {nic.device}"
+        )
+        opened = {(str(s.src), str(s.dst)) for s in first_syns(packets)}
+        mine = {pair for pair in expected.addresses if pair[0] == str(nic.ipv4.ip)}
+        assert opened == mine, f"SYNs on {nic.device}"
+    assert found == expected.addresses
+    evidence.figure("subflows", len(found))
+
+
+@claim("DIRECT-4")
+def test_one_connection(a: Machine, b: Machine) -> None:
+    """Whatever the number of subflows, B accepts once and A holds one socket."""
+    accepted = b.probe.origin(origin_of(b).name).counts()["accepted"]
+    before = a.sockets()
+    with direct_flow(a, b) as data:
+        transfer = data.start()
+        all_joined(data, expected_pairs(a, b))
+        held = a.sockets() - before
+        ended = data.end(transfer)
+    assert held == 1
+    assert b.probe.origin(origin_of(b).name).counts()["accepted"] == accepted + 1
+    assert ended.intact

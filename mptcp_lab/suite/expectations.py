@@ -1,0 +1,59 @@
+"""What a check expects of two machines, from the inventory and the settings that their kernels have now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.inventory.model import Service
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.matrix import Matrix, expected
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.traffic import Flow, flow
+
+JOINED_WITHIN_SECONDS = 5.0
+
+
+def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:
+    """Return the subflow matrix between two machines; the server's arp_ignore is read from it."""
+    sysctls = server.probe.sysctls()
+
+    def arp_ignore(device: str) -> int:
+        values = (sysctls.get(f"net.ipv4.conf.{name}.arp_ignore", "0") for name in ("all", device))
+        return max(int(value) for value in values)
+
+    settings = {nic.device: arp_ignore(nic.device) for nic in server.host.nics}
+    return expected(client.lab, client.host, server.host, family, settings)
+
+
+def all_joined(flow: Flow, matrix: Matrix) -> set[tuple[str, str]]:
+    """Wait until every expected subflow of a stream is established; return all that are."""
+    return eventually(
+        flow.pairs, until=matrix.addresses.__le__, within=JOINED_WITHIN_SECONDS, what="the expected subflows"
+    )
+
+
+def origin_of(machine: Machine) -> Service:
+    """Return the origin service of a machine that fits it: MPTCP where the machine speaks it."""
+    wanted = "native" if machine.host.mptcp else "off"
+    for service in machine.host.services:
+        if service.engine == "origin" and service.mptcp == wanted:
+            return service
+    raise Unsupported("origin", f"the inventory gives {machine.name} no origin service with mptcp: {wanted}")
+
+
+def direct_flow(client: Machine, server: Machine) -> AbstractContextManager[Flow]:
+    """Connect a client to the server's own origin, on its first path."""
+    origin = origin_of(server)
+    return flow(client, server.address(), origin.port, server, origin)
+
+
+@contextmanager
+def announcing_nothing(server: Machine) -> Iterator[None]:
+    """Take away the endpoints that a server announces."""
+    with ExitStack() as stack:
+        for endpoint in server.probe.endpoints():
+            if "signal" in endpoint.flags:
+                stack.enter_context(server.probe.fault("endpoint_remove", address=endpoint.address))
+        yield

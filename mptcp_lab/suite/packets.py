@@ -1,0 +1,104 @@
+"""From a probe's capture to facts that a check can assert on, and to rows that a report can show."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from mptcp_lab.wire.capture import CaptureError, CaptureFile
+from mptcp_lab.wire.options import MpCapable, MpJoinSyn, MptcpOption
+from mptcp_lab.wire.packet import ACK, FIN, PSH, RST, SYN, Segment
+
+LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."))
+
+
+def segments(pcapng: bytes) -> list[Segment]:
+    """Return the TCP segments of a capture, in order of time; none for a capture without TCP."""
+    with tempfile.NamedTemporaryFile(suffix=".pcapng") as file:
+        Path(file.name).write_bytes(pcapng)
+        capture = CaptureFile(file.name)
+        try:
+            found = list(capture)
+        except CaptureError:
+            if capture.segments:
+                raise
+            return []
+    return sorted(found, key=lambda segment: segment.time_ns)
+
+
+def of_port(found: Iterable[Segment], port: int) -> list[Segment]:
+    """Return the segments to or from a port."""
+    return [segment for segment in found if port in (segment.sport, segment.dport)]
+
+
+def first_syns(found: Iterable[Segment]) -> list[Segment]:
+    """Return the SYNs that open connections or subflows (not the SYN/ACKs)."""
+    return [segment for segment in found if segment.flags & (SYN | ACK) == SYN]
+
+
+def mptcp_options(segment: Segment) -> list[MptcpOption]:
+    """Return the MPTCP options of a segment."""
+    return [option for option in segment.options if isinstance(option, MptcpOption)]
+
+
+def joins(found: Iterable[Segment]) -> list[Segment]:
+    """Return the SYNs that ask for another subflow (MP_JOIN)."""
+    return [s for s in first_syns(found) if any(isinstance(o, MpJoinSyn) for o in s.options)]
+
+
+def capable(segment: Segment) -> bool:
+    """Tell whether a segment carries MP_CAPABLE."""
+    return any(isinstance(option, MpCapable) for option in segment.options)
+
+
+def flag_letters(segment: Segment) -> str:
+    """Return the flags as tcpdump writes them."""
+    return "".join(letter for bit, letter in LETTERS if segment.flags & bit)
+
+
+def shown(found: Iterable[Segment], most: int = 5) -> str:
+    """Return segments as one readable line, for the message of a failed check."""
+    lines = [f"{s.src}:{s.sport} > {s.dst}:{s.dport} [{flag_letters(s)}] {_names(s)}" for s in found]
+    return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more" if len(lines) > most else "")
+
+
+def _names(segment: Segment) -> str:
+    return " ".join(type(option).__name__ for option in mptcp_options(segment))
+
+
+def rows(
+    found: Iterable[Segment], host: str, nic: str, start_ns: int, most: int = 40
+) -> list[dict[str, object]]:
+    """Return rows for a report's table of packets: those worth showing, at most `most`."""
+    telling = [
+        s for s in found if s.flags & (SYN | FIN | RST) or any(not _is_dss(o) for o in mptcp_options(s))
+    ]
+    return [
+        {
+            "time": round((s.time_ns - start_ns) / 1e9, 6),
+            "host": host,
+            "nic": nic,
+            "from": f"{s.src}:{s.sport}",
+            "to": f"{s.dst}:{s.dport}",
+            "flags": flag_letters(s),
+            "options": ", ".join(str(option) for option in mptcp_options(s)),
+        }
+        for s in telling[:most]
+    ]
+
+
+def _is_dss(option: MptcpOption) -> bool:
+    return type(option).__name__ == "Dss"
+
+
+def bytes_by_path(found: Iterable[Segment], port: int, start_ns: int) -> dict[str, list[tuple[float, float]]]:
+    """Return, per pair of addresses, (seconds since start, payload bytes so far) towards `port`."""
+    series: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for s in found:
+        if s.dport == port and s.payload_length:
+            path = series[f"{s.src} to {s.dst}"]
+            so_far = path[-1][1] if path else 0.0
+            path.append(((s.time_ns - start_ns) / 1e9, so_far + s.payload_length))
+    return dict(series)

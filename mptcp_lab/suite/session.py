@@ -1,0 +1,97 @@
+"""A session with a lab: one probe per host for the whole run, opened side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from mptcp_lab.embedded import fabric
+from mptcp_lab.embedded.place import here
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.inventory.model import Host, Lab, Nic, Service
+from mptcp_lab.probe import Probe
+from mptcp_lab.suite.targets import target
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host of the lab with the probe on it."""
+
+    lab: Lab
+    host: Host
+    probe: Probe
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self.host.name
+
+    @property
+    def paths(self) -> tuple[Nic, ...]:
+        """The NICs that carry subflows: up, on path segments, in the inventory's order."""
+        return tuple(
+            nic for nic in self.host.nics if nic.up and self.lab.segments[nic.segment].kind == "path"
+        )
+
+    @property
+    def devices(self) -> list[str]:
+        """Every lab NIC that is up."""
+        return [nic.device for nic in self.host.nics if nic.up]
+
+    def sockets(self) -> int:
+        """Return how many sockets the probe's process holds: one per connection, whatever its subflows."""
+        folder = f"/proc/{self.probe.hello['pid']}/fd"
+        links = self.probe.run(["find", folder, "-lname", "socket:*"]).stdout
+        return len(links.splitlines())
+
+    def address(self, path: int = 0, family: int = 4) -> str:
+        """Return the address of the n-th path NIC (0 for A-1)."""
+        found = self.paths[path].address(family)
+        if found is None:
+            raise Unsupported(f"IPv{family}", f"{self.paths[path].device} has no such address", self.name)
+        return str(found)
+
+
+class Session:
+    """The machines of a lab."""
+
+    def __init__(self, lab: Lab, probes: Mapping[str, Probe]) -> None:
+        self.lab = lab
+        self.machines = {name: Machine(lab, lab.hosts[name], probe) for name, probe in probes.items()}
+
+    def first(self, function: str, suits: Callable[[Machine], bool] = lambda _: True) -> Machine:
+        """Return the first machine of a function that suits; `Unsupported` when the lab has none."""
+        for host in self.lab.having(function):
+            if suits(self.machines[host.name]):
+                return self.machines[host.name]
+        raise Unsupported(function, "the inventory lists no host of this kind")
+
+    def backend(self, service: Service) -> tuple[Machine, Service]:
+        """Return the machine and the service that a proxy's first backend is."""
+        backend = service.backends[0]
+        machine = self.machines[backend.host]
+        return machine, next(s for s in machine.host.services if s.port == backend.port)
+
+    @contextmanager
+    def unplugged(self, machine: Machine, nic: Nic) -> Iterator[None]:
+        """Pull a NIC's cable at the lab's switch, and plug it in again."""
+        if self.lab.flavour != "embedded":
+            raise Unsupported("cable", "no way to pull a cable of this lab from here", machine.name)
+        place, cable = here(self.lab.name), fabric.find(self.lab, machine.name, nic.device)
+        with fabric.guarded(place, cable):
+            fabric.set_cable(place, cable, plugged=False)
+            yield
+
+
+@contextmanager
+def session(lab: Lab) -> Iterator[Session]:
+    """Open a probe on every host; raise `LabBroken` (which names the host) when one cannot be reached."""
+    targets = [target(lab, host) for host in lab.hosts.values()]
+    with ExitStack() as stack, ThreadPoolExecutor(max(1, len(targets))) as pool:
+        opened = [pool.submit(Probe.open, each) for each in targets]
+        for future in opened:
+            if future.exception() is None:
+                stack.callback(future.result().close)
+        yield Session(lab, {each.name: future.result() for each, future in zip(targets, opened, strict=True)})

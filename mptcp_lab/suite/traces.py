@@ -1,0 +1,33 @@
+"""What a check left behind: every host's network state, compared with what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mptcp_lab.errors import LabError
+from mptcp_lab.probe import NetworkState, NeverHappened, changes, eventually
+from mptcp_lab.suite.session import Session
+
+#: What undoes itself (an ARP entry, a socket that closes) has this long to do so.
+SETTLE_WITHIN_SECONDS = 3.0
+
+
+def network_states(machines: Session) -> dict[str, NetworkState]:
+    """Return the network state of every host, read side by side."""
+    pending = {name: machine.probe.start("network_state") for name, machine in machines.machines.items()}
+    return {name: call.result() for name, call in pending.items()}
+
+
+def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
+    """Return what differs from before, host by host, in words; waits for what settles by itself."""
+
+    def differences() -> list[str]:
+        now = network_states(machines)
+        return [f"{name}: {change}" for name, old in before.items() for change in changes(old, now[name])]
+
+    try:
+        return eventually(differences, until=lambda found: not found, within=SETTLE_WITHIN_SECONDS)
+    except NeverHappened:
+        return differences()
+    except LabError as error:
+        return [f"could not be compared: {error}"]

@@ -1,0 +1,124 @@
+"""Traffic of the checks: a stream from a client to an origin, and what both ends say of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mptcp_lab.inventory.model import Service
+from mptcp_lab.probe import IPPROTO_MPTCP, OriginRecord, Stream, Transfer, TransferResult, eventually
+from mptcp_lab.suite.session import Machine
+
+#: A stream with no end of its own: as much as nobody ever sends.
+ENDLESS = 1 << 50
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A stream that has ended, as the client sent it and as the origin got it."""
+
+    sent: TransferResult
+    got: OriginRecord
+
+    @property
+    def intact(self) -> bool:
+        """Whether every byte arrived, in order, once."""
+        return (self.sent.nbytes, self.sent.sha256) == (self.got.bytes_received, self.got.sha256_received)
+
+
+class Flow:
+    """One connection of a client to an origin service, known at the origin by its tag."""
+
+    def __init__(self, stream: Stream, origin: Machine, service: Service) -> None:
+        self.stream = stream
+        self.tag = uuid.uuid4().hex
+        self._origin, self._service = origin, service
+
+    def greeting(self, mode: str, **options: object) -> bytes:
+        """Return the first line that tells the origin what to do."""
+        words = [f"{key}={value}" for key, value in options.items()]
+        return " ".join(["MPTCPLAB/1", mode, self.tag, *words]).encode() + b"\n"
+
+    def start(self, *, chunk: int = 1400, interval: float = 0.002) -> Transfer:
+        """Begin to send to the origin, which reads everything, until `end`."""
+        header = self.greeting("sink")
+        return self.stream.send(ENDLESS, seed=self.tag, chunk=chunk, interval=interval, header=header)
+
+    def end(self, transfer: Transfer, within: float = 20.0) -> Ended:
+        """Let a started stream end; return what both ends saw of it."""
+        return self._ended(transfer.finish(within), within)
+
+    def upload(
+        self, nbytes: int, *, chunk: int = 65536, pattern: str = "random", within: float = 60.0
+    ) -> Ended:
+        """Send so many bytes, as fast as they go, and end; return what both ends saw."""
+        header = self.greeting("sink")
+        transfer = self.stream.send(nbytes, seed=self.tag, chunk=chunk, pattern=pattern, header=header)
+        return self._ended(transfer.wait(within), within)
+
+    def _ended(self, sent: TransferResult, within: float) -> Ended:
+        self.stream.shutdown()
+        self.stream.receive().wait(within)  # until the other end has ended too
+        return Ended(sent, eventually(self.record, until=lambda record: not record.open, within=within))
+
+    def records(self) -> tuple[OriginRecord, ...]:
+        """Return every connection that reached the origin with this stream's tag."""
+        return self._origin.probe.origin(self._service.name).connections(tag=self.tag)
+
+    def record(self, within: float = 5.0) -> OriginRecord:
+        """Return the origin's record of this stream; there must be just one connection."""
+        found = eventually(
+            self.records, until=len, within=within, what=f"a connection at {self._origin.name}"
+        )
+        assert len(found) == 1, f"one connection was expected at {self._origin.name}, {len(found)} came"
+        return found[0]
+
+    def pairs(self) -> set[tuple[str, str]]:
+        """Return the established subflows (local, remote), as the client's kernel tells (MPTCP_FULL_INFO)."""
+        return {(subflow.local, subflow.remote) for subflow in self.stream.facts().subflows}
+
+
+@contextmanager
+def flow(
+    client: Machine,
+    address: str,
+    port: int,
+    origin: Machine,
+    service: Service,
+    *,
+    protocol: str = "mptcp",
+    within: float = 5.0,
+) -> Iterator[Flow]:
+    """Connect a client to `address`, behind which the origin `service` is; close at the end."""
+    with client.probe.connect(address, port, protocol=protocol, within=within) as stream:
+        yield Flow(stream, origin, service)
+
+
+@dataclass(frozen=True)
+class Front:
+    """A proxy's listener and the origin behind it."""
+
+    machine: Machine
+    service: Service
+    origin: Machine
+    origin_service: Service
+
+    @property
+    def port(self) -> int:
+        """The listener's port."""
+        return self.service.port
+
+    @contextmanager
+    def flow(self, client: Machine, protocol: str = "mptcp") -> Iterator[Flow]:
+        """Connect a client to the origin through this front."""
+        to = (self.machine.address(), self.port, self.origin, self.origin_service)
+        with flow(client, *to, protocol=protocol) as opened:
+            yield opened
+
+
+def is_mptcp(stream: Stream) -> bool:
+    """Tell whether a connection really is MPTCP: by TCP_IS_MPTCP, never by what `ss` prints."""
+    facts = stream.facts()
+    return facts.protocol == IPPROTO_MPTCP and bool(facts.is_mptcp)

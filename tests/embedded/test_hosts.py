@@ -1,0 +1,85 @@
+"""What a host of the embedded lab is like: a machine with systemd, its own sshd, few rights, no way out."""
+
+import subprocess
+
+from tests.embedded.conftest import OwnLab
+
+#: Bits of linux/capability.h that a host must not have: modules, raw I/O, devices, time, other users' audit.
+FORBIDDEN = {
+    "sys_module": 16,
+    "sys_rawio": 17,
+    "mknod": 27,
+    "sys_time": 25,
+    "audit_control": 30,
+    "mac_admin": 33,
+}
+
+
+def test_every_host_runs_systemd_without_failed_units(own: OwnLab) -> None:
+    for name in own.lab.hosts:
+        assert own.ssh(name, "systemctl is-system-running --wait").strip() == "running"
+
+
+def test_ssh_listens_on_no_network(own: OwnLab) -> None:
+    assert own.ssh("client", "ss -Hltn").strip() == ""
+
+
+def test_a_host_has_no_more_rights_than_named(own: OwnLab) -> None:
+    status = own.ssh("client", "grep CapBnd /proc/1/status")
+    mask = int(status.split()[1], 16)
+    assert not [name for name, bit in FORBIDDEN.items() if mask >> bit & 1]
+
+
+def test_a_host_whose_key_changed_is_refused(own: OwnLab) -> None:
+    known = own.place.state / "known_hosts"
+    right = known.read_text()
+    lines = dict(line.split(" ", 1) for line in right.splitlines())
+    known.write_text(f"client {lines['server1']}\n")
+    try:
+        command = ["ssh", "-F", str(own.place.state / "ssh_config"), "client", "true"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    finally:
+        known.write_text(right)
+    assert done.returncode == 255
+    assert "verification failed" in done.stderr
+
+
+def test_keys_and_state_are_private(own: OwnLab) -> None:
+    for folder in (own.place.state, own.place.run, own.place.cache):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    for file in ("id_ed25519", "known_hosts", "ssh_config"):
+        assert (own.place.state / file).stat().st_mode & 0o777 == 0o600
+
+
+def test_packages_install_without_network(own: OwnLab) -> None:
+    own.ssh("proxy2", "apt-get install -qq -y --no-install-recommends mptcpize >/dev/null 2>&1")
+    assert "mptcpize" in own.ssh("proxy2", "dpkg-query -W mptcpize")
+    assert "3.0" in own.ssh("proxy2", "apt-cache policy haproxy | grep Candidate")
+    assert "3.2" in own.ssh("proxy2", "apt-cache policy haproxy")
+
+
+def test_a_reboot_keeps_files_and_nics_and_loses_network_settings(own: OwnLab) -> None:
+    own.ssh("server2", "touch /root/kept; ip link set eth1 up; ip addr add 192.0.2.1/24 dev eth1")
+    before = own.ssh("server2", "cat /proc/sys/kernel/random/boot_id")
+    subprocess.run(["ssh", "-F", str(own.place.state / "ssh_config"), "server2", "reboot"], check=False)
+    after = _answer_after_reboot(own, "server2", before)
+    assert after != before
+    assert own.ssh("server2", "ls /root/kept").strip() == "/root/kept"
+    assert "192.0.2.1" not in own.ssh("server2", "ip -br address")
+    assert "eth1" in own.ssh("server2", "ip -br link")
+
+
+def _answer_after_reboot(own: OwnLab, host: str, before: str) -> str:
+    from mptcp_lab.probe.client import eventually
+
+    def boot_id() -> str:
+        command = [
+            "ssh",
+            "-F",
+            str(own.place.state / "ssh_config"),
+            host,
+            "cat /proc/sys/kernel/random/boot_id",
+        ]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    return eventually(boot_id, until=lambda now: now not in ("", before), within=30, what="a new boot id")

@@ -1,0 +1,123 @@
+"""Up converges, down leaves nothing: also after edits of the inventory, deaths of hosts and of `up` itself."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mptcp_lab.embedded import fabric, hosts
+from mptcp_lab.inventory.load import ROOT
+from tests.embedded.conftest import OwnLab, own_lab
+
+NEW_NIC = {"segment": "path3", "device": "eth9", "ipv4": "198.18.3.99/24"}
+NEW_HOST = {"lab_nics": [{"segment": "core", "device": "eth1", "ipv4": "198.18.10.77/24"}]}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path):
+    lab = own_lab(tmp_path / "fresh", "test-fresh")
+    lab.down()
+    yield lab
+    lab.down()
+    assert lab.traces() == []
+
+
+def test_up_twice_changes_nothing_the_second_time(own: OwnLab) -> None:
+    boots = {name: own.ssh(name, "cat /proc/sys/kernel/random/boot_id") for name in own.lab.hosts}
+    assert own.up() is False
+    assert boots == {name: own.ssh(name, "cat /proc/sys/kernel/random/boot_id") for name in own.lab.hosts}
+
+
+def test_a_killed_host_is_brought_back_and_the_others_left_alone(own: OwnLab) -> None:
+    boot = own.ssh("server1", "cat /proc/sys/kernel/random/boot_id")
+    own.ssh("proxy1", "touch /root/kept")
+    hosts.stop(own.place, ["proxy1"])
+    assert own.status()["proxy1"] == "down"
+    assert own.up() is True
+    assert set(own.status().values()) == {"up"}
+    assert own.ssh("proxy1", "ls /root/kept").strip() == "/root/kept"
+    assert own.ssh("server1", "cat /proc/sys/kernel/random/boot_id") == boot
+
+
+def test_a_pulled_cable_is_plugged_in_again(own: OwnLab) -> None:
+    cable = fabric.find(own.lab, "client", "eth1")
+    fabric.set_cable(own.place, cable, plugged=False)
+    assert own.up() is True
+    assert fabric.plugged(own.place, cable)
+
+
+def test_the_inventory_is_the_only_thing_to_edit(own: OwnLab) -> None:
+    def add(groups: dict) -> None:
+        groups["clients"]["hosts"]["client"]["lab_nics"].append(NEW_NIC)
+        groups["origins"]["hosts"]["server3"] = NEW_HOST
+
+    def remove(groups: dict) -> None:
+        groups["clients"]["hosts"]["client"]["lab_nics"].pop()
+        del groups["origins"]["hosts"]["server3"]
+
+    own.edit(add)
+    assert own.up() is True
+    assert "eth9" in own.ssh("client", "ip -br link")
+    assert "eth1" in own.ssh("server3", "ip -br link")
+    own.edit(remove)
+    assert own.up() is True
+    assert "eth9" not in own.ssh("client", "ip -br link")
+    assert "server3" not in hosts.running(own.place)
+
+
+def test_a_rate_is_laid_on_both_ends_and_survives_a_reboot_of_the_network(own: OwnLab) -> None:
+    cable = fabric.find(own.lab, "gateway", "eth1")
+    fabric.set_rate(own.place, cable, "50mbit")
+    hosts.stop(own.place, ["gateway"])
+    own.up()
+    assert "50Mbit" in own.ssh(
+        "gateway", "ip -d link show eth1 >/dev/null; PATH=$PATH:/usr/sbin tc qdisc show dev eth1"
+    )
+    fabric.set_rate(own.place, cable, None)
+    assert "tbf" not in own.ssh("gateway", "PATH=$PATH:/usr/sbin tc qdisc show dev eth1")
+
+
+def test_down_works_from_what_is_there_not_from_the_inventory(fresh: OwnLab) -> None:
+    fresh.up()
+    fresh.edit(lambda groups: groups["proxies"]["hosts"].clear())
+    assert fresh.down() is True
+    assert fresh.traces() == []
+    assert fresh.down() is False
+
+
+def test_two_labs_are_up_at_the_same_time(own: OwnLab, fresh: OwnLab) -> None:
+    fresh.up()
+    assert set(fresh.status().values()) == set(own.status().values()) == {"up"}
+    fresh.ssh("client", "touch /root/fresh")
+    assert "fresh" not in own.ssh("client", "ls /root")
+    fresh.down()
+    assert set(own.status().values()) == {"up"}
+
+
+def test_down_cleans_up_after_an_up_that_was_killed_at_any_moment(fresh: OwnLab) -> None:
+    moments = random.Random(8684)
+    for _ in range(4):
+        command = [sys.executable, "-m", "mptcp_lab.embedded", "up", "--inventory", str(fresh.folder)]
+        with subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        ) as process:
+            time.sleep(moments.uniform(0.4, 1.6))  # the moment is the point, no condition is awaited
+            os.kill(process.pid, signal.SIGKILL)
+        fresh.down()
+        assert fresh.traces() == []
+
+
+def test_a_second_up_at_the_same_time_is_told_so(fresh: OwnLab) -> None:
+    command = [sys.executable, "-m", "mptcp_lab.embedded", "up", "--inventory", str(fresh.folder)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
+        while not fresh.place.run.exists() and first.poll() is None:
+            pass
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        first.wait()
+    assert second.returncode == 4
+    assert "under way" in second.stderr
