@@ -1,0 +1,322 @@
+"""Remember what a host was before the lab, and take it back: `record.py take|restore check|apply [FILE...]`.
+
+take     writes the record, once; FILEs are kept whole, because the lab replaces them
+restore  purges the packages that came since, puts files, sysctls, units and the network back as they were,
+         compares everything again and prints every difference that is left; without one, the record goes
+
+The last line printed begins with "changed" or "unchanged". Exit status 1: the host is not what it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+RECORD = Path("/var/lib/mptcp-lab/record.json")
+TREES = ("/etc", "/usr/local")
+# Rewritten whenever accounts or libraries change, with the same meaning each time.
+VOLATILE = {"/etc/.pwd.lock", "/etc/ld.so.cache", "/etc/.updated"} | {
+    f"/etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
+}
+SYSCTLS = (
+    "net/mptcp/*",
+    "net/ipv4/ip_forward",
+    "net/ipv4/conf/*/rp_filter",
+    "net/ipv4/conf/*/forwarding",
+    "net/ipv6/conf/*/forwarding",
+    "net/ipv6/conf/*/accept_ra",
+    "net/ipv6/conf/*/keep_addr_on_down",
+)
+Facts = dict[str, str]
+
+
+def run(*argv: str, text: str | None = None, check: bool = True) -> str:
+    """Run a command and return what it printed; when it fails, say what it said."""
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        sys.exit(f"`{' '.join(argv)}` failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def lines(*argv: str) -> list[str]:
+    """Return the lines that a command prints, without surrounding space; none where it fails."""
+    return [" ".join(line.split()) for line in run(*argv, check=False).splitlines() if line.strip()]
+
+
+# --- what a host is: a function per kind of fact, each returns key -> value ---------------------------------
+
+
+def files() -> Facts:
+    """Every file below TREES by path: mode, owner, and a digest or a link's target."""
+    return {
+        str(path): _file(path) for tree in TREES for path in _walk(Path(tree)) if str(path) not in VOLATILE
+    }
+
+
+def _walk(tree: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(tree):
+        yield from (Path(folder, name) for name in folders + names)
+
+
+def _file(path: Path) -> str:
+    found = path.lstat()
+    what = f"{stat.filemode(found.st_mode)} {found.st_uid}:{found.st_gid}"
+    if path.is_symlink():
+        return f"{what} -> {path.readlink()}"
+    return f"{what} {hashlib.sha256(path.read_bytes()).hexdigest()}" if path.is_file() else what
+
+
+def packages() -> Facts:
+    """Installed packages with their versions."""
+    shown = lines(
+        "dpkg-query", "--show", "--showformat", "${binary:Package} ${Version} ${db:Status-Abbrev}\n"
+    )
+    return {name: version for name, version, *status in map(str.split, shown) if status and status[0] != "un"}
+
+
+def sysctls() -> Facts:
+    """Settings that the lab may change."""
+    root = Path("/proc/sys")
+    found = {}
+    for path in sorted(p for pattern in SYSCTLS for p in root.glob(pattern)):
+        try:
+            found[str(path.relative_to(root))] = " ".join(path.read_text().split())
+        except OSError:  # some settings can only be written
+            continue
+    return found
+
+
+def links() -> Facts:
+    """Whether each network device is set up."""
+    shown = json.loads(run("ip", "-j", "link", "show"))
+    return {link["ifname"]: "up" if "UP" in link["flags"] else "down" for link in shown}
+
+
+def addresses() -> Facts:
+    """Addresses that somebody configured: neither leased nor made up by the kernel."""
+    shown = json.loads(run("ip", "-j", "address", "show"))
+    return {
+        f"{a['local']}/{a['prefixlen']} dev {link['ifname']}": "present"
+        for link in shown
+        for a in link.get("addr_info", [])
+        if a["scope"] == "global" and not a.get("dynamic")
+    }
+
+
+def routes() -> Facts:
+    """Routes that somebody configured, as `ip route` words them, by family."""
+    return {
+        f"-{family} {line}": "present"
+        for family in (4, 6)
+        for line in lines("ip", f"-{family}", "route", "show", "table", "all")
+        if not any(
+            word in f" {line} " for word in (" proto kernel ", " proto ra ", " table local ", " expires ")
+        )
+    }
+
+
+def rules() -> Facts:
+    """Routing rules, as `ip rule` words them, by family."""
+    return {
+        f"-{family} {line.replace(':', '', 1)}": "present"
+        for family in (4, 6)
+        for line in lines("ip", f"-{family}", "rule", "show")
+    }
+
+
+def endpoints() -> Facts:
+    """MPTCP endpoints."""
+    return dict.fromkeys(lines("ip", "mptcp", "endpoint", "show"), "present")
+
+
+def limits() -> Facts:
+    """MPTCP limits."""
+    shown = lines("ip", "mptcp", "limits", "show")
+    return {"limits": shown[0]} if shown else {}
+
+
+def nft_tables() -> Facts:
+    """The nftables rule set by table."""
+    return {line: run("nft", "list", *line.split(), check=False) for line in lines("nft", "list", "tables")}
+
+
+def units() -> Facts:
+    """Services: whether they are enabled and whether they run."""
+    enabled = lines("systemctl", "list-unit-files", "--type=service", "--no-legend", "--plain", "--no-pager")
+    active = lines(
+        "systemctl", "list-units", "--type=service", "--state=active", "--no-legend", "--plain", "--no-pager"
+    )
+    running = {line.split()[0] for line in active if "exited" not in line.split()[:4]}
+    return {
+        name: f"{state}, {'runs' if name in running else 'does not run'}"
+        for name, state in (line.split()[:2] for line in enabled)
+        if state in ("enabled", "disabled")
+    }
+
+
+KINDS: dict[str, Callable[[], Facts]] = {
+    kind.__name__: kind
+    for kind in (
+        files, packages, sysctls, links, addresses, routes, rules, endpoints, limits, nft_tables, units,
+    )
+}  # fmt: skip
+
+
+# --- the way back ------------------------------------------------------------------------------------------
+
+
+def restore_packages(was: Facts) -> None:
+    """Purge the packages that came since, and go back to the versions that were, where apt has them."""
+    now = packages()
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    if new := sorted(set(now) - set(was)):
+        run("apt-get", "--yes", "--quiet", "purge", *new)
+    other = [f"{name}={version}" for name, version in was.items() if name in now and now[name] != version]
+    for package in other:
+        run("apt-get", "--yes", "--quiet", "--allow-downgrades", "install", package, check=False)
+
+
+def restore_kept(kept: dict[str, dict[str, Any]]) -> None:
+    """Write back the files that the lab replaced."""
+    for name, what in kept.items():
+        path = Path(name)
+        content = base64.b64decode(what["content"])
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+        path.chmod(what["mode"])
+        os.chown(path, what["uid"], what["gid"])
+
+
+def restore_sysctls(was: Facts) -> None:
+    """Write back every setting that differs. Switches for all devices come first: they set each device's."""
+    for name, value in sorted(
+        was.items(), key=lambda item: "/all/" not in item[0] and "ip_forward" not in item[0]
+    ):
+        path = Path("/proc/sys", name)
+        if path.exists() and " ".join(path.read_text().split()) != value:
+            path.write_text(value)
+
+
+def restore_network(was: dict[str, Facts]) -> None:
+    """Put back links, addresses, routes, rules, endpoints and limits that are missing."""
+    now = links()
+    for device, state in was["links"].items():
+        if now.get(device, state) != state:
+            run("ip", "link", "set", "dev", device, state)
+    for address in sorted(set(was["addresses"]) - set(addresses())):
+        run("ip", "address", "add", *address.split())
+    for kind, read in (("route", routes), ("rule", rules)):
+        for line in was[f"{kind}s"]:
+            if line not in read():
+                family, *rest = line.split()
+                rest = ["priority", *rest] if kind == "rule" else rest
+                run("ip", family, kind, "add", *rest)
+    for line in sorted(set(was["endpoints"]) - set(endpoints())):
+        run("ip", "mptcp", "endpoint", "add", *line.split())
+    if was["limits"] and was["limits"] != limits():
+        run("ip", "mptcp", "limits", "set", *was["limits"]["limits"].split())
+
+
+def restore_units(was: Facts) -> None:
+    """Enable and start what was enabled and ran."""
+    now = units()
+    for name, state in was.items():
+        if name in now and now[name] != state:
+            enabled, runs = state.split(", ")
+            run(
+                "systemctl",
+                "--quiet",
+                enabled.replace("enabled", "enable").replace("disabled", "disable"),
+                name,
+            )
+            run("systemctl", "start" if runs == "runs" else "stop", name)
+
+
+# --- commands ----------------------------------------------------------------------------------------------
+
+
+def read_all() -> dict[str, Facts]:
+    """Return everything that a record holds about the host."""
+    return {name: read() for name, read in KINDS.items()}
+
+
+def differences(was: dict[str, Facts], now: dict[str, Facts]) -> Iterator[str]:
+    """Yield one line per fact that differs."""
+    for kind, before in was.items():
+        after = now[kind]
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) != after.get(key):
+                yield f"{kind}: {key}: was {before.get(key, 'absent')}, is {after.get(key, 'absent')}"
+
+
+def take(apply: bool, names: list[str]) -> None:
+    """Write the record, unless there is one."""
+    if RECORD.exists():
+        print("unchanged")
+        return
+    if apply:
+        kept = {}
+        for path in (Path(name) for name in names):
+            if path.is_file():
+                found = path.stat()
+                kept[str(path)] = {
+                    "content": base64.b64encode(path.read_bytes()).decode(),
+                    "mode": stat.S_IMODE(found.st_mode),
+                    "uid": found.st_uid,
+                    "gid": found.st_gid,
+                }
+        RECORD.parent.mkdir(mode=0o700, exist_ok=True)
+        draft = RECORD.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps({"was": read_all(), "kept": kept}, indent=1, sort_keys=True))
+        draft.rename(RECORD)
+    print("changed: the host is on record")
+
+
+def restore(apply: bool) -> None:
+    """Take the host back to its record, and prove it."""
+    if not RECORD.exists():
+        print("unchanged: no record of a lab on this host")
+        return
+    if not apply:
+        print("changed: would be taken back to its record")
+        return
+    record = json.loads(RECORD.read_text())
+    was = record["was"]
+    restore_packages(was["packages"])
+    restore_kept(record["kept"])
+    run("systemctl", "daemon-reload")
+    restore_sysctls(was["sysctls"])
+    restore_network(was)
+    restore_units(was["units"])
+    left = list(differences(was, read_all()))
+    if left:
+        sys.exit(
+            "\n".join(
+                [*left, f"{len(left)} differences from before the lab are left; the record stays at {RECORD}"]
+            )
+        )
+    RECORD.unlink()
+    RECORD.parent.rmdir()
+    counted = ", ".join(f"{len(facts)} {kind.replace('_', ' ')}" for kind, facts in was.items())
+    print(f"changed: compared with the record of before the lab, no difference: {counted}")
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    verb, mode, *names = sys.argv[1:]
+    if verb == "take":
+        take(mode == "apply", names)
+    else:
+        restore(mode == "apply")
+
+
+main()
