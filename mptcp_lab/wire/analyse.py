@@ -430,6 +430,7 @@ class _Step:
         if in_order and self.half.data_ack is not None and acked < self.half.data_ack:
             self.find("data-ack-back", f"DATA_ACK {acked} after {self.half.data_ack} on this subflow")
         self.half.data_ack = max(acked, self.half.data_ack or acked)
+        # Of a partial connection, other subflows may be in the capture as strangers.
         whole = connection.state is not State.PARTIAL and stream.first_dsn is not None
         if whole and stream.highest is not None and acked > stream.highest:
             self.find("data-ack-ahead", f"DATA_ACK {acked}, data ends at {stream.highest}")
@@ -535,7 +536,8 @@ class _Step:
         if len(stream.unacked) > _MOST_UNACKED:
             stream.unacked.popleft()
         if known < end - start:
-            if stream.edge is not None and not stream.scale_unknown and end > stream.edge:
+            known_edge = not stream.scale_unknown and connection.state is not State.PARTIAL
+            if known_edge and stream.edge is not None and end > stream.edge:
                 self.find("window", f"data up to {end}, the window ends at {stream.edge}")
             if self.other.backup and (regular := self._regular()) is not None:
                 detail = f"new data on backup subflow {subflow.id}, subflow {regular.id} works"

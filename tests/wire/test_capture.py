@@ -94,8 +94,8 @@ def test_checksums_of_built_packets_are_right_for_tshark(address: str, tmp_path:
     ends = {"src": ip_address(address), "dst": ip_address(address) + 1}
     path = tmp_path / "x.pcap"
     path.write_bytes(pcap(RAW, build_packet(replace(SYN_SEGMENT, **ends, payload=b"odd"))))
-    (row,) = fields(path, "tcp.checksum.status", "tcp.len", extra=("tcp.check_checksum:TRUE",))
-    assert row == {"tcp.checksum.status": ["1"], "tcp.len": ["3"]}
+    (row,) = fields(path)
+    assert (row["tcp.checksum.status"], row["tcp.len"]) == (["1"], ["3"])
 
 
 def test_headers_cut_off_are_no_segments() -> None:

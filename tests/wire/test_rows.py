@@ -345,7 +345,7 @@ def test_every_row_is_green_on_some_capture() -> None:
 
 
 def test_breaches_of_the_real_kernel_are_the_known_ones() -> None:
-    """R16: Linux takes an ADD_ADDR for a confirmation as good as a DSS (check_fully_established in options.c).
+    """R16: Linux takes an ADD_ADDR for confirmation, as good as a DSS (check_fully_established in options.c).
 
     R35: the subflow whose path had failed is reset at the end, its data having gone another way.
     """

@@ -22,35 +22,7 @@ from mptcp_lab.wire import (
     TcpRst,
 )
 from tests.wire.conftest import analysis_of, named, segments_of
-from tests.wire.tshark import fields, numbers
-
-P = "tcp.options.mptcp."
-NUMBERS = [
-    "subtype",
-    "sendkey",
-    "recvkey",
-    "recvtok",
-    "sendrand",
-    "sendtrunchmac",
-    "addaddrtrunchmac",
-    "addrid",
-    "echo",
-    "port",
-    "backup.flag",
-    "rawdataack",
-    "rawdataseqno",
-    "subflowseqno",
-    "datalvllen",
-    "checksum",
-    "datafin.flag",
-    "checksumreq.flags",
-    "nomoresubflows.flag",
-    "sha256.flag",
-    "rst_reason",
-]
-TEXTS = ["sendhmac", "ipv4", "ipv6"]
-
-Seen = list[tuple[str, object]]
+from tests.wire.tshark import NUMBERS, TEXTS, P, fields, numbers
 
 
 def ours(option: MptcpOption) -> Iterator[tuple[str, object]]:
@@ -114,7 +86,7 @@ def our_fields(segment: Segment) -> dict[str, list[object]]:
 
 
 def test_every_field_of_every_option(capture: Path) -> None:
-    rows = fields(capture, "frame.number", *(P + name for name in NUMBERS + TEXTS))
+    rows = fields(capture)
     segments = {each.number: each for each in segments_of(capture)}
     assert len(rows) == len(segments)
     for row in rows:
@@ -137,7 +109,7 @@ def test_subflows_belong_to_the_same_connections(capture: Path) -> None:
     }
     pairs = set()
     segments = {each.number: each for each in segments_of(capture)}
-    for row in fields(capture, "frame.number", "mptcp.stream"):
+    for row in fields(capture):
         for stream in numbers(row, "mptcp.stream"):
             segment = segments[numbers(row, "frame.number")[0]]
             ends = frozenset(((segment.src, segment.sport), (segment.dst, segment.dport)))
@@ -152,7 +124,7 @@ def test_tshark_hides_dss_checksums() -> None:
     there are right for the payload (test_keys). On MP_CAPABLE with data both agree.
     """
     path = named("checksum")
-    rows = fields(path, "frame.number", P + "subtype", P + "checksum")
+    rows = fields(path)
     ours_on_dss = {
         each.number
         for each in segments_of(path)
@@ -167,13 +139,13 @@ def test_tshark_hides_dss_checksums() -> None:
 def test_data_acks_in_full(capture: Path) -> None:
     """Expanded to 64 bits, DATA_ACKs are those of tshark, but for one mistake of it with the 4-octet form.
 
-    tshark 4.0 takes the upper half of a first, 4-octet DATA_ACK from the initial DSN of the host that sends it;
-    what it acknowledges is the other host's data. Where we disagree, its value has that upper half, and the right
-    one the other host's.
+    tshark 4.0 takes the upper half of a first, 4-octet DATA_ACK from the initial DSN of the host that sends
+    it; what it acknowledges is the other host's data. Where we disagree, its value has that upper half, and
+    the lower half is what was on the wire.
     """
     connections = {each.id: each for each in analysis_of(capture).connections}
     highest: dict[tuple[int, Side], int] = {}
-    for row in fields(capture, "tcp.dstport", "mptcp.stream", "mptcp.ack", P + "rawdataack"):
+    for row in fields(capture):
         for ack, raw in zip(numbers(row, "mptcp.ack"), numbers(row, P + "rawdataack"), strict=True):
             (stream,) = numbers(row, "mptcp.stream")
             sender = Side.CLIENT if numbers(row, "tcp.dstport")[0] in (7000, 7777) else Side.SERVER
@@ -214,7 +186,7 @@ def test_reinjected_octets(capture: Path) -> None:
     )
     places: dict[tuple[int, int, Side], list[tuple[int, int]]] = {}
     data: dict[tuple[int, Side], list[tuple[int, int]]] = {}
-    for row in fields(capture, *names, P + "datafin.flag"):
+    for row in fields(capture):
         if not row[P + "rawdataseqno"] or not row[P + "subflowseqno"]:
             continue
         (dsn,), (ssn,), (length,) = (numbers(row, name) for name in names[3:])

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 Row = dict[str, list[str]]
 
+P = "tcp.options.mptcp."
+NUMBERS = (
+    "subtype sendkey recvkey recvtok sendrand sendtrunchmac addaddrtrunchmac addrid echo port "
+    "backup.flag rawdataack rawdataseqno subflowseqno datalvllen checksum datafin.flag "
+    "checksumreq.flags nomoresubflows.flag sha256.flag rst_reason"
+).split()
+TEXTS = ["sendhmac", "ipv4", "ipv6"]
+ANALYSIS = "mptcp.stream mptcp.ack mptcp.expected_token mptcp.expected_idsn".split()
+TCP = "frame.number tcp.stream tcp.dstport tcp.len tcp.checksum.status".split()
+NAMES = [*TCP, *ANALYSIS, *(P + name for name in NUMBERS + TEXTS)]
+
 _OPTIONS = (
     "mptcp.analyze_mappings:TRUE",
     "mptcp.analyze_mptcp:TRUE",
     "mptcp.relative_sequence_numbers:FALSE",
+    "tcp.check_checksum:TRUE",
 )
 
 
-def fields(path: Path, *names: str, extra: tuple[str, ...] = ()) -> list[Row]:
-    """One dictionary per packet: every occurrence of each field. A missing tshark fails the test."""
+@cache
+def fields(path: Path) -> list[Row]:
+    """One dictionary per packet: every occurrence of each of NAMES. A missing tshark fails the test."""
     if shutil.which("tshark") is None:
         pytest.fail(
-            "tshark is missing: apt install tshark (the test set-up does); nothing else can replace it here"
+            "tshark is missing: apt install tshark (the test set-up does); nothing can replace it here"
         )
     command = [
         "tshark",
@@ -36,13 +50,13 @@ def fields(path: Path, *names: str, extra: tuple[str, ...] = ()) -> list[Row]:
         "-E",
         "aggregator= ",
     ]
-    for option in _OPTIONS + extra:
+    for option in _OPTIONS:
         command += ["-o", option]
-    for name in names:
+    for name in NAMES:
         command += ["-e", name]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [
-        dict(zip(names, (cell.split() for cell in line.split("\t")), strict=True))
+        dict(zip(NAMES, (cell.split() for cell in line.split("\t")), strict=True))
         for line in out.splitlines()
     ]
 
