@@ -1630,7 +1630,8 @@ def undo_signal(number: int, unit: str | None = None, pid: int | None = None, st
 
 def undo_unit(unit: str) -> None:
     """Start a unit again, whatever became of it."""
-    run_tool(["systemctl", "reset-failed", unit])
+    with contextlib.suppress(AgentError):  # systemd has forgotten units that stopped without a failure
+        run_tool(["systemctl", "reset-failed", unit])
     run_tool(["systemctl", "start", unit])
 
 
@@ -1729,10 +1730,13 @@ def require(capability: str) -> None:
         raise AgentError("unsupported", reason, capability=capability)
 
 
-def require_systemd() -> None:
-    """Raise "unsupported" where units cannot be controlled."""
+def require_unit(unit: str) -> None:
+    """Raise "unsupported" where there is no systemd, "refused" for a unit that does not run."""
     if not Path("/run/systemd/system").is_dir():
         raise AgentError("unsupported", "systemd does not run here", capability="systemd")
+    done = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AgentError("refused", f"{unit} does not run: it is {done.stdout.strip()}")
 
 
 # --- packet filter faults
@@ -2082,7 +2086,7 @@ def plan_rules(_fault: str, commands: list[str], version: int = 4) -> Plan:
 def plan_stall(_fault: str, unit: str | None = None, pid: int | None = None) -> Plan:
     """Stop the processes of a unit, or one process (SIGSTOP); they go on afterwards (SIGCONT)."""
     if unit is not None:
-        require_systemd()
+        require_unit(unit)
     elif pid is None or not process_started(pid):
         raise AgentError("refused", f"give a unit, or a process that runs (pid is {pid})")
     who: Json = {"unit": unit, "pid": pid, "started": "" if pid is None else process_started(pid)}
@@ -2092,14 +2096,14 @@ def plan_stall(_fault: str, unit: str | None = None, pid: int | None = None) -> 
 
 def plan_kill(_fault: str, unit: str) -> Plan:
     """Kill the processes of a unit (SIGKILL); it is started afterwards unless systemd did that already."""
-    require_systemd()
+    require_unit(unit)
     argv = ["systemctl", "kill", "--signal=KILL", unit]
     return Plan(f"process {unit}", [("unit", {"unit": unit})], lambda: run_tool(argv))
 
 
 def plan_unit_stop(_fault: str, unit: str) -> Plan:
     """Stop a unit; it is started afterwards."""
-    require_systemd()
+    require_unit(unit)
     return Plan(f"process {unit}", [("unit", {"unit": unit})], lambda: run_tool(["systemctl", "stop", unit]))
 
 
