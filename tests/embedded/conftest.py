@@ -1,86 +1,12 @@
-"""Labs of the tests' own: copies of the embedded inventory under other names, so that a user's lab is left alone."""
+"""A lab that is up, for tests of the embedded lab itself."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-import yaml
 
-from mptcp_lab.embedded import fabric, hosts, lifecycle
-from mptcp_lab.embedded.command import run
-from mptcp_lab.embedded.place import Place, here
-from mptcp_lab.inventory import Lab, load
-from mptcp_lab.inventory.load import ROOT
-
-
-@dataclass
-class OwnLab:
-    """A lab that a test may do anything to."""
-
-    folder: Path
-    place: Place
-
-    @property
-    def lab(self) -> Lab:
-        return load(self.folder)
-
-    def up(self) -> bool:
-        return lifecycle.up(self.place, self.lab, lambda _: None)
-
-    def down(self) -> bool:
-        return lifecycle.down(self.place, lambda _: None)
-
-    def status(self) -> dict[str, str]:
-        return lifecycle.status(self.place, self.lab)
-
-    def ssh(self, host: str, command: str) -> str:
-        return run("ssh", "-F", str(self.place.state / "ssh_config"), host, command)
-
-    def edit(self, change: Callable[[dict], None]) -> None:
-        path = self.folder / "hosts.yml"
-        document = yaml.safe_load(path.read_text())
-        change(document["all"]["children"])
-        path.write_text(yaml.safe_dump(document))
-
-    def traces(self) -> list[str]:
-        """Return everything of this lab that is on the machine now."""
-        found = [f"netns {name}" for name in fabric.existing(self.place)]
-        if hosts.cgroup(self.place).exists():
-            found.append(f"cgroup {hosts.cgroup(self.place)}")
-        found += [
-            f"mount {line}"
-            for line in Path("/proc/mounts").read_text().splitlines()
-            if self.place.prefix in line
-        ]
-        found += [f"process {p}" for p in _processes_naming(self.place.prefix)]
-        found += [
-            f"path {path}" for path in (self.place.state, self.place.run, self.place.lock) if path.exists()
-        ]
-        return found
-
-
-def _processes_naming(text: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if any(text in word for word in words):
-            found.append(" ".join(words))
-    return found
-
-
-def own_lab(folder: Path, name: str) -> OwnLab:
-    """Return a copy of the embedded lab under another name; not up yet."""
-    shutil.copytree(ROOT / "inventories/embedded", folder)
-    variables = folder / "group_vars/all.yml"
-    variables.write_text(variables.read_text().replace("lab_name: embedded", f"lab_name: {name}"))
-    return OwnLab(folder, here(name))
+from tests.labs import OwnLab, own_lab
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from tests.embedded.conftest import OwnLab
+from tests.labs import OwnLab
 
 #: Bits of linux/capability.h that a host must not have: modules, raw I/O, devices, time, other users' audit.
 FORBIDDEN = {

@@ -12,7 +12,7 @@ import pytest
 
 from mptcp_lab.embedded import fabric, hosts
 from mptcp_lab.inventory.load import ROOT
-from tests.embedded.conftest import OwnLab, own_lab
+from tests.labs import OwnLab, own_lab
 
 NEW_NIC = {"segment": "path3", "device": "eth9", "ipv4": "198.18.3.99/24"}
 NEW_HOST = {"lab_nics": [{"segment": "core", "device": "eth1", "ipv4": "198.18.10.77/24"}]}

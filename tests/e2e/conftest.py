@@ -1,0 +1,85 @@
+"""One configured lab for all end-to-end tests, brought up and converged once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mptcp_lab.inventory.load import ROOT
+from tests.labs import OwnLab, own_lab
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class SuiteRun:
+    """One run of the conformance suite."""
+
+    code: int
+    output: str
+    result: dict[str, Any]
+
+    def verdicts(self) -> dict[str, str]:
+        """Return each case's verdict."""
+        return {check["case"]: check["verdict"] for check in self.result["checks"]}
+
+    def reason(self, case: str) -> str:
+        """Return why a case did not pass."""
+        return next(check["reason"] for check in self.result["checks"] if check["case"] == case)
+
+
+@dataclass
+class Configured:
+    """A lab that `lab.yml` has been run on."""
+
+    own: OwnLab
+    first_play: str
+    results: Path
+
+    def play(self, *arguments: str) -> str:
+        """Run lab.yml and return what it printed; it must succeed."""
+        command = [str(BIN / "ansible-playbook"), "-i", str(self.own.folder), "lab.yml", *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment()
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def suite(self, *arguments: str) -> SuiteRun:
+        """Run the suite with these arguments and return verdicts, reasons and exit code."""
+        folder = self.results / str(len(list(self.results.iterdir())))
+        command = [str(BIN / "pytest"), "conformance/", f"--hosts={self.own.folder}", f"--results={folder}"]
+        command += ["-p", "no:cacheprovider", *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment()
+        )
+        path = folder / "result.json"
+        result = json.loads(path.read_text()) if path.exists() else {"checks": []}
+        return SuiteRun(done.returncode, done.stdout + done.stderr, result)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of the tools, without what pytest sets for its own process."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+
+
+@pytest.fixture(scope="session")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configured]:
+    """A lab that is up and converged; gone at the end of the session."""
+    own = own_lab(tmp_path_factory.mktemp("inventory") / "e2e", "test-e2e")
+    own.down()
+    own.up()
+    lab = Configured(own, "", tmp_path_factory.mktemp("results"))
+    try:
+        lab.first_play = lab.play()
+        yield lab
+    finally:
+        own.down()
