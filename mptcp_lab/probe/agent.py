@@ -34,6 +34,7 @@ import mmap
 import os
 import platform
 import re
+import resource
 import select
 import selectors
 import signal
@@ -2837,6 +2838,7 @@ def ask_origin(name: str, request: Json) -> Any:
 # ---------------------------------------------------------------------------------------------------------
 
 HEARTBEAT = 1.0
+TRANSFERS_KEPT = 5000  # results that can still be asked for
 
 
 class Probe:
@@ -2849,6 +2851,7 @@ class Probe:
         self._ended = threading.Event()
         self.open = Registry()
         self.transfers = Registry()
+        self._recent: collections.deque[str] = collections.deque()
         self.commands = Commands()
         self._capabilities: Json | None = None
 
@@ -3044,7 +3047,11 @@ class Probe:
         return self._add_transfer(start_echo(self.open.get(stream)))
 
     def _add_transfer(self, transfer: Transfer) -> str:
-        return self.transfers.add("transfer", transfer)
+        name = self.transfers.add("transfer", transfer)
+        self._recent.append(name)
+        if len(self._recent) > TRANSFERS_KEPT and self.transfers.get(self._recent[0]).done.is_set():
+            self.transfers.pop(self._recent.popleft())
+        return name
 
     def op_progress(self, transfer: str) -> Json:
         """How far a transfer is."""
@@ -3153,9 +3160,9 @@ def main(argv: list[str]) -> int:
     chosen = parser.parse_args(argv)
     if chosen.command == "keeper":
         return keeper_main(chosen.detach)
-    threading.stack_size(
-        512 * 1024
-    )  # calls are short; the default of 8 MiB each is address space for nothing
+    threading.stack_size(512 * 1024)  # calls are short; the default of 8 MiB each is waste
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a thousand connections and more
     if chosen.command == "origin":
         return origin_main(chosen.config)
     return probe_main(chosen.management)

@@ -12,7 +12,7 @@ from mptcp_lab.probe.client import AGENT_FILE
 from tests.probe.hosts import Pair
 from tests.probe.test_origin import counts_or_none
 
-SERVER, PORT, MANY = "198.18.1.2", 7600, 300
+SERVER, PORT, MANY = "198.18.1.2", 7600, 400
 
 
 def test_many_connections_at_once(pair: Pair, client: Probe, server: Probe) -> None:
