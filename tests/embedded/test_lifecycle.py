@@ -1,4 +1,4 @@
-"""Up converges, down leaves nothing: also after edits of the inventory, deaths of hosts and of `up` itself."""
+"""Up converges, down leaves nothing: also after edits of the inventory, and deaths of hosts and of `up`."""
 
 import os
 import random

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -12,10 +13,8 @@ from tests.probe.hosts import Keys, Pair, make_pair
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    pair = make_pair(Keys.make(tmp_path_factory.mktemp("hosts")))
-    yield pair
-    pair.client.remove()
-    pair.server.remove()
+    with ExitStack() as stack:
+        yield make_pair(Keys.make(tmp_path_factory.mktemp("hosts")), stack)
 
 
 @pytest.fixture(scope="session")

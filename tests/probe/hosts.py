@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,9 +165,12 @@ class Pair:
     server: Host
 
 
-def make_pair(keys: Keys) -> Pair:
-    """Two hosts joined by two cables, fullmesh on the client, limits on both sides."""
-    client, server = (Host(f"prb-{os.getpid()}-{role}", keys) for role in "ab")
+def make_pair(keys: Keys, stack: ExitStack) -> Pair:
+    """Two hosts joined by two cables, fullmesh on the client, limits on both sides; the stack removes them."""
+    client = Host(f"prb-{os.getpid()}-a", keys)
+    stack.callback(client.remove)
+    server = Host(f"prb-{os.getpid()}-b", keys)
+    stack.callback(server.remove)
     for path in PATHS:
         client.ip(f"link add eth{path} type veth peer name eth{path} netns {server.name}")
         for number, host in ((1, client), (2, server)):
