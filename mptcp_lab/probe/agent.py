@@ -1278,9 +1278,8 @@ class NicCapture:
         deadline = time.monotonic() + 2
         self._count()
         while self.drained < self._seen and time.monotonic() < deadline:
-            time.sleep(
-                RETIRE_MS / 2000
-            )  # the kernel's timer retires the open block; it reports that nowhere else
+            # the kernel's timer retires the open block, and reports that nowhere else
+            time.sleep(RETIRE_MS / 2000)
             self._count()
         self.dropped += max(0, self._seen - self.drained)
         self.close()

@@ -166,7 +166,7 @@ class Pair:
 
 
 def make_pair(keys: Keys, stack: ExitStack) -> Pair:
-    """Two hosts joined by two cables, fullmesh on the client, limits on both sides; the stack removes them."""
+    """Two hosts joined by two cables, fullmesh on the client, limits on both; the stack removes them."""
     client = Host(f"prb-{os.getpid()}-a", keys)
     stack.callback(client.remove)
     server = Host(f"prb-{os.getpid()}-b", keys)

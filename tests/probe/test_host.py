@@ -129,7 +129,7 @@ def test_a_capture_holds_every_header_and_no_payload(client: Probe, server: Prob
     ).stdout.splitlines()
     rows = [line.split(",") for line in lines]
     assert {row[0] for row in rows} == {"eth1", "eth2"}
-    assert sum(int(row[4]) for row in rows) == 5 << 20
+    assert sum(int(row[4]) for row in rows) >= 5 << 20  # more when MPTCP sends some of it twice
     assert max(int(row[3]) for row in rows) == 160
     # clocks agree within 1 ms: the first data was captured after connect() and before it was received
     assert received.first is not None
