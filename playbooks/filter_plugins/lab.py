@@ -114,11 +114,12 @@ def lab_backends(
     """
     return [
         {
-            **service,
-            "backends": [
-                {**backend, **_shared_addresses(name, backend["host"], hosts, segments)}
-                for backend in service.get("backends", [])
-            ],
+            key: [
+                {**backend, **_shared_addresses(name, backend["host"], hosts, segments)} for backend in value
+            ]
+            if key == "backends"
+            else value
+            for key, value in service.items()
         }
         for service in services
     ]

@@ -69,7 +69,6 @@ def drop_in(method: str) -> str:
         "mptcp_service",
         mptcp_service_unit="haproxy.service",
         mptcp_service_listeners=[{"name": "test1", "port": 7000, "mptcp": method}],
-        mptcp_service_library="/usr/lib/x86_64-linux-gnu/mptcpize/libmptcpwrap.so.0",
         __mptcp_service_methods=[method],
     )
 
@@ -77,7 +76,7 @@ def drop_in(method: str) -> str:
 def origin() -> str:
     host = LAB["hosts"]["server"]
     variables = {
-        "origin_service": host["lab_services"][0],
+        "item": host["lab_services"][0],
         "origin_addresses": FILTERS["lab_addresses"](host["lab_nics"], LAB["segments"], ["path", "core"]),
     }
     return render("origin.json.j2", "origin", **variables)
