@@ -9,7 +9,7 @@ import pytest
 from mptcp_lab.inventory import Lab
 from mptcp_lab.plugin import describe, lab_of
 from mptcp_lab.probe import NetworkState
-from mptcp_lab.suite.session import Machine, Session, session
+from mptcp_lab.suite.session import Machine, Session, lease, session
 from mptcp_lab.suite.traces import network_states, traces
 
 pytest_plugins = ["mptcp_lab.plugin"]
@@ -24,7 +24,7 @@ def lab(pytestconfig: pytest.Config) -> Lab:
 @pytest.fixture(scope="session")
 def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
     """Every machine of the lab, with a probe on it for the whole run."""
-    with session(lab) as opened:
+    with session(lab) as opened, lease(opened):
         for machine in opened.machines.values():
             hello = machine.probe.hello
             describe(pytestconfig, machine.name, kernel=hello["kernel"], versions={"python": hello["python"]})
@@ -35,6 +35,12 @@ def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
 def untouched(machines: Session) -> dict[str, NetworkState]:
     """The network state of every host as it was when the run began."""
     return network_states(machines)
+
+
+@pytest.fixture(autouse=True)
+def still_ours(machines: Session) -> None:
+    """Touch nothing once the lease is lost."""
+    machines.check_lease()
 
 
 @pytest.fixture(autouse=True)

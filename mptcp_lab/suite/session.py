@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -11,6 +15,7 @@ from mptcp_lab.embedded import fabric
 from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
+from mptcp_lab.lease import Lease
 from mptcp_lab.probe import Probe
 from mptcp_lab.suite.targets import target
 
@@ -59,6 +64,7 @@ class Session:
 
     def __init__(self, lab: Lab, probes: Mapping[str, Probe]) -> None:
         self.lab = lab
+        self.check_lease: Callable[[], None] = lambda: None
         self.machines = {name: Machine(lab, lab.hosts[name], probe) for name, probe in probes.items()}
 
     def first(self, function: str, suits: Callable[[Machine], bool] = lambda _: True) -> Machine:
@@ -95,3 +101,13 @@ def session(lab: Lab) -> Iterator[Session]:
             if future.exception() is None:
                 stack.callback(future.result().close)
         yield Session(lab, {each.name: future.result() for each, future in zip(targets, opened, strict=True)})
+
+
+@contextmanager
+def lease(machines: Session) -> Iterator[None]:
+    """Hold the lease on every host; raise `LeaseBusy` (who, until when) where somebody else does."""
+    owner = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
+    probes = {name: machine.probe for name, machine in machines.machines.items()}
+    with Lease.take(probes, owner, run=uuid.uuid4().hex) as held:
+        machines.check_lease = held.check
+        yield

@@ -1,0 +1,81 @@
+"""STATE-1 to STATE-4: the hosts are what the inventory and the playbooks say."""
+
+import errno
+
+import pytest
+
+from mptcp_lab.inventory import Lab
+from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
+from mptcp_lab.suite.drift import differences, rehearsal
+from mptcp_lab.suite.facts import facts
+from mptcp_lab.suite.session import Session
+from mptcp_lab.suite.units import listeners, units
+
+
+ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
+
+
+@claim("STATE-1")
+def test_mptcp_sockets(machines: Session, evidence: EvidenceBox) -> None:
+    """A host that is to speak MPTCP opens an MPTCP socket; one that is not refuses it."""
+    found = {
+        name: machine.probe.capabilities()["mptcp"] for name, machine in machines.machines.items()
+    }
+    evidence.document("socket(IPPROTO_MPTCP)", found)
+    for name, machine in machines.machines.items():
+        if machine.host.mptcp:
+            assert found[name].ok, f"{name}: {found[name].reason}"
+        else:
+            assert found[name].errno == errno.ENOPROTOOPT, (
+                f"{name} opens MPTCP sockets: net.mptcp.enabled is not 0"
+            )
+
+
+@claim("STATE-2")
+def test_units(machines: Session, evidence: EvidenceBox) -> None:
+    """The units of every host's services are active and enabled."""
+    wrong = []
+    for name, machine in machines.machines.items():
+        for unit in units(machine.host):
+            service = facts(machine.probe).service(unit)
+            if not (service.is_running and service.is_enabled):
+                wrong.append(f"{name}: {unit}")
+                evidence.text(
+                    f"journal of {unit} on {name}",
+                    machine.probe.run(["journalctl", "-u", unit, "-n", "30"]).stdout,
+                )
+    assert not wrong, f"not both active and enabled: {wrong}"
+
+
+@claim("STATE-3")
+def test_listeners(machines: Session, evidence: EvidenceBox) -> None:
+    """A listener that is to speak MPTCP is an MPTCP listener, and one that is not is a TCP listener."""
+    wrong = []
+    for name, machine in machines.machines.items():
+        mptcp, tcp = listeners(machine.probe)
+        evidence.document(f"listeners on {name}", {"mptcp": sorted(mptcp), "tcp": sorted(tcp - mptcp)})
+        for service in machine.host.services:
+            if service.engine == "forwarder":
+                continue  # forwards packets: listens to nothing
+            ports = {port for _, port in (mptcp if service.mptcp != "off" else tcp - mptcp)}
+            if service.port not in ports:
+                wrong.append(f"{name}: {service.name}, port {service.port}, mptcp: {service.mptcp}")
+        wild = [port for address, port in tcp if address.strip("[]*") in ("", "::", ANY_IPV4)]
+        assert not wild, f"{name} listens on every address, ports {wild}"
+    assert not wrong, f"no such listener: {wrong}"
+
+
+@claim("STATE-4")
+def test_rendering(lab: Lab, evidence: EvidenceBox) -> None:
+    """Every rendered file and setting on the hosts equals a fresh rendering from the inventory."""
+    printed = rehearsal(lab.source)
+    evidence.text("ansible-playbook lab.yml --check --diff", printed)
+    drift = differences(printed)
+    assert not drift, "drifted: " + "; ".join(drift)
+
+
+@claim("STATE-5")
+@pytest.mark.usefixtures("machines")
+def test_lock() -> None:
+    """Kernel, packages, files and sysctls are those of the lock."""
+    raise Unsupported("lab.lock.yml", "this lab has no lock")

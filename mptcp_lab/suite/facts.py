@@ -1,0 +1,31 @@
+"""testinfra on the lab's hosts, its commands run by the probe that is there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from testinfra.backend.base import BaseBackend, CommandResult
+from testinfra.host import Host as TestinfraHost
+
+from mptcp_lab.probe import Probe
+
+
+class ProbeBackend(BaseBackend):
+    """Runs testinfra's commands through a probe: no second SSH connection, a few milliseconds each."""
+
+    NAME = "probe"
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__(probe.host)
+        self._probe = probe
+
+    def run(self, command: str, *args: str, **_: Any) -> CommandResult:
+        """Run a shell command, quoted as testinfra does."""
+        line = self.get_command(command, *args)
+        done = self._probe.run(["sh", "-c", line], timeout=30)
+        return self.result(done.returncode, line.encode(), done.stdout, done.stderr)
+
+
+def facts(probe: Probe) -> TestinfraHost:
+    """Return testinfra's view of a host."""
+    return TestinfraHost(ProbeBackend(probe))
