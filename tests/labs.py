@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,14 @@ class OwnLab:
 
     def ssh(self, host: str, command: str) -> str:
         return run("ssh", "-F", str(self.place.state / "ssh_config"), host, command)
+
+    def ssh_may_fail(self, host: str, command: str) -> str:
+        """Return what a command on a host printed; nothing where the host does not answer."""
+        config = str(self.place.state / "ssh_config")
+        done = subprocess.run(
+            ["ssh", "-F", config, host, command], capture_output=True, text=True, check=False
+        )
+        return done.stdout
 
     def edit(self, change: Callable[[dict], None]) -> None:
         path = self.folder / "hosts.yml"

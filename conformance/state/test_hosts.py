@@ -11,7 +11,6 @@ from mptcp_lab.suite.facts import facts
 from mptcp_lab.suite.session import Session
 from mptcp_lab.suite.units import listeners, units
 
-
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +44,44 @@ class Configured:
     own: OwnLab
     first_play: str
     results: Path
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command that runs lab.yml on this lab."""
+        return [str(BIN / "ansible-playbook"), "-i", str(self.own.folder), "lab.yml", *arguments]
 
     def play(self, *arguments: str) -> str:
         """Run lab.yml and return what it printed; it must succeed."""
-        command = [str(BIN / "ansible-playbook"), "-i", str(self.own.folder), "lab.yml", *arguments]
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment()
-        )
+        done = run_tool(self.command(*arguments))
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def suite_command(self, folder: Path, *arguments: str) -> list[str]:
+        """Return the command that runs the suite on this lab."""
+        command = [str(BIN / "pytest"), "conformance/", f"--hosts={self.own.folder}", f"--results={folder}"]
+        return [*command, "-p", "no:cacheprovider", *arguments]
+
+    def results_folder(self) -> Path:
+        """Return a new place for results."""
+        return self.results / str(next(self.numbers))
+
     def suite(self, *arguments: str) -> SuiteRun:
         """Run the suite with these arguments and return verdicts, reasons and exit code."""
-        folder = self.results / str(len(list(self.results.iterdir())))
-        command = [str(BIN / "pytest"), "conformance/", f"--hosts={self.own.folder}", f"--results={folder}"]
-        command += ["-p", "no:cacheprovider", *arguments]
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment()
-        )
-        path = folder / "result.json"
-        result = json.loads(path.read_text()) if path.exists() else {"checks": []}
-        return SuiteRun(done.returncode, done.stdout + done.stderr, result)
+        folder = self.results_folder()
+        done = run_tool(self.suite_command(folder, *arguments))
+        return suite_run(done.returncode, done.stdout + done.stderr, folder)
+
+
+def run_tool(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's commands from its root."""
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, env=environment())
+
+
+def suite_run(code: int, output: str, folder: Path) -> SuiteRun:
+    """Return a run that has ended, with its result, if it came to one."""
+    path = folder / "result.json"
+    result = json.loads(path.read_text()) if path.exists() else {"checks": []}
+    return SuiteRun(code, output, result)
 
 
 def environment() -> dict[str, str]:

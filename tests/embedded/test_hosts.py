@@ -2,6 +2,7 @@
 
 import subprocess
 
+from mptcp_lab.probe import eventually
 from tests.labs import OwnLab
 
 #: Bits of linux/capability.h that a host must not have: modules, raw I/O, devices, time, other users' audit.
@@ -61,25 +62,14 @@ def test_packages_install_without_network(own: OwnLab) -> None:
 def test_a_reboot_keeps_files_and_nics_and_loses_network_settings(own: OwnLab) -> None:
     own.ssh("server2", "touch /root/kept; ip link set eth1 up; ip addr add 192.0.2.1/24 dev eth1")
     before = own.ssh("server2", "cat /proc/sys/kernel/random/boot_id")
-    subprocess.run(["ssh", "-F", str(own.place.state / "ssh_config"), "server2", "reboot"], check=False)
-    after = _answer_after_reboot(own, "server2", before)
-    assert after != before
+    own.ssh_may_fail("server2", "reboot")
+    boot_id = "cat /proc/sys/kernel/random/boot_id"
+    eventually(
+        lambda: own.ssh_may_fail("server2", boot_id),
+        until=lambda now: now not in ("", before),
+        within=30,
+        what="a new boot id",
+    )
     assert own.ssh("server2", "ls /root/kept").strip() == "/root/kept"
     assert "192.0.2.1" not in own.ssh("server2", "ip -br address")
     assert "eth1" in own.ssh("server2", "ip -br link")
-
-
-def _answer_after_reboot(own: OwnLab, host: str, before: str) -> str:
-    from mptcp_lab.probe.client import eventually
-
-    def boot_id() -> str:
-        command = [
-            "ssh",
-            "-F",
-            str(own.place.state / "ssh_config"),
-            host,
-            "cat /proc/sys/kernel/random/boot_id",
-        ]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-    return eventually(boot_id, until=lambda now: now not in ("", before), within=30, what="a new boot id")

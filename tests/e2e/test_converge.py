@@ -1,0 +1,92 @@
+"""lab.yml on real hosts: converges, tells the truth in check mode, survives a reboot, and passes its checks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from mptcp_lab.embedded import hosts
+from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.probe import eventually
+from tests.e2e.conftest import Configured, environment, run_tool, suite_run
+
+CHANGED = re.compile(r"changed=(\d+)")
+
+
+def changes(printed: str) -> set[str]:
+    return set(CHANGED.findall(printed))
+
+
+def test_first_run_changes_every_host(configured: Configured) -> None:
+    assert "0" not in changes(configured.first_play)
+
+
+def test_second_run_changes_nothing(configured: Configured) -> None:
+    assert changes(configured.play()) == {"0"}
+
+
+def test_check_mode_is_silent_on_a_converged_lab(configured: Configured) -> None:
+    assert changes(configured.play("--check", "--diff")) == {"0"}
+
+
+def test_a_broken_configuration_is_refused_and_the_old_one_stays(configured: Configured) -> None:
+    """The real binary validates a rendered file before it replaces the old one."""
+    before = configured.own.ssh("proxy1", "cat /etc/haproxy/haproxy.cfg")
+    done = run_tool(configured.command("-e", "haproxy_timeout_connect=soon"))
+    assert done.returncode != 0
+    assert "haproxy" in done.stdout
+    assert configured.own.ssh("proxy1", "cat /etc/haproxy/haproxy.cfg") == before
+    assert configured.own.ssh("proxy1", "systemctl is-active haproxy").strip() == "active"
+
+
+def test_every_setting_survives_a_reboot(configured: Configured) -> None:
+    for host in ("client", "server1"):
+        before = configured.own.ssh(host, "cat /proc/sys/kernel/random/boot_id")
+        configured.own.ssh_may_fail(host, "reboot")
+        eventually(
+            lambda host=host: configured.own.ssh_may_fail(host, "cat /proc/sys/kernel/random/boot_id"),
+            until=lambda now, before=before: now not in ("", before),
+            within=30,
+            what=f"{host} back with a new boot id",
+        )
+        configured.own.ssh_may_fail(host, "systemctl is-system-running --wait")
+    run = configured.suite("--claim=DIRECT-3", "--claim=STATE-2")
+    assert run.verdicts() == {"DIRECT-3": "pass", "STATE-2": "pass"}, run.output
+
+
+def test_the_suite_passes_and_its_exit_code_says_so(configured: Configured) -> None:
+    run = configured.suite()
+    wrong = {case: v for case, v in run.verdicts().items() if v not in ("pass", "unsupported", "non-strict")}
+    assert not wrong, run.output
+    assert run.code in (0, 3)
+
+
+def test_a_host_that_vanishes_in_a_call_is_named_inconclusive(configured: Configured) -> None:
+    """Killed while a check has a connection to it: inconclusive, exit code 4, the host named."""
+    folder = configured.results_folder()
+    command = configured.suite_command(folder, "--claim=PROXY-5*preload*", "--claim=GATEWAY-1")
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        connections = "ss -Htn state established sport = :7000"
+        eventually(lambda: configured.own.ssh("server2", connections), until=bool, within=30)
+        hosts.stop(configured.own.place, ["server2"])
+        output, _ = process.communicate(timeout=60)
+    run = suite_run(process.returncode, output, folder)
+    configured.own.up()
+    assert run.code == 4, output
+    assert set(run.verdicts().values()) == {"inconclusive"}
+    assert "server2" in output
+    assert "Traceback" not in output
+
+
+def test_a_lab_that_is_down_ends_with_4_and_the_next_command(configured: Configured) -> None:
+    configured.own.down()
+    try:
+        run = configured.suite("--claim=DIRECT-3")
+    finally:
+        configured.own.up()
+        configured.play()
+    assert run.code == 4
+    assert "./lab up" in run.output
+    assert "Traceback" not in run.output
