@@ -21,6 +21,7 @@ from mptcp_lab.probe.facts import (
 )
 from mptcp_lab.probe.faults import Fault, FaultExpired
 from mptcp_lab.probe.state import NetworkState, changes
+from mptcp_lab.probe.steering import Steering
 from mptcp_lab.probe.streams import ConnectFailed, Listener, Stream, Transfer, TransferFailed
 from mptcp_lab.probe.waiting import NeverHappened, eventually
 from mptcp_lab.probe.watching import Capture, EventWatch
@@ -52,6 +53,7 @@ __all__ = [
     "ProbeError",
     "RunResult",
     "SocketFacts",
+    "Steering",
     "Stream",
     "Subflow",
     "Timeline",

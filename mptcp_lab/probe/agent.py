@@ -742,8 +742,17 @@ NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 GENL_ID_CTRL, CTRL_CMD_GETFAMILY = 16, 3
 CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME, CTRL_ATTR_MCAST_GROUPS = 1, 2, 7
 PM_ADD_ADDR, PM_DEL_ADDR, PM_GET_ADDR, PM_SET_LIMITS, PM_GET_LIMITS, PM_SET_FLAGS = 1, 2, 3, 5, 6, 7
+PM_ANNOUNCE, PM_REMOVE, PM_SUBFLOW_CREATE, PM_SUBFLOW_DESTROY = 8, 9, 10, 11
 PM_ATTR_ADDR, PM_ATTR_RCV_ADD_ADDRS, PM_ATTR_SUBFLOWS = 1, 2, 3
+PM_ATTR_TOKEN, PM_ATTR_LOC_ID, PM_ATTR_ADDR_REMOTE = 4, 5, 6
 ADDR_FAMILY, ADDR_ID, ADDR_ADDR4, ADDR_ADDR6, ADDR_PORT, ADDR_FLAGS, ADDR_IFINDEX = 1, 2, 3, 4, 5, 6, 7
+STEERING = {
+    "announce": PM_ANNOUNCE,
+    "remove": PM_REMOVE,
+    "create": PM_SUBFLOW_CREATE,
+    "destroy": PM_SUBFLOW_DESTROY,
+    "priority": PM_SET_FLAGS,
+}
 ENDPOINT_FLAGS = {"signal": 1, "subflow": 2, "backup": 4, "fullmesh": 8, "implicit": 16, "laminar": 32}
 
 
@@ -816,7 +825,7 @@ class Netlink:
 
 
 class PathManager:
-    """Endpoints and limits of the in-kernel path manager; not by `ip`, which may be older than the kernel."""
+    """Path management in the kernel and by user space; not through `ip`, which may be older than the kernel."""
 
     def __init__(self) -> None:
         self.netlink = Netlink(NETLINK_GENERIC)
@@ -864,7 +873,7 @@ class PathManager:
             )
         return sorted(found, key=lambda endpoint: int(endpoint["id"]))
 
-    def _address(self, endpoint: Json) -> bytes:
+    def _address(self, endpoint: Json, attribute: int = PM_ATTR_ADDR) -> bytes:
         packed = ipaddress.ip_address(endpoint["address"]).packed
         family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
         body = pack_attr(ADDR_FAMILY, struct.pack("=H", family))
@@ -876,7 +885,7 @@ class PathManager:
             body += pack_attr(ADDR_PORT, struct.pack("=H", endpoint["port"]))
         if endpoint.get("device"):
             body += pack_attr(ADDR_IFINDEX, struct.pack("=i", socket.if_nametoindex(endpoint["device"])))
-        return pack_attr(PM_ATTR_ADDR | NLA_F_NESTED, body)
+        return pack_attr(attribute | NLA_F_NESTED, body)
 
     def add(self, endpoint: Json) -> None:
         """Add an endpoint {"address", "id"?, "device"?, "port"?, "flags"?}."""
@@ -903,6 +912,31 @@ class PathManager:
         attrs = pack_attr(PM_ATTR_RCV_ADD_ADDRS, struct.pack("=I", add_addr_accepted))
         attrs += pack_attr(PM_ATTR_SUBFLOWS, struct.pack("=I", subflows))
         self._generic(self.family, PM_SET_LIMITS, attrs)
+
+    def steer(
+        self,
+        command: str,
+        token: int,
+        local: Json | None = None,
+        remote: Json | None = None,
+        identity: int | None = None,
+    ) -> None:
+        """Give an order about one connection, known by its local token, to the userspace path manager."""
+        attrs = pack_attr(PM_ATTR_TOKEN, struct.pack("=I", token))
+        if local is not None:
+            attrs += self._address(local)
+        if remote is not None:
+            attrs += self._address(remote, PM_ATTR_ADDR_REMOTE)
+        if identity is not None:
+            attrs += pack_attr(PM_ATTR_LOC_ID, struct.pack("=B", identity))
+        try:
+            self._generic(self.family, STEERING[command], attrs)
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, "?")
+            hint = "the connection must have been made under net.mptcp.path_manager=userspace, and be MPTCP"
+            raise AgentError(
+                "os", f"{name}: {command} refused for token {token:#x}; {hint}", error.errno
+            ) from None
 
 
 def device_name(index: int) -> str:
@@ -2936,6 +2970,11 @@ class Probe:
         """MPTCP limits."""
         with PathManager() as manager:
             return manager.limits()
+
+    def op_steer(self, command: str, token: int, **about: Any) -> None:
+        """See PathManager.steer."""
+        with PathManager() as manager:
+            manager.steer(command, token, **about)
 
     def op_sysctls(self) -> Json:
         """See read_sysctls."""

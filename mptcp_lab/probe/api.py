@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mptcp_lab.probe.client import ProbeClient
+from mptcp_lab.probe.client import ProbeClient, ProbeError
 from mptcp_lab.probe.facts import (
     Capability,
     Clock,
@@ -19,6 +19,7 @@ from mptcp_lab.probe.facts import (
 )
 from mptcp_lab.probe.faults import Fault, apply
 from mptcp_lab.probe.state import NetworkState
+from mptcp_lab.probe.steering import Steering
 from mptcp_lab.probe.streams import Listener, Stream, connect
 from mptcp_lab.probe.watching import Capture, EventWatch
 
@@ -147,6 +148,18 @@ class Probe(ProbeClient):
     def run(self, argv: Sequence[str], timeout: float = 10.0, stdin: str = "") -> RunResult:
         """Run a command; it is killed with its children after ``timeout`` seconds."""
         return RunResult(**self.call("run", timeout + MARGIN, argv=list(argv), timeout=timeout, stdin=stdin))
+
+    def steering(self, stream: Stream) -> Steering:
+        """The userspace path manager's hold on a connection of this host, by its token.
+
+        Raises ProbeError when the connection is not MPTCP (any more).
+        """
+        info = stream.facts().info
+        if info is None:
+            raise ProbeError(
+                self.host, "steering", {"kind": "refused", "message": f"{stream.name} is not MPTCP"}
+            )
+        return Steering(self, info["token"])
 
     # --- watching
 
