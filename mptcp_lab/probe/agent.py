@@ -825,7 +825,7 @@ class Netlink:
 
 
 class PathManager:
-    """Path management in the kernel and by user space; not through `ip`, which may be older than the kernel."""
+    """Path management in the kernel and in user space; not by `ip`, which may be older than the kernel."""
 
     def __init__(self) -> None:
         self.netlink = Netlink(NETLINK_GENERIC)
