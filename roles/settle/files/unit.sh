@@ -15,11 +15,14 @@ show() {
     systemctl show --timestamp=us+utc --property="$1" --value "$unit"
 }
 
-newer_than() { # MOMENT FILE...: is one of the files newer?
+newer_than() { # MOMENT FILE...: is one of the files newer, or one written +FILE there at all?
     moment=$1
     shift
     for file in "$@"; do
-        [ -z "$(find "$file" -prune -newermt "$moment" 2>/dev/null)" ] || return 0
+        case $file in
+        +*) [ ! -e "${file#+}" ] || return 0 ;;
+        *) [ -z "$(find "$file" -prune -newermt "$moment" 2>/dev/null)" ] || return 0 ;;
+        esac
     done
     return 1
 }
