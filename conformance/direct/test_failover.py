@@ -19,8 +19,18 @@ def test_firewall_drops_first_path(a: Machine, b: Machine, evidence: EvidenceBox
 
 Loss = Callable[[Session, Machine, Machine], AbstractContextManager[object]]
 LOSSES: dict[str, Loss] = {
+    "dropped-at-A": lambda _, a, __: a.probe.fault("drop", direction="both", destination=a.address(0)),
+    "reset-at-B": lambda _, a, b: b.probe.fault("reject", source=a.address(0)),
+    "link-down-at-A": lambda _, a, __: a.probe.fault("link_down", device=a.paths[0].device),
+    "link-down-at-B": lambda _, __, b: b.probe.fault("link_down", device=b.paths[0].device),
     "cable-out-at-A": lambda machines, a, _: machines.unplugged(a, a.paths[0]),
     "cable-out-at-B": lambda machines, _, b: machines.unplugged(b, b.paths[0]),
+    "address-removed": lambda _, a, __: a.probe.fault(
+        "address_remove", device=a.paths[0].device, address=a.address(0)
+    ),
+    "endpoint-removed": lambda _, a, __: a.probe.fault("endpoint_remove", address=a.address(0)),
+    "only-from-A-lost": lambda _, a, __: a.probe.fault("drop", direction="out", source=a.address(0)),
+    "only-from-B-lost": lambda _, a, __: a.probe.fault("drop", direction="in", destination=a.address(0)),
 }
 
 
