@@ -23,7 +23,9 @@ SEGMENT_EXAMPLE = "path1: {kind: path, ipv4: 198.18.1.0/24, ipv6: '2001:db8:1::/
 SERVICE_EXAMPLE = (
     "{name: test1, engine: haproxy, port: 7000, mptcp: preload, backends: [{host: server2, port: 7000}]}"
 )
+SERVICE_KEYS = "name engine port mptcp backends hash proxy_protocol connect_timeout idle_timeout snat"
 RATE = re.compile(r"[1-9][0-9]*(k|m|g)bit")
+TIME = re.compile(r"[1-9][0-9]*(ms|s|m|h)")
 DEVICE = re.compile(r"[^\s/:]{1,15}")
 HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -229,7 +231,7 @@ def _port(host: str, variable: str, value: Any) -> int:
 
 
 def _service(host: str, variable: str, entry: Mapping[str, Any]) -> Service:
-    _known(host, variable, entry, "name engine port mptcp backends hash proxy_protocol snat", SERVICE_EXAMPLE)
+    _known(host, variable, entry, SERVICE_KEYS, SERVICE_EXAMPLE)
     name = entry.get("name")
     if not isinstance(name, str) or not HOSTNAME.fullmatch(name):
         raise InventoryError(
@@ -246,7 +248,33 @@ def _service(host: str, variable: str, entry: Mapping[str, Any]) -> Service:
     )
     if engine != "origin" and not backends:
         raise InventoryError(host, variable, f"service {name} has no backend", SERVICE_EXAMPLE)
-    return Service(name, engine, port, method, host, backends)
+    return Service(
+        name,
+        engine,
+        port,
+        method,
+        host,
+        backends,
+        hashed=bool(entry.get("hash", False)),
+        proxy_protocol=_proxy_protocol(host, variable, engine, entry.get("proxy_protocol", 0)),
+        connect_timeout=_timeout(host, f"{variable}.connect_timeout", entry.get("connect_timeout", "")),
+        idle_timeout=_timeout(host, f"{variable}.idle_timeout", entry.get("idle_timeout", "")),
+    )
+
+
+def _proxy_protocol(host: str, variable: str, engine: str, value: Any) -> int:
+    """Check the PROXY protocol's version: haproxy sends 1 or 2, nginx 1; an origin reads both, or none."""
+    versions = {"haproxy": (0, 1, 2), "nginx": (0, 1), "origin": (False, True)}.get(engine, (0,))
+    if value not in versions:
+        problem = f"{value!r} is not among what {engine} can do ({', '.join(map(str, versions))})"
+        raise InventoryError(host, f"{variable}.proxy_protocol", problem, "proxy_protocol: 1")
+    return int(value)
+
+
+def _timeout(host: str, variable: str, value: Any) -> str:
+    if value != "" and not TIME.fullmatch(str(value)):
+        raise InventoryError(host, variable, f"{value!r} is not a time", "500ms")
+    return str(value)
 
 
 def _backend(host: str, variable: str, entry: Mapping[str, Any]) -> Backend:
