@@ -24,6 +24,7 @@ DROPPED = (
     "CAP_NET_BROADCAST CAP_SETFCAP CAP_SYS_TTY_CONFIG"
 ).split()
 START_WITHIN_SECONDS = 30.0
+INOTIFY_PER_HOST = 5
 STOP_WITHIN_SECONDS = 10.0
 
 
@@ -123,10 +124,8 @@ def await_answers(place: Place, hosts: Iterable[str], say: Callable[[str], None]
     with ThreadPoolExecutor(len(names)) as pool:
         for name, up in zip(names, pool.map(lambda n: _await_answer(place, n, deadline), names), strict=True):
             if not up:
-                raise EmbeddedError(
-                    f"{name} does not answer over SSH:\n{_console_end(place, name)}",
-                    "./lab down, then ./lab up",
-                )
+                what = f"{name} does not answer over SSH{inotify_hint()}:\n{_console_end(place, name)}"
+                raise EmbeddedError(what, "./lab down, then ./lab up")
             say(f"{name} answers")
 
 
@@ -145,6 +144,22 @@ def _console_end(place: Place, host: str) -> str:
     except FileNotFoundError:
         return "    (no console output)"
     return "\n".join(f"    {line}" for line in lines[-8:]) or "    (no console output)"
+
+
+def inotify_hint() -> str:
+    """Say so when inotify instances, of which every systemd takes about five, are nearly used up."""
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    used = sum(1 for link in Path("/proc").glob("[0-9]*/fd/*") if _is_inotify(link))
+    if used + INOTIFY_PER_HOST < limit:
+        return ""
+    return f" ({used} of {limit} inotify instances are in use: raise sysctl fs.inotify.max_user_instances)"
+
+
+def _is_inotify(link: Path) -> bool:
+    try:
+        return link.readlink().name == "anon_inode:inotify"
+    except OSError:
+        return False
 
 
 def stop(place: Place, hosts: Iterable[str]) -> None:

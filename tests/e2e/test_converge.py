@@ -1,4 +1,4 @@
-"""lab.yml on real hosts: converges, tells the truth in check mode, survives a reboot, and passes its checks."""
+"""lab.yml on real hosts: converges, tells the truth in check mode, survives reboots, passes its checks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Every check is seen red: the lab is broken in the way the claim forbids, and mended again.
 
-Each test breaks one thing on a converged lab, runs the check it is about, and expects a failure with a reason.
+Each test breaks one thing on a converged lab, runs the check it is about, and expects it to fail.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ sysctl -qw net.mptcp.enabled=1; sed -i s/tcp/mptcp/ {ORIGIN}; systemctl restart 
 MPTCP_OFF = f"""
 sed -i s/mptcp/tcp/ {ORIGIN}; systemctl restart mptcp-lab-origin@origin; sysctl -qw net.mptcp.enabled=0
 """
-#: Before A's data reaches B, a byte of it is changed and the TCP checksum mended, on the proxy's back leg.
-FLIP = "nft -f - <<'X'\ntable ip flip { chain c { type filter hook output priority 0; tcp dport 7000 @th,256,8 set 1; } }\nX"
 
 
 @dataclass(frozen=True)
