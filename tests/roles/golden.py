@@ -90,6 +90,7 @@ def renderings() -> dict[str, str]:
         "client.mptcp.service": mptcp("client", ["subflow", "fullmesh"]),
         "proxy.mptcp.service": mptcp("proxy", ["signal"]),
         "server.mptcp.service": mptcp("server", ["signal"], enabled=False),
+        "client.mptcpd.conf": render("mptcpd.conf.j2", "mptcp"),
         "proxy.forward.nft": proxy("forwarder.nft.j2", "forwarder", "forwarder"),
         "proxy.haproxy.cfg": proxy("haproxy.cfg.j2", "haproxy", "haproxy"),
         "proxy.nginx.conf": proxy("nginx.conf.j2", "nginx_stream", "nginx"),

@@ -1,7 +1,7 @@
 """Print, as one JSON line, what the role has to know of the host before it changes anything.
 
 devices: network devices; management: those that carry this SSH connection or a default route, or None where
-that cannot be told; network_manager: whether NetworkManager runs.
+that cannot be told; network_manager: whether NetworkManager runs; mptcpd: whose mptcpd runs.
 """
 
 from __future__ import annotations
@@ -45,10 +45,15 @@ def management() -> list[str]:
     return sorted(carrying | {route["dev"] for route in defaults if "dev" in route})
 
 
-def network_manager() -> bool:
-    """Tell whether NetworkManager runs here."""
-    asked = subprocess.run(["systemctl", "--quiet", "is-active", "NetworkManager.service"], check=False)
-    return asked.returncode == 0
+def runs(unit: str) -> bool:
+    """Tell whether a unit is active."""
+    return subprocess.run(["systemctl", "--quiet", "is-active", unit], check=False).returncode == 0
+
+
+def mptcpd() -> str:
+    """Tell whose mptcpd runs here: "lab" (it has the lab's drop-in), "other", or "" for none."""
+    ours = pathlib.Path("/etc/systemd/system/mptcp.service.d/mptcp-lab.conf").exists()
+    return "lab" if ours else "other" if runs("mptcp.service") else ""
 
 
 print(
@@ -56,7 +61,8 @@ print(
         {
             "devices": sorted(path.name for path in pathlib.Path("/sys/class/net").iterdir()),
             "management": management(),
-            "network_manager": network_manager(),
+            "mptcpd": mptcpd(),
+            "network_manager": runs("NetworkManager.service"),
         }
     )
 )
