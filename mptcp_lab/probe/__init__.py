@@ -22,7 +22,15 @@ from mptcp_lab.probe.facts import (
 from mptcp_lab.probe.faults import Fault, FaultExpired
 from mptcp_lab.probe.state import NetworkState, changes
 from mptcp_lab.probe.steering import Steering
-from mptcp_lab.probe.streams import ConnectFailed, Listener, Stream, Transfer, TransferFailed
+from mptcp_lab.probe.streams import (
+    Batch,
+    ConnectFailed,
+    Listener,
+    RunningBatch,
+    Stream,
+    Transfer,
+    TransferFailed,
+)
 from mptcp_lab.probe.waiting import NeverHappened, eventually
 from mptcp_lab.probe.watching import Capture, EventWatch
 
@@ -30,6 +38,7 @@ __all__ = [
     "IPPROTO_MPTCP",
     "IPPROTO_TCP",
     "Address",
+    "Batch",
     "Capability",
     "Capture",
     "Clock",
@@ -52,6 +61,7 @@ __all__ = [
     "Probe",
     "ProbeError",
     "RunResult",
+    "RunningBatch",
     "SocketFacts",
     "Steering",
     "Stream",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from mptcp_lab.probe.facts import (
 from mptcp_lab.probe.faults import Fault, apply
 from mptcp_lab.probe.state import NetworkState
 from mptcp_lab.probe.steering import Steering
-from mptcp_lab.probe.streams import Listener, Stream, connect
+from mptcp_lab.probe.streams import Listener, RunningBatch, Stream, connect
 from mptcp_lab.probe.watching import Capture, EventWatch
 
 MARGIN = 5.0
@@ -102,6 +103,38 @@ class Probe(ProbeClient):
         return connect(
             self, within, address=address, port=port, protocol=protocol, source=source, device=device
         )
+
+    def many(
+        self,
+        address: str,
+        port: int,
+        message: bytes,
+        expect: int,
+        count: int,
+        concurrent: int = 1,
+        hold: bool = False,
+        protocol: str = "mptcp",
+        source: str | None = None,
+        within: float = 30.0,
+    ) -> RunningBatch:
+        """Begin ``count`` short connections: each sends ``message``, takes ``expect`` bytes, and ends.
+
+        ``concurrent`` of them at a time; with ``hold`` none ends before all have their answer.
+        """
+        pending = self.start(
+            "many",
+            address=address,
+            port=port,
+            message=base64.b64encode(message).decode(),
+            expect=expect,
+            count=count,
+            concurrent=concurrent,
+            hold=hold,
+            protocol=protocol,
+            source=source,
+            timeout=within,
+        )
+        return RunningBatch(pending, within + MARGIN)
 
     # --- the host
 

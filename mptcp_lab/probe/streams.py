@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from mptcp_lab.errors import LabError
-from mptcp_lab.probe.client import ProbeClient, ProbeError
+from mptcp_lab.probe.client import Pending, ProbeClient, ProbeError
 from mptcp_lab.probe.facts import Address, Progress, SocketFacts, TransferResult, parse_address
 
 MARGIN = 5.0  # what a call may take beyond the time that the host waits
@@ -162,6 +164,30 @@ class Listener:
     def close(self) -> None:
         """Stop listening; connections that were accepted and not taken are reset."""
         self._probe.call("close", item=self._name)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of many short connections: ``failed`` counts by errno (CUT: ended before its answer),
+    ``mptcp`` those that were MPTCP at their end, ``digests`` the sha256 of what came back."""
+
+    completed: int
+    failed: Mapping[str, int]
+    mptcp: int
+    most_open: int
+    digests: Mapping[str, int]
+    seconds: float
+
+
+class RunningBatch:
+    """Many short connections under way."""
+
+    def __init__(self, pending: Pending, within: float) -> None:
+        self._pending, self._within = pending, within
+
+    def wait(self) -> Batch:
+        """What became of them. Raises ProbeError or HostVanished."""
+        return Batch(**self._pending.result(self._within))
 
 
 def connect(probe: ProbeClient, within: float, **args: Any) -> Stream:
