@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a table and writes JSON. Figures are not tests; targets stand beside them."""

@@ -1,0 +1,148 @@
+"""The lab's speed: `python -m bench.lab [--rounds 5] [--json FILE] [--without suite,converge]` (as root).
+
+Brings up labs of its own, so a lab that is up is left alone. The image must be there (`./lab up` builds it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.figures import Figure, table, write
+from mptcp_lab.embedded import lifecycle
+from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.probe import Probe
+from mptcp_lab.suite.targets import target
+from tests.labs import OwnLab, own_lab
+
+BIN = Path(sys.executable).parent
+CALLS = 2000
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Return how long an action takes."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def tool(*command: str) -> None:
+    """Run one of the project's commands; it may end with the suite's softer exit codes."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 3):
+        sys.exit(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+
+
+def converge(lab: OwnLab) -> None:
+    """Run lab.yml."""
+    tool(str(BIN / "ansible-playbook"), "-i", str(lab.folder), "lab.yml")
+
+
+def measure_up(lab: OwnLab, rounds: int) -> list[Figure]:
+    """Time `up` and `down` of six hosts, image present."""
+    ups, downs = [], []
+    for _ in range(rounds):
+        lab.down()
+        ups.append(seconds(lab.up))
+        downs.append(seconds(lab.down))
+    lab.up()
+    return [
+        Figure("six hosts up, all answer over SSH", "s", tuple(ups), 2.0),
+        Figure("down", "s", tuple(downs)),
+    ]
+
+
+def measure_converge(lab: OwnLab, rounds: int) -> list[Figure]:
+    """Time lab.yml on fresh hosts, and with nothing to change."""
+    fresh, again = [], []
+    for _ in range(rounds):
+        lab.down()
+        lab.up()
+        fresh.append(seconds(lambda: converge(lab)))
+        again.append(seconds(lambda: converge(lab)))
+    return [
+        Figure("lab.yml on fresh hosts", "s", tuple(fresh), 60.0),
+        Figure("lab.yml with nothing to change", "s", tuple(again), 20.0),
+    ]
+
+
+def measure_calls(lab: OwnLab, rounds: int) -> list[Figure]:
+    """Time calls of a probe over SSH."""
+    medians, slowest = [], []
+    with Probe.open(target(lab.lab, lab.lab.hosts["client"])) as probe:
+        for _ in range(rounds):
+            times = sorted(1000 * seconds(lambda: probe.call("ping")) for _ in range(CALLS))
+            medians.append(statistics.median(times))
+            slowest.append(times[int(0.99 * CALLS)])
+    return [
+        Figure("probe call over SSH, median", "ms", tuple(medians), 0.5),
+        Figure("probe call over SSH, 99th percentile", "ms", tuple(slowest), 5.0),
+    ]
+
+
+def measure_suite(lab: OwnLab, rounds: int) -> list[Figure]:
+    """Time the whole suite, and take the mean per check and a plain subflow check from its results."""
+    wholes, means, plain = [], [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [
+                str(BIN / "pytest"),
+                "conformance/",
+                f"--hosts={lab.folder}",
+                f"--results={folder}/run",
+            ]
+            wholes.append(seconds(lambda command=command: tool(*command)))
+            checks = json.loads(Path(folder, "run/result.json").read_text())["checks"]
+        ran = {
+            c["case"]: c["duration"]
+            for c in checks
+            if c["verdict"] != "unsupported" and c["family"] != "state"
+        }
+        means.append(statistics.mean(ran.values()))
+        plain.append(ran["DIRECT-3"])
+    return [
+        Figure("whole suite", "s", tuple(wholes), 300.0),
+        Figure("a check, mean", "s", tuple(means), 1.5),
+        Figure("a plain subflow check (DIRECT-3)", "s", tuple(plain), 0.4),
+    ]
+
+
+PARTS = {"up": measure_up, "converge": measure_converge, "calls": measure_calls, "suite": measure_suite}
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="bench.lab", description="Time the embedded lab and the suite.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--without", default="", help=f"parts to leave out: {', '.join(PARTS)}")
+    arguments = parser.parse_args()
+    lifecycle.require_root()
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        lab = own_lab(Path(folder) / "bench", "bench")
+        try:
+            lab.down()
+            lab.up()
+            for name, measure in PARTS.items():
+                if name not in arguments.without.split(","):
+                    figures += measure(lab, arguments.rounds)
+        finally:
+            lab.down()
+    print(table(figures))
+    if arguments.json:
+        write(arguments.json, figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
