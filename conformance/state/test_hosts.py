@@ -17,9 +17,7 @@ ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
 @claim("STATE-1")
 def test_mptcp_sockets(machines: Session, evidence: EvidenceBox) -> None:
     """A host that is to speak MPTCP opens an MPTCP socket; one that is not refuses it."""
-    found = {
-        name: machine.probe.capabilities()["mptcp"] for name, machine in machines.machines.items()
-    }
+    found = {name: machine.probe.capabilities()["mptcp"] for name, machine in machines.machines.items()}
     evidence.document("socket(IPPROTO_MPTCP)", found)
     for name, machine in machines.machines.items():
         if machine.host.mptcp:
