@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mptcp_lab import catalogue
 from mptcp_lab.wire import (
     AddAddr,
     AddAddrV0,
@@ -52,7 +53,6 @@ KERNEL_BREACHES = {
     ("R16", "join_reset"),
     ("R16", "no_join_initial"),
     ("R16", "remove_addr"),
-    ("R35", "failover"),
 }
 
 
@@ -345,10 +345,7 @@ def test_every_row_is_green_on_some_capture() -> None:
 
 
 def test_breaches_of_the_real_kernel_are_the_known_ones() -> None:
-    """R16: Linux takes an ADD_ADDR for confirmation, as good as a DSS (check_fully_established in options.c).
-
-    R35: the subflow whose path had failed is reset at the end, its data having gone another way.
-    """
+    """R16: Linux takes an ADD_ADDR for confirmation (check_fully_established in net/mptcp/options.c)."""
     seen = {
         (row.alias, path.stem)
         for path in capture_paths()
@@ -357,6 +354,12 @@ def test_breaches_of_the_real_kernel_are_the_known_ones() -> None:
         if row.check(connection).outcome is Outcome.BREACH
     }
     assert seen == KERNEL_BREACHES
+
+
+def test_rows_are_the_catalogues() -> None:
+    claims = {claim.alias: (claim.id, claim.level.value) for claim in catalogue.claims().values()}
+    for row in ROWS:
+        assert claims[row.alias] == (row.id, row.level.value)
 
 
 def test_rows_are_named_and_unique() -> None:
