@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mptcp_lab.wire.capture import CaptureError, CaptureFile
-from mptcp_lab.wire.options import MpCapable, MpJoinSyn, MptcpOption
+from mptcp_lab.wire.options import AddAddr, MpCapable, MpJoinSyn, MptcpOption
 from mptcp_lab.wire.packet import ACK, FIN, PSH, RST, SYN, Segment
 
 LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."))
@@ -51,6 +51,17 @@ def joins(found: Iterable[Segment]) -> list[Segment]:
 def capable(segment: Segment) -> bool:
     """Tell whether a segment carries MP_CAPABLE."""
     return any(isinstance(option, MpCapable) for option in segment.options)
+
+
+def announcements(found: Iterable[Segment]) -> list[Segment]:
+    """Return the segments that announce an address (ADD_ADDR)."""
+    return [s for s in found if any(isinstance(o, AddAddr) for o in s.options)]
+
+
+def answers(found: Iterable[Segment]) -> list[MpCapable]:
+    """Return the MP_CAPABLE options of the SYN/ACKs."""
+    syn_acks = [s for s in found if s.flags & (SYN | ACK) == SYN | ACK]
+    return [option for s in syn_acks for option in s.options if isinstance(option, MpCapable)]
 
 
 def flag_letters(segment: Segment) -> str:

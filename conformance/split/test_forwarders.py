@@ -1,0 +1,95 @@
+"""SPLIT-1, -2, -3 and -5: one MPTCP connection, one subflow through each of two packet-forwarding proxies."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.expectations import all_joined, announcing_nothing
+from mptcp_lab.suite.packets import announcements, answers
+from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.split import Split, one_subflow_per_proxy, split_of, userspace_paths
+
+
+@claim("SPLIT-1")
+def test_announced_by_b(split: Split, evidence: EvidenceBox) -> None:
+    """B announces proxy 2's outside address, A joins through it: one subflow through each proxy."""
+    with split.announced(), split.captured() as packets, split.flow() as data:
+        transfer = data.start()
+        found = all_joined(data, split.expected)
+        ended = data.end(transfer)
+        one_subflow_per_proxy(split, packets(), evidence)
+    assert found == split.expected.addresses
+    assert ended.intact
+
+
+@claim("SPLIT-2")
+def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
+    """A opens the second subflow itself, by the userspace path manager: nothing was announced."""
+    second = split.ways[1]
+    with (
+        announcing_nothing(split.b),
+        userspace_paths(split.a),
+        split.captured() as packets,
+        split.flow() as data,
+    ):
+        transfer = data.start()
+        split.established(data)
+        steering = split.a.probe.steering(data.stream)
+        steering.create_subflow(second.local, 1, second.remote, split.port, device=second.nic.device)
+        found = all_joined(data, split.expected)
+        ended = data.end(transfer)
+        seen = packets()
+    one_subflow_per_proxy(split, seen, evidence)
+    assert found == split.expected.addresses
+    assert not [s for each in seen for s in announcements(each)], "an address was announced"
+    assert ended.intact
+
+
+@claim("SPLIT-3")
+@pytest.mark.parametrize("c_flag", [False, True], ids=["join-allowed", "C-flag"])
+@pytest.mark.parametrize("snat", [True, False], ids=["snat", "no-snat"])
+def test_addresses_that_b_sees(
+    machines: Session, a: Machine, b: Machine, evidence: EvidenceBox, snat: bool, c_flag: bool
+) -> None:
+    """With and without source NAT, with and without B's C flag: one subflow through each proxy."""
+    split = split_of(machines, a, b, snat=snat)
+    with ExitStack() as stack:
+        if not snat:
+            stack.enter_context(split.routed_back())
+        if c_flag:
+            stack.enter_context(
+                b.probe.fault("sysctl", name="net.mptcp.allow_join_initial_addr_port", value=0)
+            )
+        stack.enter_context(split.announced())
+        packets = stack.enter_context(split.captured())
+        data = stack.enter_context(split.flow())
+        transfer = data.start()
+        found = all_joined(data, split.expected)
+        sources = split.seen_by_b(data)
+        ended = data.end(transfer)
+        seen = packets()
+    one_subflow_per_proxy(split, seen, evidence)
+    assert found == split.expected.addresses
+    assert sources == (split.insides if snat else {way.local for way in split.ways})
+    assert {option.no_join_initial for option in answers(seen[0])} == {c_flag}, "the C flag of B's SYN/ACK"
+    assert ended.intact
+
+
+@claim("SPLIT-5")
+def test_one_nic(machines: Session, a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """A client with one NIC only uses both proxies: two subflows from one address."""
+    split = split_of(machines, a, b, one_nic=True)
+    with ExitStack() as stack:
+        for nic in a.paths[1:]:
+            stack.enter_context(machines.unplugged(a, nic))
+        stack.enter_context(split.announced())
+        packets = stack.enter_context(split.captured())
+        data = stack.enter_context(split.flow())
+        transfer = data.start()
+        found = all_joined(data, split.expected)
+        ended = data.end(transfer)
+        one_subflow_per_proxy(split, packets(), evidence)
+    assert found == split.expected.addresses
+    assert {local for local, _ in found} == {a.address(0)}
+    assert ended.intact
