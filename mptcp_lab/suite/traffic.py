@@ -28,6 +28,12 @@ class Ended:
         return (self.sent.nbytes, self.sent.sha256) == (self.got.bytes_received, self.got.sha256_received)
 
 
+def greeting(mode: str, tag: str, **options: object) -> bytes:
+    """Return the first line that tells an origin what to do with a connection."""
+    words = [f"{key}={value}" for key, value in options.items()]
+    return " ".join(["MPTCPLAB/1", mode, tag, *words]).encode() + b"\n"
+
+
 class Flow:
     """One connection of a client to an origin service, known at the origin by its tag."""
 
@@ -38,8 +44,7 @@ class Flow:
 
     def greeting(self, mode: str, **options: object) -> bytes:
         """Return the first line that tells the origin what to do."""
-        words = [f"{key}={value}" for key, value in options.items()]
-        return " ".join(["MPTCPLAB/1", mode, self.tag, *words]).encode() + b"\n"
+        return greeting(mode, self.tag, **options)
 
     def start(self, *, chunk: int = 1400, interval: float = 0.002) -> Transfer:
         """Begin to send to the origin, which reads everything, until `end`."""
@@ -74,6 +79,23 @@ class Flow:
         )
         assert len(found) == 1, f"one connection was expected at {self._origin.name}, {len(found)} came"
         return found[0]
+
+    def until_received(self, more: int, within: float = 20.0) -> None:
+        """Wait until so many bytes more than now have arrived at the origin."""
+        arrived = self.record().bytes_received
+        eventually(
+            lambda: self.record().bytes_received,
+            until=(arrived + more).__le__,
+            within=within,
+            what="more bytes at the origin",
+        )
+
+    def sent_by_subflow(self) -> dict[tuple[str, str], int]:
+        """Return the bytes that each subflow (local, remote) has sent: its tcp_info's bytes_sent."""
+        return {
+            (subflow.local, subflow.remote): (subflow.tcp or {}).get("bytes_sent", 0)
+            for subflow in self.stream.facts().subflows
+        }
 
     def pairs(self) -> set[tuple[str, str]]:
         """Return the established subflows (local, remote), as the client's kernel tells (MPTCP_FULL_INFO)."""

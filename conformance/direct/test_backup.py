@@ -1,0 +1,53 @@
+"""DIRECT-11: a backup endpoint serves only while no regular path works."""
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs, origin_of
+from mptcp_lab.suite.packets import joins, of_port, rows, segments, shown
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.traffic import Flow
+from mptcp_lab.wire import MpJoinSyn
+
+#: So much is watched in each phase, and a returned path has this long to be taken up again.
+PHASE_BYTES = 100_000
+RETURNS_WITHIN_SECONDS = 20.0
+
+
+def carried(data: Flow, address: str) -> int:
+    """Let the stream run for a while; return how much of it the subflows from `address` sent meanwhile."""
+    before = data.sent_by_subflow()
+    data.until_received(PHASE_BYTES)
+    after = data.sent_by_subflow()
+    return sum(after[pair] - before.get(pair, 0) for pair in after if pair[0] == address)
+
+
+@claim("DIRECT-11")
+def test_backup(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """A backup endpoint is unused, then used while the regular path fails, then left again."""
+    backup, port = a.address(1), origin_of(b).port
+    flags = ["subflow", "fullmesh", "backup"]
+    with (
+        a.probe.fault("endpoint_change", address=backup, flags=flags),
+        a.probe.capture([a.paths[1].device]) as capture,
+        direct_flow(a, b) as data,
+    ):
+        transfer = data.start()
+        all_joined(data, expected_pairs(a, b))
+        unused = carried(data, backup)
+        with b.probe.fault("drop", source=a.address(0)):
+            used = carried(data, backup)
+        eventually(
+            lambda: carried(data, backup),
+            until=lambda nbytes: nbytes == 0,
+            within=RETURNS_WITHIN_SECONDS,
+            what="the backup path is left again",
+        )
+        ended = data.end(transfer)
+        packets = of_port(segments(capture.stop()), port)
+    evidence.packets(rows(packets, a.name, a.paths[1].device, packets[0].time_ns))
+    evidence.figure("on the backup path while the other failed", used, "bytes")
+    regular = [s for s in joins(packets) if not all(o.backup for o in s.options if isinstance(o, MpJoinSyn))]
+    assert not regular, f"joins without the B bit: {shown(regular)}"
+    assert unused == 0, f"the backup path carried {unused} bytes beside a working one"
+    assert used > 0, "the backup path carried nothing although the other failed"
+    assert ended.intact

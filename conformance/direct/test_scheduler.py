@@ -1,0 +1,49 @@
+"""DIRECT-5 and DIRECT-6: which paths the default scheduler uses."""
+
+from contextlib import ExitStack
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.shares import by_nic
+
+MESSAGES, MESSAGE_BYTES, EVERY_SECONDS = 50, 100, 0.01
+LINK_MBIT = 20
+BULK_BYTES = 8_000_000
+#: Each of two equal paths should carry half; what uses all of them gives none less than this.
+LEAST_SHARE = 0.2
+
+
+@claim("DIRECT-5")
+def test_small_messages(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """An application that sends less than the first path takes stays on that path."""
+    with direct_flow(a, b) as data:
+        transfer = data.start(chunk=MESSAGE_BYTES, interval=EVERY_SECONDS)
+        all_joined(data, expected_pairs(a, b))
+        started = data.sent_by_subflow()
+        data.until_received(MESSAGES * MESSAGE_BYTES)
+        sent = {pair: nbytes - started[pair] for pair, nbytes in data.sent_by_subflow().items()}
+        ended = data.end(transfer)
+    evidence.subflows([{"local": pair[0], "remote": pair[1], "bytes": sent[pair]} for pair in sorted(sent)])
+    elsewhere = {pair: nbytes for pair, nbytes in sent.items() if nbytes and pair[0] != a.address(0)}
+    assert not elsewhere, f"other paths carried some: {elsewhere}"
+    assert ended.intact
+
+
+@claim("DIRECT-6")
+def test_bulk(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """A bulk transfer over paths of limited rate uses every one of them."""
+    with ExitStack() as limited, direct_flow(a, b) as data:
+        for nic in a.paths:
+            limited.enter_context(a.probe.fault("rate", device=nic.device, mbit=LINK_MBIT))
+        before = a.probe.nics()
+        ended = data.upload(BULK_BYTES)
+        shares = by_nic(a, before)
+    got = ended.got.received
+    assert got.first is not None and got.last is not None
+    links = len(a.paths) * LINK_MBIT * 1e6 / 8
+    evidence.figure("goodput, of the sum of the links", BULK_BYTES / (got.last - got.first) / links)
+    for device, share in shares.items():
+        evidence.figure(f"bytes on {device}, of all", share)
+    assert min(shares.values()) > LEAST_SHARE, f"a path was not used: {shares}"
+    assert ended.intact

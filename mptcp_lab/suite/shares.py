@@ -1,0 +1,15 @@
+"""Which of a client's NICs carried how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mptcp_lab.probe import NicBytes
+from mptcp_lab.suite.session import Machine
+
+
+def by_nic(client: Machine, before: Mapping[str, NicBytes]) -> dict[str, float]:
+    """Return, per path NIC, its share of the bytes that left by all of them since `before`."""
+    now = client.probe.nics()
+    sent = {nic.device: now[nic.device].delta(before[nic.device]).tx_bytes for nic in client.paths}
+    return {device: nbytes / max(1, sum(sent.values())) for device, nbytes in sent.items()}
