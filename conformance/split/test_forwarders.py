@@ -1,14 +1,16 @@
-"""SPLIT-1, -2, -3 and -5: one MPTCP connection, one subflow through each of two packet-forwarding proxies."""
+"""SPLIT-1 to SPLIT-6: one MPTCP connection, one subflow through each of two packet-forwarding proxies."""
 
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
-from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
 from mptcp_lab.suite.expectations import all_joined, announcing_nothing
+from mptcp_lab.suite.failover import survives
 from mptcp_lab.suite.packets import announcements, answers
 from mptcp_lab.suite.session import Machine, Session
-from mptcp_lab.suite.split import Split, one_subflow_per_proxy, split_of, userspace_paths
+from mptcp_lab.suite.split import Split, one_subflow_per_proxy, reversed_ways, split_of, userspace_paths
 
 
 @claim("SPLIT-1")
@@ -36,7 +38,7 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
         transfer = data.start()
         split.established(data)
         steering = split.a.probe.steering(data.stream)
-        steering.create_subflow(second.local, 1, second.remote, split.port, device=second.nic.device)
+        steering.create_subflow(second.local, 1, second.remote, split.service.port, device=second.nic.device)
         found = all_joined(data, split.expected)
         ended = data.end(transfer)
         seen = packets()
@@ -76,6 +78,37 @@ def test_addresses_that_b_sees(
     assert ended.intact
 
 
+Loss = AbstractContextManager[None]
+DEATHS: dict[str, Callable[[Split, Session], Loss]] = {
+    "cables-out": Split.first_proxy_gone,
+    "forwards-nothing": Split.first_proxy_deaf,
+}
+
+
+@claim("SPLIT-4")
+@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
+@pytest.mark.parametrize("begins", [0, 1], ids=["first", "second"])
+def test_a_proxy_dies(
+    machines: Session,
+    split: Split,
+    evidence: EvidenceBox,
+    begins: int,
+    death: Callable[[Split, Session], Loss],
+) -> None:
+    """The proxy that carries the stream dies: the stream goes on through the other, whole."""
+    way = split if begins == 0 else reversed_ways(split)
+    with way.announced():
+        survives(
+            way.a,
+            way.ways[0].proxy,
+            way.service,
+            lambda: death(way, machines),
+            evidence,
+            origin=(way.b, way.origin),
+            way=(way.ways[0].remote, way.expected),
+        )
+
+
 @claim("SPLIT-5")
 def test_one_nic(machines: Session, a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     """A client with one NIC only uses both proxies: two subflows from one address."""
@@ -93,3 +126,11 @@ def test_one_nic(machines: Session, a: Machine, b: Machine, evidence: EvidenceBo
     assert found == split.expected.addresses
     assert {local for local, _ in found} == {a.address(0)}
     assert ended.intact
+
+
+@claim("SPLIT-6")
+def test_user_space_endpoint() -> None:
+    """A's own MPTCP endpoint in user space has two subflows through two proxies to B's kernel."""
+    raise Unsupported(
+        "user-space MPTCP endpoint", "mptcp_lab has none yet: it decodes options, but does not speak"
+    )

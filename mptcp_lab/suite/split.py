@@ -51,7 +51,7 @@ class Split:
     a: Machine
     b: Machine
     ways: tuple[Way, Way]
-    port: int
+    service: Service
     origin: Service
     backend: str
 
@@ -67,7 +67,7 @@ class Split:
     @contextmanager
     def flow(self) -> Iterator[Flow]:
         """Connect A to B through the first proxy."""
-        with flow(self.a, self.ways[0].remote, self.port, self.b, self.origin) as opened:
+        with flow(self.a, self.ways[0].remote, self.service.port, self.b, self.origin) as opened:
             yield opened
 
     def established(self, flow: Flow) -> None:
@@ -112,13 +112,28 @@ class Split:
         return {subflow.remote for subflow in facts.subflows}
 
     @contextmanager
+    def first_proxy_gone(self, machines: Session) -> Iterator[None]:
+        """Pull every cable of the first proxy: it is gone without a word."""
+        proxy = self.ways[0].proxy
+        with ExitStack() as stack:
+            for nic in proxy.host.nics:
+                stack.enter_context(machines.unplugged(proxy, nic))
+            yield
+
+    @contextmanager
+    def first_proxy_deaf(self, _: Session) -> Iterator[None]:
+        """Let the first proxy forward nothing any more, while its links stay up."""
+        with self.ways[0].proxy.probe.fault("sysctl", name="net.ipv4.ip_forward", value=0):
+            yield
+
+    @contextmanager
     def captured(self) -> Iterator[Callable[[], list[list[Segment]]]]:
         """Capture on both proxies' outside NICs; what is given returns the packets of each, once."""
         with ExitStack() as stack:
             captures = [
                 stack.enter_context(way.proxy.probe.capture([way.outside.device])) for way in self.ways
             ]
-            yield lambda: [of_port(segments(capture.stop()), self.port) for capture in captures]
+            yield lambda: [of_port(segments(capture.stop()), self.service.port) for capture in captures]
 
 
 @contextmanager
@@ -150,7 +165,7 @@ def split_of(machines: Session, a: Machine, b: Machine, *, snat: bool = True, on
         kind = "with" if snat else "without"
         raise Unsupported(f"two forwarders {kind} source NAT", "the inventory lists none on two of A's ways")
     _, origin = machines.backend(found[0])
-    return Split(a, b, (ways[0], ways[1]), port, origin, backend_address(proxies[0], b))
+    return Split(a, b, (ways[0], ways[1]), found[0], origin, backend_address(proxies[0], b))
 
 
 def forwards(machines: Session, service: Service, b: Machine, snat: bool) -> bool:
@@ -163,7 +178,7 @@ def forwards(machines: Session, service: Service, b: Machine, snat: bool) -> boo
 def reversed_ways(split: Split) -> Split:
     """Return the same with the connection beginning on the other way."""
     first, second = split.ways
-    return Split(split.a, split.b, (second, first), split.port, split.origin, split.backend)
+    return Split(split.a, split.b, (second, first), split.service, split.origin, split.backend)
 
 
 def backend_address(proxy: Machine, b: Machine) -> str:
@@ -185,18 +200,6 @@ def source_table(machine: Machine, address: str) -> str:
     """Return the routing table that a rule gives to packets from an address; the main one without a rule."""
     rules = machine.probe.read("rules4")
     return next((str(rule["table"]) for rule in rules if rule.get("src") == address), "main")
-
-
-def cut_off(machines: Session, proxy: Machine) -> Callable[[], ExitStack]:
-    """Return what pulls every cable of a proxy: it is gone without a word."""
-
-    def pulled() -> ExitStack:
-        with ExitStack() as stack:
-            for nic in proxy.host.nics:
-                stack.enter_context(machines.unplugged(proxy, nic))
-            return stack.pop_all()
-
-    return pulled
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The userspace path manager, given orders by netlink; the kernel's own answers and events are the judge."""
+"""Path management from user space by netlink; the kernel's own answers and events are the judge."""
 
 from __future__ import annotations
 
