@@ -1,14 +1,17 @@
 """Print, as one JSON line, what the role has to know of the host before it changes anything.
 
 devices: network devices; management: those that carry this SSH connection or a default route, or None where
-that cannot be told; network_manager: whether NetworkManager runs; mptcpd: whose mptcpd runs.
+that cannot be told; network_manager: whether NetworkManager runs; mptcpd: whose mptcpd runs;
+mptcp_socket: why the kernel refuses an MPTCP socket, if it does.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
+import socket
 import subprocess
 from typing import Any
 
@@ -50,6 +53,15 @@ def runs(unit: str) -> bool:
     return subprocess.run(["systemctl", "--quiet", "is-active", unit], check=False).returncode == 0
 
 
+def mptcp_socket() -> str:
+    """Open an MPTCP socket; return the error's name; "" when it works or is only switched off."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).close()
+    except OSError as error:
+        return "" if error.errno == errno.ENOPROTOOPT else errno.errorcode[error.errno or 0]
+    return ""
+
+
 def mptcpd() -> str:
     """Tell whose mptcpd runs here: "lab" (it has the lab's drop-in), "other", or "" for none."""
     ours = pathlib.Path("/etc/systemd/system/mptcp.service.d/mptcp-lab.conf").exists()
@@ -61,6 +73,7 @@ print(
         {
             "devices": sorted(path.name for path in pathlib.Path("/sys/class/net").iterdir()),
             "management": management(),
+            "mptcp_socket": mptcp_socket(),
             "mptcpd": mptcpd(),
             "network_manager": runs("NetworkManager.service"),
         }
