@@ -1,14 +1,23 @@
-"""Two ways from A to B, each through a packet-forwarding proxy."""
+"""Two ways from A to B, each through a proxy."""
 
 from __future__ import annotations
 
 import pytest
 
+from mptcp_lab.suite.fronts import ENGINES, proxy_front
 from mptcp_lab.suite.session import Machine, Session
 from mptcp_lab.suite.split import Split, split_of
+from mptcp_lab.suite.traffic import Front
 
 
 @pytest.fixture
 def split(machines: Session, a: Machine, b: Machine) -> Split:
-    """A-1 to proxy 1 to B and A-2 to proxy 2 to B, the proxies with source NAT."""
+    """A-1 to proxy 1 to B and A-2 to proxy 2 to B; the proxies forward packets, with source NAT."""
     return split_of(machines, a, b)
+
+
+@pytest.fixture(params=ENGINES)
+def fronts(request: pytest.FixtureRequest, machines: Session) -> tuple[Front, Front]:
+    """Two terminating proxies of an engine, with MPTCP in front, before a B that speaks only TCP."""
+    preload, native = (proxy_front(machines, f"{request.param}-{method}") for method in ("preload", "native"))
+    return preload, native

@@ -10,7 +10,14 @@ from mptcp_lab.suite.expectations import all_joined, announcing_nothing
 from mptcp_lab.suite.failover import survives
 from mptcp_lab.suite.packets import announcements, answers
 from mptcp_lab.suite.session import Machine, Session
-from mptcp_lab.suite.split import Split, one_subflow_per_proxy, reversed_ways, split_of, userspace_paths
+from mptcp_lab.suite.split import (
+    Split,
+    established,
+    one_subflow_per_proxy,
+    reversed_ways,
+    split_of,
+    userspace_paths,
+)
 
 
 @claim("SPLIT-1")
@@ -36,7 +43,7 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
         split.flow() as data,
     ):
         transfer = data.start()
-        split.established(data)
+        established(data)
         steering = split.a.probe.steering(data.stream)
         steering.create_subflow(second.local, 1, second.remote, split.service.port, device=second.nic.device)
         found = all_joined(data, split.expected)

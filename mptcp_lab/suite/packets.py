@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mptcp_lab.wire.capture import CaptureError, CaptureFile
-from mptcp_lab.wire.options import AddAddr, MpCapable, MpJoinSyn, MptcpOption
+from mptcp_lab.wire.options import AddAddr, MpCapable, MpJoinSyn, MptcpOption, TcpRst
 from mptcp_lab.wire.packet import ACK, FIN, PSH, RST, SYN, Segment
 
 LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."))
@@ -62,6 +62,11 @@ def answers(found: Iterable[Segment]) -> list[MpCapable]:
     """Return the MP_CAPABLE options of the SYN/ACKs."""
     syn_acks = [s for s in found if s.flags & (SYN | ACK) == SYN | ACK]
     return [option for s in syn_acks for option in s.options if isinstance(option, MpCapable)]
+
+
+def reset_reasons(found: Iterable[Segment]) -> list[str]:
+    """Return the reasons that RSTs give (MP_TCPRST), by their registered names."""
+    return [o.reason_name for s in found if s.flags & RST for o in s.options if isinstance(o, TcpRst)]
 
 
 def flag_letters(segment: Segment) -> str:

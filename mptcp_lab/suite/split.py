@@ -70,12 +70,6 @@ class Split:
         with flow(self.a, self.ways[0].remote, self.service.port, self.b, self.origin) as opened:
             yield opened
 
-    def established(self, flow: Flow) -> None:
-        """Wait until B has so much of a stream that its connection is fully established."""
-        eventually(
-            lambda: flow.record().bytes_received, until=ESTABLISHED_BYTES.__le__, within=10, what="bytes at B"
-        )
-
     @contextmanager
     def announced(self) -> Iterator[None]:
         """Let B announce the second proxy's outside address, which is not its own, and nothing else.
@@ -134,6 +128,13 @@ class Split:
                 stack.enter_context(way.proxy.probe.capture([way.outside.device])) for way in self.ways
             ]
             yield lambda: [of_port(segments(capture.stop()), self.service.port) for capture in captures]
+
+
+def established(flow: Flow) -> None:
+    """Wait until B has so much of a stream that A's connection must be fully established."""
+    eventually(
+        lambda: flow.record().bytes_received, until=ESTABLISHED_BYTES.__le__, within=10, what="bytes at B"
+    )
 
 
 @contextmanager

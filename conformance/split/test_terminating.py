@@ -1,0 +1,38 @@
+"""SPLIT-7 and SPLIT-8: two terminating proxies, each of which ends A's connections itself."""
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.failover import ENOUGH_BYTES
+from mptcp_lab.suite.packets import joins, of_port, reset_reasons, rows, segments
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.split import established, userspace_paths
+from mptcp_lab.suite.traffic import Front, is_mptcp
+
+
+@claim("SPLIT-7")
+def test_join_at_another_proxy(a: Machine, fronts: tuple[Front, Front], evidence: EvidenceBox) -> None:
+    """The second proxy does not know the token: it answers the join with RST; the first subflow lives on."""
+    first, second = fronts
+    before, device = second.machine.probe.counters(), second.machine.paths[1].device
+    with second.machine.probe.capture([device]) as capture, userspace_paths(a), first.flow(a) as data:
+        transfer = data.start()
+        established(data)
+        a.probe.steering(data.stream).create_subflow(a.address(1), 1, second.machine.address(1), second.port)
+        refused = eventually(
+            lambda: second.machine.probe.counters().delta(before),
+            until=lambda moved: moved.mptcp("MPJoinSynRx") or moved.mptcp("MPJoinNoTokenFound"),
+            within=5,
+            what="the join at the second proxy",
+        )
+        arrived = data.record().bytes_received
+        eventually(lambda: data.record().bytes_received, until=(arrived + ENOUGH_BYTES).__le__, within=10)
+        pairs, still = data.pairs(), is_mptcp(data.stream)
+        ended = data.end(transfer)
+        packets = of_port(segments(capture.stop()), second.port)
+    evidence.packets(rows(packets, second.machine.name, device, packets[0].time_ns))
+    evidence.document("counters of the second proxy", refused.moved())
+    assert len(joins(packets)) == 1
+    assert reset_reasons(packets) == ["MPTCP-specific error"]
+    assert refused.mptcp("MPJoinNoTokenFound") == 1
+    assert pairs == {(a.address(0), first.machine.address(0))}
+    assert still and ended.intact
