@@ -1,0 +1,235 @@
+"""A user-space MPTCP peer on a machine of the lab: `mptcp_lab.wire.endpoint` with a wire to speak on."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address
+from secrets import randbelow, randbits, token_bytes
+from typing import TypeVar
+
+from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.probe import NeverHappened
+from mptcp_lab.suite.packets import first_syns, rows, shown
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.traffic import Front
+from mptcp_lab.wire import (
+    Dss,
+    MpCapable,
+    MpJoinSynAck,
+    MptcpOption,
+    Segment,
+    build_packet,
+    parse_segment,
+)
+from mptcp_lab.wire.codec import Option
+from mptcp_lab.wire.endpoint import Endpoint, Leg
+from mptcp_lab.wire.packet import ACK, FIN, PSH, RAW, RST, SYN
+
+HEARD_WITHIN_SECONDS = 5.0
+#: Below those that kernels choose (net.ipv4.ip_local_port_range).
+PORTS = range(20000, 30000)
+Suits = Callable[[Segment], object]
+Form = TypeVar("Form", bound=MptcpOption)
+
+
+class Wire:
+    """One address and port of a machine that its kernel is kept from: what comes is heard here only."""
+
+    def __init__(self, machine: Machine, address: str, port: int) -> None:
+        self.machine, self.address, self.port = machine, IPv4Address(address), port
+        self.log: list[Segment] = []
+        self._waiting: list[Segment] = []
+        self._arrived = threading.Condition()
+        self._relay = ""
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Wire:
+        probe = self.machine.probe
+        with ExitStack() as stack:
+            stack.enter_context(probe.fault("drop", destination=str(self.address), dport=self.port))
+            stack.callback(probe.listen_events(self._take))
+            self._relay = probe.call("relay", address=str(self.address), port=self.port)
+            stack.callback(probe.call, "close", item=self._relay)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _take(self, event: object) -> None:
+        assert isinstance(event, dict)
+        if event.get("relay") != self._relay or "packet" not in event:
+            return
+        packet = base64.b64decode(event["packet"])
+        segment = parse_segment(RAW, packet, number=len(self.log) + 1, time_ns=time.time_ns())
+        if segment is not None:
+            with self._arrived:
+                self.log.append(segment)
+                self._waiting.append(segment)
+                self._arrived.notify_all()
+
+    def send(self, segment: Segment) -> None:
+        """Put a segment on the wire."""
+        self.log.append(segment)
+        packet = base64.b64encode(build_packet(segment)).decode()
+        self.machine.probe.call("relay_send", relay=self._relay, packet=packet)
+
+    def next(self, suits: Suits, what: str) -> Segment:
+        """Return the first segment not yet heard that suits. Raises NeverHappened with what came instead."""
+        end = time.monotonic() + HEARD_WITHIN_SECONDS
+        with self._arrived:
+            while True:
+                for segment in self._waiting:
+                    if suits(segment):
+                        self._waiting.remove(segment)
+                        return segment
+                if not self._arrived.wait(max(0.0, end - time.monotonic())):
+                    came = shown(self._waiting) or "nothing"
+                    raise NeverHappened(f"{what} did not come to port {self.port}; what came: {came}")
+
+
+class Subflow:
+    """A subflow of the peer, on its wire: says and hears segments in the order of a packet ladder."""
+
+    def __init__(self, wire: Wire, leg: Leg, endpoint: Endpoint) -> None:
+        self.wire, self.leg, self.endpoint = wire, leg, endpoint
+
+    def says(self, flags: int, *options: Option, payload: bytes = b"") -> None:
+        """Send the next segment."""
+        self.wire.send(self.leg.segment(flags, *options, payload=payload))
+
+    def hears(self, flags: int, suits: Suits = lambda _: True, what: str = "") -> Segment:
+        """Return the next segment of the other end with these of SYN, FIN and RST, passing over others."""
+
+        def wanted(segment: Segment) -> bool:
+            if not self.leg.is_from_peer(segment):
+                return False
+            self.leg.take(segment)
+            self.endpoint.learn(segment)
+            return (segment.flags ^ flags) & (SYN | FIN | RST) == 0 and bool(suits(segment))
+
+        return self.wire.next(wanted, what or "the next packet")
+
+    def sends(self, payload: bytes) -> None:
+        """Send data with its mapping."""
+        self.says(PSH | ACK, self.endpoint.data(self.leg, payload), payload=payload)
+
+    def hears_data_ack(self) -> Segment:
+        """Wait until the other end has acknowledged all data."""
+        return self.hears(
+            ACK, lambda segment: _acknowledges(segment, self.endpoint.dsn), "DATA_ACK of all data"
+        )
+
+
+def _acknowledges(segment: Segment, dsn: int) -> bool:
+    for option in segment.options:
+        if isinstance(option, Dss) and option.data_ack is not None:
+            return option.data_ack == dsn % (1 << 8 * option.data_ack_octets)
+    return False
+
+
+def option_of(segment: Segment, form: type[Form]) -> Form:
+    """Return the option of this form that a segment must have."""
+    found = [option for option in segment.options if isinstance(option, form)]
+    assert found, f"no {form.__name__} in {shown([segment])}"
+    return found[0]
+
+
+class Peer:
+    """A user-space peer on a machine: one connection, as many subflows as it opens or answers."""
+
+    def __init__(self, machine: Machine, flags: int = 0x01) -> None:
+        self.machine = machine
+        self.endpoint = Endpoint(flags=flags)
+        self.tag = uuid.uuid4().hex
+        self.subflows: list[Subflow] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.aborts()
+        finally:
+            self._stack.close()
+
+    def subflow(self, address: str, port: int, source: str) -> Subflow:
+        """A subflow of ours from `source` to `address`, on which nothing was said yet."""
+        wire = self._wire(source, PORTS[randbelow(len(PORTS))])
+        leg = Leg(wire.address, wire.port, IPv4Address(address), port)
+        return self._add(Subflow(wire, leg, self.endpoint))
+
+    def listens(self, address: str, port: int) -> Wire:
+        """Hear what comes to a port, as a server."""
+        return self._wire(address, port)
+
+    def answers(self, wire: Wire, suits: Suits = lambda _: True) -> tuple[Subflow, Segment]:
+        """Wait for a SYN; return our side of its subflow, and the SYN."""
+        syn = wire.next(lambda segment: first_syns([segment]) and suits(segment), "a SYN")
+        return self._add(Subflow(wire, Leg.answering(syn), self.endpoint)), syn
+
+    def connects(self, address: str, port: int, source: str) -> Subflow:
+        """Open a connection, with the first data: a greeting to the origin behind it."""
+        first = self.subflow(address, port, source)
+        first.says(SYN, MpCapable(flags=self.endpoint.flags))
+        first.hears(SYN | ACK, what="SYN/ACK")
+        first.says(ACK, self.endpoint.capable())
+        greeting = f"MPTCPLAB/1 sink {self.tag}\n".encode()
+        first.says(PSH | ACK, self.endpoint.first_data(greeting), payload=greeting)
+        first.hears_data_ack()
+        return first
+
+    def joins(self, address: str, port: int, source: str, address_id: int = 1) -> Subflow:
+        """Open a further subflow, until the other end has acknowledged the third packet."""
+        further = self.subflow(address, port, source)
+        nonce = randbits(32)
+        further.says(SYN, self.endpoint.join(address_id, nonce))
+        answer = further.hears(SYN | ACK, what="SYN/ACK of the join")
+        further.says(ACK, self.endpoint.join_proof(nonce, option_of(answer, MpJoinSynAck)))
+        further.hears(ACK, what="the fourth packet of the join")
+        return further
+
+    def packets(self) -> list[Segment]:
+        """Every packet that was said or heard, in order of the wires."""
+        wires = {id(each.wire): each.wire for each in self.subflows}
+        return [segment for wire in wires.values() for segment in wire.log]
+
+    def aborts(self) -> None:
+        """Leave nothing behind: MP_FASTCLOSE on the first subflow, RST on the others."""
+        for number, each in enumerate(self.subflows):
+            known = number == 0 and self.endpoint.peer_key is not None
+            each.says(RST | ACK, *([self.endpoint.fastclose()] if known else []))
+
+    def _wire(self, address: str, port: int) -> Wire:
+        return self._stack.enter_context(Wire(self.machine, address, port))
+
+    def _add(self, subflow: Subflow) -> Subflow:
+        self.subflows.append(subflow)
+        return subflow
+
+
+@contextmanager
+def peer(machine: Machine, evidence: EvidenceBox, flags: int = 0x01) -> Iterator[Peer]:
+    """A user-space peer on a machine, whose packets are kept as evidence."""
+    with Peer(machine, flags) as opened:
+        try:
+            yield opened
+        finally:
+            evidence.packets(rows(opened.packets(), machine.name, "", 0))
+
+
+def talks_to(opened: Peer, front: Front) -> Subflow:
+    """Connect a peer on A to a front, from A-1."""
+    return opened.connects(front.machine.address(), front.port, opened.machine.address(0))
+
+
+def lives(first: Subflow) -> None:
+    """Assert that a connection still takes data."""
+    first.sends(token_bytes(100))
+    first.hears_data_ack()
