@@ -43,10 +43,10 @@ def origin_of(machine: Machine) -> Service:
     raise Unsupported("origin", f"the inventory gives {machine.name} no origin service with mptcp: {wanted}")
 
 
-def direct_flow(client: Machine, server: Machine) -> AbstractContextManager[Flow]:
-    """Connect a client to the server's own origin, on its first path."""
+def direct_flow(client: Machine, server: Machine, family: int = 4) -> AbstractContextManager[Flow]:
+    """Connect a client to the server's own origin, on its first path, over IPv4 (4) or IPv6 (6)."""
     origin = origin_of(server)
-    return flow(client, server.address(), origin.port, server, origin)
+    return flow(client, server.address(0, family), origin.port, server, origin)
 
 
 @contextmanager

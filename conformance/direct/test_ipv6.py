@@ -1,0 +1,52 @@
+"""DIRECT-13: the same over IPv6, and with A on both families."""
+
+from contextlib import ExitStack
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs, origin_of
+from mptcp_lab.suite.failover import survives
+from mptcp_lab.suite.session import Machine
+
+ENOUGH_BYTES = 200_000
+
+
+@claim("DIRECT-13", case="fullmesh")
+def test_fullmesh(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """Over IPv6 the first data joins every A NIC with every address of B that it reaches."""
+    expected = expected_pairs(a, b, family=6)
+    evidence.subflows(expected.rows())
+    with direct_flow(a, b, family=6) as data:
+        transfer = data.start()
+        found = all_joined(data, expected)
+        ended = data.end(transfer)
+    over_ipv6 = {pair for pair in found if ":" in pair[0]}
+    assert over_ipv6 == expected.addresses
+    assert ended.intact
+
+
+@claim("DIRECT-13", case="first-path-lost")
+def test_first_path_lost(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """B's firewall drops A-1's IPv6: the stream goes on over A-2, whole and without a reconnect."""
+    fault = lambda: b.probe.fault("drop", source=a.address(0, family=6))  # noqa: E731
+    survives(a, b, origin_of(b), fault, evidence, family=6)
+
+
+@claim("DIRECT-13", case="one-family-lost")
+def test_one_family_lost(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """A connection made over IPv6 joins IPv4 addresses too, and outlives the loss of all IPv6."""
+    with ExitStack() as lost, direct_flow(a, b, family=6) as data:
+        transfer = data.start()
+        joined = all_joined(data, expected_pairs(a, b, family=6))
+        data.until_received(ENOUGH_BYTES)
+        for path in range(len(a.paths)):
+            lost.enter_context(b.probe.fault("drop", source=a.address(path, family=6)))
+        before = data.sent_by_subflow()
+        data.until_received(ENOUGH_BYTES)
+        after = data.sent_by_subflow()
+        ended = data.end(transfer)
+    sent = {pair: nbytes - before.get(pair, 0) for pair, nbytes in after.items()}
+    evidence.subflows([{"local": pair[0], "remote": pair[1], "bytes": sent[pair]} for pair in sorted(sent)])
+    evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
+    assert {":" in local for local, _ in joined} == {True, False}, f"joined over one family only: {joined}"
+    assert any(nbytes for pair, nbytes in sent.items() if "." in pair[0]), "IPv4 carried nothing"
+    assert ended.intact

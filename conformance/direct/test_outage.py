@@ -1,0 +1,40 @@
+"""DIRECT-9: every path is cut for a while, then one comes back."""
+
+from contextlib import ExitStack
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs
+from mptcp_lab.suite.session import Machine
+
+#: The paths stay cut until every subflow with data on its way has retransmitted so often for nothing.
+RETRANSMISSIONS = 3
+CUT_WITHIN_SECONDS = 20.0
+ENOUGH_BYTES = 50_000
+
+
+@claim("DIRECT-9")
+def test_all_paths_cut(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """All paths are cut, one is restored: the stream resumes over it, and nothing is lost."""
+    with direct_flow(a, b) as data:
+        transfer = data.start()
+        all_joined(data, expected_pairs(a, b))
+        data.until_received(ENOUGH_BYTES)
+        with ExitStack() as cut:
+            for path in range(1, len(a.paths)):
+                cut.enter_context(b.probe.fault("drop", source=a.address(path)))
+            with b.probe.fault("drop", source=a.address(0)):
+                arrived = data.record().bytes_received
+                tries = eventually(
+                    lambda: [s.tcp["backoff"] for s in data.stream.facts().subflows if s.tcp],
+                    until=lambda backoffs: max(backoffs) >= RETRANSMISSIONS,
+                    within=CUT_WITHIN_SECONDS,
+                    what="retransmissions without an answer",
+                )
+                came = data.record().bytes_received - arrived
+            data.until_received(ENOUGH_BYTES)
+        ended = data.end(transfer)
+    evidence.document("retransmission timeouts in a row, per subflow", tries)
+    evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
+    assert came == 0, f"{came} bytes arrived while every path was cut"
+    assert ended.intact
