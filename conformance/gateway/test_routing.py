@@ -1,19 +1,33 @@
-"""GATEWAY-1: a plain router is no MPTCP proxy."""
+"""GATEWAY-1 to GATEWAY-4: a plain router is no MPTCP proxy, and routes are what they were told to be."""
 
-import pytest
+from ipaddress import ip_address
 
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import IPPROTO_TCP
-from mptcp_lab.suite.expectations import origin_of
-from mptcp_lab.suite.packets import capable, first_syns, mptcp_options, of_port, rows, segments
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.expectations import all_joined, announcing_nothing, origin_of
+from mptcp_lab.suite.matrix import Matrix, Pair
+from mptcp_lab.suite.packets import (
+    capable,
+    first_syns,
+    mptcp_options,
+    of_port,
+    rows,
+    segments,
+    shown,
+    unforwarded,
+)
+from mptcp_lab.suite.routing import (
+    all_routes,
+    behind,
+    chosen,
+    differences,
+    network_of,
+    on_segment,
+    source_table,
+    way,
+)
+from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import flow, is_mptcp
-
-
-@pytest.fixture
-def router(machines: Session) -> Machine:
-    """The plain router between A's paths and B."""
-    return machines.first("gateways")
 
 
 @claim("GATEWAY-1")
@@ -22,7 +36,7 @@ def test_router(a: Machine, plain_b: Machine, router: Machine, evidence: Evidenc
     before, port = a.probe.counters(), origin_of(plain_b).port
     inside = router.host.on(a.paths[0].segment)
     assert inside is not None, f"{router.name} is not on {a.paths[0].segment}"
-    address = str(plain_b.host.nics[0].ipv4.ip)
+    address = behind(router, a, plain_b)
     with (
         router.probe.capture([inside.device]) as capture,
         flow(a, address, port, plain_b, origin_of(plain_b)) as data,
@@ -40,3 +54,66 @@ def test_router(a: Machine, plain_b: Machine, router: Machine, evidence: Evidenc
     assert moved.mptcp("MPJoinSynTx") == 0
     assert len(facts.subflows) <= 1
     assert (ended.got.protocol, ended.intact) == (IPPROTO_TCP, True)
+
+
+@claim("GATEWAY-2")
+def test_router_before_mptcp(a: Machine, b: Machine, router: Machine, evidence: EvidenceBox) -> None:
+    """Through a router to a B with MPTCP: the subflows of all of A's NICs end at B, not at the router."""
+    address, port = behind(router, a, b), origin_of(b).port
+    pairs = [Pair(nic.device, ip_address(a.address(n)), ip_address(address)) for n, nic in enumerate(a.paths)]
+    expected = Matrix(dict.fromkeys(pairs, f"routed by {router.name}"), {})
+    at_router, at_b = router.probe.counters(), b.probe.counters()
+    with (
+        announcing_nothing(b),
+        router.probe.capture(router.devices) as capture,
+        flow(a, address, port, b, origin_of(b)) as data,
+    ):
+        transfer = data.start()
+        found = all_joined(data, expected)
+        ended = data.end(transfer)
+        passed = of_port(segments(capture.stop()), port)
+    here, there = router.probe.counters().delta(at_router), b.probe.counters().delta(at_b)
+    evidence.subflows(expected.rows())
+    evidence.packets(rows(passed, router.name, "", passed[0].time_ns))
+    assert found == expected.addresses
+    assert not unforwarded(passed), f"the router kept {shown(unforwarded(passed))}"
+    assert there.mptcp("MPCapableACKRX") == 1
+    assert there.mptcp("MPJoinAckRx") == len(found) - 1
+    assert not [name for name in here.moved() if name.startswith("MPTcpExt")]
+    assert ended.intact
+
+
+@claim("GATEWAY-3")
+def test_route_taken(
+    a: Machine, b: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
+) -> None:
+    """From each of A's addresses packets take the route asked for: as configured, then through another."""
+    to = behind(router, a, b)
+    for nic in a.paths:
+        mine, hops = str(nic.address()), [on_segment(host, nic.segment) for host in (router, other_router)]
+        configured, kernel = way(a, mine, to), chosen(a, mine, to)
+        command = f"replace {to}/32 via {hops[1]} dev {nic.device} table {source_table(a, mine)}"
+        with a.probe.fault("routes", commands=[command]):
+            asked, kernel_asked = way(a, mine, to), chosen(a, mine, to)
+        evidence.document(f"from {mine}", {"as configured": configured, f"asked for {hops[1]}": asked})
+        assert (kernel, kernel_asked) == ((hops[0], nic.device), (hops[1], nic.device))
+        assert configured == [hops[0], to], f"from {mine}: {' then '.join(configured) or 'nobody answers'}"
+        assert asked == [hops[1], to], f"from {mine}: {' then '.join(asked) or 'nobody answers'}"
+
+
+@claim("GATEWAY-4")
+def test_routes_afterwards(
+    a: Machine, b: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
+) -> None:
+    """Routes are set for an experiment: afterwards they are as before, byte for byte."""
+    to, segment = behind(router, a, b), a.paths[0].segment
+    hops = [on_segment(host, segment) for host in (router, other_router)]
+    commands = [f"add default via {hops[0]}", f"replace {network_of(a.lab, to)} via {hops[1]}"]
+    before = all_routes(a)
+    with a.probe.fault("routes", commands=commands), a.probe.connect(to, origin_of(b).port):
+        during = all_routes(a)
+    after = all_routes(a)
+    evidence.document("routes before", before)
+    evidence.document("routes during", during)
+    assert during != before, "the experiment changed no route"
+    assert after == before, differences(before, after)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -67,6 +67,13 @@ def answers(found: Iterable[Segment]) -> list[MpCapable]:
 def reset_reasons(found: Iterable[Segment]) -> list[str]:
     """Return the reasons that RSTs give (MP_TCPRST), by their registered names."""
     return [o.reason_name for s in found if s.flags & RST for o in s.options if isinstance(o, TcpRst)]
+
+
+def unforwarded(found: Iterable[Segment]) -> list[Segment]:
+    """Return the SYNs that a router's capture holds less than twice: coming in, and going out unchanged."""
+    syns = [s for s in found if s.flags & SYN]
+    seen = Counter((s.src, s.sport, s.dst, s.dport, s.seq, s.options) for s in syns)
+    return [s for s in syns if seen[s.src, s.sport, s.dst, s.dport, s.seq, s.options] < 2]
 
 
 def flag_letters(segment: Segment) -> str:

@@ -17,6 +17,7 @@ from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import announcing_nothing
 from mptcp_lab.suite.matrix import Matrix, Pair
 from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
+from mptcp_lab.suite.routing import source_table
 from mptcp_lab.suite.session import Machine, Session
 from mptcp_lab.suite.traffic import Flow, flow
 from mptcp_lab.wire.packet import Segment
@@ -195,12 +196,6 @@ def inside_address(proxy: Machine, b: Machine, backend: str) -> str:
     inside = proxy.host.on(nic.segment)
     assert inside is not None, f"{proxy.name} is not on {nic.segment}"
     return str(inside.address())
-
-
-def source_table(machine: Machine, address: str) -> str:
-    """Return the routing table that a rule gives to packets from an address; the main one without a rule."""
-    rules = machine.probe.read("rules4")
-    return next((str(rule["table"]) for rule in rules if rule.get("src") == address), "main")
 
 
 @contextmanager

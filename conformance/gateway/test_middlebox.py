@@ -1,0 +1,68 @@
+"""GATEWAY-5: a router meddles with MPTCP's options: the connection falls back, and the doctor says why."""
+
+import pytest
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.doctor import diagnose
+from mptcp_lab.suite.expectations import origin_of
+from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments
+from mptcp_lab.suite.routing import behind
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.traffic import flow, is_mptcp
+
+STRIPPED = {
+    "syn": "options stripped from SYNs",
+    "synack": "options stripped from SYN/ACKs",
+    "all": "options stripped from SYNs",
+}
+
+
+@claim("GATEWAY-5", case="strips")
+@pytest.mark.parametrize("packets", STRIPPED)
+def test_stripping_router(
+    a: Machine, b: Machine, router: Machine, evidence: EvidenceBox, packets: str
+) -> None:
+    """Options stripped on the way: plain TCP without a delay, whole, and the doctor names the cause."""
+    address, origin = behind(router, a, b), origin_of(b)
+    at_a, at_b = a.probe.counters(), b.probe.counters()
+    towards = {"sport": origin.port} if packets == "synack" else {"dport": origin.port}
+    with (
+        router.probe.fault("strip_option", packets=packets, **towards),
+        flow(a, address, origin.port, b, origin) as data,
+    ):
+        ended = data.upload(100_000)
+        fallen_back = not is_mptcp(data.stream)
+        connected = data.stream.seconds
+    diagnosis = diagnose(a.probe.counters().delta(at_a), b.probe.counters().delta(at_b))
+    evidence.figure("connected after", 1000 * connected, "ms")
+    evidence.document("doctor", diagnosis)
+    assert fallen_back, "MPTCP came up although its options were stripped"
+    assert diagnosis.cause == STRIPPED[packets]
+    assert ended.intact
+
+
+@claim("GATEWAY-5", case="drops")
+def test_dropping_router(a: Machine, b: Machine, router: Machine, evidence: EvidenceBox) -> None:
+    """SYNs with options dropped: SYNs without them follow after the documented number of retransmissions."""
+    address, origin = behind(router, a, b), origin_of(b)
+    tries = 1 + int(a.probe.sysctls()["net.mptcp.syn_retrans_before_tcp_fallback"])
+    at_a, at_b = a.probe.counters(), b.probe.counters()
+    with (
+        a.probe.fault(
+            "sysctl", name="net.mptcp.blackhole_timeout", value=1
+        ),  # MPTCP is on again after the check
+        router.probe.fault("drop_option", dport=origin.port),
+        a.probe.capture([a.paths[0].device]) as capture,
+        flow(a, address, origin.port, b, origin, within=10) as data,
+    ):
+        ended = data.upload(100_000)
+        fallen_back = not is_mptcp(data.stream)
+        syns = first_syns(of_port(segments(capture.stop()), origin.port))
+    diagnosis = diagnose(a.probe.counters().delta(at_a), b.probe.counters().delta(at_b))
+    evidence.figure("connected after", data.stream.seconds, "s")
+    evidence.packets(rows(syns, a.name, a.paths[0].device, syns[0].time_ns))
+    evidence.document("doctor", diagnosis)
+    assert [capable(s) for s in syns] == [True] * tries + [False]
+    assert fallen_back
+    assert diagnosis.cause == "SYNs with options dropped"
+    assert ended.intact

@@ -1,0 +1,49 @@
+"""The doctor on the counters of each situation, as the kernel counted them."""
+
+import pytest
+
+from mptcp_lab.probe import Counters
+from mptcp_lab.suite.doctor import diagnose
+
+JOINED_A = {"MPCapableSYNTX": 1, "MPCapableSYNACKRX": 1, "MPJoinSynTx": 1, "MPJoinSynAckRx": 1}
+JOINED_B = {"MPCapableSYNRX": 1, "MPCapableACKRX": 1, "MPJoinSynRx": 1, "MPJoinAckRx": 1}
+SITUATIONS = {
+    "healthy": (JOINED_A, JOINED_B, "healthy"),
+    "no route on NIC 2": (
+        {**JOINED_A, "MPJoinSynAckRx": 0},
+        {"MPCapableSYNRX": 1, "MPCapableACKRX": 1},
+        "joins do not arrive",
+    ),
+    "server limit 0": (
+        JOINED_A,
+        {**JOINED_B, "MPJoinAckRx": 0, "MPJoinRejected": 1},
+        "joins refused by the server",
+    ),
+    "C flag": ({"MPCapableSYNTX": 1, "MPCapableSYNACKRX": 1}, {"MPCapableSYNRX": 1}, "no join was tried"),
+    "SYN stripped": ({"MPCapableSYNTX": 1, "MPCapableFallbackSYNACK": 1}, {}, "options stripped from SYNs"),
+    "SYN/ACK stripped": (
+        {"MPCapableSYNTX": 1, "MPCapableFallbackSYNACK": 1},
+        {"MPCapableSYNRX": 1, "MPCapableFallbackACK": 1},
+        "options stripped from SYN/ACKs",
+    ),
+    "SYN dropped": (
+        {"MPCapableSYNTX": 1, "MPCapableSYNTXDrop": 1, "Blackhole": 1},
+        {},
+        "SYNs with options dropped",
+    ),
+    "after that": ({"MPCapableSYNTXDisabled": 1}, {}, "MPTCP is off after a blackhole"),
+}
+
+
+def counted(counters: dict[str, int]) -> Counters:
+    return Counters({"MPTcpExt": counters})
+
+
+@pytest.mark.parametrize(("client", "server", "cause"), SITUATIONS.values(), ids=SITUATIONS.keys())
+def test_cause(client: dict[str, int], server: dict[str, int], cause: str) -> None:
+    assert diagnose(counted(client), counted(server)).cause == cause
+
+
+def test_a_server_without_mptcp_is_no_middlebox() -> None:
+    client = counted({"MPCapableSYNTX": 1, "MPCapableFallbackSYNACK": 1})
+    assert diagnose(client, counted({}), server_speaks=False).cause == "server without MPTCP"
