@@ -31,7 +31,7 @@ def test_first_path_only(a: Machine, b: Machine, evidence: EvidenceBox, fault: s
         with pytest.raises(ConnectFailed) as failed:
             a.probe.connect(b.address(0), origin_of(b).port, within=2.0)
         tried = first_syns(of_port(segments(capture.stop()), origin_of(b).port))
-    evidence.figure("failed after", failed.value.seconds, "s")
+    evidence.figure("failed after", 1000 * failed.value.seconds, "ms")
     assert failed.value.errno == {"drop": errno.ETIMEDOUT, "reject": errno.ECONNREFUSED}[fault]
     assert not tried, f"A-2 was tried: {shown(tried)}"
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from mptcp_lab.inventory.model import Service
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import all_joined, expected_pairs
 from mptcp_lab.suite.matrix import Matrix
-from mptcp_lab.suite.packets import bytes_by_path, of_port, rows, segments
+from mptcp_lab.suite.packets import bytes_by_sender, of_port, rows, segments
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Ended, flow
+from mptcp_lab.wire import Segment
 
 #: A stream whose path is lost must go on within this time: several retransmission timeouts.
 RESUMED_WITHIN_SECONDS = 20.0
@@ -45,15 +47,13 @@ def survives(
         client.probe.capture([nic.device for nic in client.paths]) as capture,
         flow(client, to, service.port, behind, behind_service) as data,
     ):
-        assert data.stream.local is not None
-        first = data.stream.local.address
         transfer = data.start()
         all_joined(data, pairs)
         eventually(
             lambda: transfer.progress().nbytes, until=ENOUGH_BYTES.__le__, within=10, what="bytes sent"
         )
         with fault():
-            lost = client.probe.clock()
+            lost = client.probe.clock().realtime
             arrived = data.record().bytes_received
             eventually(
                 lambda: data.record().bytes_received,
@@ -61,22 +61,46 @@ def survives(
                 within=RESUMED_WITHIN_SECONDS,
                 what="the stream goes on under the fault",
             )
-            back = client.probe.clock()
+            back = client.probe.clock().realtime
         ended = data.end(transfer)
         packets = of_port(segments(capture.stop()), service.port)
-    start = packets[0].time_ns
-    lost_at, back_at = (clock.realtime - start / 1e9 for clock in (lost, back))
-    series = bytes_by_path(packets, service.port, start)
-    gap = ended.got.received.gaps[0] if ended.got.received.gaps else None
-    evidence.figure("gap", 1000 * (gap.seconds if gap else 0.0), "ms")
-    evidence.timeline("bytes per path", series, [(lost_at, "path lost"), (back_at, "path back")])
-    evidence.packets(rows(packets, client.name, "", start))
-    before = {path for path, points in series.items() if points[0][0] < lost_at}
-    after = {path for path, points in series.items() if any(lost_at < t < back_at for t, _ in points)}
-    evidence.document("bytes per path", {path: points[-1][1] for path, points in series.items()})
-    assert any(path.startswith(f"{first} ") for path in before), f"{first} carried nothing before: {before}"
-    assert any(not path.startswith(f"{first} ") for path in after), f"only these carried any then: {after}"
+    assert data.stream.local is not None
+    story = Story(packets, service.port, data.stream.local.address, lost, back)
+    _keep(story, ended, behind, client, evidence)
+    before, after = story.senders(0.0, lost), story.senders(lost, back)
+    assert story.first in before, f"{story.first} carried nothing before, only {before}"
+    assert after - {story.first}, f"nothing but {story.first} carried anything under the fault"
     assert ended.intact, (
         f"sent {ended.sent.nbytes} bytes, {ended.got.bytes_received} arrived, or not the same"
     )
     return ended
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a capture at the client tells of a failover; times are seconds since the epoch."""
+
+    packets: list[Segment]
+    port: int
+    first: str
+    lost: float
+    back: float
+
+    def senders(self, since: float, until: float) -> set[str]:
+        """Return the client's addresses that sent data in this time."""
+        times = (int(since * 1e9), int(until * 1e9))
+        data = (s for s in self.packets if s.dport == self.port and s.payload_length)
+        return {str(s.src) for s in data if times[0] <= s.time_ns < times[1]}
+
+
+def _keep(story: Story, ended: Ended, behind: Machine, client: Machine, evidence: EvidenceBox) -> None:
+    """Keep the gap at the origin, the bytes of every NIC over time, and the telling packets."""
+    zero = story.packets[0].time_ns
+    gap = ended.got.received.gaps[0]
+    begun = behind.probe.clock().realtime_of(gap.start) - zero / 1e9
+    names = {str(nic.address(family)): nic.device for nic in client.paths for family in (4, 6)}
+    series = bytes_by_sender(story.packets, story.port, zero, names)
+    marks = [(story.lost - zero / 1e9, "path lost"), (story.back - zero / 1e9, "path back")]
+    evidence.figure("gap", 1000 * gap.seconds, "ms")
+    evidence.timeline("bytes sent per NIC", series, marks, gap=(begun, begun + gap.seconds))
+    evidence.packets(rows(story.packets, client.name, "", zero))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mptcp_lab.wire.capture import CaptureError, CaptureFile
@@ -106,7 +107,7 @@ def rows(
             "from": f"{s.src}:{s.sport}",
             "to": f"{s.dst}:{s.dport}",
             "flags": flag_letters(s),
-            "options": ", ".join(str(option) for option in mptcp_options(s)),
+            "options": ", ".join(option_text(option) for option in mptcp_options(s)),
         }
         for s in telling[:most]
     ]
@@ -116,12 +117,33 @@ def _is_dss(option: MptcpOption) -> bool:
     return type(option).__name__ == "Dss"
 
 
-def bytes_by_path(found: Iterable[Segment], port: int, start_ns: int) -> dict[str, list[tuple[float, float]]]:
-    """Return, per pair of addresses, (seconds since start, payload bytes so far) towards `port`."""
+def bytes_by_sender(
+    found: Iterable[Segment], port: int, start_ns: int, names: Mapping[str, str]
+) -> dict[str, list[tuple[float, float]]]:
+    """Return, per sending NIC (`names` by address), (seconds since start, payload bytes so far) to `port`."""
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for s in found:
         if s.dport == port and s.payload_length:
-            path = series[f"{s.src} to {s.dst}"]
-            so_far = path[-1][1] if path else 0.0
-            path.append(((s.time_ns - start_ns) / 1e9, so_far + s.payload_length))
+            points = series[names.get(str(s.src), str(s.src))]
+            so_far = points[-1][1] if points else 0.0
+            points.append(((s.time_ns - start_ns) / 1e9, so_far + s.payload_length))
     return dict(series)
+
+
+def option_text(option: MptcpOption) -> str:
+    """Return an MPTCP option as people write it: its name, and the fields that say something."""
+    words = [option.name]
+    for field in dataclasses.fields(option):
+        value = getattr(option, field.name)
+        if value is None or value is False or field.name in ("reserved", "version"):
+            continue
+        words.append(field.name if value is True else f"{field.name} {_value_text(field.name, value)}")
+    return " ".join(words)
+
+
+def _value_text(name: str, value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, int) and name.endswith(("key", "token", "nonce")):
+        return f"{value:x}"
+    return str(value)
