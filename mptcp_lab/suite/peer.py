@@ -8,12 +8,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address
 from secrets import randbelow, randbits, token_bytes
 from typing import TypeVar
 
 from mptcp_lab.plugin.evidence import EvidenceBox
-from mptcp_lab.probe import NeverHappened
+from mptcp_lab.probe import NeverHappened, Stream
 from mptcp_lab.suite.packets import first_syns, rows, shown
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Front
@@ -75,7 +76,7 @@ class Wire:
 
     def send(self, segment: Segment) -> None:
         """Put a segment on the wire."""
-        self.log.append(segment)
+        self.log.append(replace(segment, time_ns=time.time_ns()))
         packet = base64.b64encode(build_packet(segment)).decode()
         self.machine.probe.call("relay_send", relay=self._relay, packet=packet)
 
@@ -161,13 +162,13 @@ class Peer:
 
     def subflow(self, address: str, port: int, source: str) -> Subflow:
         """A subflow of ours from `source` to `address`, on which nothing was said yet."""
-        wire = self._wire(source, PORTS[randbelow(len(PORTS))])
+        wire = self._wire(source)
         leg = Leg(wire.address, wire.port, IPv4Address(address), port)
         return self._add(Subflow(wire, leg, self.endpoint))
 
-    def listens(self, address: str, port: int) -> Wire:
-        """Hear what comes to a port, as a server."""
-        return self._wire(address, port)
+    def listens(self, address: str) -> Wire:
+        """Hear what comes to a port of its own, as a server."""
+        return self._wire(address)
 
     def answers(self, wire: Wire, suits: Suits = lambda _: True) -> tuple[Subflow, Segment]:
         """Wait for a SYN; return our side of its subflow, and the SYN."""
@@ -196,9 +197,9 @@ class Peer:
         return further
 
     def packets(self) -> list[Segment]:
-        """Every packet that was said or heard, in order of the wires."""
+        """Every packet that was said or heard, in order of time."""
         wires = {id(each.wire): each.wire for each in self.subflows}
-        return [segment for wire in wires.values() for segment in wire.log]
+        return sorted((s for wire in wires.values() for s in wire.log), key=lambda s: s.time_ns)
 
     def aborts(self) -> None:
         """Leave nothing behind: MP_FASTCLOSE on the first subflow, RST on the others."""
@@ -206,8 +207,8 @@ class Peer:
             known = number == 0 and self.endpoint.peer_key is not None
             each.says(RST | ACK, *([self.endpoint.fastclose()] if known else []))
 
-    def _wire(self, address: str, port: int) -> Wire:
-        return self._stack.enter_context(Wire(self.machine, address, port))
+    def _wire(self, address: str) -> Wire:
+        return self._stack.enter_context(Wire(self.machine, address, PORTS[randbelow(len(PORTS))]))
 
     def _add(self, subflow: Subflow) -> Subflow:
         self.subflows.append(subflow)
@@ -221,7 +222,26 @@ def peer(machine: Machine, evidence: EvidenceBox, flags: int = 0x01) -> Iterator
         try:
             yield opened
         finally:
-            evidence.packets(rows(opened.packets(), machine.name, "", 0))
+            packets = opened.packets()
+            evidence.packets(rows(packets, machine.name, "", packets[0].time_ns if packets else 0))
+
+
+@contextmanager
+def served(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Stream]]:
+    """Connect a client's kernel to a peer: the peer's wire, the first subflow, the client's stream.
+
+    The peer has sent data, so that the client may open further subflows.
+    """
+    wire = server.listens(server.machine.address())
+    to = {"address": str(wire.address), "port": wire.port}
+    connecting = client.probe.start("connect", protocol="mptcp", timeout=HEARD_WITHIN_SECONDS, **to)
+    first, _ = server.answers(wire)
+    first.says(SYN | ACK, MpCapable(server.endpoint.key, flags=server.endpoint.flags))
+    first.hears(ACK, what="the third packet")
+    with Stream(client.probe, connecting.result()) as stream:
+        lives(first)
+        yield wire, first, stream
+        stream.close(reset=True)
 
 
 def talks_to(opened: Peer, front: Front) -> Subflow:

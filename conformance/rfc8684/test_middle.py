@@ -1,0 +1,83 @@
+"""Wave 2: what lies between A and B drops, rewrites or leaves no room."""
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.expectations import all_joined, announcing_nothing, direct_flow, origin_of
+from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
+from mptcp_lab.suite.peer import peer, talks_to
+from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.split import split_of
+from mptcp_lab.suite.traffic import Front, flow, is_mptcp
+from mptcp_lab.wire import AddAddr, RemoveAddr
+from mptcp_lab.wire.codec import encode_options
+from mptcp_lab.wire.packet import ACK, FIN, SYN
+
+RETRANSMISSIONS = "net.mptcp.syn_retrans_before_tcp_fallback"
+
+
+@claim("R11")
+def test_option_dropped(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """Where SYNs with the option are lost, the client tries again without it, after as many as configured."""
+    wanted = int(a.probe.sysctls()[RETRANSMISSIONS])
+    with (
+        a.probe.fault("sysctl", name="net.mptcp.blackhole_timeout", value=0),
+        b.probe.fault("drop_option", direction="in", dport=origin_of(b).port),
+        a.probe.capture(a.devices) as capture,
+        direct_flow(a, b) as data,
+    ):
+        evidence.figure("connected after", data.stream.seconds, "s")
+        assert not is_mptcp(data.stream)
+        syns = first_syns(of_port(segments(capture.stop()), origin_of(b).port))
+    evidence.packets(rows(syns, a.name, "", syns[0].time_ns))
+    tried = [capable(syn) for syn in syns]
+    assert tried == [True] * (wanted + 1) + [False], f"SYNs: {shown(syns)}"
+
+
+@claim("R59")
+def test_source_rewritten(a: Machine, b: Machine, machines: Session, evidence: EvidenceBox) -> None:
+    """A join whose source address is rewritten on the way is accepted: the address id stands for it."""
+    split = split_of(machines, a, b, snat=True)
+    with split.announced(), b.probe.capture(b.devices) as capture, split.flow() as data:
+        transfer = data.start()
+        all_joined(data, split.expected)
+        seen_by_b = split.seen_by_b(data)
+        ended = data.end(transfer)
+        asked = joins(segments(capture.stop()))
+    evidence.packets(rows(asked, b.name, "", asked[0].time_ns))
+    assert seen_by_b == split.insides, "B sees other addresses than the proxies' own"
+    assert ended.intact
+
+
+@claim("R61")
+def test_option_space(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """An ADD_ADDR of IPv6 with port never makes the options longer than 40 octets: it waits or is dropped."""
+    core = next(nic for nic in b.host.nics if nic not in b.paths and nic.up)
+    address, before = str(core.address(6)), b.probe.counters()
+    with (
+        announcing_nothing(b),
+        b.probe.fault("endpoint_add", address=address, flags=["signal"], port=7998),
+        a.probe.capture(a.devices) as capture,
+        flow(a, b.address(0, 6), origin_of(b).port, b, origin_of(b)) as data,
+    ):
+        ended = data.upload(100_000)
+        moved = b.probe.counters().delta(before)
+        packets = segments(capture.stop())
+    sent = [s for s in packets if any(isinstance(o, AddAddr) and not o.echo for o in s.options)]
+    evidence.packets(rows(sent, b.name, "", packets[0].time_ns))
+    evidence.figure("ADD_ADDR sent", len(sent))
+    evidence.figure("ADD_ADDR dropped for want of space", moved.mptcp("AddAddrTxDrop"))
+    assert sent or moved.mptcp("AddAddrTxDrop"), "the announcement was neither sent nor dropped"
+    assert all(len(encode_options(s.options)) <= 40 and not s.malformed for s in packets)
+    assert ended.intact
+
+
+@claim("R48")
+def test_address_removed(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+    """After REMOVE_ADDR of a path that works its subflow is closed; keepalives before that are counted."""
+    with peer(a, evidence) as client:
+        first = talks_to(client, front)
+        further = client.joins(front.machine.address(), front.port, a.address(1))
+        first.says(ACK, RemoveAddr((1,)))
+        fin = further.hears(FIN | ACK, what="FIN of the removed subflow")
+        theirs = [s for s in further.wire.log if further.leg.is_from_peer(s) and not s.flags & SYN]
+    keepalives = [s for s in theirs if (s.seq + 1 - fin.seq) % (1 << 32) == 0]
+    evidence.figure("keepalives before FIN", len(keepalives))

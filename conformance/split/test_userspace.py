@@ -1,0 +1,37 @@
+"""SPLIT-6: an MPTCP endpoint in user space, its own packets, one subflow through each of two proxies."""
+
+from hashlib import sha256
+from secrets import token_bytes
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.expectations import announcing_nothing
+from mptcp_lab.suite.peer import peer
+from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.split import split_of
+
+CHUNK_BYTES, CHUNKS = 1000, 20
+
+
+@claim("SPLIT-6")
+def test_own_packets(a: Machine, b: Machine, machines: Session, evidence: EvidenceBox) -> None:
+    """An endpoint in user space on A sends one stream over two proxies; B's kernel puts it in order."""
+    split = split_of(machines, a, b)
+    port, data = split.service.port, token_bytes(CHUNK_BYTES * CHUNKS)
+    origin = b.probe.origin(split.origin.name)
+    with announcing_nothing(b), peer(a, evidence) as client:
+        opened = [client.connects(split.ways[0].remote, port, split.ways[0].local)]
+        opened.append(client.joins(split.ways[1].remote, port, split.ways[1].local))
+        for number in range(0, len(data), CHUNK_BYTES):
+            subflow = opened[number // CHUNK_BYTES % 2]
+            subflow.sends(data[number : number + CHUNK_BYTES])
+            subflow.hears_data_ack()
+        record = eventually(
+            lambda: origin.connections(tag=client.tag)[0],
+            until=lambda found: found.bytes_received == len(data),
+            within=5.0,
+        )
+        facts = origin.facts(record.number)
+    evidence.document("B's socket", facts)
+    assert {each.remote for each in facts.subflows} == split.insides, "not one subflow per proxy"
+    assert record.sha256_received == sha256(data).hexdigest()
