@@ -1789,6 +1789,11 @@ def undo_device(device: str, up: bool, addresses: list[list[str]], routes: list[
             run_tool(["ip", family, "route", "append", *line.split()])
 
 
+def undo_link_up(device: str) -> None:
+    """Take a device down."""
+    run_tool(["ip", "link", "set", device, "down"])
+
+
 def undo_endpoint(address: str, before: Json | None) -> None:
     """Make the endpoint with this address what it was, or go away."""
     with PathManager() as manager:
@@ -1866,6 +1871,7 @@ def undo_unit(unit: str) -> None:
 UNDO: dict[str, Callable[..., None]] = {
     "nft_table": undo_nft_table,
     "device": undo_device,
+    "link_up": undo_link_up,
     "endpoint": undo_endpoint,
     "limits": undo_limits,
     "sysctls": undo_sysctls,
@@ -2156,6 +2162,18 @@ def plan_link_down(_fault: str, device: str) -> Plan:
     )
 
 
+def plan_link_up(_fault: str, device: str) -> Plan:
+    """Bring up a NIC that is down; afterwards it is down again."""
+    refuse_management(device)
+    if "UP" in json.loads(run_tool(["ip", "-j", "link", "show", "dev", device]))[0]["flags"]:
+        raise AgentError("refused", f"{device} is up already")
+    return Plan(
+        f"device {device}",
+        [("link_up", {"device": device})],
+        lambda: run_tool(["ip", "link", "set", device, "up"]),
+    )
+
+
 def plan_address_remove(_fault: str, device: str, address: str) -> Plan:
     """Remove an address from a NIC."""
     refuse_management(device)
@@ -2342,6 +2360,7 @@ PLANS: dict[str, Callable[..., Plan]] = {
     "drop_option": plan_drop_option,
     "flip": plan_flip,
     "link_down": plan_link_down,
+    "link_up": plan_link_up,
     "address_remove": plan_address_remove,
     "rate": plan_rate,
     "netem": plan_netem,

@@ -8,6 +8,9 @@
 #
 # What leaves from a NIC's address looks into that NIC's own table first, so that it leaves by that NIC. Protocol
 # 71 marks the lab's routes and rules, which is how they are told from others. There is no default route.
+#
+# A NIC that is kept down is up for a moment: to the kernel one that never was up is not the same (no queue, no local
+# IPv6 route) as one that came down again.
 set -eu
 applied=/run/mptcp-lab/network
 devices='eth1 eth2'
@@ -17,6 +20,7 @@ address replace 198.18.1.10/24 dev eth1
 address replace 2001:db8:1::10/64 dev eth1 nodad
 link set dev eth1 up
 address replace 198.18.2.10/24 dev eth2
+link set dev eth2 up
 link set dev eth2 down
 '
 

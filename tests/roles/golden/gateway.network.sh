@@ -8,6 +8,9 @@
 #
 # What leaves from a NIC's address looks into that NIC's own table first, so that it leaves by that NIC. Protocol
 # 71 marks the lab's routes and rules, which is how they are told from others. There is no default route.
+#
+# A NIC that is kept down is up for a moment: to the kernel one that never was up is not the same (no queue, no local
+# IPv6 route) as one that came down again.
 set -eu
 applied=/run/mptcp-lab/network
 devices='eth1 eth2'

@@ -1,0 +1,36 @@
+"""DIRECT-10: the live connection moves to a NIC that was not there when it began."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs, origin_of
+from mptcp_lab.suite.packets import joins, of_port, rows, segments
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.spare import appears, spare_nic
+
+ENOUGH_BYTES = 50_000
+
+
+@claim("DIRECT-10")
+@pytest.mark.parametrize("owner", ["kernel", "mptcpd"])
+def test_new_nic(a: Machine, b: Machine, evidence: EvidenceBox, owner: str) -> None:
+    """A-1 and A-2 are taken away while A-3 appears: the stream goes on over A-3, whole."""
+    spare = spare_nic(a)
+    with a.probe.capture([spare.device]) as capture, direct_flow(a, b) as data:
+        transfer = data.start()
+        all_joined(data, expected_pairs(a, b))
+        data.until_received(ENOUGH_BYTES)
+        with appears(a, spare, owner), ExitStack() as gone:
+            for nic in a.paths:
+                gone.enter_context(a.probe.fault("link_down", device=nic.device))
+            data.until_received(ENOUGH_BYTES)
+            moved = {pair for pair in data.pairs() if pair[0] == str(spare.address())}
+        ended = data.end(transfer)
+        packets = of_port(segments(capture.stop()), origin_of(b).port)
+    evidence.packets(rows(packets, a.name, spare.device, packets[0].time_ns))
+    evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
+    assert joins(packets), f"nothing joined on {spare.device}"
+    assert moved, "no subflow of A-3 was established"
+    assert ended.intact
