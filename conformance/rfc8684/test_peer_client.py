@@ -36,7 +36,8 @@ def unused(opened: Peer, front: Front) -> Subflow:
 
 
 @pytest.mark.parametrize(
-    ("why", "option"), [pytest.param(*case, marks=claim(row), id=row) for row, case in REFUSED_SYNS.items()]
+    ("why", "option"),
+    [pytest.param(*asked, marks=claim(row, case="peer"), id=row) for row, asked in REFUSED_SYNS.items()],
 )
 def test_refused_syn(a: Machine, front: Front, evidence: EvidenceBox, why: str, option: MptcpOption) -> None:
     """A SYN whose MP_CAPABLE asks for what this version does not have is answered as plain TCP."""

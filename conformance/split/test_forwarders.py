@@ -1,11 +1,11 @@
-"""SPLIT-1 to SPLIT-6: one MPTCP connection, one subflow through each of two packet-forwarding proxies."""
+"""SPLIT-1 to SPLIT-5: one MPTCP connection, one subflow through each of two packet-forwarding proxies."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
-from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
+from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import all_joined, announcing_nothing
 from mptcp_lab.suite.failover import survives
 from mptcp_lab.suite.packets import announcements, answers
@@ -133,11 +133,3 @@ def test_one_nic(machines: Session, a: Machine, b: Machine, evidence: EvidenceBo
     assert found == split.expected.addresses
     assert {local for local, _ in found} == {a.address(0)}
     assert ended.intact
-
-
-@claim("SPLIT-6")
-def test_user_space_endpoint() -> None:
-    """A's own MPTCP endpoint in user space has two subflows through two proxies to B's kernel."""
-    raise Unsupported(
-        "user-space MPTCP endpoint", "mptcp_lab has none yet: it decodes options, but does not speak"
-    )
