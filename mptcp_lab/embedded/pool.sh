@@ -15,8 +15,17 @@ for part in "$@"; do
         echo "deb $uri $suite main" >"$root/etc/apt/sources.list.d/pool.list"
         apt-get -qq -o Acquire::Check-Valid-Until=false update >&2
     fi
-    # shellcheck disable=SC2046 # one word per package
+    packages=$(echo "${part#*:}" | tr , ' ')
+    # shellcheck disable=SC2086 # one word per package, here and below
     apt-get -qq --yes --no-install-recommends --download-only -o Dir::Cache::archives="$pool" \
-        -t "$suite" install $(echo "${part#*:}" | tr , ' ') >&2
+        -t "$suite" install $packages >&2
+    if [ "$suite" != "$base" ]; then
+        # shellcheck disable=SC2086
+        upgrades=$(apt-get -qq --simulate --no-install-recommends -t "$suite" install $packages |
+            sed -n 's/^Inst \([^ ]*\) \[\([^]]*\)\].*/\1=\2/p')
+        # What a later suite upgrades must be there in the base's version too, for the way back.
+        # shellcheck disable=SC2086
+        [ -z "$upgrades" ] || (cd "$root/srv/pool/$base" && apt-get -qq download $upgrades >&2)
+    fi
     rm -rf "$pool/partial" "$pool/lock" "$root/etc/apt/sources.list.d/pool.list"
 done

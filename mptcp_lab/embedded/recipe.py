@@ -22,7 +22,7 @@ MASKED = (
     "console-getty.service ldconfig.service systemd-journal-catalog-update.service "
     "systemd-update-done.service"
 ).split()
-REVISION = 1  # raise it when the way of building changes the result
+REVISION = 2  # raise it when the way of building changes the result
 
 
 def mirror() -> str | None:
