@@ -1,12 +1,21 @@
 """SPLIT-7 and SPLIT-8: two terminating proxies, each of which ends A's connections itself."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
+from mptcp_lab.suite.application import application, carried, digest
 from mptcp_lab.suite.failover import ENOUGH_BYTES
 from mptcp_lab.suite.packets import joins, of_port, reset_reasons, rows, segments
-from mptcp_lab.suite.session import Machine
-from mptcp_lab.suite.split import established, userspace_paths
+from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.split import established, isolated, userspace_paths
 from mptcp_lab.suite.traffic import Front, is_mptcp
+
+#: Which of the proxies dies, and how.
+Death = tuple[int, Callable[[Session, Front], AbstractContextManager[object]]]
 
 
 @claim("SPLIT-7")
@@ -36,3 +45,36 @@ def test_join_at_another_proxy(a: Machine, fronts: tuple[Front, Front], evidence
     assert refused.mptcp("MPJoinNoTokenFound") == 1
     assert pairs == {(a.address(0), first.machine.address(0))}
     assert still and ended.intact
+
+
+DEATHS: dict[str, Death] = {
+    "first-killed": (0, lambda _, front: front.machine.probe.fault("kill", unit=front.service.engine)),
+    "second-cables-out": (1, lambda machines, front: isolated(machines, front.machine)),
+}
+
+
+@claim("SPLIT-8")
+@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
+def test_application_level(
+    machines: Session, a: Machine, fronts: tuple[Front, Front], evidence: EvidenceBox, death: Death
+) -> None:
+    """An application's stream over two TCP connections, one per proxy, survives the loss of either."""
+    begun = carried(a)
+    with application(a, fronts) as running:
+        eventually(
+            lambda: [now - then for now, then in zip(carried(a), begun, strict=True)],
+            until=lambda sent: min(sent) > ENOUGH_BYTES,
+            within=10,
+            what="bytes through both proxies",
+        )
+        dies, fault = death
+        with fault(machines, fronts[dies]):
+            before = carried(a)
+            sent, received = running.ended()
+            after = carried(a)
+    evidence.text("the sender's words", sent.stderr)
+    evidence.figure("bytes through the other proxy afterwards", after[1 - dies] - before[1 - dies])
+    assert sent.returncode == 0, sent.stderr.strip()
+    assert "go elsewhere" in sent.stderr, "no connection was lost"
+    assert after[1 - dies] - before[1 - dies] > ENOUGH_BYTES
+    assert received == digest()

@@ -6,7 +6,7 @@ The proxies rewrite addresses (DNAT) and pass MPTCP's options on, so the two end
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -106,14 +106,9 @@ class Split:
         facts = self.b.probe.origin(self.origin.name).facts(flow.record().number)
         return {subflow.remote for subflow in facts.subflows}
 
-    @contextmanager
-    def first_proxy_gone(self, machines: Session) -> Iterator[None]:
-        """Pull every cable of the first proxy: it is gone without a word."""
-        proxy = self.ways[0].proxy
-        with ExitStack() as stack:
-            for nic in proxy.host.nics:
-                stack.enter_context(machines.unplugged(proxy, nic))
-            yield
+    def first_proxy_gone(self, machines: Session) -> AbstractContextManager[None]:
+        """Let the first proxy be gone without a word."""
+        return isolated(machines, self.ways[0].proxy)
 
     @contextmanager
     def first_proxy_deaf(self, _: Session) -> Iterator[None]:
@@ -129,6 +124,15 @@ class Split:
                 stack.enter_context(way.proxy.probe.capture([way.outside.device])) for way in self.ways
             ]
             yield lambda: [of_port(segments(capture.stop()), self.service.port) for capture in captures]
+
+
+@contextmanager
+def isolated(machines: Session, machine: Machine) -> Iterator[None]:
+    """Pull every cable of a machine."""
+    with ExitStack() as stack:
+        for nic in machine.host.nics:
+            stack.enter_context(machines.unplugged(machine, nic))
+        yield
 
 
 def established(flow: Flow) -> None:

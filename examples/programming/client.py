@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""An MPTCP client: python3 client.py HOST PORT MESSAGE
+
+Opens an MPTCP socket (plain TCP where the kernel refuses one), sends a line, reads the answer to its end, and
+prints what the connection is as one line of JSON. Needs Linux 5.6; to read all of it, 6.10.
+"""
+
+import errno
+import json
+import socket
+import struct
+import sys
+
+IPPROTO_MPTCP = 262  # socket.IPPROTO_MPTCP from Python 3.10 on
+SOL_MPTCP = 284
+MPTCP_INFO, MPTCP_SUBFLOW_ADDRS = 1, 3
+TCP_IS_MPTCP = 43
+SOCKADDR_STORAGE = 128
+MOST_SUBFLOWS = 16
+
+
+def open_socket(family):
+    """Return a socket, and the errno's name with which the kernel refused MPTCP ("" if it did not)."""
+    try:
+        return socket.socket(family, socket.SOCK_STREAM, IPPROTO_MPTCP), ""
+    except OSError as error:  # ENOPROTOOPT: net.mptcp.enabled=0; EPROTONOSUPPORT: not compiled; EINVAL: before 5.6
+        return socket.socket(family, socket.SOCK_STREAM), errno.errorcode[error.errno]
+
+
+def is_mptcp(sock):
+    """Tell whether a connected socket (still) speaks MPTCP with its peer: False after a fallback."""
+    return bool(sock.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP))
+
+
+def token(sock):
+    """Return the connection's token from struct mptcp_info, or the errno's name (EOPNOTSUPP: not MPTCP)."""
+    try:
+        return struct.unpack_from("=I", sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256), 12)[0]
+    except OSError as error:
+        return errno.errorcode[error.errno]
+
+
+def subflows(sock):
+    """Return the subflows as [local address, remote address]; none where the socket is not MPTCP.
+
+    struct mptcp_subflow_data {size of itself, count, kernel's size, user's size of an entry}, then an entry per
+    subflow of two struct sockaddr_storage. CPython hands zeros in only where the length is an int, so sizes are
+    asked for through libc.
+    """
+    import ctypes
+
+    entry = 2 * SOCKADDR_STORAGE
+    head = struct.pack("=4I", 16, 0, 0, entry)
+    buffer = ctypes.create_string_buffer(head, len(head) + MOST_SUBFLOWS * entry)
+    length = ctypes.c_uint32(len(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.getsockopt(sock.fileno(), SOL_MPTCP, MPTCP_SUBFLOW_ADDRS, buffer, ctypes.byref(length)):
+        return []
+    count = struct.unpack_from("=4I", buffer.raw)[1]
+    starts = [len(head) + number * entry for number in range(count)]
+    return [[address(buffer.raw[at:]), address(buffer.raw[at + SOCKADDR_STORAGE :])] for at in starts]
+
+
+def address(storage):
+    """Return the address in a struct sockaddr_storage."""
+    family = struct.unpack_from("=H", storage)[0]
+    raw = storage[4:8] if family == socket.AF_INET else storage[8:24]
+    return socket.inet_ntop(family, raw)
+
+
+def main(host, port, message):
+    """Talk to a server and print what the connection is."""
+    family, _, _, _, peer = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock, refused = open_socket(family)
+    with sock:
+        sock.connect(peer)
+        sock.sendall(message.encode() + b"\n")
+        sock.recv(65536)
+        found = {"refused": refused, "is_mptcp": is_mptcp(sock), "token": token(sock), "subflows": subflows(sock)}
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
+            pass
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
