@@ -5,21 +5,19 @@ Each test breaks one thing on a converged lab, runs the check it is about, and e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-
 import pytest
 
 from tests.e2e.conftest import Configured
+from tests.e2e.sabotage import Sabotage, assert_seen
 
 ENDPOINTS_GONE = "ip mptcp endpoint flush"
 ENDPOINTS_BACK = "systemctl restart mptcp-lab-mptcp"
-#: Endpoints without a device, and no rule that sends their packets out by their own NIC.
+#: Endpoints without a device, and no rule that sends their packets out by their own NIC. With a route to the
+#: spare path every join comes up and every counter looks right: only captures show the wrong NIC.
 NO_DEV_NO_RULE = """
 ip mptcp endpoint flush
 for address in 198.18.1.10 198.18.2.10; do ip mptcp endpoint add $address subflow fullmesh; done
-ip rule flush; ip rule add pref 32766 lookup main
+ip rule flush; ip rule add pref 32766 lookup main; ip route add 198.18.3.0/24 dev eth1
 """
 DROP_IN = "/etc/systemd/system/haproxy.service.d"
 WRAPPER_GONE = f"mv {DROP_IN} /root/aside; systemctl daemon-reload; systemctl restart haproxy"
@@ -32,18 +30,6 @@ MPTCP_OFF = f"""
 sed -i s/mptcp/tcp/ {ORIGIN}; systemctl restart mptcp-lab-origin@origin; sysctl -qw net.mptcp.enabled=0
 """
 
-
-@dataclass(frozen=True)
-class Sabotage:
-    """What is broken, on which host, by which commands, and a word that the check's reason must have."""
-
-    claim: str
-    host: str
-    command: str
-    mend: str
-    word: str
-
-
 SABOTAGES = {
     "DIRECT-3 without endpoints": Sabotage("DIRECT-3", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"),
     "DIRECT-3 with limits 0": Sabotage(
@@ -53,7 +39,7 @@ SABOTAGES = {
         "DIRECT-3",
         "client",
         NO_DEV_NO_RULE,
-        f"systemctl restart mptcp-lab-network; {ENDPOINTS_BACK}",
+        f"ip route del 198.18.3.0/24; systemctl restart mptcp-lab-network; {ENDPOINTS_BACK}",
         "SYNs on eth",
     ),
     "DIRECT-4 without endpoints": Sabotage("DIRECT-4", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"),
@@ -69,26 +55,10 @@ SABOTAGES = {
     "PROXY-7 with the proxy down": Sabotage(
         "PROXY-7[haproxy-preload]", "proxy1", "systemctl stop haproxy", "systemctl start haproxy", "REFUSED"
     ),
-    "GATEWAY-1 with a B that speaks MPTCP": Sabotage("GATEWAY-1", "server2", MPTCP_ON, MPTCP_OFF, "MPTCP"),
+    "GATEWAY-1 with a B that speaks MPTCP": Sabotage("GATEWAY-1", "server2", MPTCP_ON, MPTCP_OFF, "is_mptcp"),
 }
-
-
-@contextmanager
-def broken(lab: Configured, host: str, command: str, mend: str) -> Iterator[None]:
-    lab.own.ssh(host, command)
-    try:
-        yield
-    finally:
-        lab.own.ssh(host, mend)
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES.values(), ids=SABOTAGES.keys())
 def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
-    claim = sabotage.claim
-    with broken(configured, sabotage.host, sabotage.command, sabotage.mend):
-        red = configured.suite(f"--claim={claim}")
-    assert red.verdicts() == {claim: "fail"}, red.output
-    assert sabotage.word in red.reason(claim)
-    assert red.code == 1
-    green = configured.suite(f"--claim={claim}")
-    assert green.verdicts() == {claim: "pass"}, green.output
+    assert_seen(configured, sabotage)

@@ -1,5 +1,6 @@
 """Up converges, down leaves nothing: also after edits of the inventory, and deaths of hosts and of `up`."""
 
+import fcntl
 import os
 import random
 import signal
@@ -114,10 +115,8 @@ def test_down_cleans_up_after_an_up_that_was_killed_at_any_moment(fresh: OwnLab)
 
 def test_a_second_up_at_the_same_time_is_told_so(fresh: OwnLab) -> None:
     command = [sys.executable, "-m", "mptcp_lab.embedded", "up", "--inventory", str(fresh.folder)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as first:
-        while not fresh.place.run.exists() and first.poll() is None:
-            pass
+    with fresh.place.lock.open("a") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
         second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        first.wait()
     assert second.returncode == 4
     assert "under way" in second.stderr

@@ -1,0 +1,41 @@
+"""Break one thing on a converged lab, see the check that is about it fail, and mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.e2e.conftest import Configured
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """What is broken, on which host, by which commands, and a word that the check's reason must have."""
+
+    claim: str
+    host: str
+    command: str
+    mend: str
+    word: str
+
+
+@contextmanager
+def broken(lab: Configured, host: str, command: str, mend: str) -> Iterator[None]:
+    lab.own.ssh(host, command)
+    try:
+        yield
+    finally:
+        lab.own.ssh(host, mend)
+
+
+def assert_seen(configured: Configured, sabotage: Sabotage) -> None:
+    """Assert that the check fails on the broken lab, and passes on the mended one."""
+    claim = sabotage.claim
+    with broken(configured, sabotage.host, sabotage.command, sabotage.mend):
+        red = configured.suite(f"--claim={claim}")
+    assert red.verdicts() == {claim: "fail"}, red.output
+    assert sabotage.word in red.reason(claim), red.reason(claim)
+    assert red.code == 1
+    green = configured.suite(f"--claim={claim}")
+    assert green.verdicts() == {claim: "pass"}, green.output

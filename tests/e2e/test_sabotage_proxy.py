@@ -1,0 +1,55 @@
+"""The checks of proxies are seen red: a proxy is configured, or replaced, so that the claim does not hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import Configured
+from tests.e2e.sabotage import Sabotage, assert_seen
+
+FILES = {"haproxy": "/etc/haproxy/haproxy.cfg", "nginx": "/etc/nginx/nginx.conf"}
+
+
+def edited(claim: str, engine: str, old: str, new: str, word: str, host: str = "proxy1") -> Sabotage:
+    """Replace a piece of a proxy's configuration, and restart the proxy."""
+    file = FILES[engine]
+    command = f"cp -p {file} {file}.aside; sed -i 's/{old}/{new}/' {file}; systemctl restart {engine}"
+    return Sabotage(claim, host, command, f"mv {file}.aside {file}; systemctl restart {engine}", word)
+
+
+#: What comes for the proxy is forwarded to the backend instead.
+FORWARD = """nft -f - <<'X'
+table ip sabotage {
+  chain to { type nat hook prerouting priority -110; iifname eth1 tcp dport 7000 dnat to 198.18.10.32:7000; }
+  chain from { type nat hook postrouting priority 90; oifname eth3 masquerade; }
+}
+X"""
+
+SABOTAGES = {
+    "PROXY-3 with a longer idle timeout": edited(
+        "PROXY-3[idle-haproxy-preload]", "haproxy", r"\\(client\\|server\\) 1500ms", r"\\1 6s", "seconds"
+    ),
+    "PROXY-4 with a forwarder in the proxy's place": Sabotage(
+        "PROXY-4[haproxy-preload]", "proxy1", FORWARD, "nft delete table ip sabotage", "DATA_ACKed"
+    ),
+    "PROXY-6 without the PROXY protocol": edited(
+        "PROXY-6[with-haproxy-preload-v1]", "haproxy", " send-proxy$", "", "a connection at"
+    ),
+    "PROXY-8 with equal weights": edited(
+        "PROXY-8[weight-preload]", "nginx", "weight=3", "weight=1", "(10, 10)"
+    ),
+    "PROXY-8 without a hash": edited(
+        "PROXY-8[hash-preload]", "nginx", "\\thash ", "\\t#hash ", "were spread"
+    ),
+    "PROXY-8 with a backend never left out": edited(
+        "PROXY-8[dead-backend-preload]", "nginx", "max_fails=1", "max_fails=0", "was not left out"
+    ),
+    "PROXY-12 with MPTCP enabled": edited(
+        "PROXY-12[haproxy]", "haproxy", "ipv4@\\(.*\\):7004", "mptcp4@\\1:7004", "MP_CAPABLE", host="proxy2"
+    ),
+}
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES.values(), ids=SABOTAGES.keys())
+def test_broken_proxy_is_seen(configured: Configured, sabotage: Sabotage) -> None:
+    assert_seen(configured, sabotage)
