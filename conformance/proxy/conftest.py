@@ -13,3 +13,10 @@ from mptcp_lab.suite.traffic import Front
 def front(request: pytest.FixtureRequest, machines: Session) -> Front:
     """A listener of this engine, with MPTCP by this method, before one backend that speaks only TCP."""
     return proxy_front(machines, request.param)
+
+
+@pytest.fixture(params=PROXY_FRONTS)
+def hurried(request: pytest.FixtureRequest, machines: Session) -> Front:
+    """The same with short timeouts."""
+    wanted = "connect_timeout and idle_timeout of its own"
+    return proxy_front(machines, request.param, lambda s: s.connect_timeout and s.idle_timeout, f", {wanted}")

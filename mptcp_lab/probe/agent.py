@@ -2939,6 +2939,10 @@ class Origin:
         if connection.open:
             self._rearm(connection)
             return
+        self._retire(connection, descriptor)
+
+    def _retire(self, connection: OriginConnection, descriptor: int) -> None:
+        """Wait for a closed connection no more, and forget what is too old."""
         if connection.events:
             self.selector.unregister(descriptor)
         self._closed.append(connection.number)
@@ -3011,6 +3015,16 @@ class Origin:
         for connection in chosen:
             connection.paused = paused
             self._rearm(connection)
+        return len(chosen)
+
+    def ask_reset(self, tag: str) -> int:
+        """Close a tag's connections with RST; returns how many."""
+        chosen = [connection for connection in self._matching(None, tag) if connection.open]
+        for connection in chosen:
+            descriptor = connection.sock.fileno()
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close("reset", None)
+            self._retire(connection, descriptor)
         return len(chosen)
 
     def ask_accepting(self, paused: bool) -> bool:

@@ -61,6 +61,10 @@ class Origin:
         """Go on reading; as pause_reading."""
         return int(self._ask("reading", paused=False, number=number, tag=tag))
 
+    def reset(self, tag: str) -> int:
+        """Close a tag's connections with RST; returns how many were open."""
+        return int(self._ask("reset", tag=tag))
+
     def pause_accepting(self) -> None:
         """Leave connections in the kernel's backlog."""
         self._ask("accepting", paused=True)

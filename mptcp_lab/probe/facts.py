@@ -239,7 +239,7 @@ class OriginRecord:
     """What the origin service recorded about one connection.
 
     ``received`` and ``sent`` time the payload (greeting and PROXY header do not count). ``facts`` are those
-    at its end. ``end``: None while open, eof, error (with ``error``) or bad-start.
+    at its end. ``end``: None while open, eof, reset (on request), error (with ``error``) or bad-start.
     """
 
     number: int

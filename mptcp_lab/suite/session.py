@@ -76,9 +76,14 @@ class Session:
 
     def backend(self, service: Service) -> tuple[Machine, Service]:
         """Return the machine and the service that a proxy's first backend is."""
-        backend = service.backends[0]
-        machine = self.machines[backend.host]
-        return machine, next(s for s in machine.host.services if s.port == backend.port)
+        return self.backends(service)[0]
+
+    def backends(self, service: Service) -> tuple[tuple[Machine, Service], ...]:
+        """Return machine and service of each of a proxy's backends, in the inventory's order."""
+        machines = [(self.machines[backend.host], backend.port) for backend in service.backends]
+        return tuple(
+            (machine, next(s for s in machine.host.services if s.port == port)) for machine, port in machines
+        )
 
     @contextmanager
     def unplugged(self, machine: Machine, nic: Nic) -> Iterator[None]:

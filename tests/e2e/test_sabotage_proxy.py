@@ -27,7 +27,7 @@ X"""
 
 SABOTAGES = {
     "PROXY-3 with a longer idle timeout": edited(
-        "PROXY-3[idle-haproxy-preload]", "haproxy", r"\\(client\\|server\\) 1500ms", r"\\1 6s", "seconds"
+        "PROXY-3[idle-haproxy-preload]", "haproxy", "\\(client\\|server\\) 1500ms", "\\1 6s", "seconds"
     ),
     "PROXY-4 with a forwarder in the proxy's place": Sabotage(
         "PROXY-4[haproxy-preload]", "proxy1", FORWARD, "nft delete table ip sabotage", "DATA_ACKed"

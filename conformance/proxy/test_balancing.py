@@ -1,0 +1,71 @@
+"""PROXY-8: nginx shares connections out to backends, and leaves out one that is dead."""
+
+from collections.abc import Callable
+
+import pytest
+
+from mptcp_lab.inventory.model import Service
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.balancing import Balanced, balanced
+from mptcp_lab.suite.fronts import METHODS
+from mptcp_lab.suite.packets import first_syns, of_port, segments
+from mptcp_lab.suite.proxies import LATE_SECONDS, in_seconds
+from mptcp_lab.suite.session import Machine, Session
+
+Find = Callable[[Callable[[Service], bool], str], Balanced]
+ROUNDS = 5
+
+
+@pytest.fixture(params=METHODS)
+def find(request: pytest.FixtureRequest, machines: Session) -> Find:
+    """Finds a balancing service, with MPTCP by this method."""
+    return lambda suits, what: balanced(machines, request.param, suits, what)
+
+
+def uneven(service: Service) -> bool:
+    """Tell whether the backends have unequal weights."""
+    return len({backend.weight for backend in service.backends}) > 1
+
+
+@claim("PROXY-8", case="weight")
+def test_weight(a: Machine, find: Find, evidence: EvidenceBox) -> None:
+    """Each backend gets connections in proportion to its weight."""
+    weighted = find(uneven, "by unequal weights")
+    weights = [backend.weight for backend in weighted.service.backends]
+    got = weighted.serve(a, ROUNDS * sum(weights))
+    evidence.document("connections per backend", got)
+    assert got == tuple(ROUNDS * weight for weight in weights)
+
+
+@claim("PROXY-8", case="hash")
+def test_hash(a: Machine, find: Find, evidence: EvidenceBox) -> None:
+    """All connections from one address go to one backend, `hash $remote_addr consistent`."""
+    hashed = find(lambda service: service.hashed, "by hash")
+    sources = [a.address(path, family) for path in range(len(a.paths)) for family in (4, 6)]
+    got = {source: hashed.serve(a, 6, source=source) for source in sources}
+    evidence.document("connections per backend, by A's address", got)
+    for source, counts in got.items():
+        assert sorted(counts)[-1] == 6, f"connections from {source} were spread over backends: {counts}"
+
+
+@claim("PROXY-8", case="dead-backend")
+def test_dead_backend(a: Machine, find: Find, evidence: EvidenceBox) -> None:
+    """A dead backend is left out after max_fails attempts, for fail_timeout, and comes back."""
+    weighted = find(lambda s: uneven(s) and in_seconds(s.backends[0].fail_timeout) < 5, "soon tried again")
+    settings = weighted.service.backends[0]
+    machine, service = weighted.backends[0]
+    with weighted.dead(0), machine.probe.capture(machine.devices) as capture:
+        got = weighted.serve(a, 20)
+        attempts = first_syns(of_port(segments(capture.stop()), service.port))
+    back = eventually(
+        lambda: weighted.serve(a, 4)[0],
+        until=bool,
+        within=in_seconds(settings.fail_timeout) + LATE_SECONDS,
+        what="connections at the backend that is alive again",
+    )
+    evidence.document("connections per backend while one is dead", got)
+    evidence.figure("attempts at the dead backend", len(attempts))
+    evidence.figure("connections at it afterwards, of 4", back)
+    assert got == (0, 20)
+    assert len(attempts) == settings.max_fails, "the dead backend was not left out"

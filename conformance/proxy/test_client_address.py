@@ -1,0 +1,40 @@
+"""PROXY-6: what B learns of A's address."""
+
+import pytest
+
+from mptcp_lab.plugin import claim
+from mptcp_lab.suite.fronts import PROXY_FRONTS, proxy_front
+from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.traffic import Front
+
+#: nginx has no parameter for version 2.
+VERSIONS = [(name, version) for name in PROXY_FRONTS for version in ((1, 2) if "haproxy" in name else (1,))]
+
+
+@claim("PROXY-6", case="without")
+def test_sees_the_proxy(a: Machine, front: Front) -> None:
+    """Without the PROXY protocol B sees the proxy's address and not A's."""
+    with front.flow(a) as data:
+        ended = data.upload(1000)
+    assert ended.got.peer is not None
+    assert ended.got.peer.address in {str(nic.address()) for nic in front.machine.host.nics}
+    assert ended.got.proxy is None
+
+
+@claim("PROXY-6", case="with")
+@pytest.mark.parametrize(("name", "version"), VERSIONS, ids=[f"{n}-v{v}" for n, v in VERSIONS])
+def test_gets_the_client(a: Machine, machines: Session, name: str, version: int) -> None:
+    """With the PROXY protocol B gets A's address and port, and the address and port that A connected to."""
+    front = proxy_front(
+        machines, name, lambda service: service.proxy_protocol == version, f" and PROXY protocol {version}"
+    )
+    with front.flow(a) as data:
+        ended = data.upload(1000)
+        local, peer = data.stream.local, data.stream.peer
+    assert local is not None and peer is not None
+    header = ended.got.proxy
+    assert header is not None, "B got no PROXY header"
+    assert header["version"] == version
+    assert header["source"] == [local.address, local.port]
+    assert header["destination"] == [peer.address, peer.port]
+    assert ended.intact

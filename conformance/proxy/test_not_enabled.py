@@ -1,0 +1,30 @@
+"""PROXY-12: a listener for which MPTCP was not enabled."""
+
+import pytest
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.fronts import ENGINES, proxy_front
+from mptcp_lab.suite.packets import capable, of_port, rows, segments, shown
+from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.traffic import is_mptcp
+from mptcp_lab.wire.packet import SYN
+
+
+@claim("PROXY-12")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_falls_back(a: Machine, machines: Session, evidence: EvidenceBox, engine: str) -> None:
+    """A listener without MPTCP answers without it: A falls back to TCP, and the data arrives."""
+    front = proxy_front(machines, f"{engine}-off")
+    before = a.probe.counters()
+    with a.probe.capture([nic.device for nic in a.paths]) as capture:
+        with front.flow(a) as data:
+            still_mptcp = is_mptcp(data.stream)
+            ended = data.upload(65536)
+        packets = of_port(segments(capture.stop()), front.port)
+    moved = a.probe.counters().delta(before)
+    evidence.packets(rows(packets, a.name, "", packets[0].time_ns))
+    asked = [capable(s) for s in packets if s.flags & SYN]
+    assert asked == [True, False], f"a SYN with MP_CAPABLE and an answer without: {shown(packets, 2)}"
+    assert not still_mptcp, "A speaks MPTCP with a listener that has it switched off"
+    assert moved.mptcp("MPCapableFallbackSYNACK") == 1
+    assert ended.intact

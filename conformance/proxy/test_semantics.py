@@ -1,0 +1,127 @@
+"""PROXY-3: connections that end, are refused, reset, slow or idle: A sees what the proxy documents."""
+
+import errno
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.proxies import (
+    LATE_SECONDS,
+    arrived,
+    backend,
+    documented,
+    ends,
+    in_seconds,
+    longest_attempt,
+    not_accepting,
+    recorded_end,
+)
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.traffic import Front
+
+SOME_BYTES = 100_000
+
+
+@claim("PROXY-3", case="half-close-by-A")
+def test_half_close_by_client(a: Machine, hurried: Front) -> None:
+    """A ends its direction: B gets all and the end; its answer reaches A if the proxy keeps half-open."""
+    with hurried.flow(a) as data:
+        answer = data.stream.receive()
+        data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(10)
+        data.stream.shutdown()
+        end = recorded_end(data)
+        answered = answer.wait(5)
+        got = data.record().bytes_received
+    assert got == SOME_BYTES
+    if documented(hurried).keeps_half_open:
+        assert end == "eof"
+        assert answered.nbytes > 0, "B's answer to the end of the stream was lost"
+
+
+@claim("PROXY-3", case="half-close-by-B")
+def test_half_close_by_origin(a: Machine, hurried: Front) -> None:
+    """B ends its direction: A gets all and the end, and may go on sending if the proxy keeps half-open."""
+    with hurried.flow(a) as data:
+        data.stream.send(0, header=data.greeting("source", bytes=SOME_BYTES, seed=data.tag)).wait(5)
+        got = data.stream.receive().wait(5)
+        if documented(hurried).keeps_half_open:
+            data.stream.send(SOME_BYTES).wait(5)
+            data.stream.shutdown()
+        recorded_end(data)
+        record = data.record()
+    assert (got.nbytes, got.sha256) == (SOME_BYTES, record.sha256_sent)
+    assert record.bytes_received == (SOME_BYTES if documented(hurried).keeps_half_open else 0)
+
+
+@claim("PROXY-3", case="reset-by-A")
+def test_reset_by_client(a: Machine, hurried: Front) -> None:
+    """A resets: B has what was sent before, and its connection ends as the proxy documents."""
+    with hurried.flow(a) as data:
+        data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(5)
+        arrived(data, SOME_BYTES)
+        data.stream.close(reset=True)
+        end = recorded_end(data)
+    assert end in documented(hurried).end_after_reset
+
+
+@claim("PROXY-3", case="reset-by-B")
+def test_reset_by_origin(a: Machine, hurried: Front) -> None:
+    """B resets: A's connection ends at once, and not only when it has been idle for too long."""
+    with hurried.flow(a) as data:
+        answer = data.stream.receive()
+        data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(5)
+        arrived(data, SOME_BYTES)
+        since = a.probe.clock().monotonic
+        assert backend(hurried).reset(data.tag) == 1
+        seen, seconds = ends(answer, since, within=10)
+    assert (seen.end, seen.errno) in (("eof", None), ("error", errno.ECONNRESET))
+    assert seconds < in_seconds(hurried.service.idle_timeout), "A saw it only when the idle time was over"
+
+
+@claim("PROXY-3", case="refused")
+def test_refused(a: Machine, hurried: Front, evidence: EvidenceBox) -> None:
+    """B refuses: A is connected, then its connection ends after the proxy's attempts, with no data."""
+    with hurried.origin.probe.fault("reject", dport=hurried.origin_service.port), hurried.flow(a) as data:
+        seen, seconds = ends(data.stream.receive(), data.stream.at, within=15)
+    evidence.figure("A's connection ends after", 1000 * seconds, "ms")
+    assert (seen.nbytes, seen.end) == (0, "eof")
+    assert seconds < longest_attempt(hurried) + LATE_SECONDS
+
+
+@claim("PROXY-3", case="unreachable")
+def test_unreachable(a: Machine, hurried: Front, evidence: EvidenceBox) -> None:
+    """B does not answer: A's connection ends after the proxy's attempts, each of one connect timeout."""
+    with hurried.origin.probe.fault("drop", dport=hurried.origin_service.port), hurried.flow(a) as data:
+        seen, seconds = ends(data.stream.receive(), data.stream.at, within=15)
+    evidence.figure("A's connection ends after", 1000 * seconds, "ms")
+    assert (seen.nbytes, seen.end) == (0, "eof")
+    longest = longest_attempt(hurried)
+    assert 0.9 * longest < seconds < longest + LATE_SECONDS
+
+
+@claim("PROXY-3", case="slow-to-accept")
+def test_slow_to_accept(a: Machine, hurried: Front) -> None:
+    """B is slow to accept: what A sends waits, and all of it arrives once B accepts."""
+    with not_accepting(hurried) as accept, hurried.flow(a) as data:
+        sent = data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(5)
+        before = len(data.records())
+        accept()
+        got = arrived(data, SOME_BYTES)
+    assert before == 0, "B accepted although it was told not to"
+    assert got.sha256_received == sent.sha256
+
+
+@claim("PROXY-3", case="idle")
+def test_idle(a: Machine, hurried: Front, evidence: EvidenceBox) -> None:
+    """Pauses below the idle timeout do no harm; after a longer one the proxy ends both sides."""
+    limit = in_seconds(hurried.service.idle_timeout)
+    with hurried.flow(a) as data:
+        answer = data.stream.receive()
+        paused = data.stream.send(6, chunk=1, interval=limit / 4, header=data.greeting("sink")).wait(10)
+        arrived(data, 6)
+        seen, seconds = ends(answer, paused.last or 0.0, within=15)
+        recorded_end(data)
+    evidence.figure("idle until the proxy ended it", 1000 * seconds, "ms")
+    assert paused.last and paused.first and paused.last - paused.first > limit, (
+        "A did not pause for long enough"
+    )
+    assert seen.end == "eof"
+    assert 0.9 * limit < seconds < limit + LATE_SECONDS

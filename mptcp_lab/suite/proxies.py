@@ -1,0 +1,135 @@
+"""What the checks of proxies do to a proxy's backend, and what each engine documents of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mptcp_lab.probe import Origin, OriginRecord, Transfer, TransferResult, eventually
+from mptcp_lab.suite.traffic import Flow, Front
+from mptcp_lab.wire.analyse import Analyser
+from mptcp_lab.wire.model import Connection
+from mptcp_lab.wire.packet import Segment
+
+#: A busy machine may be this much later than a timeout.
+LATE_SECONDS = 3.0
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Documented:
+    """What an engine's manual says that a client sees.
+
+    ``keeps_half_open``: one direction may end before the other. ``attempts`` at connecting to the backend.
+    ``end_after_reset``: how the backend's connection may end after a client's RST (error is a RST).
+    """
+
+    keeps_half_open: bool
+    attempts: int
+    end_after_reset: tuple[str, ...]
+
+
+#: haproxy: `retries` is 3. nginx: `proxy_half_close` is off, and there is no next server to try.
+DOCUMENTED = {
+    "haproxy": Documented(keeps_half_open=True, attempts=4, end_after_reset=("error",)),
+    "nginx": Documented(keeps_half_open=False, attempts=1, end_after_reset=("eof", "error")),
+}
+
+
+def documented(front: Front) -> Documented:
+    """Return what the engine behind a front documents."""
+    return DOCUMENTED[front.service.engine]
+
+
+def in_seconds(time: str) -> float:
+    """Return a time such as ``500ms``, as proxies write it, in seconds."""
+    number = time.rstrip("hms")
+    return int(number) * UNITS[time[len(number) :]]
+
+
+def ends(receiving: Transfer, since: float, within: float) -> tuple[TransferResult, float]:
+    """Wait until a stream that is being received ends, however; return that and the seconds since `since`."""
+    result = receiving.wait(within, check=False)
+    return result, result.clock.monotonic - since
+
+
+def recorded_end(flow: Flow, within: float = 5.0) -> str | None:
+    """Wait until the origin has seen a stream end; return how: eof, error or reset."""
+    return eventually(
+        flow.record, until=lambda record: not record.open, within=within, what="the end of the stream at B"
+    ).end
+
+
+def backend(front: Front) -> Origin:
+    """Return the origin service behind a front."""
+    return front.origin.probe.origin(front.origin_service.name)
+
+
+def arrived(flow: Flow, nbytes: int, within: float = 5.0) -> OriginRecord:
+    """Wait until the origin has got so many bytes of a stream."""
+    return eventually(
+        flow.record, until=lambda record: record.bytes_received >= nbytes, within=within, what="bytes at B"
+    )
+
+
+def longest_attempt(front: Front) -> float:
+    """Return for how long a proxy tries to connect to its backend, in seconds."""
+    return documented(front).attempts * in_seconds(front.service.connect_timeout)
+
+
+@contextmanager
+def not_accepting(front: Front) -> Iterator[Callable[[], None]]:
+    """Let the origin behind a front leave connections in its backlog, until the end or until called."""
+    backend(front).pause_accepting()
+    try:
+        yield backend(front).resume_accepting
+    finally:
+        backend(front).resume_accepting()
+
+
+@contextmanager
+def not_reading(front: Front, flow: Flow) -> Iterator[None]:
+    """Let the origin behind a front read no more from a stream."""
+    backend(front).pause_reading(tag=flow.tag)
+    try:
+        yield
+    finally:
+        backend(front).resume_reading(tag=flow.tag)
+
+
+@dataclass(frozen=True)
+class Legs:
+    """How many of A's bytes were acknowledged to A (DATA_ACK), and how many B acknowledged (TCP)."""
+
+    front: int
+    back: int
+
+
+def acknowledged(found: list[Segment], front: Front) -> Legs:
+    """Return what a capture on the proxy says of the one stream through it."""
+    analyser = Analyser()
+    for segment in found:
+        analyser.feed(segment)
+    connections = analyser.finish().connections
+    (inner,) = (c for c in connections if _leads_to(c, front))
+    (outer,) = (c for c in connections if c is not inner and c.subflows[0].dport == front.port)
+    acked, first = outer.client.acked, outer.client.first_dsn
+    assert acked is not None and first is not None, "A's data was never DATA_ACKed"
+    return Legs(acked - first, inner.subflows[0].client.acked - 1)
+
+
+def all_acknowledged(flow: Flow, nbytes: int, within: float = 10.0) -> None:
+    """Wait until A's kernel knows so many bytes to be acknowledged at the level of MPTCP."""
+    eventually(
+        lambda: (flow.stream.facts().info or {}).get("bytes_acked", 0),
+        until=nbytes.__le__,
+        within=within,
+        what="bytes DATA_ACKed to A",
+    )
+
+
+def _leads_to(connection: Connection, front: Front) -> bool:
+    subflow = connection.subflows[0]
+    origins = {str(nic.address(6 if ":" in str(subflow.dst) else 4)) for nic in front.origin.host.nics}
+    return subflow.dport == front.origin_service.port and str(subflow.dst) in origins
