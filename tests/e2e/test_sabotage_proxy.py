@@ -7,6 +7,10 @@ import pytest
 from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import Sabotage, assert_seen
 
+DROP_IN = "/etc/systemd/system/haproxy.service.d/sabotage.conf"
+#: A reload that kills the process that holds the connections.
+KILLING_RELOAD = f"""printf '[Service]\\nExecReload=\\nExecReload=pkill -9 -P $MAINPID\\n' > {DROP_IN}
+systemctl daemon-reload"""
 FILES = {"haproxy": "/etc/haproxy/haproxy.cfg", "nginx": "/etc/nginx/nginx.conf"}
 
 
@@ -27,7 +31,7 @@ X"""
 
 SABOTAGES = {
     "PROXY-3 with a longer idle timeout": edited(
-        "PROXY-3[idle-haproxy-preload]", "haproxy", "\\(client\\|server\\) 1500ms", "\\1 6s", "seconds"
+        "PROXY-3[idle-haproxy-preload]", "haproxy", "\\(client\\|server\\) 1500ms", "\\1 6s", "(1.5 + 3.0)"
     ),
     "PROXY-4 with a forwarder in the proxy's place": Sabotage(
         "PROXY-4[haproxy-preload]", "proxy1", FORWARD, "nft delete table ip sabotage", "DATA_ACKed"
@@ -43,6 +47,20 @@ SABOTAGES = {
     ),
     "PROXY-8 with a backend never left out": edited(
         "PROXY-8[dead-backend-preload]", "nginx", "max_fails=1", "max_fails=0", "was not left out"
+    ),
+    "PROXY-9 with a reload that kills the worker": Sabotage(
+        "PROXY-9[reload-haproxy-preload]",
+        "proxy1",
+        KILLING_RELOAD,
+        f"rm {DROP_IN}; systemctl daemon-reload; systemctl restart haproxy",
+        "",
+    ),
+    "PROXY-10 with too few connections": edited(
+        "PROXY-10[at-once-nginx-preload]",
+        "nginx",
+        "worker_connections 1024",
+        "worker_connections 64",
+        "not all",
     ),
     "PROXY-12 with MPTCP enabled": edited(
         "PROXY-12[haproxy]", "haproxy", "ipv4@\\(.*\\):7004", "mptcp4@\\1:7004", "MP_CAPABLE", host="proxy2"

@@ -1,0 +1,52 @@
+"""PROXY-9: what a reload and a restart of the proxy do to connections."""
+
+import uuid
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite import engines
+from mptcp_lab.suite.balancing import begin
+from mptcp_lab.suite.proxies import ends
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.traffic import Front, is_mptcp
+
+LOAD = 1000
+ENOUGH_BYTES = 200_000
+
+
+@claim("PROXY-9", case="reload")
+def test_reload(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+    """A reload under load drops no connection, old or new, and the listener speaks MPTCP afterwards."""
+    before = engines.workers(front)
+    with front.flow(a) as data:
+        transfer = data.start()
+        data.record()
+        load = begin(a, front.machine.address(), front.port, uuid.uuid4().hex, LOAD, concurrent=4)
+        engines.reload(front)
+        eventually(
+            lambda: engines.workers(front), until=lambda now: now - before, within=10, what="new workers"
+        )
+        data.until_received(ENOUGH_BYTES)
+        ended, done = data.end(transfer), load.wait()
+    with front.flow(a) as after:
+        assert is_mptcp(after.stream), "the listener speaks plain TCP after the reload"
+    evidence.figure("longest pause of the stream", 1000 * ended.got.received.max_gap, "ms")
+    evidence.document("connections during the reload", {"completed": done.completed, "failed": done.failed})
+    assert (done.completed, done.mptcp, dict(done.failed)) == (LOAD, LOAD, {}), "new connections were lost"
+    assert ended.intact
+
+
+@claim("PROXY-9", case="restart")
+def test_restart(a: Machine, front: Front) -> None:
+    """A restart ends what is established, as documented, and the listener speaks MPTCP afterwards."""
+    with front.flow(a) as data:
+        data.start()
+        answer = data.stream.receive()
+        data.record()
+        engines.restart(front)
+        seen, _ = ends(answer, data.stream.at, within=10)
+    with front.flow(a) as after:
+        assert is_mptcp(after.stream), "the listener speaks plain TCP after the restart"
+        served = after.upload(65536)
+    assert seen.end in ("eof", "error")
+    assert served.intact

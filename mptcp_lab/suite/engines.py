@@ -1,0 +1,72 @@
+"""What a proxy engine says of itself: how many connections it had, what CPU time it took; and its reload."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from mptcp_lab.errors import Inconclusive
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.traffic import Front
+
+#: Writes "show stat" to the statistics socket and prints the answer: a CSV table.
+SHOW_STAT = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as stats:
+    stats.connect("/run/haproxy/admin.sock")
+    stats.sendall(b"show stat\\n")
+    sys.stdout.write(stats.makefile().read())
+"""
+NGINX_LOG = "/var/log/nginx/stream.log"
+
+
+def sessions(front: Front) -> int:
+    """Return how many connections a listener has had: haproxy's statistics, nginx's log of the ended ones."""
+    return _haproxy_sessions(front) if front.service.engine == "haproxy" else _nginx_sessions(front)
+
+
+def _haproxy_sessions(front: Front) -> int:
+    table = _output(front.machine, ["python3", "-c", SHOW_STAT]).removeprefix("# ")
+    found = [
+        int(row["stot"])
+        for row in csv.DictReader(io.StringIO(table))
+        if (row["pxname"], row["svname"]) == (front.service.name, "FRONTEND")
+    ]
+    return found[0]
+
+
+def _nginx_sessions(front: Front) -> int:
+    pattern = f"^[^ ]* [^ ]* [^ ]*:{front.port} "
+    counted = front.machine.probe.run(["grep", "-c", pattern, NGINX_LOG])  # 1: not one line
+    return int(counted.stdout or 0)
+
+
+def reload(front: Front) -> None:
+    """Have the engine read its configuration again, as an administrator would."""
+    _output(front.machine, ["systemctl", "reload", front.service.engine])
+
+
+def restart(front: Front) -> None:
+    """Have the engine end and start again; returns when it is up."""
+    _output(front.machine, ["systemctl", "restart", front.service.engine])
+
+
+def cpu_seconds(front: Front) -> float:
+    """Return the CPU time that the engine's unit has used since it started."""
+    shown = ["systemctl", "show", "--property=CPUUsageNSec", "--value", front.service.engine]
+    return int(_output(front.machine, shown)) / 1e9
+
+
+def _output(machine: Machine, command: list[str]) -> str:
+    done = machine.probe.run(command, timeout=20.0)
+    if done.returncode != 0:
+        raise Inconclusive(machine.name, f"{' '.join(command[:3])}: {done.stderr.strip()}", "see its journal")
+    return done.stdout.strip()
+
+
+def workers(front: Front) -> set[int]:
+    """Return the process ids of the engine's workers: its main process' children."""
+    main = _output(
+        front.machine, ["systemctl", "show", "--property=MainPID", "--value", front.service.engine]
+    )
+    return {int(pid) for pid in _output(front.machine, ["pgrep", "-P", main]).split()}
