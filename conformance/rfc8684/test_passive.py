@@ -5,9 +5,11 @@ import pytest
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.ordinary import Shown, Traffic
 from mptcp_lab.suite.packets import rows, shown
+from mptcp_lab.wire import Side
 from mptcp_lab.wire.rows import ROWS, Outcome, Row
 
-#: R16 has a file of its own; a capture alone never shows R20 (docs/wire.md).
+#: R16 has checks of its own below; a capture alone never shows R20 (docs/wire.md).
+FIRST_JOIN = next(row for row in ROWS if row.alias == "R16")
 ELSEWHERE = ("R16", "R20")
 PASSIVE = [
     pytest.param(row, marks=claim(row.alias), id=row.alias) for row in ROWS if row.alias not in ELSEWHERE
@@ -31,3 +33,29 @@ def told(found: Shown) -> str:
     """Say what is wrong, and in which packets."""
     packets = shown(found.end.named(found.observation.packets))
     return f"{found.observation.detail} (seen at {found.end.host}: {packets})"
+
+
+@claim("R16", case="silent")
+def test_server_announces_nothing(ordinary: Traffic) -> None:
+    """Where the server announces no address, no MP_JOIN comes before a DSS of the server."""
+    found = [each for each in ordinary.of(FIRST_JOIN) if not announced_first(each)]
+    early = [each for each in found if each.observation.outcome is Outcome.BREACH]
+    assert found, "no connection had joins without announcements"
+    assert not early, f"{FIRST_JOIN.requirement}: {shown(early[0].end.named(early[0].observation.packets))}"
+
+
+@claim("R16", case="announced")
+def test_server_announces(ordinary: Traffic) -> None:
+    """Where the server announces addresses, no MP_JOIN comes before its first ADD_ADDR."""
+    found = [each for each in ordinary.of(FIRST_JOIN) if each.connection.announcements.total]
+    early = [each for each in found if not announced_first(each)]
+    early = [each for each in early if each.observation.outcome is Outcome.BREACH]
+    assert found, "no connection had joins and announcements"
+    assert not early, f"joined before ADD_ADDR: {shown(early[0].end.named(early[0].observation.packets))}"
+
+
+def announced_first(found: Shown) -> bool:
+    """Whether the server announced an address before the first join."""
+    first = min(each.first_packet for each in found.connection.subflows[1:])
+    announced = (each.packet for each in found.connection.announcements if each.side is Side.SERVER)
+    return min(announced, default=first) < first

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mptcp_lab.probe import Fault, eventually
+from mptcp_lab.probe import Counters, Fault, eventually
 from mptcp_lab.suite.expectations import all_joined, announcing_nothing, expected_pairs
 from mptcp_lab.suite.packets import segments
 from mptcp_lab.suite.session import Machine
@@ -82,17 +82,22 @@ def ordinary_traffic(client: Machine, front: Front) -> Traffic:
     return Traffic((first, second))
 
 
-@contextmanager
-def _counted(machine: Machine, counter: str, times: int = 1) -> Iterator[None]:
-    """Wait at the end of the block until a host's MPTCP counter has moved so far."""
-    before = machine.probe.counters()
-    yield
+def _moved(machine: Machine, before: Counters, counter: str, times: int = 1) -> None:
+    """Wait until a host's MPTCP counter has moved so far."""
     eventually(
         lambda: machine.probe.counters().delta(before).mptcp(counter),
         until=times.__le__,
         within=WITHIN_SECONDS,
         what=f"{counter} on {machine.name}",
     )
+
+
+@contextmanager
+def _counted(machine: Machine, counter: str, times: int = 1) -> Iterator[None]:
+    """Wait at the end of the block until a host's MPTCP counter has moved since its begin."""
+    before = machine.probe.counters()
+    yield
+    _moved(machine, before, counter, times)
 
 
 @contextmanager
@@ -115,6 +120,15 @@ def _fault(front: Front, kind: str, **params: Any) -> Fault:
     return front.machine.probe.fault(kind, **params)
 
 
+def _lasts_until(client: Machine, front: Front, machine: Machine, counter: str) -> None:
+    """A stream that ends when a host's MPTCP counter has moved."""
+    before = machine.probe.counters()
+    with front.flow(client) as data:
+        transfer = data.start()
+        _moved(machine, before, counter)
+        data.end(transfer)
+
+
 def _plain_client(client: Machine, front: Front) -> None:
     """A client without MPTCP."""
     with front.flow(client, protocol="tcp") as data:
@@ -130,8 +144,8 @@ def _two_at_once(client: Machine, front: Front) -> None:
 
 def _no_announcements(client: Machine, front: Front) -> None:
     """The server announces nothing: the client joins by itself when data has been acknowledged."""
-    with announcing_nothing(front.machine), _counted(client, "MPJoinSynTx"), front.flow(client) as data:
-        data.upload(SOME_BYTES)
+    with announcing_nothing(front.machine):
+        _lasts_until(client, front, client, "MPJoinSynTx")
 
 
 def _first_path_lost(client: Machine, front: Front) -> None:
@@ -174,28 +188,21 @@ def _checksums(client: Machine, front: Front) -> None:
 def _not_to_this_address(client: Machine, front: Front) -> None:
     """The server sets flag C."""
     name = "net.mptcp.allow_join_initial_addr_port"
-    joining = _counted(client, "MPJoinSynTx")
-    with _fault(front, "sysctl", name=name, value=0), joining, front.flow(client) as data:
-        data.upload(SOME_BYTES)
+    with _fault(front, "sysctl", name=name, value=0):
+        _lasts_until(client, front, client, "MPJoinSynTx")
 
 
 def _join_refused(client: Machine, front: Front) -> None:
     """The server has no room for subflows."""
-    refusing = _counted(front.machine, "MPJoinRejected")
-    with _fault(front, "limits", subflows=0), refusing, front.flow(client) as data:
-        transfer = data.start()
-        _goes_on(data)
-        data.end(transfer)
+    with _fault(front, "limits", subflows=0):
+        _lasts_until(client, front, front.machine, "MPJoinRejected")
 
 
 def _announced_port(client: Machine, front: Front) -> None:
     """The server announces another address with a port, and the client joins there."""
-    joining = _counted(front.machine, "MPJoinPortAckRx")
     there = {"address": _other_address(front), "port": ANNOUNCED_PORT}
-    with _fault(front, "endpoint_add", flags=["signal"], **there), joining, front.flow(client) as data:
-        transfer = data.start()
-        _goes_on(data)
-        data.end(transfer)
+    with _fault(front, "endpoint_add", flags=["signal"], **there):
+        _lasts_until(client, front, front.machine, "MPJoinPortAckRx")
 
 
 def _unreachable_announced(client: Machine, front: Front) -> None:
@@ -224,12 +231,7 @@ def _announcement_lost(client: Machine, front: Front) -> None:
         ):
             announced = _fault(front, "endpoint_add", address=address, flags=["signal"])
         with announced:
-            eventually(
-                lambda: front.machine.probe.counters().delta(before).mptcp("EchoAdd"),
-                until=bool,
-                within=WITHIN_SECONDS,
-                what="the echo of an announcement",
-            )
+            _moved(front.machine, before, "EchoAdd")
             data.stream.shutdown()
             data.stream.receive().wait(WITHIN_SECONDS)
 

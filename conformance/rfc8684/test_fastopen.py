@@ -1,0 +1,50 @@
+"""R60: TCP Fast Open with MPTCP."""
+
+from hashlib import sha256
+
+import pytest
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import IPPROTO_MPTCP
+from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments
+from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.traffic import is_mptcp
+
+#: net.ipv4.tcp_fastopen: as client without a cookie; as server, for every listener, without a cookie.
+CLIENT, SERVER, OFF = 0x1 | 0x4, 0x2 | 0x200 | 0x400, 0
+MSG_FASTOPEN = 0x20000000
+FIRST, THEN = b"in the SYN, ", b"and after it"
+#: Sends the first data with MSG_FASTOPEN, more afterwards, and waits for the end of the connection.
+CLIENT_PROGRAM = f"""
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, {IPPROTO_MPTCP})
+s.sendto({FIRST!r}, {MSG_FASTOPEN}, (sys.argv[1], int(sys.argv[2])))
+s.sendall({THEN!r}); s.shutdown(socket.SHUT_WR); s.recv(1)
+"""
+
+
+@claim("R60")
+@pytest.mark.parametrize("server", [SERVER, OFF], ids=["accepted", "refused"])
+def test_data_in_syn(a: Machine, b: Machine, evidence: EvidenceBox, server: int) -> None:
+    """Data in the SYN is delivered once and before the rest, also where the server refuses it."""
+    knob = "net.ipv4.tcp_fastopen"
+    with (
+        a.probe.fault("sysctl", name=knob, value=CLIENT),
+        b.probe.fault("sysctl", name=knob, value=server),
+        b.probe.listen(b.address(), 0) as listener,
+        a.probe.capture(a.devices) as capture,
+    ):
+        assert listener.local
+        port = listener.local.port
+        client = a.probe.start("run", argv=["python3", "-c", CLIENT_PROGRAM, b.address(), str(port)])
+        with listener.accept() as accepted:
+            got = accepted.receive().wait(5)
+            still_mptcp = is_mptcp(accepted)
+        assert client.result()["returncode"] == 0
+        packets = of_port(segments(capture.stop()), port)
+    evidence.figure("MPTCP afterwards", still_mptcp)
+    evidence.packets(rows(packets, a.name, "", packets[0].time_ns))
+    syn = first_syns(packets)[0]
+    assert capable(syn) and syn.payload == FIRST, "the SYN had no MP_CAPABLE, or no data"
+    assert still_mptcp or server == OFF, "the connection fell back although the SYN's data was taken"
+    assert (got.nbytes, got.sha256) == (len(FIRST + THEN), sha256(FIRST + THEN).hexdigest())
