@@ -23,12 +23,24 @@ from mptcp_lab.suite.split import (
 @claim("SPLIT-1")
 def test_announced_by_b(split: Split, evidence: EvidenceBox) -> None:
     """B announces proxy 2's outside address, A joins through it: one subflow through each proxy."""
-    with split.announced(), split.captured() as packets, split.flow() as data:
+    with split.announced_to_one_address(), split.captured() as packets, split.flow() as data:
         transfer = data.start()
         found = all_joined(data, split.expected)
         ended = data.end(transfer)
         one_subflow_per_proxy(split, packets(), evidence)
     assert found == split.expected.addresses
+    assert ended.intact
+
+
+@claim("SPLIT-1", case="fullmesh")
+def test_announced_to_fullmesh(split: Split, evidence: EvidenceBox) -> None:
+    """Where A's endpoints are fullmesh, every NIC of A joins proxy 2: more subflows, still one connection."""
+    with split.announced(), split.flow() as data:
+        transfer = data.start()
+        found = all_joined(data, split.fullmesh)
+        ended = data.end(transfer)
+    evidence.subflows(split.fullmesh.rows())
+    assert found == split.fullmesh.addresses
     assert ended.intact
 
 
@@ -70,7 +82,7 @@ def test_addresses_that_b_sees(
             stack.enter_context(
                 b.probe.fault("sysctl", name="net.mptcp.allow_join_initial_addr_port", value=0)
             )
-        stack.enter_context(split.announced())
+        stack.enter_context(split.announced_to_one_address())
         packets = stack.enter_context(split.captured())
         data = stack.enter_context(split.flow())
         transfer = data.start()
@@ -104,7 +116,7 @@ def test_a_proxy_dies(
 ) -> None:
     """The proxy that carries the stream dies: the stream goes on through the other, whole."""
     way = split if begins == 0 else reversed_ways(split)
-    with way.announced():
+    with way.announced_to_one_address():
         survives(
             way.a,
             way.ways[0].proxy,
@@ -123,7 +135,7 @@ def test_one_nic(machines: Session, a: Machine, b: Machine, evidence: EvidenceBo
     with ExitStack() as stack:
         for nic in a.paths[1:]:
             stack.enter_context(machines.unplugged(a, nic))
-        stack.enter_context(split.announced())
+        stack.enter_context(split.announced_to_one_address())
         packets = stack.enter_context(split.captured())
         data = stack.enter_context(split.flow())
         transfer = data.start()

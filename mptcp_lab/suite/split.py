@@ -71,18 +71,28 @@ class Split:
         with flow(self.a, self.ways[0].remote, self.service.port, self.b, self.origin) as opened:
             yield opened
 
+    @property
+    def fullmesh(self) -> Matrix:
+        """What A's fullmesh endpoints make of the announcement: every NIC joins the second proxy."""
+        second = self.ways[1]
+        more = {
+            Pair(nic.device, nic.ipv4.ip, ip_address(second.remote)): f"through {second.proxy.name}"
+            for nic in self.a.paths
+            if nic.ipv4
+        }
+        return Matrix({**self.expected.present, **more}, {})
+
     @contextmanager
     def announced(self) -> Iterator[None]:
-        """Let B announce the second proxy's outside address, which is not its own, and nothing else.
-
-        A has no endpoints for the time: its kernel joins an announced address from wherever the route leaves.
-        """
+        """Let B announce the second proxy's outside address, which is not its own, and nothing else."""
         remote = self.ways[1].remote
-        with (
-            announcing_nothing(self.b),
-            without_endpoints(self.a),
-            self.b.probe.fault("endpoint_add", address=remote, flags=["signal"]),
-        ):
+        with announcing_nothing(self.b), self.b.probe.fault("endpoint_add", address=remote, flags=["signal"]):
+            yield
+
+    @contextmanager
+    def announced_to_one_address(self) -> Iterator[None]:
+        """The same while A has no endpoints: its kernel joins once, from the address that the route gives."""
+        with without_endpoints(self.a), self.announced():
             yield
 
     @contextmanager

@@ -38,6 +38,7 @@ SABOTAGES = (
     Sabotage(
         "SPLIT-1", "client", "ip mptcp limits set subflows 8 add_addr_accepted 0", ENDPOINTS_BACK, "subflows"
     ),
+    Sabotage("SPLIT-1[fullmesh]", "client", "ip mptcp endpoint flush", ENDPOINTS_BACK, "subflows"),
     Sabotage("SPLIT-2", "proxy2", NO_FORWARDING, FORWARDING, "subflows"),
     Sabotage(
         "SPLIT-3[no-snat-C-flag]", "proxy2", nat("postrouting", 90, "masquerade"), TABLE_GONE, "198.18.10.22"
