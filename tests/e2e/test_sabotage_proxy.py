@@ -53,7 +53,7 @@ SABOTAGES = {
         "proxy1",
         KILLING_RELOAD,
         f"rm {DROP_IN}; systemctl daemon-reload; systemctl restart haproxy",
-        "",
+        "more bytes at the origin",
     ),
     "PROXY-10 with too few connections": edited(
         "PROXY-10[at-once-nginx-preload]",
