@@ -143,6 +143,18 @@ def plugged(place: Place, cable: Cable) -> bool:
     return any("UP" in link["flags"] for link in ip_json(place.fabric, "link", "show", cable.port))
 
 
+def port_states(place: Place) -> dict[str, str]:
+    """Return each port's state on its bridge, such as ``forwarding``.
+
+    After a cable or a link is back, forwarding takes up to a second or two: the kernel tells a bridge of a
+    port's carrier at its leisure (net/core/link_watch.c).
+    """
+    links = ip_json(place.fabric, "link", "show", "type", "veth")
+    return {
+        link["ifname"]: link.get("linkinfo", {}).get("info_slave_data", {}).get("state", "") for link in links
+    }
+
+
 def set_rate(place: Place, cable: Cable, rate: str | None) -> None:
     """Limit a NIC's rate in both directions with a token bucket at both ends of its cable; None lifts it."""
     ends = ((place.fabric, cable.port), (place.netns(cable.host), cable.device))

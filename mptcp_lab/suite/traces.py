@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mptcp_lab.embedded import fabric
+from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import LabError
 from mptcp_lab.probe import NetworkState, NeverHappened, changes, eventually
 from mptcp_lab.suite.session import Session
 
-#: What undoes itself (an ARP entry, a socket that closes) has this long to do so.
-SETTLE_WITHIN_SECONDS = 3.0
+#: What undoes itself (an ARP entry, a socket that closes, a port that forwards again) has this long to do so.
+SETTLE_WITHIN_SECONDS = 5.0
+FABRIC = "the fabric"
 
 
 def network_states(machines: Session) -> dict[str, NetworkState]:
-    """Return the network state of every host, read side by side."""
+    """Return the network state of every host, read side by side, and of the embedded lab's switch."""
     pending = {name: machine.probe.start("network_state") for name, machine in machines.machines.items()}
-    return {name: call.result() for name, call in pending.items()}
+    states = {name: call.result() for name, call in pending.items()}
+    if machines.lab.flavour == "embedded":
+        states[FABRIC] = {"ports": fabric.port_states(here(machines.lab.name))}
+    return states
 
 
 def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
