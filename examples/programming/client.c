@@ -4,7 +4,6 @@
  * prints what the connection is as one line of JSON. Needs Linux 5.6; to read all of it, 6.10.
  * The numbers stand in linux/mptcp.h and linux/tcp.h; they are repeated here for systems with older headers.
  */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
@@ -50,7 +49,7 @@ static int is_mptcp(int fd)
     return getsockopt(fd, IPPROTO_TCP, GET_IS_MPTCP, &yes, &size) == 0 && yes;
 }
 
-/* The connection's token, from struct mptcp_info; errno (EOPNOTSUPP: not MPTCP) where there is none. */
+/* The connection's token, from struct mptcp_info; an error (EOPNOTSUPP: not MPTCP) where there is none. */
 static void print_token(int fd)
 {
     unsigned char info[256];
@@ -58,7 +57,7 @@ static void print_token(int fd)
     socklen_t size = sizeof(info);
 
     if (getsockopt(fd, MPTCP_LEVEL, GET_INFO, info, &size) < 0) {
-        printf("\"token\": \"%s\"", strerrorname_np(errno));
+        printf("\"token\": \"%s\"", strerror(errno));
         return;
     }
     memcpy(&token, info + 12, sizeof(token));
@@ -111,7 +110,7 @@ int main(int argc, char **argv)
     dprintf(fd, "%s\n", argv[3]);
     if (read(fd, buffer, sizeof(buffer)) < 0)
         perror("read");
-    printf("{\"refused\": \"%s\", \"is_mptcp\": %s, ", refused ? strerrorname_np(refused) : "",
+    printf("{\"refused\": \"%s\", \"is_mptcp\": %s, ", refused ? strerror(refused) : "",
            is_mptcp(fd) ? "true" : "false");
     print_token(fd);
     printf(", ");

@@ -5,8 +5,8 @@ Opens an MPTCP socket (plain TCP where the kernel refuses one), sends a line, re
 prints what the connection is as one line of JSON. Needs Linux 5.6; to read all of it, 6.10.
 """
 
-import errno
 import json
+import os
 import socket
 import struct
 import sys
@@ -20,11 +20,13 @@ MOST_SUBFLOWS = 16
 
 
 def open_socket(family):
-    """Return a socket, and the errno's name with which the kernel refused MPTCP ("" if it did not)."""
+    """Return a socket, and the error with which the kernel refused MPTCP ("" if it did not)."""
     try:
         return socket.socket(family, socket.SOCK_STREAM, IPPROTO_MPTCP), ""
-    except OSError as error:  # ENOPROTOOPT: net.mptcp.enabled=0; EPROTONOSUPPORT: not compiled; EINVAL: before 5.6
-        return socket.socket(family, socket.SOCK_STREAM), errno.errorcode[error.errno]
+    except (
+        OSError
+    ) as error:  # ENOPROTOOPT: net.mptcp.enabled=0; EPROTONOSUPPORT: not compiled; EINVAL: before 5.6
+        return socket.socket(family, socket.SOCK_STREAM), os.strerror(error.errno)
 
 
 def is_mptcp(sock):
@@ -33,19 +35,19 @@ def is_mptcp(sock):
 
 
 def token(sock):
-    """Return the connection's token from struct mptcp_info, or the errno's name (EOPNOTSUPP: not MPTCP)."""
+    """Return the connection's token from struct mptcp_info, or an error (EOPNOTSUPP: not MPTCP)."""
     try:
         return struct.unpack_from("=I", sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256), 12)[0]
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return os.strerror(error.errno)
 
 
 def subflows(sock):
     """Return the subflows as [local address, remote address]; none where the socket is not MPTCP.
 
-    struct mptcp_subflow_data {size of itself, count, kernel's size, user's size of an entry}, then an entry per
-    subflow of two struct sockaddr_storage. CPython hands zeros in only where the length is an int, so sizes are
-    asked for through libc.
+    struct mptcp_subflow_data {size of itself, count, kernel's size, user's size of an entry}, then an entry
+    of two struct sockaddr_storage per subflow. The kernel reads the sizes, and Python's getsockopt() hands
+    nothing in, so libc is asked.
     """
     import ctypes
 
@@ -76,7 +78,12 @@ def main(host, port, message):
         sock.connect(peer)
         sock.sendall(message.encode() + b"\n")
         sock.recv(65536)
-        found = {"refused": refused, "is_mptcp": is_mptcp(sock), "token": token(sock), "subflows": subflows(sock)}
+        found = {
+            "refused": refused,
+            "is_mptcp": is_mptcp(sock),
+            "token": token(sock),
+            "subflows": subflows(sock),
+        }
         sock.shutdown(socket.SHUT_WR)
         while sock.recv(65536):
             pass

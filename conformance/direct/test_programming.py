@@ -1,0 +1,51 @@
+"""DIRECT-14: the examples of docs/programming.md say of their connections what is true."""
+
+import errno
+import os
+
+import pytest
+
+from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
+from mptcp_lab.suite import programs
+from mptcp_lab.suite.expectations import expected_pairs, origin_of
+from mptcp_lab.suite.session import Machine
+
+#: MPTCP_INFO of a connection that fell back, and socket() with net.mptcp.enabled=0.
+NOT_MPTCP, SWITCHED_OFF = os.strerror(errno.EOPNOTSUPP), os.strerror(errno.ENOPROTOOPT)
+MESSAGE = "MPTCPLAB/1 echo programming\nhello"
+
+
+@claim("DIRECT-14")
+@pytest.mark.parametrize("language", ["python", "c"])
+def test_client(a: Machine, b: Machine, plain_b: Machine, evidence: EvidenceBox, language: str) -> None:
+    """The example client knows MPTCP with its subflows, a fallback, and a kernel that has MPTCP off."""
+    to_b = (b.address(0), str(origin_of(b).port), MESSAGE)
+    to_plain = (str(plain_b.host.nics[0].address()), str(origin_of(plain_b).port), MESSAGE)
+    mptcp = programs.client(a, language, *to_b)
+    fallen = programs.client(a, language, *to_plain)
+    disabled = programs.client(plain_b, language, *to_plain)
+    evidence.document("what the example said", [mptcp, fallen, disabled])
+    pairs = {(local, remote) for local, remote in mptcp["subflows"]}
+    assert (mptcp["refused"], mptcp["is_mptcp"]) == ("", True), f"to B: {mptcp}"
+    assert isinstance(mptcp["token"], int), f"no token: {mptcp['token']}"
+    assert (a.address(0), b.address(0)) in pairs <= expected_pairs(a, b).addresses
+    assert fallen == {"refused": "", "is_mptcp": False, "token": NOT_MPTCP, "subflows": []}
+    assert (disabled["refused"], disabled["is_mptcp"]) == (SWITCHED_OFF, False)
+
+
+@claim("DIRECT-14", case="settings")
+def test_settings(a: Machine) -> None:
+    """The example's sysctl, limits and endpoint are what the kernel has afterwards."""
+    said = programs.script(a, "settings.sh", "192.0.2.1", "lo")
+    assert "net.mptcp.enabled = 1" in said, f"the example said: {said}"
+    assert "subflows 8" in said and "add_addr_accepted 8" in said
+    assert "192.0.2.1 id 1 subflow fullmesh dev lo" in said
+
+
+@claim("DIRECT-14", case="legacy")
+def test_legacy(a: Machine) -> None:
+    """On a kernel of multipath-tcp.org the per-socket options choose MPTCP, scheduler and path manager."""
+    if not (found := a.probe.capabilities()["legacy"]).ok:
+        raise Unsupported("legacy", found.reason, a.name)
+    program = (programs.EXAMPLES / "legacy.py").read_text()
+    assert programs.output(a, ["python3", "-"], (), program).strip() == "fullmesh"
