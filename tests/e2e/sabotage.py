@@ -30,10 +30,10 @@ def broken(lab: Configured, host: str, command: str, mend: str) -> Iterator[None
 
 
 def assert_seen(configured: Configured, sabotage: Sabotage) -> None:
-    """Assert that the check fails on the broken lab, and passes on the mended one."""
+    """Assert that the check fails (a SHOULD: strictly) on the broken lab, and passes on the mended one."""
     claim = sabotage.claim
     with broken(configured, sabotage.host, sabotage.command, sabotage.mend):
-        red = configured.suite(f"--claim={claim}")
+        red = configured.suite(f"--claim={claim}", "--strict")
     assert red.verdicts() == {claim: "fail"}, red.output
     assert sabotage.word in red.reason(claim), red.reason(claim)
     assert red.code == 1

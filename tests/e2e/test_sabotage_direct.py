@@ -1,0 +1,52 @@
+"""The checks of DIRECT-5 to DIRECT-14 seen red: one sabotage for each claim."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import Configured
+from tests.e2e.sabotage import Sabotage, assert_seen
+
+ENDPOINTS_BACK = "systemctl restart mptcp-lab-mptcp"
+HOOK = "type filter hook input priority 0;"
+#: A-2's handshakes get through to B, its data does not.
+STARVED = (
+    f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK} }};"
+    " add rule inet sabotage c ip saddr 198.18.2.10 tcp dport 7000 meta length > 300 drop'"
+)
+FED = "nft delete table inet sabotage"
+SYSCTL = "/usr/local/bin/sysctl"
+FALSE_SYSCTL = f"printf '#!/bin/sh\\necho net.mptcp.enabled = 0' > {SYSCTL}; chmod 755 {SYSCTL}"
+
+SABOTAGES = (
+    Sabotage(
+        "DIRECT-5", "client", "ip mptcp endpoint change id 1 backup fullmesh", ENDPOINTS_BACK, "other paths"
+    ),
+    Sabotage(
+        "DIRECT-6", "client", "ip mptcp endpoint change id 3 backup fullmesh", ENDPOINTS_BACK, "not used"
+    ),
+    Sabotage("DIRECT-8[link-down-at-A]", "server1", STARVED, FED, "goes on under the fault"),
+    Sabotage("DIRECT-9", "client", "ip mptcp endpoint flush", ENDPOINTS_BACK, "subflows"),
+    Sabotage("DIRECT-10[kernel]", "client", "ip mptcp limits set subflows 5", ENDPOINTS_BACK, "more bytes"),
+    Sabotage("DIRECT-11", "server1", STARVED, FED, "more bytes"),
+    Sabotage(
+        "DIRECT-13[one-family-lost]",
+        "client",
+        "ip mptcp endpoint delete id 2; ip mptcp endpoint delete id 4",
+        ENDPOINTS_BACK,
+        "subflows",
+    ),
+    Sabotage(
+        "DIRECT-14[python]",
+        "client",
+        "sysctl -qw net.mptcp.enabled=0",
+        "sysctl -qw net.mptcp.enabled=1",
+        "Protocol not available",
+    ),
+    Sabotage("DIRECT-14[settings]", "client", FALSE_SYSCTL, f"rm {SYSCTL}", "net.mptcp.enabled = 0"),
+)
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.claim)
+def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
+    assert_seen(configured, sabotage)
