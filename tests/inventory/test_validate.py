@@ -127,3 +127,9 @@ def test_the_command_says_it_in_one_error_and_exit_code_4(tmp_path: Path) -> Non
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert "no host is listed" in done.stderr
+
+
+def test_the_example_for_hardware_is_sound() -> None:
+    lab = load(resolve("hardware.example"))
+    assert lab.flavour == "hardware"
+    assert {host.name for host in lab.having("origins")} == {"server1", "server2"}
