@@ -29,8 +29,9 @@ class Middle:
     @property
     def command(self) -> str:
         """What puts the rule in place."""
-        chain = f"chain c {{ type filter hook {self.hook} priority -200; {self.rule}\n}}"
-        return f"nft -f - <<'X'\ntable inet sabotage {{ {chain} }}\nX"
+        hook = f"{{ type filter hook {self.hook} priority -200; }}"
+        lines = ("table inet sabotage", f"chain inet sabotage c {hook}", f"rule inet sabotage c {self.rule}")
+        return "nft -f - <<'X'\n" + "\n".join(f"add {line}" for line in lines) + "\nX"
 
 
 MIDDLES = {
@@ -56,11 +57,14 @@ MIDDLES = {
     "third packets of joins are lost": Middle(
         "client", "output", "tcp option mptcp subtype 1 tcp flags & syn == 0 drop", ("RFC8684-3.2/6",)
     ),
-    "B takes what it must ignore for an end": Middle(
+    "announcements are lost": Middle(
+        "server1", "input", "tcp option mptcp subtype 3 drop", ("RFC8684-3.4.1/3[direct]",)
+    ),
+    "later data is lost": Middle(
         "server1",
         "input",
-        "tcp option mptcp subtype { 3, 7, 8 } tcp flags & rst == 0 reject with tcp reset",
-        ("RFC8684-3.4.1/3[direct]", "RFC8684-3.5/2[direct]", "RFC8684-3.6/1[without-RST-direct]"),
+        "tcp option mptcp subtype 2 tcp flags & psh == psh drop",
+        ("RFC8684-3.5/2[direct]", "RFC8684-3.6/1[without-RST-direct]", "RFC8684-3.8/1[direct]"),
     ),
     "B sees flag H": Middle(
         "server1",
@@ -83,7 +87,7 @@ MIDDLES = {
         "server1",
         "input",
         "tcp option mptcp subtype 0 tcp flags & psh == psh drop",
-        ("RFC8684-3.1/4[third-packet-lost-direct]", "RFC8684-3.8/1[direct]"),
+        ("RFC8684-3.1/4[third-packet-lost-direct]",),
     ),
 }
 
