@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import Fault
 from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs, origin_of
 from mptcp_lab.suite.failover import survives
 from mptcp_lab.suite.session import Machine
@@ -27,7 +28,10 @@ def test_fullmesh(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
 @claim("DIRECT-13", case="first-path-lost")
 def test_first_path_lost(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     """B's firewall drops A-1's IPv6: the stream goes on over A-2, whole and without a reconnect."""
-    fault = lambda: b.probe.fault("drop", source=a.address(0, family=6))  # noqa: E731
+
+    def fault() -> Fault:
+        return b.probe.fault("drop", source=a.address(0, family=6))
+
     survives(a, b, origin_of(b), fault, evidence, family=6)
 
 

@@ -72,7 +72,7 @@ def test_option_space(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
 
 @claim("R48")
 def test_address_removed(a: Machine, front: Front, evidence: EvidenceBox) -> None:
-    """After REMOVE_ADDR of a path that works its subflow is closed; keepalives before that are counted."""
+    """After REMOVE_ADDR of a path that works, a keepalive asks before its subflow is closed."""
     with peer(a, evidence) as client:
         first = talks_to(client, front)
         further = client.joins(front.machine.address(), front.port, a.address(1))
@@ -81,3 +81,4 @@ def test_address_removed(a: Machine, front: Front, evidence: EvidenceBox) -> Non
         theirs = [s for s in further.wire.log if further.leg.is_from_peer(s) and not s.flags & SYN]
     keepalives = [s for s in theirs if (s.seq + 1 - fin.seq) % (1 << 32) == 0]
     evidence.figure("keepalives before FIN", len(keepalives))
+    assert keepalives, "the subflow was closed without a keepalive before"

@@ -78,7 +78,7 @@ def become_root() -> None:
     sudo = ["sudo", "--preserve-env=MPTCP_LAB_MIRROR", *([] if sys.stdin.isatty() else ["-n"])]
     os.chdir(ROOT)
     with contextlib.suppress(FileNotFoundError):  # without sudo, the action itself says that root is needed
-        os.execvp("sudo", [*sudo, sys.executable, "-B", "-m", "mptcp_lab.embedded", *sys.argv[1:]])  # noqa: S606
+        os.execvp("sudo", [*sudo, sys.executable, "-B", "-m", "mptcp_lab.embedded", *sys.argv[1:]])  # noqa: S606 - no shell
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

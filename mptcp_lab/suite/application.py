@@ -39,7 +39,7 @@ class Application:
 
 def digest() -> str:
     """Return the SHA-256 of what is sent."""
-    return hashlib.sha256(random.Random(8).randbytes(NBYTES)).hexdigest()  # noqa: S311
+    return hashlib.sha256(random.Random(8).randbytes(NBYTES)).hexdigest()  # noqa: S311 - a pattern, not a secret
 
 
 def carried(a: Machine) -> list[int]:

@@ -82,7 +82,6 @@ MIDDLES = {
     "joins are lost": Middle(
         "server1", "input", "tcp option mptcp subtype 1 drop", ("RFC8684-6/1", "SPLIT-6")
     ),
-    "FINs are lost": Middle("server1", "output", "tcp flags & fin == fin drop", ("RFC8684-3.4.2/2[direct]",)),
     "SYNs are lost": Middle("server1", "input", "tcp flags & (syn | ack) == syn drop", ("RFC8684-3.1/11",)),
     "first data is lost": Middle(
         "server1",
