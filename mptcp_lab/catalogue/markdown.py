@@ -67,4 +67,5 @@ def _corrections(found: Iterable[Correction]) -> str:
 
 
 def _row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    lines = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(lines) + " |"
