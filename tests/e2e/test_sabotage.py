@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from mptcp_lab.probe import Probe
+from mptcp_lab.suite.targets import target
 from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import Sabotage, assert_seen
 
@@ -29,8 +31,42 @@ sysctl -qw net.mptcp.enabled=1; sed -i s/tcp/mptcp/ {ORIGIN}; systemctl restart 
 MPTCP_OFF = f"""
 sed -i s/mptcp/tcp/ {ORIGIN}; systemctl restart mptcp-lab-origin@origin; sysctl -qw net.mptcp.enabled=0
 """
+#: The way to B's first address leads out by A-2, whose packets no fault for A-1 stops.
+BY_A2 = "ip route add 198.18.1.31/32 via 198.18.2.1 dev eth2"
+#: B announces an address again as soon as the check has taken its announcements away.
+ANNOUNCE = """
+nohup sh -c 'while sleep 0.05; do ip mptcp endpoint add 198.18.10.31 dev eth4 signal; done' >/dev/null 2>&1 &
+echo $! > /run/announce.pid
+"""
+SILENCE = f"kill $(cat /run/announce.pid); rm /run/announce.pid; {ENDPOINTS_BACK}"
 
 SABOTAGES = {
+    "STATE-1 with MPTCP off": Sabotage(
+        "STATE-1", "client", "sysctl -qw net.mptcp.enabled=0", "sysctl -qw net.mptcp.enabled=1", "client"
+    ),
+    "STATE-2 with a unit disabled": Sabotage(
+        "STATE-2", "proxy1", "systemctl disable -q haproxy", "systemctl enable -q haproxy", "haproxy"
+    ),
+    "STATE-3 without the wrapper": Sabotage(
+        "STATE-3", "proxy1", WRAPPER_GONE, WRAPPER_BACK, "no such listener"
+    ),
+    "STATE-4 with an edited file": Sabotage(
+        "STATE-4",
+        "proxy1",
+        "cp -p /etc/haproxy/haproxy.cfg /root/aside; echo '# edited' >> /etc/haproxy/haproxy.cfg",
+        "mv /root/aside /etc/haproxy/haproxy.cfg",
+        "proxy1",
+    ),
+    "DIRECT-1 where A-2 leads to B": Sabotage(
+        "DIRECT-1[drop]", "client", BY_A2, "ip route del 198.18.1.31/32", "DID NOT RAISE"
+    ),
+    "DIRECT-2 where B announces after all": Sabotage("DIRECT-2", "server1", ANNOUNCE, SILENCE, "MP_JOIN"),
+    "DIRECT-8 without a second path": Sabotage(
+        "DIRECT-8[cable-out-at-A]", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
+    ),
+    "DIRECT-8 without a second path at B": Sabotage(
+        "DIRECT-8[cable-out-at-B]", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
+    ),
     "DIRECT-3 without endpoints": Sabotage("DIRECT-3", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"),
     "DIRECT-3 with limits 0": Sabotage(
         "DIRECT-3", "server1", "ip mptcp limits set subflows 0", ENDPOINTS_BACK, "subflows"
@@ -62,3 +98,16 @@ SABOTAGES = {
 @pytest.mark.parametrize("sabotage", SABOTAGES.values(), ids=SABOTAGES.keys())
 def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
     assert_seen(configured, sabotage)
+
+
+@pytest.mark.parametrize("proxy", ["haproxy-preload", "nginx-native"])
+def test_a_byte_changed_on_the_way_is_seen(configured: Configured, proxy: str) -> None:
+    """PROXY-2: behind the proxy a byte of A's data is changed, its TCP checksum made right."""
+    lab, case = configured.own.lab, f"PROXY-2[{proxy}-64KiB]"
+    with (
+        Probe.open(target(lab, lab.hosts["server2"])) as probe,
+        probe.fault("flip", position=200, direction="in", port=7000, ttl=60),
+    ):
+        red = configured.suite(f"--claim={case}")
+    assert red.verdicts() == {case: "fail"}, red.output
+    assert "intact" in red.reason(case)
