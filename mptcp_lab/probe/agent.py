@@ -1798,7 +1798,8 @@ def undo_endpoint(address: str, before: Json | None) -> None:
     """Make the endpoint with this address what it was, or go away."""
     with PathManager() as manager:
         now = {endpoint["address"]: endpoint for endpoint in manager.endpoints()}.get(address)
-        if now and (before is None or before["id"] != now["id"]):
+        # A join to an address without an endpoint makes an implicit one, which no flags turn into another.
+        if now and (before is None or before["id"] != now["id"] or "implicit" in now["flags"]):
             manager.delete(now)
             now = None
         if before and not now:

@@ -37,6 +37,6 @@ def assert_seen(configured: Configured, sabotage: Sabotage) -> None:
     claim = sabotage.claim
     with broken(configured, sabotage.host, sabotage.command, sabotage.mend):
         red = configured.suite(f"--claim={claim}", "--strict")
-    assert red.verdicts() == {claim: "fail"}, red.output
+    assert red.verdicts().get(claim) == "fail", red.output  # of further cases, the whole suite tells
     assert sabotage.word in red.reason(claim), red.reason(claim)
     assert red.code == 1

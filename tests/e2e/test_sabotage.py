@@ -21,9 +21,10 @@ ip mptcp endpoint flush
 for address in 198.18.1.10 198.18.2.10; do ip mptcp endpoint add $address subflow fullmesh; done
 ip rule flush; ip rule add pref 32766 lookup main; ip route add 198.18.3.0/24 dev eth1
 """
+RESTART = "systemctl reset-failed haproxy; systemctl restart haproxy"  # forget how often it started
 DROP_IN = "/etc/systemd/system/haproxy.service.d"
-WRAPPER_GONE = f"mv {DROP_IN} /root/aside; systemctl daemon-reload; systemctl restart haproxy"
-WRAPPER_BACK = f"mv /root/aside {DROP_IN}; systemctl daemon-reload; systemctl restart haproxy"
+WRAPPER_GONE = f"mv {DROP_IN} /root/aside; systemctl daemon-reload; {RESTART}"
+WRAPPER_BACK = f"mv /root/aside {DROP_IN}; systemctl daemon-reload; {RESTART}"
 ORIGIN = "/etc/mptcp-lab/origin-origin.json"
 MPTCP_ON = f"""
 sysctl -qw net.mptcp.enabled=1; sed -i s/tcp/mptcp/ {ORIGIN}; systemctl restart mptcp-lab-origin@origin

@@ -17,8 +17,9 @@ FILES = {"haproxy": "/etc/haproxy/haproxy.cfg", "nginx": "/etc/nginx/nginx.conf"
 def edited(claim: str, engine: str, old: str, new: str, word: str, host: str = "proxy1") -> Sabotage:
     """Replace a piece of a proxy's configuration, and restart the proxy."""
     file = FILES[engine]
-    command = f"cp -p {file} {file}.aside; sed -i 's/{old}/{new}/' {file}; systemctl restart {engine}"
-    return Sabotage(claim, host, command, f"mv {file}.aside {file}; systemctl restart {engine}", word)
+    restart = f"systemctl reset-failed {engine}; systemctl restart {engine}"  # forget how often it started
+    command = f"cp -p {file} {file}.aside; sed -i 's/{old}/{new}/' {file}; {restart}"
+    return Sabotage(claim, host, command, f"mv {file}.aside {file}; {restart}", word)
 
 
 #: What comes for the proxy is forwarded to the backend instead.

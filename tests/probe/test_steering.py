@@ -88,3 +88,12 @@ def test_a_plain_connection_has_no_steering(client: Probe, server: Probe) -> Non
         pytest.raises(ProbeError, match="not MPTCP"),
     ):
         client.steering(out)
+
+
+def test_an_announced_endpoint_comes_back_after_a_join_without_it(client: Probe, server: Probe) -> None:
+    """The join makes an implicit endpoint in its place; the fault's undo must not leave that behind."""
+    before = server.endpoints()
+    with steered(client, server) as out:
+        client.steering(out).create_subflow(A2, 1, B2, PORT)
+        joined(out)
+    assert server.endpoints() == before
