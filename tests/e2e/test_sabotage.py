@@ -34,12 +34,11 @@ sed -i s/mptcp/tcp/ {ORIGIN}; systemctl restart mptcp-lab-origin@origin; sysctl 
 """
 #: The way to B's first address leads out by A-2, whose packets no fault for A-1 stops.
 BY_A2 = "ip route add 198.18.1.31/32 via 198.18.2.1 dev eth2"
-#: B announces an address again as soon as the check has taken its announcements away.
+#: As soon as the check has taken B's announcements away, B announces another address.
 ANNOUNCE = """
-nohup sh -c 'while sleep 0.05; do ip mptcp endpoint add 198.18.10.31 dev eth4 signal; done' >/dev/null 2>&1 &
-echo $! > /run/announce.pid
+systemd-run --quiet --collect sh -c 'until [ -z "$(ip mptcp endpoint show)" ]; do sleep 0.02; done
+ip mptcp endpoint add 198.18.10.31 id 99 dev eth4 signal'
 """
-SILENCE = f"kill $(cat /run/announce.pid); rm /run/announce.pid; {ENDPOINTS_BACK}"
 
 SABOTAGES = {
     "STATE-1 with MPTCP off": Sabotage(
@@ -61,7 +60,9 @@ SABOTAGES = {
     "DIRECT-1 where A-2 leads to B": Sabotage(
         "DIRECT-1[drop]", "client", BY_A2, "ip route del 198.18.1.31/32", "DID NOT RAISE"
     ),
-    "DIRECT-2 where B announces after all": Sabotage("DIRECT-2", "server1", ANNOUNCE, SILENCE, "MP_JOIN"),
+    "DIRECT-2 where B announces after all": Sabotage(
+        "DIRECT-2", "server1", ANNOUNCE, ENDPOINTS_BACK, "MP_JOIN"
+    ),
     "DIRECT-8 without a second path": Sabotage(
         "DIRECT-8[cable-out-at-A]", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
     ),
