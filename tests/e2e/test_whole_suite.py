@@ -8,7 +8,7 @@ BAD = ("fail", "inconclusive", "flaky")
 
 
 def test_the_suite_passes_on_the_mended_lab(configured: Configured) -> None:
-    """A case that does not pass is run once more by itself, so that a broken lab and a flake are told apart."""
+    """A case that does not pass is run once more by itself: that tells a broken lab from a flake."""
     run = configured.suite()
     bad = {case: run.reason(case) for case, verdict in run.verdicts().items() if verdict in BAD}
     if not bad:
