@@ -44,7 +44,7 @@ def test_one_way(a: Machine, front: Front, evidence: EvidenceBox, payload: Paylo
         got = down.stream.receive().wait(60)
         served = down.record()
     evidence.figure("bytes each way", payload.nbytes)
-    assert sent.intact
+    assert sent.intact, "the bytes that arrived are not those that were sent"
     assert sent.got.bytes_received == payload.nbytes
     assert (got.nbytes, got.sha256) == (payload.nbytes, served.sha256_sent)
 
