@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -84,7 +85,8 @@ def _processes_naming(text: str) -> list[str]:
 
 
 def own_lab(folder: Path, name: str) -> OwnLab:
-    """Return a copy of the embedded lab under another name; not up yet."""
+    """Return a copy of the embedded lab under another name, one for each worker of pytest; not up yet."""
+    name += os.environ.get("PYTEST_XDIST_WORKER", "")
     shutil.copytree(ROOT / "inventories/embedded", folder)
     variables = folder / "group_vars/all.yml"
     variables.write_text(variables.read_text().replace("lab_name: embedded", f"lab_name: {name}"))

@@ -89,6 +89,9 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Read the inventory before anything else, and end with one sentence where it is of no use."""
     if any(getattr(config.option, name, None) for name in ASKS_PYTEST):
         return None
+    if getattr(config.option, "numprocesses", None):  # pytest-xdist's, where it is installed
+        sentence = "one lab carries one check at a time; leave --numprocesses (-n) out"
+        return _refuse(sentence, ExitCode.NOTHING_RAN)
     try:
         lab = options.hosts(config)
     except InventoryError as error:

@@ -86,6 +86,12 @@ def test_a_claim_that_nobody_made_is_refused(project: Path) -> None:
     assert done.stderr.startswith("ERROR: --claim DIRECT-77: no such claim")
 
 
+def test_checks_side_by_side_in_one_lab_are_refused(project: Path) -> None:
+    done = typed(project, "--hosts=inventory", "-n2")
+    assert done.returncode == 2
+    assert done.stderr == "ERROR: one lab carries one check at a time; leave --numprocesses (-n) out\n"
+
+
 def test_help_needs_no_inventory_and_documents_the_options(project: Path) -> None:
     environment = {**os.environ, "ANSIBLE_INVENTORY": "/nowhere", "COLUMNS": "200"}
     command = [str(Path(sys.executable).with_name("pytest")), "conformance/", "--help"]
