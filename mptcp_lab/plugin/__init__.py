@@ -104,6 +104,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         folder=options.results_folder(config, lab),
         deadline=config.option.deadline,
         options=options.recorded(config),
+        limits=dict(config.option.limit),
     )
     return None
 

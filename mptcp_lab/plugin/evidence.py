@@ -17,11 +17,15 @@ Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
 class EvidenceBox:
-    """What one attempt at a check leaves behind. Files go to ``folder``, named relative to ``root``."""
+    """What one attempt at a check leaves behind. Files go to ``folder``, named relative to ``root``.
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    ``limits`` are those that the command line configures, by a figure's name.
+    """
+
+    def __init__(self, root: Path, folder: Path, limits: Mapping[str, float] | None = None) -> None:
         self._root = root
         self._folder = folder
+        self._limits = limits or {}
         self._figures: list[Figure] = []
         self._files: list[Evidence] = []
 
@@ -39,7 +43,7 @@ class EvidenceBox:
         """Keep a measured figure, shown with the verdict; a check over a ``limit`` does not pass."""
         if not math.isfinite(value):
             raise ValueError(f"figure {name}: {value} was not measured")
-        self._figures.append(Figure(name, value, unit, limit))
+        self._figures.append(Figure(name, value, unit, self._limits.get(name, limit)))
 
     def document(self, name: str, content: Any) -> None:
         """Keep anything that JSON can hold; dataclasses become objects, addresses become text."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import os
 import re
 import shutil
@@ -17,6 +19,8 @@ from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.verdict import Rules
 
 LAB_FOLDER = ".lab"
+#: Enough for an ordinary run to see the gap; a distribution needs more.
+REPETITIONS = 2
 
 
 def add(parser: pytest.Parser) -> None:
@@ -48,6 +52,21 @@ def add(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--deadline", type=float, metavar="SECONDS", help="start no new check after this many seconds"
+    )
+    group.addoption(
+        "--repetitions",
+        type=_positive,
+        default=REPETITIONS,
+        metavar="N",
+        help="how often DIRECT-12 repeats every fault (default %(default)s; its claim asks for 20)",
+    )
+    group.addoption(
+        "--limit",
+        action="append",
+        type=_limit,
+        default=[],
+        metavar="FIGURE=MOST",
+        help="a check whose figure of this name is over it does not pass, as in 'gap=500'; repeatable",
     )
     group.addoption(
         "--list",
@@ -94,7 +113,20 @@ def rules(config: pytest.Config) -> Rules:
 def recorded(config: pytest.Config) -> Mapping[str, Any]:
     """Return the options that a result records beside the rules."""
     option = config.option
-    return {"claim": option.claim, "family": option.family, "deadline": option.deadline}
+    return {
+        "claim": option.claim,
+        "family": option.family,
+        "deadline": option.deadline,
+        "repetitions": option.repetitions,
+        "limit": [f"{name}={most:g}" for name, most in option.limit],
+    }
+
+
+def _positive(text: str) -> int:
+    """Read a number of one or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 on")
+    return int(text)
 
 
 def results_folder(config: pytest.Config, lab: Lab) -> Path:
@@ -122,3 +154,15 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "result.json").exists():  # a run of ours, which this one replaces
             shutil.rmtree(folder / "evidence", ignore_errors=True)
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """Read a figure's name and its limit."""
+    name, _, most = text.rpartition("=")
+    try:
+        limit = float(most)
+    except ValueError:
+        limit = math.nan
+    if not name or not math.isfinite(limit):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a figure's name and a number, such as gap=500")
+    return name, limit

@@ -36,6 +36,7 @@ class Run:
     folder: Path
     deadline: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
     ending: Ending = Ending.COMPLETE
     sentence: str = ""
     next_step: str = ""
@@ -60,7 +61,7 @@ class Run:
     def box(self, case: Case, attempt: int) -> EvidenceBox:
         """Return where an attempt (0 for the first) leaves its evidence."""
         folder = self.folder / "evidence" / slug(case.name)
-        return EvidenceBox(self.folder, folder / "retry" if attempt else folder)
+        return EvidenceBox(self.folder, folder / "retry" if attempt else folder, self.limits)
 
     def record(self, case: Case, attempts: Sequence[Attempt], next_step: str = "") -> Check:
         """Keep a check's verdict and return it."""

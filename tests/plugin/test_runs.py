@@ -241,6 +241,26 @@ def test_it(evidence):
     )
 
 
+def test_a_configured_limit_fails_a_check(suite: Suite) -> None:
+    source = """
+@claim("DIRECT-7")
+def test_gap(evidence):
+    evidence.figure("gap", 203, "ms")
+"""
+    assert suite(source).verdicts == {"DIRECT-7": "pass"}
+    inner = suite(source, "--limit", "gap=100")
+    assert inner.verdicts == {"DIRECT-7": "fail"}
+    assert inner.check("DIRECT-7")["reason"] == "gap 203 ms, over its limit of 100"
+    assert inner.result["options"]["limit"] == ["gap=100"]
+
+
+@pytest.mark.parametrize("words", [("--limit", "gap"), ("--limit", "=5"), ("--repetitions", "0")])
+def test_a_number_that_is_none_is_refused(suite: Suite, words: tuple[str, ...]) -> None:
+    inner = suite("", *words)
+    assert inner.code == 4
+    assert not inner.result
+
+
 def test_a_trace_found_in_teardown_fails_a_check_that_passed(suite: Suite) -> None:
     inner = suite(
         """

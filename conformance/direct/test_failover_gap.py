@@ -1,0 +1,38 @@
+"""DIRECT-12: for how long the stream pauses when its first path is lost."""
+
+import pytest
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.gaps import first_path_lost, keep
+from mptcp_lab.suite.losses import FIREWALL, LOSSES
+from mptcp_lab.suite.session import Machine, Session
+
+STALE_LOSS_CNT = "net.mptcp.stale_loss_cnt"
+
+
+@pytest.fixture
+def repetitions(pytestconfig: pytest.Config) -> int:
+    """How often each fault is repeated."""
+    return int(pytestconfig.option.repetitions)
+
+
+@claim("DIRECT-12")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gap(
+    a: Machine, b: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, loss: str
+) -> None:
+    """The gap over repetitions of one fault, by the probe's clock and by the capture at B."""
+    evidence.figure("stale_loss_cnt", int(a.probe.sysctls()[STALE_LOSS_CNT]))
+    keep((first_path_lost(a, b, lambda: LOSSES[loss](machines, a, b)) for _ in range(repetitions)), evidence)
+
+
+@claim("DIRECT-12", case="stale-loss-cnt")
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_gap_by_stale_loss_cnt(
+    a: Machine, b: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, count: int
+) -> None:
+    """The gap when B's firewall drops A-1, with other values of A's `stale_loss_cnt`."""
+    evidence.figure("stale_loss_cnt", count)
+    with a.probe.fault("sysctl", ttl=600, name=STALE_LOSS_CNT, value=count):
+        loss = LOSSES[FIREWALL]
+        keep((first_path_lost(a, b, lambda: loss(machines, a, b)) for _ in range(repetitions)), evidence)

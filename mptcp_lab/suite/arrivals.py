@@ -1,0 +1,72 @@
+"""When a stream's data could be delivered in order, from a capture at the receiver. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mptcp_lab.wire.options import Dss
+from mptcp_lab.wire.packet import SYN, IpAddress, Segment
+from mptcp_lab.wire.ranges import RangeSet
+
+#: Sequence numbers of TCP count modulo 2^32; more than half of that ahead is behind.
+WRAP, HALF = 1 << 32, 1 << 31
+
+
+@dataclass
+class _Subflow:
+    """One subflow's data that the receiver has not acknowledged: by place in its stream, the last sending."""
+
+    isn: int
+    waiting: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # time_ns, dsn, length
+
+    def accepted(self, ack: int) -> list[tuple[int, int, int]]:
+        """Take out what an acknowledgement covers."""
+        upto = (ack - self.isn) % WRAP
+        ssns = [ssn for ssn, (_, _, length) in self.waiting.items() if ssn + length <= upto]
+        return [self.waiting.pop(ssn) for ssn in ssns]
+
+
+def in_order(packets: Iterable[Segment], port: int) -> list[int]:
+    """Return the times (ns since the epoch) at which the data sent to `port` grew without a hole.
+
+    `packets` hold one MPTCP connection from its first SYN on; subflows whose SYN is missing are none of it. A
+    capture also has what the receiver's firewall drops, so a packet counts once the receiver has acknowledged
+    it (RFC 8684 section 3.3.2: at the level of the subflow), at the time of its last sending before that.
+    """
+    subflows: dict[tuple[IpAddress, int], _Subflow] = {}
+    first: int | None = None
+    arrived: list[tuple[int, int, int]] = []
+    for segment in packets:
+        if segment.dport != port:
+            if subflow := subflows.get((segment.dst, segment.dport)):
+                arrived += subflow.accepted(segment.ack)
+            continue
+        if segment.flags & SYN:
+            subflows.setdefault((segment.src, segment.sport), _Subflow(segment.seq))
+        subflow, mapping = subflows.get((segment.src, segment.sport)), _mapping(segment)
+        if subflow is None or mapping is None or mapping.dsn is None or mapping.subflow_seq is None:
+            continue
+        ssn = (segment.seq - subflow.isn) % WRAP
+        first = mapping.dsn if first is None else first
+        dsn = (mapping.dsn + ssn - mapping.subflow_seq - first + HALF) % WRAP - HALF
+        subflow.waiting[ssn] = (segment.time_ns, dsn, segment.payload_length)
+    return _growth(arrived)
+
+
+def _mapping(segment: Segment) -> Dss | None:
+    """Return the mapping of a segment's payload."""
+    found = (o for o in segment.options if isinstance(o, Dss) and o.data_length)
+    return next(found, None) if segment.payload_length else None
+
+
+def _growth(arrived: list[tuple[int, int, int]]) -> list[int]:
+    """Return the times at which the range that begins with the first data grew."""
+    have, edge, times = RangeSet(), 0, []
+    for time_ns, dsn, length in sorted(arrived):
+        have.add(max(dsn, 0), dsn + length)
+        start, end = next(iter(have), (0, 0))
+        if start == 0 and end > edge:
+            edge = end
+            times.append(time_ns)
+    return times

@@ -1,0 +1,101 @@
+"""How long a stream pauses when its first path is lost: one repetition, and the distribution of many."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.suite.arrivals import in_order
+from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs, origin_of
+from mptcp_lab.suite.packets import of_port, segments
+from mptcp_lab.suite.session import Machine
+
+#: This much arrives before the loss, and again under it: enough for the pauses that follow the first one.
+BEFORE_BYTES, UNDER_BYTES = 30_000, 150_000
+RESUMED_WITHIN_SECONDS = 20.0
+#: A pause this long is no matter of scheduling any more: the stream is stalled.
+STALLED_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """What a stream's receiver saw while the first path was lost, in seconds.
+
+    ``gap`` is the longest pause by the probe's clock (when the application got its data) and ``captured`` the
+    same by the capture (when in-order data reached the host); ``stalled`` is the sum of all long pauses.
+    """
+
+    gap: float
+    captured: float
+    stalled: float
+
+    @property
+    def apart(self) -> float:
+        """How far the two clocks' gaps lie apart."""
+        return abs(self.gap - self.captured)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Of some values: nearest-rank percentiles."""
+
+    least: float
+    median: float
+    p95: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Of at least one value."""
+        ranked = sorted(values)
+        p95 = ranked[math.ceil(0.95 * len(ranked)) - 1]
+        return cls(ranked[0], statistics.median(ranked), p95, ranked[-1])
+
+
+def within(times: Sequence[float], since: float, until: float) -> list[float]:
+    """Return the pauses between consecutive times that lie, at least in part, between two moments."""
+    return [end - start for start, end in pairwise(times) if end > since and start < until]
+
+
+def first_path_lost(
+    client: Machine, server: Machine, loss: Callable[[], AbstractContextManager[object]]
+) -> Pauses:
+    """Take a live stream's first path away, once; return its pauses until it has gone on."""
+    port = origin_of(server).port
+    with (
+        server.probe.capture([nic.device for nic in server.paths]) as capture,
+        direct_flow(client, server) as data,
+    ):
+        transfer = data.start()
+        all_joined(data, expected_pairs(client, server))
+        data.until_received(BEFORE_BYTES)
+        with loss():
+            lost = server.probe.clock()
+            data.until_received(UNDER_BYTES, within=RESUMED_WITHIN_SECONDS)
+            back = server.probe.clock()
+        ended = data.end(transfer)
+        packets = of_port(segments(capture.stop()), port)
+    assert ended.intact, f"sent {ended.sent.nbytes} bytes, {ended.got.bytes_received} arrived"
+    got = within([when for when, _ in ended.got.received.points], lost.monotonic, back.monotonic)
+    seen = within([when / 1e9 for when in in_order(packets, port)], lost.realtime, back.realtime)
+    return Pauses(max(got), max(seen), sum(pause for pause in got if pause > STALLED_SECONDS))
+
+
+def keep(pauses: Iterable[Pauses], evidence: EvidenceBox) -> None:
+    """Keep the distribution over all repetitions as figures, in milliseconds."""
+    every = list(pauses)
+    gaps = Distribution.of([1000 * each.gap for each in every])
+    evidence.document("every repetition, in seconds", every)
+    evidence.figure("repetitions", len(every))
+    evidence.figure("gap, min", gaps.least, "ms")
+    evidence.figure("gap, median", gaps.median, "ms")
+    evidence.figure("gap, p95", gaps.p95, "ms")
+    evidence.figure("gap, max", gaps.most, "ms")
+    evidence.figure("stalled in all, median", 1000 * statistics.median(p.stalled for p in every), "ms")
+    evidence.figure("probe against capture", 1000 * statistics.median(p.apart for p in every), "ms")

@@ -1,0 +1,33 @@
+"""DIRECT-12: the probe's gap and the capture's are the same, and a sabotaged lab has another gap."""
+
+from __future__ import annotations
+
+from tests.e2e.conftest import Configured, SuiteRun
+from tests.e2e.sabotage import broken
+
+CASE = "DIRECT-12[dropped-at-B]"
+#: What the scheduler of a busy machine adds to a single repetition does not move the median of so many.
+REPETITIONS = 7
+SLOW = "ip mptcp endpoint flush"
+MEND = "systemctl restart mptcp-lab-mptcp"
+
+
+def figures(run: SuiteRun) -> dict[str, float]:
+    check = next(check for check in run.result["checks"] if check["case"] == CASE)
+    return {figure["name"]: figure["value"] for figure in check["attempts"][-1]["figures"]}
+
+
+def test_probe_and_capture_agree_within_a_millisecond(configured: Configured) -> None:
+    run = configured.suite(f"--claim={CASE}", f"--repetitions={REPETITIONS}")
+    assert run.verdicts() == {CASE: "pass"}, run.output
+    found = figures(run)
+    assert found["repetitions"] == REPETITIONS
+    assert found["gap, min"] <= found["gap, median"] <= found["gap, p95"] <= found["gap, max"]
+    assert found["probe against capture"] < 1.0
+
+
+def test_without_a_second_path_there_is_no_figure(configured: Configured) -> None:
+    with broken(configured, "client", SLOW, MEND):
+        run = configured.suite(f"--claim={CASE}", "--repetitions=1")
+    assert run.verdicts() == {CASE: "non-strict"}, run.output
+    assert "the expected subflows" in run.reason(CASE)

@@ -1,0 +1,103 @@
+"""When data could be delivered in order, from packets made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from mptcp_lab.suite.arrivals import in_order
+from mptcp_lab.wire import Segment
+from mptcp_lab.wire.options import Dss
+from mptcp_lab.wire.packet import ACK, SYN
+
+B = ip_address("198.18.1.20")
+PORT, FIRST_DSN = 7000, 0xFFFF_FF00
+
+
+@dataclass
+class Subflow:
+    """A subflow of A, whose packets B's capture has; data starts at 1 of its own stream."""
+
+    address: str
+    isn: int
+    sport: int = 40000
+
+    def syn(self, ms: int) -> Segment:
+        return self._from_a(ms, self.isn, SYN)
+
+    def data(self, ms: int, ssn: int, dsn: int, length: int = 100) -> Segment:
+        mapping = Dss(dsn=FIRST_DSN + dsn, subflow_seq=ssn, data_length=length)
+        return self._from_a(ms, self.isn + ssn, ACK, (mapping,), length)
+
+    def ack(self, ms: int, upto: int) -> Segment:
+        number = (self.isn + upto) % (1 << 32)
+        a = ip_address(self.address)
+        return Segment(B, PORT, a, self.sport, 1, number, ACK, 1000, time_ns=ms * 10**6)
+
+    def _from_a(
+        self, ms: int, seq: int, flags: int, options: tuple[Dss, ...] = (), length: int = 0
+    ) -> Segment:
+        a, number = ip_address(self.address), seq % (1 << 32)
+        return Segment(
+            a,
+            self.sport,
+            B,
+            PORT,
+            number,
+            0,
+            flags,
+            1000,
+            options=options,
+            payload_length=length,
+            time_ns=ms * 10**6,
+        )
+
+
+def milliseconds(packets: list[Segment]) -> list[int]:
+    return [when // 10**6 for when in in_order(packets, PORT)]
+
+
+def test_every_acknowledged_packet_in_order_is_growth() -> None:
+    one = Subflow("198.18.1.10", isn=0xFFFF_FFF0)  # wraps, as the data sequence numbers do
+    packets = [
+        one.syn(0),
+        one.data(10, 1, 0),
+        one.data(20, 101, 100),
+        one.data(30, 201, 200),
+        one.ack(31, 301),
+    ]
+    assert milliseconds(packets) == [10, 20, 30]
+
+
+def test_what_is_never_acknowledged_never_arrived() -> None:
+    one = Subflow("198.18.1.10", isn=5)
+    packets = [one.syn(0), one.data(10, 1, 0), one.ack(11, 101), one.data(20, 101, 100), one.ack(21, 101)]
+    assert milliseconds(packets) == [10]
+
+
+def test_a_packet_that_was_dropped_counts_when_it_is_sent_again() -> None:
+    one = Subflow("198.18.1.10", isn=5)
+    packets = [one.syn(0), one.data(10, 1, 0), one.ack(11, 101)]
+    packets += [one.data(20, 101, 100), one.data(220, 101, 100), one.ack(221, 201)]
+    assert milliseconds(packets) == [10, 220]
+
+
+def test_a_hole_is_filled_by_another_subflow() -> None:
+    one, two = Subflow("198.18.1.10", isn=5), Subflow("198.18.2.10", isn=900, sport=40001)
+    packets = [one.syn(0), two.syn(1), one.data(10, 1, 0), one.ack(11, 101)]
+    packets += [one.data(20, 101, 100)]  # lost
+    packets += [two.data(30, 1, 200), two.ack(31, 101)]  # behind the hole: nothing can be delivered
+    packets += [two.data(240, 101, 100), two.ack(241, 201)]
+    assert milliseconds(packets) == [10, 240]
+
+
+def test_another_connection_is_left_out() -> None:
+    one, stranger = Subflow("198.18.1.10", isn=5), Subflow("198.18.1.10", isn=77, sport=39999)
+    packets = [
+        stranger.data(1, 1, 5000),
+        stranger.ack(2, 101),
+        one.syn(3),
+        one.data(10, 1, 0),
+        one.ack(11, 101),
+    ]
+    assert milliseconds(packets) == [10]
