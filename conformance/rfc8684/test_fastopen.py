@@ -6,14 +6,17 @@ import pytest
 
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import IPPROTO_MPTCP
-from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments
+from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments, shown
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import is_mptcp
+from mptcp_lab.wire import analyse
+from mptcp_lab.wire.rows import ROWS, Outcome
 
 #: net.ipv4.tcp_fastopen: as client without a cookie; as server, for every listener, without a cookie.
 CLIENT, SERVER, OFF = 0x1 | 0x4, 0x2 | 0x200 | 0x400, 0
 MSG_FASTOPEN = 0x20000000
 FIRST, THEN = b"in the SYN, ", b"and after it"
+FAST_OPEN = next(row for row in ROWS if row.alias == "R60")
 #: Sends the first data with MSG_FASTOPEN, more afterwards, and waits for the end of the connection.
 CLIENT_PROGRAM = f"""
 import socket, sys
@@ -26,7 +29,7 @@ s.sendall({THEN!r}); s.shutdown(socket.SHUT_WR); s.recv(1)
 @claim("R60")
 @pytest.mark.parametrize("server", [SERVER, OFF], ids=["accepted", "refused"])
 def test_data_in_syn(a: Machine, b: Machine, evidence: EvidenceBox, server: int) -> None:
-    """Data in the SYN is delivered once and before the rest, also where the server refuses it."""
+    """Data in the SYN is delivered once, outside the data stream; where it is refused, it comes again."""
     knob = "net.ipv4.tcp_fastopen"
     with (
         a.probe.fault("sysctl", name=knob, value=CLIENT),
@@ -47,4 +50,7 @@ def test_data_in_syn(a: Machine, b: Machine, evidence: EvidenceBox, server: int)
     syn = first_syns(packets)[0]
     assert capable(syn) and syn.payload == FIRST, "the SYN had no MP_CAPABLE, or no data"
     assert still_mptcp or server == OFF, "the connection fell back although the SYN's data was taken"
+    seen = FAST_OPEN.check(analyse(packets).connections[0])
+    shows = Outcome.OK if still_mptcp else Outcome.NOT_OBSERVED
+    assert seen.outcome is shows, f"{seen.detail}: {shown(packets)}"
     assert (got.nbytes, got.sha256) == (len(FIRST + THEN), sha256(FIRST + THEN).hexdigest())

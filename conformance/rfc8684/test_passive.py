@@ -8,9 +8,9 @@ from mptcp_lab.suite.packets import rows, shown
 from mptcp_lab.wire import Side
 from mptcp_lab.wire.rows import ROWS, Outcome, Row
 
-#: R16 has checks of its own below; a capture alone never shows R20 (docs/wire.md).
+#: R16 has checks of its own below, R60 in test_fastopen.py; a capture alone never shows R20 (docs/wire.md).
 FIRST_JOIN = next(row for row in ROWS if row.alias == "R16")
-ELSEWHERE = ("R16", "R20")
+ELSEWHERE = ("R16", "R20", "R60")
 PASSIVE = [
     pytest.param(row, marks=claim(row.alias), id=row.alias) for row in ROWS if row.alias not in ELSEWHERE
 ]
@@ -33,6 +33,20 @@ def told(found: Shown) -> str:
     """Say what is wrong, and in which packets."""
     packets = shown(found.end.named(found.observation.packets))
     return f"{found.observation.detail} (seen at {found.end.host}: {packets})"
+
+
+@claim("R57", case="local-port")
+def test_local_port(ordinary: Traffic) -> None:
+    """A join leaves from the local port of the first subflow, where that is possible."""
+    pairs = [
+        (connection.subflows[0], further)
+        for connection in ordinary.ends[0].analysis.mptcp
+        for further in connection.subflows[1:]
+        if further.opener is Side.CLIENT
+    ]
+    others = [(first.sport, further.sport) for first, further in pairs if further.sport != first.sport]
+    assert pairs, "no connection had joins"
+    assert not others, f"first subflow and join left from ports {others[0]}, and {len(others) - 1} more so"
 
 
 @claim("R16", case="silent")

@@ -59,6 +59,16 @@ class Correction:
     seen: str
 
 
+@dataclass(frozen=True)
+class Rewording:
+    """A row that RFC 8684's own text did not bear out: what it said, what it says now, and why."""
+
+    claim: str
+    was: str
+    now: str
+    why: str
+
+
 @cache
 def families() -> tuple[Family, ...]:
     """Return every family with its claims, in the catalogue's order."""
@@ -82,6 +92,11 @@ def find(name: str) -> Claim:
 def corrections() -> tuple[Correction, ...]:
     """Return the corrections, in the order in which they were found."""
     return tuple(Correction(**entry) for entry in _read("corrections").get("correction", ()))
+
+
+def rewordings() -> tuple[Rewording, ...]:
+    """Return what the RFC's text changed in the table, in the table's order."""
+    return tuple(Rewording(**entry) for entry in _read("corrections").get("rewording", ()))
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mptcp_lab.catalogue import Claim, Correction, Family, corrections, families
+from mptcp_lab.catalogue import Claim, Correction, Family, Rewording, corrections, families, rewordings
 
 INTRODUCTION = """\
 # The conformance catalogue
@@ -28,8 +28,8 @@ The founding document is the text that the project was created from, an analysis
 
 def render() -> str:
     """Return docs/catalogue.md."""
-    parts = [INTRODUCTION, *(_family(family) for family in families()), _corrections(corrections())]
-    return "\n".join(parts)
+    parts = [INTRODUCTION, *(_family(family) for family in families())]
+    return "\n".join([*parts, _corrections(corrections()), _rewordings(rewordings())])
 
 
 def _family(family: Family) -> str:
@@ -48,12 +48,13 @@ def _table(claims: Iterable[Claim]) -> Iterator[str]:
 
 
 def _rfc_table(claims: Iterable[Claim]) -> Iterator[str]:
-    yield "| id | alias | level | requirement | observed by | method | covered upstream by | wave |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    yield "| id | alias | level | requirement | source | observed by | method | covered upstream by | wave |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for c in claims:
         waves = ", ".join(map(str, c.waves))
         methods, upstream = ", ".join(c.methods), ", ".join(c.upstream) or "nothing"
-        yield _row(c.id, c.alias, c.level, c.text, c.observed_by, methods, upstream, waves)
+        source = c.source.removeprefix("RFC 8684 ")
+        yield _row(c.id, c.alias, c.level, c.text, source, c.observed_by, methods, upstream, waves)
 
 
 def _corrections(found: Iterable[Correction]) -> str:
@@ -64,6 +65,17 @@ def _corrections(found: Iterable[Correction]) -> str:
     else:
         lines.append("None so far.")
     return "\n".join([*lines, ""])
+
+
+def _rewordings(found: Iterable[Rewording]) -> str:
+    lines = [
+        "### Rows of RFC 8684, against its text",
+        "",
+        "What the first table said and the RFC does not.",
+        "",
+    ]
+    lines += ["| claim | it said | it says | because |", "| --- | --- | --- | --- |"]
+    return "\n".join([*lines, *(_row(r.claim, r.was, r.now, r.why) for r in found), ""])
 
 
 def _row(*cells: str) -> str:

@@ -3,9 +3,9 @@
 Findings, by kind (what a right sender and a complete capture never show): `unmapped` payload
 without mapping; `mapping-conflict` two mappings for one octet; `data-fin-moved` two DSNs for one
 DATA_FIN; `data-ack-back` a DATA_ACK below an earlier one; `data-ack-ahead` a DATA_ACK above what
-was sent; `window` data beyond the receive window; `backup-used` new data on a backup subflow while
-a regular one works; `option-after-fallback`, `join-after-fallback`; `rst-option` MP_TCPRST without
-RST.
+was sent; `data-ack-short` one of 4 octets for data whose DSN had 8; `window` data beyond the
+receive window; `backup-used` new data on a backup subflow while a regular one works; `option-
+after-fallback`, `join-after-fallback`; `rst-option` MP_TCPRST without RST.
 """
 
 from __future__ import annotations
@@ -273,6 +273,8 @@ class _Step:
         if segment.flags & ACK:
             if subflow.syn_ack is None:
                 subflow.syn_ack = segment
+            if subflow.syn is not None:
+                self.other.syn_data = min(self.other.acked - 1, subflow.syn.payload_length)
             if connection.state is State.OPENING and not options:
                 self._fall_back("SYN/ACK without MP_CAPABLE")
                 self.half.plain_end = 1
@@ -291,7 +293,9 @@ class _Step:
         subflow.ack = segment
         if subflow.syn_ack is not None:
             subflow.established_ns, subflow.established_packet = segment.time_ns, segment.number
-        if connection.state is State.OPENING and not options:
+        capable = any(isinstance(each, MpCapable) for each in options)
+        confirmed = Side.SERVER in connection.first_dss
+        if connection.state is State.OPENING and not capable and not confirmed and self.ssn == 1:
             self._fall_back("third packet without MP_CAPABLE")
         elif connection.state is State.OPENING:
             connection.state = State.MPTCP
@@ -386,7 +390,7 @@ class _Step:
                 data_length=option.data_length,
                 checksum=option.checksum,
             )
-            self._mapping(first)
+            self._mapping(first, octets=0)
 
     def _first_windows(self) -> None:
         """Before any DATA_ACK, the windows of the handshake count from the initial DSNs."""
@@ -418,7 +422,7 @@ class _Step:
         if dss.data_ack is not None:
             self._data_ack(dss.data_ack, dss.data_ack_octets, in_order)
         if dss.dsn is not None:
-            self._mapping(dss)
+            self._mapping(dss, dss.dsn_octets)
 
     def _data_ack(self, value: int, octets: int, in_order: bool) -> None:
         connection, segment = self.connection, self.segment
@@ -436,6 +440,8 @@ class _Step:
             self.find("data-ack-ahead", f"DATA_ACK {acked}, data ends at {stream.highest}")
         stream.edge = max(acked + self._window(stream), stream.edge or 0)
         if stream.acked is None or acked > stream.acked:
+            if octets == 4:
+                self._short_data_ack(stream, acked)
             stream.acked, stream.acked_packet = acked, segment.number
             while stream.unacked and stream.unacked[0].end <= acked:
                 stream.unacked.popleft()
@@ -449,7 +455,15 @@ class _Step:
             ):
                 stream.early_fin_ack = segment.number
 
-    def _mapping(self, dss: Dss) -> None:
+    def _short_data_ack(self, stream: Stream, acked: int) -> None:
+        """3.3.2: what came with a 64-bit DSN is acknowledged with one."""
+        for each in stream.unacked:
+            if each.octets == 8 and each.start < acked and (stream.acked is None or each.end > stream.acked):
+                detail = f"DATA_ACK of 4 octets for data that packet {each.packet} maps with 8"
+                self.find("data-ack-short", detail)
+                return
+
+    def _mapping(self, dss: Dss, octets: int) -> None:
         assert dss.dsn is not None and dss.subflow_seq is not None and dss.data_length is not None
         segment, half = self.segment, self.half
         stream = self.connection.stream(self.side)
@@ -457,15 +471,17 @@ class _Step:
             self._fall_back("infinite mapping")
             return
         dsn = dss.dsn
-        if dss.dsn_octets == 4 and stream.highest is not None:
+        if octets == 4 and stream.highest is not None:
             dsn = near(dsn, 32, stream.highest)
         length = dss.data_length - dss.data_fin
         self._count_checksum(stream, dss)
         if stream.first_dsn is None:
             stream.first_dsn, stream.first_packet = dsn, segment.number
         if length:
-            start = near(dss.subflow_seq, 32, half.next_ssn)
-            self._map(stream, start, start + length, dsn)
+            if half.first_mapping is None:
+                half.first_mapping = dss.subflow_seq
+            start = near(dss.subflow_seq, 32, half.next_ssn - half.syn_data) + half.syn_data
+            self._map(stream, start, start + length, dsn, octets)
         if dss.data_fin:
             self._data_fin(stream, dsn + length)
         stream.highest = max(dsn + dss.data_length, stream.highest or 0)
@@ -484,8 +500,8 @@ class _Step:
         elif stream.data_fin != dsn:
             self.find("data-fin-moved", f"DATA_FIN at {dsn}, before at {stream.data_fin}")
 
-    def _map(self, stream: Stream, start: int, end: int, dsn: int) -> None:
-        """Note that subflow octets [start, end) carry data from `dsn` on."""
+    def _map(self, stream: Stream, start: int, end: int, dsn: int, octets: int) -> None:
+        """Note that subflow octets [start, end) carry data from `dsn` on, a number of so many octets."""
         half, segment = self.half, self.segment
         delta = dsn - start
         for each in half.ranges:
@@ -508,9 +524,9 @@ class _Step:
             half.ranges.append(MappedRange(fresh, end, delta, segment.number))
             if len(half.ranges) > _MOST_UNACKED:
                 half.ranges.popleft()
-        self._new_octets(stream, fresh + delta, end + delta)
+        self._new_octets(stream, fresh + delta, end + delta, octets)
 
-    def _new_octets(self, stream: Stream, start: int, end: int) -> None:
+    def _new_octets(self, stream: Stream, start: int, end: int, octets: int) -> None:
         """DSNs [start, end) in a place of the subflow where nothing was: new data or reinjected."""
         segment, subflow, connection = self.segment, self.subflow, self.connection
         known = stream.mapped.add(start, end)
@@ -532,7 +548,7 @@ class _Step:
                 )
             )
         self.half.new_data += end - start - known
-        stream.unacked.append(Sent(start, end, subflow.id, segment.number))
+        stream.unacked.append(Sent(start, end, subflow.id, segment.number, octets))
         if len(stream.unacked) > _MOST_UNACKED:
             stream.unacked.popleft()
         if known < end - start:

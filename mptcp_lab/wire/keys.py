@@ -18,7 +18,7 @@ def _digest(key: int) -> bytes:
 
 
 def token(key: int) -> int:
-    """The token that names the connection at the host which chose `key`: first 32 bits of SHA-256 (3.2)."""
+    """The token that names the connection at the host which chose `key`: first 32 bits of SHA-256 (3.1)."""
     return int.from_bytes(_digest(key)[:4], "big")
 
 

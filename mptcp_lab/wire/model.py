@@ -128,12 +128,13 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A mapping that no DATA_ACK covers yet."""
+    """A mapping that no DATA_ACK covers yet; `octets`: length of its DSN on the wire (MP_CAPABLE: 0)."""
 
     start: int
     end: int
     subflow: int
     packet: int
+    octets: int
 
 
 @dataclass(slots=True)
@@ -200,6 +201,8 @@ class Half:
     missing: bool = False  # the peer acknowledged what the capture does not have
     backup: bool = False  # this side asks the other not to use the subflow
     mptcp_packets: int = 0
+    syn_data: int = 0  # octets of the SYN's data that the SYN/ACK took (TCP Fast Open): outside the stream
+    first_mapping: int | None = None  # subflow sequence number of the first mapping of data
     plain_end: int | None = None  # ssn after the first payload or SYN/ACK without MPTCP options
 
 

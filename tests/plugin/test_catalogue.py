@@ -61,6 +61,13 @@ def test_corrections_name_claims() -> None:
         assert correction.claim in catalogue.claims()
 
 
+def test_rewordings_name_rows_of_the_rfc() -> None:
+    for reworded in catalogue.rewordings():
+        assert catalogue.claims()[reworded.claim].alias
+        assert reworded.was != reworded.now
+        assert reworded.why
+
+
 def test_a_correction_is_a_row_and_its_bars_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     found = (catalogue.Correction("DIRECT-5", "6.18.44", "it was so", "a|b"),)
     monkeypatch.setattr(markdown, "corrections", lambda: found)

@@ -30,6 +30,7 @@ from mptcp_lab.wire.packet import SYN
 
 HERE = Path(__file__).parent / "captures"
 SOL_MPTCP, MPTCP_INFO = 284, 1
+MSG_FASTOPEN = 0x20000000
 PORT = 7000
 LIBC = ctypes.CDLL(None, use_errno=True)
 TOKENS: dict[str, list[int]] = {}
@@ -547,6 +548,37 @@ def failover() -> None:
         pair.close()
 
 
+def fast_open(taken: bool) -> None:
+    """TCP Fast Open without a cookie: data in the SYN, then more."""
+    on("c", "sysctl -qw net.ipv4.tcp_fastopen=5")
+    on("s", f"sysctl -qw net.ipv4.tcp_fastopen={0x602 if taken else 0}")
+    with capturing("fast_open" if taken else "fast_open_refused"):
+        listener = Pair._socket("s", socket.AF_INET, mptcp=True)
+        listener.bind(("0.0.0.0", PORT))
+        listener.listen()
+        client = Pair._socket("c", socket.AF_INET, mptcp=True)
+        client.sendto(b"x" * 20, MSG_FASTOPEN, ("198.18.1.2", PORT))
+        server, _ = listener.accept()
+        for data in (b"x" * 20, b"y" * 30, b"z" * 40):
+            if data[0] != 120:
+                client.sendall(data)
+            assert server.recv(100) == data
+            server.sendall(data)
+            assert client.recv(100) == data
+        client.close()
+        assert server.recv(1) == b""
+        server.close()
+        listener.close()
+
+
+def fast_open_taken() -> None:
+    fast_open(taken=True)
+
+
+def fast_open_refused() -> None:
+    fast_open(taken=False)
+
+
 MAKERS: list[Callable[[], None]] = [
     handshake,
     half_close,
@@ -574,6 +606,8 @@ MAKERS: list[Callable[[], None]] = [
     no_join_initial,
     bulk,
     failover,
+    fast_open_taken,
+    fast_open_refused,
 ]
 
 

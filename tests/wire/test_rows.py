@@ -186,6 +186,14 @@ def data_ack_back(segments: Segments) -> Segments:
     return edit(segments, at, Dss, data_ack=dss.data_ack - 150)
 
 
+def short_data_ack(segments: Segments) -> Segments:
+    """The server's last DATA_ACK of data is its lower half, while the client's DSNs are whole."""
+    at = [n for n, each in enumerate(segments) if not to_server(each) and each.payload_length][-1]
+    dss = next(each for each in segments[at].options if isinstance(each, Dss))
+    assert dss.data_ack is not None
+    return edit(segments, at, Dss, data_ack=dss.data_ack % (1 << 32), data_ack_octets=4)
+
+
 def second_data_fin(segments: Segments) -> Segments:
     at = carrying(segments, Dss, data_fin=True)
     fin = next(each for each in segments[at].options if isinstance(each, Dss))
@@ -255,6 +263,17 @@ def no_checksum(segments: Segments) -> Segments:
     return edit(segments, at, Dss, checksum=None)
 
 
+def mapped_from_the_syn(segments: Segments) -> Segments:
+    """The mappings of the client count the SYN's data as part of the stream."""
+    taken = segments[0].payload_length
+    for at, segment in enumerate(segments):
+        for dss in segment.options:
+            if isinstance(dss, Dss) and to_server(segment) and dss.dsn and dss.subflow_seq:
+                new = {"dsn": dss.dsn + taken, "subflow_seq": dss.subflow_seq + taken}
+                segments = edit(segments, at, Dss, **new)
+    return segments
+
+
 def finite_mappings(segments: Segments) -> Segments:
     return [
         replace(
@@ -291,6 +310,7 @@ RED: list[tuple[str, str, Callable[[Segments], Segments]]] = [
     ("R28", "join", unmap),
     ("R29", "handshake", shifted_mapping(10_000)),
     ("R31", "handshake", data_ack_back),
+    ("R31", "handshake", short_data_ack),
     ("R32", "handshake", shifted_mapping(1 << 30)),
     ("R33", "handshake", second_data_fin),
     ("R34", "handshake", shifted_mapping(10_000)),
@@ -306,12 +326,15 @@ RED: list[tuple[str, str, Callable[[Segments], Segments]]] = [
     ("R49", "fastclose", edited(MpFastclose, 0, receiver_key=1)),
     ("R51", "fastclose", edited(TcpRst, 0, reason=99)),
     ("R51", "fastclose", not_rst(TcpRst)),
+    ("R51", "fastclose", edited(TcpRst, 0, reserved=1)),
     ("R52", "fallback_ack", late_option(False)),
     ("R53", "checksum_failure_two", not_rst(MpFail)),
     ("R54", "checksum_failure", finite_mappings),
+    ("R54", "checksum_failure", without_option(MpFail, 1)),
     ("R55", "fallback_synack", late_option(True)),
     ("R57", "backup", join_on_port(7001)),
     ("R58", "backup", opened_by_server),
+    ("R60", "fast_open", mapped_from_the_syn),
 ]
 
 

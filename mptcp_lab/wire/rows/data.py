@@ -28,6 +28,21 @@ def mapped(connection: Connection) -> Observation:
     return without(findings, ok(*(each.first_packet for each in streams)))
 
 
+@row("B.2/1", "R60", MUST, "data in a SYN is no part of the data stream, which begins after it at IDSN + 1")
+def fast_open(connection: Connection) -> Observation:
+    """Look at the first mapping: subflow sequence number 1 is what follows the SYN's data."""
+    subflow, stream = connection.subflows[0], connection.client
+    if subflow.syn is None or not subflow.syn.payload_length or connection.state is not State.MPTCP:
+        return unseen("no SYN with data, or no MPTCP after it")
+    if stream.first_dsn is None or stream.idsn is None:
+        return unseen(_NO_DATA)
+    begins = (stream.first_dsn - stream.idsn, subflow.client.first_mapping)
+    if begins != (1, 1):
+        detail = f"the data after the SYN begins at IDSN + {begins[0]}, subflow sequence number {begins[1]}"
+        return breach(detail, subflow.syn.number, stream.first_packet)
+    return ok(subflow.syn.number, stream.first_packet)
+
+
 @row("3.3.1/2", "R29", MUST, "the data-level stream is delivered once and in order")
 def delivered(connection: Connection) -> Observation:
     """No hole between the initial DSN and a DATA_FIN that the receiver acknowledged."""
@@ -47,14 +62,17 @@ def delivered(connection: Connection) -> Observation:
 
 
 @row(
-    "3.3.2/1", "R31", MUST, "DATA_ACK is cumulative and never ahead of the data; 4 octets mean the same as 8"
+    "3.3.2/1",
+    "R31",
+    MUST,
+    "DATA_ACK is cumulative, not ahead of the data, of 8 octets for DSNs of 8; 4 mean the same",
 )
 def data_acks(connection: Connection) -> Observation:
-    """Look for DATA_ACKs that go back, or beyond what was sent."""
+    """Look for DATA_ACKs that go back, or beyond what was sent, or are shorter than the DSNs."""
     acknowledged = [each for each in (connection.client, connection.server) if each.data_acks]
     if not acknowledged:
         return unseen("no DATA_ACK")
-    findings = connection.found("data-ack-back")
+    findings = connection.found("data-ack-back", "data-ack-short")
     if not connection.incomplete:
         findings += connection.found("data-ack-ahead")
     short = sum(each.data_acks_short for each in acknowledged)
@@ -64,7 +82,7 @@ def data_acks(connection: Connection) -> Observation:
 
 
 @row(
-    "3.3.2/2",
+    "3.3.5/1",
     "R32",
     MUST,
     "data stays within the receive window, counted from the DATA_ACK for all subflows",
@@ -105,11 +123,11 @@ def data_fin_last(connection: Connection) -> Observation:
     return worst(seen, "no DATA_FIN was acknowledged in the capture")
 
 
-@row("3.3.3/3", "R35", SHOULD, "after DATA_FIN and its acknowledgement the subflows are closed with FIN")
+@row("3.3.3/3", "R35", MUST, "after DATA_FIN and its acknowledgement the subflows are closed with FIN")
 def subflows_closed(connection: Connection) -> Observation:
     """Every subflow open when both DATA_FINs are acknowledged gets FINs.
 
-    3.3.3 allows to reset a subflow whose outstanding data has gone over another one.
+    A subflow with outstanding data may be reset: that data has gone over another one.
     """
     finished = [each.data_fin_acked_packet for each in (connection.client, connection.server)]
     if None in finished:

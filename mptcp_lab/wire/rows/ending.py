@@ -28,18 +28,27 @@ def fastclose(connection: Connection) -> Observation:
     return worst(seen, "no MP_FASTCLOSE with keys in the capture")
 
 
-@row("3.6/1", "R51", MUST, "MP_TCPRST stands on RST segments only, with a registered reason")
+@row(
+    "3.6/1",
+    "R51",
+    MUST,
+    "MP_TCPRST stands on RST segments only, its reason registered, its flags U to W zero",
+)
 def reset_reason(connection: Connection) -> Observation:
-    """Look at the segment and the reason code."""
+    """Look at the segment, the reserved flags and the reason code."""
     findings = connection.found("rst-option")
     seen = [
-        ok(each.packet, detail=each.option.reason_name)
-        if each.option.reason_name != "unassigned"
-        else breach(f"MP_TCPRST with unassigned reason {each.option.reason}", each.packet)
-        for each in connection.resets
-        if isinstance(each.option, TcpRst)
+        _reason(each.option, each.packet) for each in connection.resets if isinstance(each.option, TcpRst)
     ]
     return without(findings, worst(seen, "no MP_TCPRST"))
+
+
+def _reason(option: TcpRst, packet: int) -> Observation:
+    if option.reason_name == "unassigned":
+        return breach(f"MP_TCPRST with unassigned reason {option.reason}", packet)
+    if option.reserved:
+        return breach(f"MP_TCPRST with flags U to W {option.reserved:03b}", packet)
+    return ok(packet, detail=option.reason_name)
 
 
 @row(
@@ -74,16 +83,31 @@ def failed_one(connection: Connection) -> Observation:
     return worst(seen, "no MP_FAIL with several subflows")
 
 
-@row("3.7/3", "R54", MUST, "a checksum failure on the only subflow: MP_FAIL, then an infinite mapping")
+@row(
+    "3.7/3",
+    "R54",
+    MUST,
+    "a checksum failure on the only subflow: MP_FAIL both ways, then an infinite mapping",
+)
 def failed_only(connection: Connection) -> Observation:
-    """Look for the infinite mapping after MP_FAIL."""
+    """Look for the answer and the infinite mapping after MP_FAIL.
+
+    Where data in flight is not contiguous, because some was sent again, the subflow is reset instead.
+    """
     alone = [each for each in connection.fails if len(connection.subflows) == 1 and not each.on_rst]
     if not alone:
         return unseen("no MP_FAIL on an only subflow")
     fallback = connection.fallback
     if fallback is None or fallback.reason != "infinite mapping":
+        only = connection.subflows[0]
+        resets = [each.rst_packet for each in (only.client, only.server) if each.rst_packet is not None]
+        if resets and connection.reinjections.total:
+            return ok(alone[0].packet, *resets, detail="reset: the data in flight was not contiguous")
         return breach("no infinite mapping after MP_FAIL", alone[0].packet)
-    return ok(alone[0].packet, fallback.packet)
+    answer = next((each for each in alone if each.side is not alone[0].side), None)
+    if answer is None:
+        return breach("MP_FAIL is not answered with MP_FAIL", alone[0].packet, fallback.packet)
+    return ok(alone[0].packet, answer.packet, fallback.packet)
 
 
 @row("3.7/4", "R55", MUST, "after fallback there is no MP_JOIN and no MPTCP option")

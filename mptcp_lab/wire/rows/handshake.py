@@ -88,7 +88,7 @@ def third_ack(connection: Connection) -> Observation:
     "3.1/4",
     "R04",
     MUST,
-    "the client's first data repeats MP_CAPABLE with its length until the keys are acknowledged",
+    "the client's first data repeats MP_CAPABLE with its length unless the server has confirmed the keys",
 )
 def first_data(connection: Connection) -> Observation:
     """A DSS or ADD_ADDR of the server shows that it has the keys; before that the data needs MP_CAPABLE."""

@@ -1,4 +1,4 @@
-"""Starting a new subflow (RFC 8684, 3.2), and who does it from where (3.9)."""
+"""Starting a new subflow (RFC 8684, 3.2), and to which port (3.9.1)."""
 
 from __future__ import annotations
 
@@ -180,7 +180,9 @@ def backup_join(connection: Connection) -> Observation:
     return without(connection.found("backup-used"), ok(*(segment.number for _, segment in asked)))
 
 
-@row("3.9.1/1", "R57", SHOULD, "a new subflow goes to the port in use or announced, from a port of its own")
+@row(
+    "3.9.1/1", "R57", SHOULD, "a new subflow goes to the port of the first one, or to one that was announced"
+)
 def ports(connection: Connection) -> Observation:
     """Compare the ports of joins with the first subflow's and with those announced."""
     if connection.unknown_token is not None:
@@ -197,7 +199,7 @@ def ports(connection: Connection) -> Observation:
     return worst(seen, _NO_JOIN)
 
 
-@row("3.9.2/1", "R58", SHOULD, "the initiator of the connection opens its further subflows")
+@row("3.2/11", "R58", SHOULD, "the initiator of the connection opens its further subflows")
 def opener(connection: Connection) -> Observation:
     """Look for joins by the server."""
     if connection.unknown_token is not None:
