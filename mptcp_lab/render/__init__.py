@@ -1,0 +1,92 @@
+"""Every configuration that the playbooks would write, without touching a host.
+
+`render` runs lab.yml itself, in check mode, against hosts on paper: each of Ansible's modules is answered by
+one fixed document instead of being run. Templates, variables and refusals are those of a real run; what a
+role finds out on a host (NetworkManager, another's mptcpd) is taken to be as on a fresh one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mptcp_lab.errors import LabError
+from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.inventory.model import Lab
+
+__all__ = ["File", "render"]
+
+
+@dataclass(frozen=True, order=True)
+class File:
+    """A file that a host would get: its absolute path there, its mode in octal, its text."""
+
+    host: str
+    path: str
+    mode: str
+    content: str
+
+
+def render(lab: Lab) -> list[File]:
+    """Return what lab.yml would write, in order of host and path; `LabError` quotes a task that refuses."""
+    with tempfile.TemporaryDirectory(prefix="mptcp-lab-paper-") as folder:
+        printed = _rehearse(lab, _paper_host(Path(folder), lab))
+    return sorted({(file.host, file.path): file for file in _files(lab, printed)}.values())
+
+
+def _paper_host(folder: Path, lab: Lab) -> Path:
+    """Write the interpreter that takes Python's place: it reads no module, and gives its one answer."""
+    devices = sorted({nic.device for host in lab.hosts.values() for nic in host.nics})
+    found = {
+        "devices": devices,
+        "management": [],
+        "mptcp_socket": "",
+        "mptcpd": "",
+        "network_manager": False,
+    }
+    answer = {"changed": False, "rc": 0, "state": "absent", "stat": {"exists": False}}
+    (folder / "answer.json").write_text(json.dumps({**answer, "stdout": json.dumps(found)}))
+    paper = folder / "python"
+    paper.write_text(f"#!/bin/sh\ncat >/dev/null\ncat {folder}/answer.json\n")
+    paper.chmod(0o700)
+    return paper
+
+
+def _rehearse(lab: Lab, paper: Path) -> str:
+    """Run lab.yml against hosts on paper; return the lines of playbooks/callback_plugins/render.py."""
+    variables = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": str(paper),
+    }
+    tool = str(Path(sys.executable).with_name("ansible-playbook"))
+    command = [tool, "-i", lab.source, "lab.yml", "--check", "--diff", "-e", json.dumps(variables)]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "playbooks/callback_plugins"),
+        "ANSIBLE_STDOUT_CALLBACK": "render",
+        "ANSIBLE_MAX_DIFF_SIZE": "0",  # of any size
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    if done.returncode and '"failed"' not in done.stdout:
+        raise LabError(
+            f"lab.yml does not run: {done.stderr.strip()}", lab.source, "ansible-playbook lab.yml --check"
+        )
+    return done.stdout
+
+
+def _files(lab: Lab, printed: str) -> Iterator[File]:
+    for line in printed.splitlines():
+        told: dict[str, Any] = json.loads(line)
+        if "failed" in told:
+            raise LabError(f"{told['host']}: {told['failed']}", lab.source)
+        yield File(**told)

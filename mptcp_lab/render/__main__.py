@@ -1,0 +1,81 @@
+"""``python -m mptcp_lab.render [FOLDER] [--inventory NAME]``: write every configuration to a folder."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from mptcp_lab.errors import LabError
+from mptcp_lab.inventory import load, resolve
+from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.render import File, render
+from mptcp_lab.render.validate import Reading, validate
+
+#: In every folder of ours, so that no other is ever emptied.
+MARK = ".mptcp-lab-render"
+
+
+def main(words: list[str] | None = None) -> int:
+    """Render, write, validate; exit 0 when all is well, 1 when a program refuses a file, 4 when it cannot."""
+    parser = argparse.ArgumentParser(
+        prog="mptcp_lab.render",
+        description="Write every configuration of an inventory to FOLDER/HOST/, without touching a host.",
+    )
+    parser.add_argument("folder", nargs="?", type=Path, help="default: .lab/render/NAME")
+    parser.add_argument("--inventory", default="inventory", help="a path, or a name under inventories/")
+    parser.add_argument(
+        "--unvalidated", action="store_true", help="do not let the real programs read the files"
+    )
+    arguments = parser.parse_args(words)
+    try:
+        lab = load(resolve(arguments.inventory))
+        folder = arguments.folder or ROOT / ".lab/render" / lab.name
+        check_folder(folder)
+        files = render(lab)
+        write(folder, files)
+        print(f"{folder}: {len(files)} files for {len(lab.hosts)} hosts")
+        return 0 if arguments.unvalidated else tell(validate(lab, files, folder))
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 4
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else."""
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).exists())):
+        raise LabError("holds something else than a rendering", str(folder), "name a new or empty folder")
+
+
+def write(folder: Path, files: Iterable[File]) -> None:
+    """Write files below ``folder/HOST/``; what an earlier rendering left there is gone."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+    for file in files:
+        path = folder / file.host / file.path.removeprefix("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.content)
+        path.chmod(int(file.mode, 8))
+
+
+def tell(readings: Iterable[Reading]) -> int:
+    """Print what was validated, and what was not; return 1 when a program complained, else 0."""
+    readings = list(readings)
+    for program, count in sorted(Counter(r.program for r in readings if r.program).items()):
+        print(f"  read by {program}: {count}")
+    for why, count in sorted(Counter(r.why for r in readings if r.why).items()):
+        names = sorted({Path(r.file.path).name for r in readings if r.why == why})
+        print(f"  not validated, {why}: {count} ({', '.join(names)})")
+    refused = [r for r in readings if r.complaint]
+    for reading in refused:
+        print(f"{reading.file.host}: {reading.file.path}: {reading.complaint}", file=sys.stderr)
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Prints what a run in check mode would write: a JSON line per file, and one per failure.
+
+For `mptcp_lab.render`, which chooses this plugin for its runs; no other run is told by it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: render
+type: stdout
+short_description: What a run in check mode would write, as JSON lines
+description:
+  - Prints C({"host", "path", "mode", "content"}) for each file, and C({"host", "failed"}) for each failure.
+"""
+
+
+class CallbackModule(CallbackBase):
+    """Told by Ansible of the outcome of each task on each host, and of each item where the task loops."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "render"
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Tell of the files that the task would write: Ansible's differences hold the whole new content."""
+        for difference in result.result.get("diff") or []:
+            if "after_header" in difference:
+                wanted = result.task_fields["args"]
+                self._tell(
+                    result, path=wanted["dest"], mode=wanted.get("mode", ""), content=difference.get("after")
+                )
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        """Tell what failed."""
+        if not ignore_errors:
+            self._tell(result, failed=f"{result.task_name}: {result.result.get('msg', 'no word of why')}")
+
+    v2_runner_item_on_ok = v2_runner_on_ok
+    v2_runner_item_on_failed = v2_runner_on_unreachable = v2_runner_on_failed
+
+    def _tell(self, result: Any, **facts: Any) -> None:
+        self._display.display(json.dumps({"host": result.host.get_name(), **facts}))
