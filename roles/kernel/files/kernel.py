@@ -1,0 +1,298 @@
+"""The kernel that a host is to run: what is missing, installing it, and the boot entry.
+
+    kernel.py look MANAGER SUITE PACKAGE...            say what would be installed, and what runs and boots
+    kernel.py install MANAGER SUITE PACKAGE...         install it, then say the same
+    kernel.py select check|apply KERNEL                make KERNEL the one that boots next
+    kernel.py before                                   say the same, of the kernel that ran before the lab
+    kernel.py forget check|apply                       let the system choose again what boots
+
+MANAGER is apt or dnf; a PACKAGE is a name, NAME=VERSION, or JSON with `path` or `url`, and `sha256`, of a
+file that was fetched to /var/cache/mptcp-lab. look, install and before print one JSON line: `install` (what
+is missing), `running` and `wanted` (kernel releases; wanted is "" while packages are missing), `entries`
+(kernels that have a boot entry). Nothing is ever removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+STATE = Path("/var/lib/mptcp-lab/kernel.json")
+CACHE = Path("/var/cache/mptcp-lab")
+GRUB_CHOICE = Path("/etc/default/grub.d/90-mptcp-lab.cfg")
+GRUB_MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+LOADER_ENTRIES = ("/boot/loader/entries", "/boot/efi/loader/entries", "/efi/loader/entries")
+IMAGE = re.compile(r"/(?:boot/vmlinuz-|lib/modules/(?=[^/]+/vmlinuz$))([^/\s]+)")
+
+
+def run(*argv: str) -> str:
+    """Run a command and return what it printed; when it fails, say what it said."""
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
+    if done.returncode:
+        sys.exit(f"`{' '.join(argv)}` failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def given(packages: Iterable[str]) -> list[str]:
+    """Return packages as their manager takes them; a fetched file has to be what its digest says."""
+    ready = []
+    for package in packages:
+        if package.startswith("{"):
+            described = json.loads(package)
+            file = CACHE / Path(described.get("path") or described["url"]).name
+            digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else described["sha256"]
+            if digest != described["sha256"]:
+                sys.exit(f"{file} has sha256 {digest}, not {described['sha256']}; nothing was installed")
+            ready.append(str(file))
+        else:
+            ready.append(package)
+    return ready
+
+
+# --- package managers: what is missing, installing, and which kernel the packages hold ---------------------
+
+
+class Apt:
+    """Debian and Ubuntu. A metapackage leads to the image; Debian splits that too since 7.3."""
+
+    def __init__(self, suite: str, packages: list[str]) -> None:
+        chosen = ["--target-release", suite] if suite else []
+        older = ["--allow-downgrades"] if any("=" in package for package in packages) else []
+        self.packages = packages
+        self.command = [
+            "apt-get",
+            "--quiet",
+            "--yes",
+            "--no-remove",
+            "--no-install-recommends",
+            *chosen,
+            *older,
+        ]
+
+    def missing(self) -> list[str]:
+        """Return a line per package that would be installed or upgraded."""
+        shown = run(*self.command, "--simulate", "install", *self.packages)
+        return [line.partition(" ")[2] for line in shown.splitlines() if line.startswith("Inst ")]
+
+    def install(self) -> None:
+        """Install; apt gives up rather than remove anything."""
+        os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+        run(*self.command, "--option", "Dpkg::Options::=--force-confold", "install", *self.packages)
+
+    def contents(self) -> str:
+        """Return the paths of all files in the packages and in the `linux-` packages that they depend on."""
+        names = {
+            run("dpkg-deb", "--field", p, "Package").strip() if "/" in p else p.partition("=")[0]
+            for p in self.packages
+        }
+        paths, seen = "", set[str]()
+        while names - seen:
+            name = min(names - seen)
+            seen.add(name)
+            shown = subprocess.run(
+                ["dpkg-query", "--show", "--showformat=${Depends}", name],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if shown.returncode == 0:
+                names |= {d.split()[0] for d in re.split(r"[,|]\s*", shown.stdout) if d.startswith("linux-")}
+                paths += run("dpkg-query", "--listfiles", name)
+        return paths
+
+
+class Dnf:
+    """The RHEL family. Several kernels stay installed side by side; the running one is never removed."""
+
+    def __init__(self, _suite: str, packages: list[str]) -> None:
+        self.packages = [package.replace("=", "-") for package in packages]
+
+    def _names(self) -> list[str]:
+        return [run("rpm", "--query", "--package", p).strip() if "/" in p else p for p in self.packages]
+
+    def missing(self) -> list[str]:
+        """Return the packages of which no version, or not the one that is named, is installed."""
+        return [
+            n
+            for n in self._names()
+            if subprocess.run(["rpm", "--query", "--quiet", n], check=False).returncode
+        ]
+
+    def install(self) -> None:
+        """Install beside what is there."""
+        run("dnf", "--assumeyes", "--quiet", "--setopt=install_weak_deps=False", "install", *self.packages)
+
+    def contents(self) -> str:
+        """Return the paths of all files in the newest installed package of each name."""
+        newest = [run("rpm", "--query", "--last", name).split()[0] for name in self._names()]
+        return "".join(run("rpm", "--query", "--list", name) for name in newest)
+
+
+def look(manager: Apt | Dnf, install: bool) -> None:
+    """Say what is missing; or install it, and say what there is then."""
+    absent = [package for package in manager.packages if "/" in package and not Path(package).exists()]
+    missing = absent or manager.missing()
+    if install and missing:
+        remember()
+        manager.install()
+        missing = []
+    kernels = sorted(set(IMAGE.findall(manager.contents()))) if not missing else []
+    if len(kernels) != 1 and not missing:
+        sys.exit(
+            f"{' '.join(manager.packages)}: they hold {', '.join(kernels) or 'no kernel'}, and one is wanted"
+        )
+    print(report(missing, kernels[0] if kernels else ""))
+
+
+def report(missing: list[str], wanted: str) -> str:
+    """Return the document that all verbs print."""
+    return json.dumps(
+        {"install": missing, "running": platform.release(), "wanted": wanted, "entries": boot_entries()}
+    )
+
+
+def remember() -> None:
+    """Keep, once, which kernel ran before the lab."""
+    if not STATE.exists():
+        STATE.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = GRUB_CHOICE.parent
+        STATE.write_text(json.dumps({"before": platform.release(), "grub.d": folder.exists()}))
+
+
+# --- boot entries ------------------------------------------------------------------------------------------
+
+
+def grub_entries(menu: str) -> dict[str, str]:
+    """Return GRUB's path to the entry of each kernel of a grub.cfg, in the menu's order; no recovery modes.
+
+    An entry in a submenu is addressed as `SUBMENU_ID>ENTRY_ID`.
+    """
+    found: dict[str, str] = {}
+    submenu = entry = ""
+    for line in menu.splitlines():
+        named = re.match(r"(\s*)(submenu|menuentry) .*?(?:menuentry_id_option|--id)\s+'?([^' ]+)'?", line)
+        if named:
+            indent, kind, name = named.groups()
+            if kind == "submenu":
+                submenu, entry = name, ""
+            else:
+                entry = f"{submenu}>{name}" if indent and submenu else name
+        image = re.match(r"\s*linux\w*\s+\S*/vmlinuz-(\S+)", line)
+        if image and entry and "-recovery-" not in entry:
+            found.setdefault(image[1], entry)
+    return found
+
+
+def loader_entries(texts: Iterable[str]) -> list[str]:
+    """Return the kernels of Boot Loader Specification entries, as GRUB on RHEL and systemd-boot read them."""
+    return [
+        match[1]
+        for text in texts
+        if (match := re.search(r"(?m)^version\s+(\S+)", text)) and "rescue" not in match[1]
+    ]
+
+
+def boot_entries() -> list[str]:
+    """Return every kernel that the boot menu offers."""
+    menus = [Path(name).read_text() for name in GRUB_MENUS if Path(name).exists()]
+    files = [path.read_text() for folder in LOADER_ENTRIES for path in sorted(Path(folder).glob("*.conf"))]
+    return list(
+        dict.fromkeys([kernel for menu in menus for kernel in grub_entries(menu)] + loader_entries(files))
+    )
+
+
+def choose_with_grub(kernel: str, apply: bool) -> str:
+    """Have GRUB boot `kernel`; no word from us where it comes first anyway, so that updates boot too."""
+    menu = Path(GRUB_MENUS[0]).read_text()
+    entries, chosen = grub_entries(menu), GRUB_CHOICE.exists()
+    by_itself = next(iter(entries)) == kernel and (chosen or 'set default="0"' in menu)
+    wanted = "" if by_itself else f'GRUB_DEFAULT="{entries[kernel]}"\n'
+    if wanted == (GRUB_CHOICE.read_text() if chosen else ""):
+        return "unchanged"
+    if apply:
+        write_choice(wanted)
+    return f"changed: {kernel} boots next"
+
+
+def write_choice(text: str) -> None:
+    """Write the lab's word on what boots; "" takes it away."""
+    GRUB_CHOICE.parent.mkdir(exist_ok=True)
+    GRUB_CHOICE.write_text(text)
+    if not text:
+        GRUB_CHOICE.unlink()
+    run("update-grub")
+
+
+def select(kernel: str, apply: bool) -> None:
+    """Make `kernel` boot next; the running one has to have its entry too, for the way back."""
+    entries, running = boot_entries(), platform.release()
+    for needed, why in ((kernel, "is to boot"), (running, "runs, and is the way back")):
+        if needed not in entries:
+            sys.exit(
+                f"{needed} {why}, but has no boot entry (there are: {', '.join(entries) or 'none'}); not "
+                "rebooted. Repair the boot menu (update-grub, or kernel-install), then repeat"
+            )
+    if apply:
+        remember()
+    if shutil.which("grubby"):
+        now = run("grubby", "--default-kernel").strip()
+        if now.endswith(f"vmlinuz-{kernel}"):
+            print("unchanged")
+            return
+        if apply:
+            run("grubby", f"--set-default=/boot/vmlinuz-{kernel}")
+        print(f"changed: {kernel} boots next")
+    elif shutil.which("update-grub"):
+        print(choose_with_grub(kernel, apply))
+    else:
+        print("unchanged: this system's boot loader chooses by itself")
+
+
+def before() -> None:
+    """Say which kernel ran before the lab; the running one where the lab never changed it."""
+    was = json.loads(STATE.read_text())["before"] if STATE.exists() else platform.release()
+    print(report([], was))
+
+
+def forget(apply: bool) -> None:
+    """Take away what the lab said and remembers of kernels."""
+    if not STATE.exists():
+        print("unchanged")
+        return
+    if apply:
+        kept = json.loads(STATE.read_text())
+        if GRUB_CHOICE.exists():
+            write_choice("")
+        if not kept["grub.d"] and GRUB_CHOICE.parent.is_dir():
+            GRUB_CHOICE.parent.rmdir()
+        shutil.rmtree(CACHE, ignore_errors=True)
+        STATE.unlink()
+    print("changed: the system chooses again what boots")
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    verb, *rest = sys.argv[1:]
+    if verb in ("look", "install"):
+        manager, suite, *packages = rest
+        look((Apt if manager == "apt" else Dnf)(suite, given(packages)), verb == "install")
+    elif verb == "select":
+        select(rest[1], rest[0] == "apply")
+    elif verb == "before":
+        before()
+    else:
+        forget(rest[0] == "apply")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Print, as one JSON line, what roles have to know of the host before they change anything.
+
+system: distribution and release, such as "debian-13"; name: its own words for it; architecture: as Debian
+names it; kernel: the release that runs; container: whether the kernel is another machine's; profile:
+"upstream", "legacy" (multipath-tcp.org's v0.9x), or "" for a kernel without MPTCP; socket_error: why the
+kernel refuses an MPTCP socket, if it does; devices: network devices; management: those that carry this SSH
+connection or a default route; network_manager: whether NetworkManager runs; mptcpd: whose mptcpd runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pathlib
+import platform
+import socket
+import subprocess
+from typing import Any
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def ip(*arguments: str) -> list[dict[str, Any]]:
+    """Run ip, and return its JSON."""
+    shown = subprocess.run(["ip", "-j", *arguments], capture_output=True, check=True).stdout
+    found: list[dict[str, Any]] = json.loads(shown or "[]")
+    return found
+
+
+def ssh_address() -> str | None:
+    """Return the local address of this SSH connection; below sudo only the parents still know it."""
+    pid = os.getpid()
+    while pid > 1:
+        environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        for entry in environment:
+            if entry.startswith(b"SSH_CONNECTION="):
+                return entry.decode().split("=", 1)[1].split()[2]
+        pid = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return None
+
+
+def management() -> list[str]:
+    """Return the devices whose loss would cut the host off."""
+    local = ssh_address()
+    carrying = {
+        link["ifname"]
+        for link in ip("address", "show")
+        for address in link.get("addr_info", [])
+        if address.get("local") == local and link["ifname"] != "lo"
+    }
+    defaults = ip("-4", "route", "show", "default") + ip("-6", "route", "show", "default")
+    return sorted(carrying | {route["dev"] for route in defaults if "dev" in route})
+
+
+def runs(unit: str) -> bool:
+    """Tell whether a unit is active."""
+    return subprocess.run(["systemctl", "--quiet", "is-active", unit], check=False).returncode == 0
+
+
+def release() -> tuple[str, str]:
+    """Return the system as "ID-RELEASE" and its own name (os-release(5)); RHEL's rebuilds count as RHEL."""
+    lines = pathlib.Path("/etc/os-release").read_text().splitlines()
+    entries = {
+        key: value.strip("\"'") for key, equals, value in (line.partition("=") for line in lines) if equals
+    }
+    family, number = entries.get("ID", "unknown"), entries.get("VERSION_ID", "unreleased")
+    if "rhel" in (family, *entries.get("ID_LIKE", "").split()) and family != "fedora":
+        family, number = "rhel", number.partition(".")[0]
+    return f"{family}-{number}", entries.get("PRETTY_NAME", family)
+
+
+def profile() -> str:
+    """Tell the kernel's MPTCP by its own settings; its version says nothing."""
+    settings = pathlib.Path("/proc/sys/net/mptcp")
+    if (settings / "mptcp_enabled").exists():
+        return "legacy"
+    return "upstream" if (settings / "enabled").exists() else ""
+
+
+def socket_error() -> str:
+    """Open an MPTCP socket; return the error's name; "" when it works or is only switched off."""
+    try:
+        if profile() == "legacy":  # every TCP socket may speak MPTCP; this option (42) asks for it
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as plain:
+                plain.setsockopt(socket.IPPROTO_TCP, 42, 1)
+        else:
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).close()
+    except OSError as error:
+        return "" if error.errno == errno.ENOPROTOOPT else errno.errorcode[error.errno or 0]
+    return ""
+
+
+def in_container() -> bool:
+    """Tell whether the host shares the kernel of the machine that it runs on."""
+    return subprocess.run(["systemd-detect-virt", "--quiet", "--container"], check=False).returncode == 0
+
+
+def mptcpd() -> str:
+    """Tell whose mptcpd runs here: "lab" (it has the lab's drop-in), "other", or "" for none."""
+    ours = pathlib.Path("/etc/systemd/system/mptcp.service.d/mptcp-lab.conf").exists()
+    return "lab" if ours else "other" if runs("mptcp.service") else ""
+
+
+def main() -> None:
+    """Look, and print."""
+    system, name = release()
+    found = {
+        "system": system,
+        "name": name,
+        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "kernel": platform.release(),
+        "container": in_container(),
+        "profile": profile(),
+        "socket_error": socket_error(),
+        "devices": sorted(path.name for path in pathlib.Path("/sys/class/net").iterdir()),
+        "management": management(),
+        "network_manager": runs("NetworkManager.service"),
+        "mptcpd": mptcpd(),
+    }
+    print(json.dumps(found))
+
+
+main()
