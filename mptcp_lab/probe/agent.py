@@ -137,6 +137,9 @@ class Registry:
 BLOCK = 65536
 
 
+ZEROS = bytes(BLOCK)
+
+
 class Pattern:
     """Deterministic data: byte p depends on the seed and on p, so a lost, doubled or moved piece shows.
 
@@ -149,7 +152,7 @@ class Pattern:
         self._seed = seed
         self._kind = kind
         self._number = -1
-        self._block = bytes(BLOCK)
+        self._block = ZEROS
 
     def read(self, position: int, length: int) -> bytes:
         """`length` bytes from `position`."""
@@ -2847,6 +2850,7 @@ class OriginConnection:
         self.record.update(end=end, error=error, closed=time.monotonic())
         self.sock.close()
         self.open = False
+        self._pattern = Pattern(0, "zero")  # its last block goes: thousands of closed connections are kept
 
     def forget_timeline(self) -> None:
         """Keep the gaps, drop the points."""
@@ -2879,6 +2883,7 @@ class Origin:
     def __init__(self, config: Json) -> None:
         self.selector = selectors.DefaultSelector()
         self.connections: dict[int, OriginConnection] = {}
+        self.tagged: dict[str, list[OriginConnection]] = {}
         self.accepted = 0
         self.accepting = True
         self.pause_new = False
@@ -2936,7 +2941,10 @@ class Origin:
     def _serve(self, _: socket.socket, connection: OriginConnection, mask: int) -> None:
         sock = connection.sock
         descriptor = sock.fileno()
+        known = connection.tag
         connection.handle(mask)
+        if connection.tag != known:
+            self.tagged.setdefault(connection.tag, []).append(connection)
         if connection.open:
             self._rearm(connection)
             return
@@ -2950,7 +2958,14 @@ class Origin:
         if len(self._closed) > TIMELINES_KEPT:
             self.connections[self._closed[-TIMELINES_KEPT - 1]].forget_timeline()
         if len(self._closed) > RECORDS_KEPT:
-            del self.connections[self._closed.popleft()]
+            self._forget(self.connections.pop(self._closed.popleft()))
+
+    def _forget(self, connection: OriginConnection) -> None:
+        same_tag = self.tagged.get(connection.tag, [])
+        if connection in same_tag:
+            same_tag.remove(connection)
+            if not same_tag:
+                del self.tagged[connection.tag]
 
     def _rearm(self, connection: OriginConnection) -> None:
         wanted = connection.wanted()
@@ -2988,11 +3003,8 @@ class Origin:
             return {"ok": False, "error": describe_error(error)}
 
     def _matching(self, number: int | None, tag: str | None) -> list[OriginConnection]:
-        return [
-            connection
-            for connection in self.connections.values()
-            if number in (None, connection.number) and tag in (None, connection.tag)
-        ]
+        found = self.connections.values() if tag is None else self.tagged.get(tag, [])
+        return [connection for connection in found if number in (None, connection.number)]
 
     def ask_connections(self, since: int = 0, tag: str | None = None, timeline: bool = True) -> list[Json]:
         """Records of the connections after number `since`, by tag if given."""

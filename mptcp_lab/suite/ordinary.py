@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mptcp_lab.probe import Counters, Fault, eventually
+from mptcp_lab.probe import Counters, Fault, NeverHappened, eventually
 from mptcp_lab.suite.expectations import all_joined, announcing_nothing, expected_pairs
 from mptcp_lab.suite.packets import segments
 from mptcp_lab.suite.session import Machine
@@ -75,7 +75,10 @@ def ordinary_traffic(client: Machine, front: Front) -> Traffic:
     ends = (client, front.machine)
     captures = [machine.probe.capture(machine.devices) for machine in ends]
     for scenario in SCENARIOS:
-        scenario(client, front)
+        try:
+            scenario(client, front)
+        except NeverHappened as error:
+            raise NeverHappened(f"{scenario.__doc__} But: {error}") from error
     first, second = (
         End.of(machine.name, capture.stop(), client) for machine, capture in zip(ends, captures, strict=True)
     )
@@ -112,8 +115,7 @@ def _joined(client: Machine, front: Front) -> Iterator[Flow]:
 
 def _goes_on(data: Flow) -> None:
     """Wait until more of a stream has arrived."""
-    wanted = data.record().bytes_received + SOME_BYTES
-    eventually(lambda: data.record().bytes_received, until=wanted.__le__, within=WITHIN_SECONDS)
+    data.until_received(SOME_BYTES, WITHIN_SECONDS)
 
 
 def _fault(front: Front, kind: str, **params: Any) -> Fault:

@@ -87,7 +87,7 @@ class Flow:
             lambda: self.record().bytes_received,
             until=(arrived + more).__le__,
             within=within,
-            what="more bytes at the origin",
+            what=f"{more} more octets at {self._origin.name}",
         )
 
     def sent_by_subflow(self) -> dict[tuple[str, str], int]:
