@@ -22,6 +22,8 @@ from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.model import Lab
 
 __all__ = ["File", "render"]
+#: What a host on paper runs: a file's name in roles/system/systems.
+SYSTEM = "debian-13"
 
 
 @dataclass(frozen=True, order=True)
@@ -45,12 +47,19 @@ def _paper_host(folder: Path, lab: Lab) -> Path:
     """Write the interpreter that takes Python's place: it reads no module, and gives its one answer."""
     devices = sorted({nic.device for host in lab.hosts.values() for nic in host.nics})
     found = {
+        "system": SYSTEM,
+        "name": SYSTEM,
+        "architecture": "amd64",
+        "kernel": "",
+        "container": False,
+        "profile": "upstream",
+        "socket_error": "",
         "devices": devices,
         "management": [],
-        "mptcp_socket": "",
         "mptcpd": "",
         "network_manager": False,
     }
+    found |= {"install": [], "running": "", "wanted": "", "entries": []}  # what the kernel role asks
     answer = {"changed": False, "rc": 0, "state": "absent", "stat": {"exists": False}}
     (folder / "answer.json").write_text(json.dumps({**answer, "stdout": json.dumps(found)}))
     paper = folder / "python"
