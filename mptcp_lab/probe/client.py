@@ -116,6 +116,9 @@ class ProbeClient:
         client = cls(target.name, transport, channel)
         try:
             client.hello = client.call("hello", within)
+        except Deadline:
+            client.close()
+            raise HostVanished(target.name, f"the probe did not greet within {within:g} s") from None
         except BaseException:
             client.close()
             raise
@@ -147,9 +150,9 @@ class ProbeClient:
         return pending
 
     def check_alive(self, op: str) -> None:
-        """Raise HostVanished when the probe has been silent for too long."""
+        """Raise HostVanished when the probe has been silent for too long; it may take its time to start."""
         silence = time.monotonic() - self._heard
-        if silence > SILENCE_LIMIT:
+        if self.hello and silence > SILENCE_LIMIT:
             raise HostVanished(self.host, f"silent for {silence:.1f} s, during {op}")
 
     def listen_events(self, listener: Callable[[Event], None]) -> Callable[[], None]:

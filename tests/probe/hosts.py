@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from mptcp_lab.probe import eventually
+from mptcp_lab.probe import NetworkState, Probe, changes, eventually
 from mptcp_lab.ssh import Target
 
 PATHS = (1, 2)
@@ -165,11 +165,11 @@ class Pair:
     server: Host
 
 
-def make_pair(keys: Keys, stack: ExitStack) -> Pair:
+def make_pair(keys: Keys, stack: ExitStack, name: str = "") -> Pair:
     """Two hosts joined by two cables, fullmesh on the client, limits on both; the stack removes them."""
-    client = Host(f"prb-{os.getpid()}-a", keys)
+    client = Host(f"prb{name}-{os.getpid()}-a", keys)
     stack.callback(client.remove)
-    server = Host(f"prb-{os.getpid()}-b", keys)
+    server = Host(f"prb{name}-{os.getpid()}-b", keys)
     stack.callback(server.remove)
     for path in PATHS:
         client.ip(f"link add eth{path} type veth peer name eth{path} netns {server.name}")
@@ -186,3 +186,10 @@ def make_pair(keys: Keys, stack: ExitStack) -> Pair:
             host.settled_links, lambda number: number == len(PATHS), within=5, what="carrier everywhere"
         )
     return Pair(client, server)
+
+
+def returns_to(probe: Probe, state: NetworkState, within: float) -> None:
+    """Wait for a host to be what it was: link-local addresses come back a moment after their link."""
+    eventually(
+        lambda: changes(state, probe.network_state()), lambda found: not found, within, "network state"
+    )

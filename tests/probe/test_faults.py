@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
-import random
-import signal
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,14 +13,12 @@ from mptcp_lab.probe import (
     ConnectFailed,
     FaultExpired,
     Listener,
-    NetworkState,
-    NeverHappened,
     Probe,
     ProbeError,
     changes,
     eventually,
 )
-from tests.probe.hosts import Host, Pair
+from tests.probe.hosts import Pair, returns_to
 
 CLIENT, SERVER = "198.18.1.1", "198.18.1.2"
 
@@ -44,13 +37,6 @@ def untouched(client: Probe, server: Probe) -> Iterator[None]:
     for probe, state in before:
         returns_to(probe, state, within=3)
         assert probe.faults() == []
-
-
-def returns_to(probe: Probe, state: NetworkState, within: float) -> None:
-    """Link-local addresses and their routes come back a moment after their link."""
-    eventually(
-        lambda: changes(state, probe.network_state()), lambda found: not found, within, "network state"
-    )
 
 
 def connects(client: Probe, **options: Any) -> str:
@@ -213,48 +199,3 @@ def test_a_probe_that_ends_lifts_its_faults(pair: Pair, client: Probe) -> None:
         other.fault("link_down", device="eth1")
         assert changes(before, client.network_state())
     returns_to(client, before, within=2)
-
-
-# faults that each host gets, and whose undoing is compared
-MANY: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("drop", {"sport": 7000}),
-    ("link_down", {"device": "eth1"}),
-    ("limits", {"subflows": 3}),
-    ("endpoint_remove", {"address": "198.18.2.{host}"}),
-    ("rate", {"device": "eth2", "mbit": 50}),
-    ("sysctl", {"name": "net.ipv4.conf.eth2.rp_filter", "value": 1}),
-)
-
-
-def die_at_random(host: Host, number: int, victim: str, moment: float) -> None:
-    """Apply faults in a row, and in the midst kill the probe, or the sshd that serves it."""
-    probe = Probe.open(host.target())
-    session = [server.pid for server in host.servers if server.poll() is None][-1]
-    for kind, params in MANY:
-        filled = {
-            key: value.format(host=number) if key == "address" else value for key, value in params.items()
-        }
-        probe.start("fault", kind=kind, ttl=0.6, params=filled)
-    time.sleep(moment)  # the random moment itself
-    os.kill(int(probe.hello["pid"]) if victim == "probe" else session, signal.SIGKILL)
-    probe.close()
-
-
-def test_killing_probe_or_sshd_at_random_moments_leaves_nothing(
-    pair: Pair, client: Probe, server: Probe
-) -> None:
-    watchers = [(client, client.network_state()), (server, server.network_state())]
-    draw = random.Random(8684)  # the same moments every time
-    left_on = 0
-    for round_ in range(10):  # two hosts: twenty moments
-        victims = ("probe", "sshd") if round_ % 2 else ("sshd", "probe")
-        moments = [draw.uniform(0.0, 0.15), draw.uniform(0.0, 0.15)]
-        with ThreadPoolExecutor() as both:
-            list(both.map(die_at_random, (pair.client, pair.server), (1, 2), victims, moments))
-        left_on += sum(bool(changes(state, probe.network_state())) for probe, state in watchers)
-        for probe, state in watchers:
-            try:
-                returns_to(probe, state, within=5)
-            except NeverHappened as late:
-                pytest.fail(f"round {round_}: {late}; faults on record: {probe.faults()}")
-    assert left_on >= 5, "hardly any fault was on when its probe died: this shows nothing"

@@ -1,0 +1,44 @@
+"""A test that applies faults for as long as it lives: run by test_dying.py in a pytest that it kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from mptcp_lab.probe import Probe
+from mptcp_lab.probe.client import Pending
+from mptcp_lab.ssh import Target
+
+TTL_SECONDS = 1.5
+APPLIED = "faults applied so far"
+# faults that each host gets, and whose undoing is compared
+MANY: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("drop", {"sport": 7000}),
+    ("link_down", {"device": "eth1"}),
+    ("limits", {"subflows": 3}),
+    ("endpoint_remove", {"address": "198.18.2.{host}"}),
+    ("rate", {"device": "eth2", "mbit": 50}),
+    ("sysctl", {"name": "net.ipv4.conf.eth2.rp_filter", "value": 1}),
+)
+
+
+def apply_many(probe: Probe, number: int) -> list[Pending]:
+    """Begin to apply every fault on host `number` of a pair, one after another."""
+    filled = [
+        (kind, {key: v.format(host=number) if key == "address" else v for key, v in params.items()})
+        for kind, params in MANY
+    ]
+    return [probe.start("fault", kind=kind, ttl=TTL_SECONDS, params=params) for kind, params in filled]
+
+
+def test_faults_until_killed() -> None:
+    number, name, *paths = json.loads(os.environ["FAULTY"])
+    with Probe.open(Target(name, "root", None, 22, *map(Path, paths)), within=60.0) as probe:
+        print(APPLIED, flush=True)
+        for pending in apply_many(probe, number):
+            pending.result(60.0)
+            print(APPLIED, flush=True)
+        time.sleep(60)  # until killed
