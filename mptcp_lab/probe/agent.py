@@ -488,10 +488,10 @@ class Waker:
         return bool(ready)
 
     def pause(self, seconds: float) -> None:
-        """Let time pass. Raises Cancelled when woken."""
+        """Let time pass, none where `seconds` are negative. Raises Cancelled when woken."""
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
-        poll.poll(seconds * 1000)
+        poll.poll(max(0.0, seconds) * 1000)  # poll(2) takes a negative time for all the time there is
         if self.woken:
             raise Cancelled
 

@@ -8,6 +8,7 @@ from typing import Any
 
 IPPROTO_TCP = 6
 IPPROTO_MPTCP = 262
+TCP_ESTABLISHED = 1  # include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Capability:
 
 @dataclass(frozen=True)
 class Subflow:
-    """One established subflow. ``tcp`` holds tcp_info essentials, where the kernel has MPTCP_FULL_INFO."""
+    """One subflow, which may be in the making. ``tcp`` is tcp_info, where the kernel has MPTCP_FULL_INFO."""
 
     local: str
     lport: int
@@ -55,6 +56,11 @@ class Subflow:
     rport: int
     id: int | None
     tcp: Mapping[str, int] | None
+
+    @property
+    def established(self) -> bool:
+        """Whether it is up; a kernel that does not tell the state (before 6.5) is believed."""
+        return self.tcp is None or self.tcp["state"] == TCP_ESTABLISHED
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mptcp_lab import catalogue
+from mptcp_lab.report.side_by_side import Comparison, comparisons
 from mptcp_lab.report.terminal import ENDINGS
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import topology
@@ -56,12 +57,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The checks of a family."""
+    """The checks of a family, and the tables that show figures of several of them side by side."""
 
     name: str
     title: str
     rows: tuple[Row, ...]
     counts: dict[str, int]
+    comparisons: tuple[Comparison, ...]
 
 
 def render(result: Result, folder: Path) -> str:
@@ -90,6 +92,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["spread"] = lambda row, table: Markup(table.picture(row))  # noqa: S704 - as in svg
     return environment.get_template("report.html.j2")
 
 
@@ -99,6 +102,7 @@ def _moment(text: str) -> datetime:
 
 def _sections(result: Result, folder: Path, paths: Sequence[str]) -> list[Section]:
     sections = []
+    tables = comparisons(result)
     for family in catalogue.families():
         checks = [check for check in result.checks if check.family == family.name]
         if not checks:
@@ -107,7 +111,8 @@ def _sections(result: Result, folder: Path, paths: Sequence[str]) -> list[Sectio
         order = [claim.id for claim in family.claims]
         checks.sort(key=lambda check: order.index(check.id) if check.id in order else len(order))
         rows = tuple(_row(check, folder, paths) for check in checks)
-        sections.append(Section(family.name, family.title, rows, counts))
+        mine = tuple(table for table in tables if table.family == family.name)
+        sections.append(Section(family.name, family.title, rows, counts, mine))
     return sections
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mptcp_lab.report.side_by_side import comparisons
 from mptcp_lab.result import Check, Result
 from mptcp_lab.verdict import Ending, ExitCode, Verdict
 
@@ -51,9 +52,12 @@ def family_line(family: str, title: str) -> Line:
 
 
 def summary(result: Result, report: str = "") -> Iterator[Line]:
-    """Yield what a person wants to know at the end: what did not pass, the counts, where the report is."""
+    """Yield what a person wants to know at the end: what did not pass, tables, counts, the report."""
     for check in told_apart(result):
         yield from _explanation(check)
+        yield []
+    for table in comparisons(result):
+        yield from ([(line, "bold" if not number else "")] for number, line in enumerate(table.lines()))
         yield []
     if left_out := _left_out(result):
         yield left_out

@@ -12,19 +12,24 @@ from mptcp_lab.suite.matrix import Matrix, expected
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Flow, flow
 
-JOINED_WITHIN_SECONDS = 5.0
+JOINED_WITHIN_SECONDS = 20.0
 
 
 def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:
-    """Return the subflow matrix between two machines; the server's arp_ignore is read from it."""
-    sysctls = server.probe.sysctls()
+    """Return the subflow matrix between two machines; what their kernels decide is read from them."""
+    arp_ignore, rp_filter = _by_device(server, "arp_ignore"), _by_device(client, "rp_filter")
+    return expected(client.lab, client.host, server.host, family, arp_ignore, rp_filter)
 
-    def arp_ignore(device: str) -> int:
-        values = (sysctls.get(f"net.ipv4.conf.{name}.arp_ignore", "0") for name in ("all", device))
+
+def _by_device(machine: Machine, setting: str) -> dict[str, int]:
+    """Return the effective value of a setting below net.ipv4.conf for each of a machine's NICs."""
+    sysctls = machine.probe.sysctls()
+
+    def effective(device: str) -> int:
+        values = (sysctls.get(f"net.ipv4.conf.{name}.{setting}", "0") for name in ("all", device))
         return max(int(value) for value in values)
 
-    settings = {nic.device: arp_ignore(nic.device) for nic in server.host.nics}
-    return expected(client.lab, client.host, server.host, family, settings)
+    return {nic.device: effective(nic.device) for nic in machine.host.nics}
 
 
 def all_joined(flow: Flow, matrix: Matrix) -> set[tuple[str, str]]:

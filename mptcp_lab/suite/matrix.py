@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from mptcp_lab.inventory.model import Address, Host, Lab, Nic
 
-#: By device of the server, the effective value of net.ipv4.conf.DEV.arp_ignore (the larger of it and `all`).
-ArpIgnore = Mapping[str, int]
+#: By device, the effective value of a setting below net.ipv4.conf (the larger of the device's and `all`).
+Setting = Mapping[str, int]
 
 
 @dataclass(frozen=True, order=True)
@@ -36,6 +36,11 @@ class Matrix:
         """The expected subflows as (local, remote) addresses."""
         return {(str(pair.local), str(pair.remote)) for pair in self.present}
 
+    @property
+    def tried(self) -> set[tuple[str, str]]:
+        """All pairs, as (local, remote) addresses: fullmesh tries the unexpected ones too."""
+        return {(str(pair.local), str(pair.remote)) for pair in [*self.present, *self.absent]}
+
     def rows(self) -> list[dict[str, str]]:
         """Return one row per pair, for a report."""
         both = [(pair, "expected", how) for pair, how in self.present.items()]
@@ -46,13 +51,19 @@ class Matrix:
         ]
 
 
-def expected(lab: Lab, client: Host, server: Host, family: int, arp_ignore: ArpIgnore) -> Matrix:
+def expected(
+    lab: Lab, client: Host, server: Host, family: int, arp_ignore: Setting, rp_filter: Setting
+) -> Matrix:
     """Return the subflows that fullmesh makes between `client` and `server`, over IPv4 (4) or IPv6 (6).
 
     Reachable are, in this order: two NICs on one segment; two segments that a gateway of the lab joins; and,
     for IPv4 only, an address of the server whose other NIC is on the client's segment: a socket bound to a
     device takes an address without a route as on-link (net/ipv4/route.c, ip_route_output_key_hash_rcu), and
-    with arp_ignore=0 the server answers ARP for it on any NIC (the weak host model).
+    with arp_ignore=0 the server answers ARP for it on any NIC (the weak host model). The server's packets
+    from that address must also get past the client's rp_filter: 1 drops them, and 2 does where the client
+    has no route to the address (net/ipv4/fib_frontend.c, __fib_validate_source).
+
+    ``arp_ignore`` is the server's, ``rp_filter`` the client's.
     """
     present: dict[Pair, str] = {}
     absent: dict[Pair, str] = {}
@@ -62,11 +73,12 @@ def expected(lab: Lab, client: Host, server: Host, family: int, arp_ignore: ArpI
             if local is None or remote is None:
                 continue
             pair = Pair(mine.device, local, remote)
-            how = _reach(lab, server, mine, theirs, family, arp_ignore)
-            if how:
+            if how := _strong(lab, mine, theirs):
                 present[pair] = how
+            elif why := _not_weak(client, server, (mine, theirs), family, (arp_ignore, rp_filter)):
+                absent[pair] = why
             else:
-                absent[pair] = _why_not(server, mine, theirs, family)
+                present[pair] = f"{server.name} answers ARP for it on {mine.segment}"
     return Matrix(present, absent)
 
 
@@ -80,22 +92,30 @@ def _gateway(lab: Lab, one: str, other: str) -> Host | None:
     return next((g for g in lab.having("gateways") if g.on(one) and g.on(other)), None)
 
 
-def _reach(lab: Lab, server: Host, mine: Nic, theirs: Nic, family: int, arp_ignore: ArpIgnore) -> str:
-    """Say how `theirs` is reached from `mine`; empty when it is not."""
+def _strong(lab: Lab, mine: Nic, theirs: Nic) -> str:
+    """Say how `theirs` is reached from `mine` on its own segment or through a gateway; empty if it is not."""
     if mine.segment == theirs.segment:
         return f"both on {mine.segment}"
     if gateway := _gateway(lab, mine.segment, theirs.segment):
         return f"routed by {gateway.name}"
-    neighbour = server.on(mine.segment)
-    if family == 4 and neighbour and neighbour.up and not arp_ignore.get(neighbour.device, 0):
-        return f"{server.name} answers ARP for it on {mine.segment}"
     return ""
 
 
-def _why_not(server: Host, mine: Nic, theirs: Nic, family: int) -> str:
+def _not_weak(
+    client: Host, server: Host, nics: tuple[Nic, Nic], family: int, settings: tuple[Setting, Setting]
+) -> str:
+    """Say why the weak host model does not reach a NIC of the server's either; empty where it does."""
+    (mine, theirs), (arp_ignore, rp_filter) = nics, settings
     unjoined = f"no gateway joins {mine.segment} with {theirs.segment}"
-    if not server.on(mine.segment):
+    neighbour = server.on(mine.segment)
+    if neighbour is None or not neighbour.up:
         return f"{server.name} is not on {mine.segment}, and {unjoined}"
     if family == 6:
         return f"{unjoined}, and IPv6 neighbours are strong hosts"
-    return f"{unjoined}, and arp_ignore keeps {server.name} from answering"
+    if arp_ignore.get(neighbour.device, 0):
+        return f"{unjoined}, and arp_ignore keeps {server.name} from answering"
+    own = client.on(theirs.segment)
+    strictness = rp_filter.get(mine.device, 0)
+    if strictness == 1 or (strictness and not (own and own.up)):
+        return f"{unjoined}, and rp_filter {strictness} of {client.name} drops the answers"
+    return ""

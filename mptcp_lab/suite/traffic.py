@@ -99,7 +99,8 @@ class Flow:
 
     def pairs(self) -> set[tuple[str, str]]:
         """Return the established subflows (local, remote), as the client's kernel tells (MPTCP_FULL_INFO)."""
-        return {(subflow.local, subflow.remote) for subflow in self.stream.facts().subflows}
+        subflows = self.stream.facts().subflows
+        return {(subflow.local, subflow.remote) for subflow in subflows if subflow.established}
 
 
 @contextmanager
