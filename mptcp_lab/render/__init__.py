@@ -51,6 +51,7 @@ def _paper_host(folder: Path, lab: Lab) -> Path:
         "name": SYSTEM,
         "architecture": "amd64",
         "kernel": "",
+        "lacking": [],
         "container": False,
         "profile": "upstream",
         "socket_error": "",

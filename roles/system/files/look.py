@@ -1,10 +1,11 @@
 """Print, as one JSON line, what roles have to know of the host before they change anything.
 
 system: distribution and release, such as "debian-13"; name: its own words for it; architecture: as Debian
-names it; kernel: the release that runs; container: whether the kernel is another machine's; profile:
-"upstream", "legacy" (multipath-tcp.org's v0.9x), or "" for a kernel without MPTCP; socket_error: why the
-kernel refuses an MPTCP socket, if it does; devices: network devices; management: those that carry this SSH
-connection or a default route; network_manager: whether NetworkManager runs; mptcpd: whose mptcpd runs.
+names it; lacking: programs that roles need and it has not; kernel: the release that runs; container: whether
+the kernel is another machine's; profile: "upstream", "legacy" (multipath-tcp.org's v0.9x), or "" for a kernel
+without MPTCP; socket_error: why the kernel refuses an MPTCP socket, if it does; devices: network devices;
+management: those that carry this SSH connection or a default route; network_manager: whether NetworkManager
+runs; mptcpd: whose mptcpd runs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import socket
 import subprocess
 from typing import Any
@@ -22,10 +24,17 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def ip(*arguments: str) -> list[dict[str, Any]]:
-    """Run ip, and return its JSON."""
+    """Run ip, and return its JSON; nothing where the host has no ip yet."""
+    if "ip" in lacking():
+        return []
     shown = subprocess.run(["ip", "-j", *arguments], capture_output=True, check=True).stdout
     found: list[dict[str, Any]] = json.loads(shown or "[]")
     return found
+
+
+def lacking() -> list[str]:
+    """Return the programs that roles need and the host has not."""
+    return [tool for tool in ("ip", "nft", "sysctl") if shutil.which(tool) is None]
 
 
 def ssh_address() -> str | None:
@@ -110,6 +119,7 @@ def main() -> None:
         "name": name,
         "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "kernel": platform.release(),
+        "lacking": lacking(),
         "container": in_container(),
         "profile": profile(),
         "socket_error": socket_error(),
