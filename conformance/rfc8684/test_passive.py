@@ -25,6 +25,8 @@ def test_ordinary_traffic(ordinary: Traffic, evidence: EvidenceBox, row: Row) ->
         packets = each.end.named(each.observation.packets)
         table = rows(packets, each.end.host, "", packets[0].time_ns)
         evidence.packets(table, name=f"packets at {each.end.host}")
+    for end in ordinary.ends if breaches or not found else ():
+        evidence.pcap(f"session at {end.host}", end.pcapng)
     assert found, f"{row.requirement}: the session did not show it"
     assert not breaches, f"{row.requirement}: {'; '.join(map(told, breaches[:2]))}"
 

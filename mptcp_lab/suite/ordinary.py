@@ -31,6 +31,7 @@ class End:
     host: str
     packets: tuple[Segment, ...]
     analysis: Analysis
+    pcapng: bytes
 
     @classmethod
     def of(cls, host: str, pcapng: bytes, client: Machine) -> End:
@@ -38,7 +39,7 @@ class End:
         mine = {nic.address(family) for nic in client.host.nics for family in (4, 6)}
         found = (each for each in segments(pcapng) if each.src in mine or each.dst in mine)
         packets = tuple(replace(each, number=number) for number, each in enumerate(found, 1))
-        return cls(host, packets, analyse(packets))
+        return cls(host, packets, analyse(packets), pcapng)
 
     def named(self, numbers: tuple[int, ...]) -> list[Segment]:
         """The packets of these numbers."""
@@ -179,12 +180,29 @@ def _checksums(client: Machine, front: Front) -> None:
         failing = _counted(front.machine, "MPFailTx")
         with _joined(client, front) as data, failing, client.probe.fault("flip", **first):
             _goes_on(data)
-        with client.probe.fault("limits", subflows=0), front.flow(client) as data:
-            transfer = data.start()
+        _eventually_contiguous(client, front, first)
+
+
+def _eventually_contiguous(client: Machine, front: Front, flipped: dict[str, Any]) -> None:
+    """Change the payload on an only subflow; again where data was sent twice before: then none falls back."""
+    for last in (False, False, True):
+        before = client.probe.counters()
+        try:
+            _only_path_changed(client, front, flipped)
+        except NeverHappened:
+            if last or not client.probe.counters().delta(before).mptcp("MPTCPRetrans"):
+                raise
+        if not client.probe.counters().delta(before).mptcp("MPTCPRetrans"):
+            return
+
+
+def _only_path_changed(client: Machine, front: Front, flipped: dict[str, Any]) -> None:
+    with client.probe.fault("limits", subflows=0), front.flow(client) as data:
+        transfer = data.start()
+        _goes_on(data)
+        with _counted(front.machine, "MPFailTx"), client.probe.fault("flip", position=1000, **flipped):
             _goes_on(data)
-            with _counted(front.machine, "MPFailTx"), client.probe.fault("flip", position=1000, **first):
-                _goes_on(data)
-            data.end(transfer)
+        data.end(transfer)
 
 
 def _not_to_this_address(client: Machine, front: Front) -> None:

@@ -92,7 +92,8 @@ def failed_one(connection: Connection) -> Observation:
 def failed_only(connection: Connection) -> Observation:
     """Look for the answer and the infinite mapping after MP_FAIL.
 
-    Where data in flight is not contiguous, because some was sent again, the subflow is reset instead.
+    Where data was sent again before, what is in flight need not be contiguous: a reset is as right then, and
+    a capture that shows neither tells nothing.
     """
     alone = [each for each in connection.fails if len(connection.subflows) == 1 and not each.on_rst]
     if not alone:
@@ -101,8 +102,10 @@ def failed_only(connection: Connection) -> Observation:
     if fallback is None or fallback.reason != "infinite mapping":
         only = connection.subflows[0]
         resets = [each.rst_packet for each in (only.client, only.server) if each.rst_packet is not None]
-        if resets and connection.reinjections.total:
-            return ok(alone[0].packet, *resets, detail="reset: the data in flight was not contiguous")
+        if connection.reinjections.total:
+            if resets:
+                return ok(alone[0].packet, *resets, detail="reset: the data in flight was not contiguous")
+            return unseen("data was sent again on the only subflow, and no reset was captured")
         return breach("no infinite mapping after MP_FAIL", alone[0].packet)
     answer = next((each for each in alone if each.side is not alone[0].side), None)
     if answer is None:
