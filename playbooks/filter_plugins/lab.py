@@ -6,6 +6,7 @@ Ansible. `hosts` is always a mapping from host name to that host's variables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_interface
 from typing import Any
@@ -140,9 +141,56 @@ def _shared_addresses(name: str, backend: str, hosts: Hosts, segments: Segments)
     return {**found, "address": found["ipv4"] or found["ipv6"]}
 
 
+#: What each engine's services need of a host: the groups that are set up with it, and the roles.
+ENGINES = {
+    "haproxy": ({"proxies"}, {"haproxy"}),
+    "nginx": ({"proxies"}, {"nginx_stream"}),
+    "forwarder": ({"proxies", "forwarders"}, {"forwarder", "gateway"}),
+    "origin": ({"origins"}, {"origin"}),
+}
+ORIGIN = re.compile(r"/origin-(.+)[.]json$")
+
+
+def lab_retired(
+    marks: Mapping[str, str],
+    found: Iterable[str],
+    services: Iterable[Mapping[str, Any]],
+    groups: Iterable[str],
+) -> list[str]:
+    """Return the roles whose mark (a file) was found on a host that has no use for them.
+
+    `groups` are the host's groups. A role of no engine, the gateway's, is used by its group too.
+    """
+    inside = set(groups)
+    used = {"gateway"} if "gateways" in inside else set()
+    for service in services:
+        where, roles = ENGINES[service["engine"]]
+        used |= roles if where & inside else set()
+    there = set(found)
+    return [role for role, mark in marks.items() if mark in there and role not in used]
+
+
+def lab_retired_origins(found: Iterable[str], services: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the origins whose configuration was found on a host, and that are none of its services."""
+    wanted = {service["name"] for service in of_engine(services, "origin")}
+    there = [match[1] for match in map(ORIGIN.search, found) if match]
+    return [name for name in there if name not in wanted]
+
+
+FILTERS: tuple[Callable[..., Any], ...] = (
+    lab_routes,
+    lab_endpoints,
+    lab_addresses,
+    of_engine,
+    lab_backends,
+    lab_retired,
+    lab_retired_origins,
+)
+
+
 class FilterModule:
     """The entry that Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {f.__name__: f for f in (lab_routes, lab_endpoints, lab_addresses, of_engine, lab_backends)}
+        return {f.__name__: f for f in FILTERS}

@@ -64,11 +64,15 @@ def proxy(template: str, role: str, engine: str) -> str:
 
 
 def drop_in(method: str) -> str:
+    haproxy = yaml.safe_load((ROOT / "roles/haproxy/vars/main.yml").read_text())
     return render(
         "drop-in.conf.j2",
         "mptcp_service",
         mptcp_service_unit="haproxy.service",
         mptcp_service_listeners=[{"name": "test1", "port": 7000, "mptcp": method}],
+        mptcp_service_capabilities=haproxy["__haproxy_capabilities"],
+        mptcp_service_writable=haproxy["__haproxy_writable"],
+        mptcp_service_settings=haproxy["__haproxy_settings"],
         __mptcp_service_methods=[method],
     )
 

@@ -47,3 +47,40 @@ def test_backend_without_a_common_segment_is_refused_by_name() -> None:
     services = [{"engine": "haproxy", "backends": [{"host": "server", "port": 7000}]}]
     with pytest.raises(ValueError, match=r"client: its backend server is on none of the segments path1"):
         FILTERS["lab_backends"](services, "client", HOSTS, SEGMENTS)
+
+
+MARKS = {"haproxy": "/h", "nginx_stream": "/n", "forwarder": "/f", "gateway": "/g", "origin": "/o"}
+
+
+def test_a_role_whose_last_service_is_gone_is_retired() -> None:
+    left = [{"engine": "nginx"}]
+    assert FILTERS["lab_retired"](MARKS, ["/h", "/n", "/f", "/g"], left, ["proxies"]) == [
+        "haproxy",
+        "forwarder",
+        "gateway",
+    ]
+
+
+def test_a_forwarder_needs_the_gateways_sysctls() -> None:
+    services = [{"engine": "forwarder"}]
+    assert FILTERS["lab_retired"](MARKS, ["/f", "/g"], services, ["forwarders"]) == []
+
+
+def test_a_gateway_without_services_stays_one() -> None:
+    assert FILTERS["lab_retired"](MARKS, ["/f", "/g"], [], ["gateways"]) == ["forwarder"]
+
+
+def test_a_host_that_left_its_group_has_no_use_for_the_groups_role() -> None:
+    assert FILTERS["lab_retired"](MARKS, ["/h", "/o"], [{"engine": "haproxy"}], ["clients"]) == [
+        "haproxy",
+        "origin",
+    ]
+
+
+def test_what_was_not_found_is_not_retired() -> None:
+    assert FILTERS["lab_retired"](MARKS, [], [], ["clients"]) == []
+
+
+def test_origins_that_are_no_services_are_retired() -> None:
+    found = ["/o", "/etc/mptcp-lab/origin-origin.json", "/etc/mptcp-lab/origin-late-one.json"]
+    assert FILTERS["lab_retired_origins"](found, [{"engine": "origin", "name": "origin"}]) == ["late-one"]

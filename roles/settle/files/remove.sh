@@ -1,31 +1,45 @@
 #!/bin/sh
-# Take units and files away: `remove.sh check|apply UNIT_PATTERN -- FILE...`; the pattern may be empty.
-# Where none of the files is there, the unit is somebody else's and is left alone. The last line printed is
-# "unchanged" or "changed: ..." with what was there.
+# Take units and files away: `remove.sh check|apply UNIT_PATTERN FILE... -- ALSO...`; the pattern may be empty.
+# FILEs, which may be patterns, are the lab's own: where none of them is there, the unit and ALSO (files of others that
+# the lab replaced) are somebody else's and left alone. They go in this order, so a run that died goes on from the rest; a
+# folder with a slash at its end goes when it is empty. The last line printed is "unchanged" or "changed: ...".
 set -eu
 mode=$1
 pattern=$2
-shift 3
+shift 2
 
-present=
-for file in "$@"; do
-    [ ! -e "$file" ] || present="$present $file"
+own="" also="" folders=""
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    case $1 in
+    */) folders="$folders $1" ;;
+    *) for file in $1; do [ ! -e "$file" ] || own="$own $file"; done ;;
+    esac
+    shift
 done
-if [ -z "$present" ]; then
+[ $# -eq 0 ] || shift
+for file in "$@"; do [ ! -e "$file" ] || also="$also $file"; done
+if [ -z "$own" ]; then
     echo unchanged
     exit
 fi
-echo "changed:$present"
+echo "changed:$also$own"
 [ "$mode" = apply ] || exit 0
 
+units() { # those that run, and those that would at the next boot
+    systemctl list-units --all --plain --no-legend "$pattern"
+    systemctl list-unit-files --plain --no-legend "$pattern"
+}
+
 if [ -n "$pattern" ]; then
-    for unit in $(systemctl list-units --all --plain --no-legend "$pattern" | cut -d' ' -f1); do
+    for unit in $(units | cut -d' ' -f1 | grep -v '@\.' | sort -u); do
         systemctl --quiet disable --now "$unit"
     done
 fi
 # shellcheck disable=SC2086 # the files' names hold no spaces
-rm -rf $present
+rm -rf $also $own
+# shellcheck disable=SC2086
+[ -z "$folders" ] || rmdir --ignore-fail-on-non-empty $folders
 systemctl daemon-reload
-case $present in
+case $own in
 */etc/NetworkManager/*) systemctl try-reload-or-restart NetworkManager.service ;;
 esac

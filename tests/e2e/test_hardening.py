@@ -1,0 +1,73 @@
+"""Proxies and origins have the rights that they need, and serve with those."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import Configured
+
+#: Unit, a host that has it, the most that `systemd-analyze security` may give it (10 is everything), and the
+#: capabilities that its first process keeps.
+UNITS = {
+    "haproxy": ("proxy1", 2.5, {"kill", "setgid", "setuid", "net_bind_service", "sys_chroot"}),
+    "nginx": (
+        "proxy1",
+        2.7,
+        {"chown", "dac_override", "kill", "setgid", "setuid", "net_bind_service"},
+    ),
+    "mptcp-lab-origin@origin": ("server1", 2.0, set()),
+}
+#: Bits of a capability set, from capabilities(7) and linux/capability.h.
+BITS = {
+    0: "chown",
+    1: "dac_override",
+    5: "kill",
+    6: "setgid",
+    7: "setuid",
+    10: "net_bind_service",
+    18: "sys_chroot",
+}
+
+
+def first_process(configured: Configured, host: str, unit: str) -> str:
+    return configured.own.ssh(host, f"systemctl show --property=MainPID --value {unit}").strip()
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_is_exposed_no_more_than_it_needs(configured: Configured, unit: str) -> None:
+    host, most, _ = UNITS[unit]
+    printed = configured.own.ssh(host, f"systemd-analyze security --no-pager {unit}.service | tail -n 1")
+    assert float(printed.split(": ")[1].split()[0]) <= most, printed
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_process_has_no_other_rights(configured: Configured, unit: str) -> None:
+    """Read off the process itself: what the unit says may be more than what the kernel was told."""
+    host, _, capabilities = UNITS[unit]
+    status = configured.own.ssh(host, f"cat /proc/{first_process(configured, host, unit)}/status")
+    fields = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+    bound = int(fields["CapBnd"], 16)
+    assert {BITS.get(bit, bit) for bit in range(64) if bound >> bit & 1} == capabilities
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_it_cannot_write_where_it_has_no_business(configured: Configured, unit: str) -> None:
+    host, _, _ = UNITS[unit]
+    process = first_process(configured, host, unit)
+    for folder in ("/etc", "/usr/local", "/var/lib", "/run/systemd"):
+        said = configured.own.ssh_may_fail(host, f"nsenter -t {process} -m touch {folder}/mark 2>&1")
+        assert "Read-only file system" in said, f"{unit}: {folder}: {said}"
+
+
+@pytest.mark.parametrize("unit", ["haproxy", "nginx"])
+def test_it_reloads_and_restarts_with_these_rights(configured: Configured, unit: str) -> None:
+    """That connections live through a reload is PROXY-9's."""
+    for host in ("proxy1", "proxy2"):
+        before = first_process(configured, host, unit)
+        configured.own.ssh(host, f"systemctl reload {unit}")
+        assert first_process(configured, host, unit) == before
+        configured.own.ssh(host, f"systemctl restart {unit}")
+        assert first_process(configured, host, unit) != before
+    run = configured.suite(f"--claim=PROXY-1[{unit}*")
+    assert set(run.verdicts().values()) == {"pass"}, run.output
