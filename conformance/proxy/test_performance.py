@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.balancing import begin
+from mptcp_lab.suite.counts import Counts
 from mptcp_lab.suite.engines import cpu_seconds
 from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.session import Machine
@@ -36,10 +37,11 @@ def rate(client: Machine, address: str, port: int, protocol: str = "mptcp") -> f
 def test_cost(a: Machine, b: Machine, front: Front, evidence: EvidenceBox) -> None:
     """Goodput and connection rate through the proxy, over direct MPTCP and direct TCP; CPU per gigabit."""
     origin, to = origin_of(b), b.address()
-    used = cpu_seconds(front)
+    before, used = Counts.read(front), cpu_seconds(front)
     through = goodput(front.flow(a))
     used = cpu_seconds(front) - used
     connections = rate(a, front.machine.address(), front.port)
+    before.agree(front, CONNECTIONS + 1, evidence)
     evidence.figure("goodput", through, "Mbit/s")
     evidence.figure("connections per second", connections)
     evidence.figure("CPU per gigabit", 1000 * used / (8e-9 * BULK_BYTES), "ms")

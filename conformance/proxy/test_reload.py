@@ -6,6 +6,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite import engines
 from mptcp_lab.suite.balancing import begin
+from mptcp_lab.suite.counts import accepted, keep
 from mptcp_lab.suite.proxies import ends
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Front, is_mptcp
@@ -17,7 +18,7 @@ ENOUGH_BYTES = 200_000
 @claim("PROXY-9", case="reload")
 def test_reload(a: Machine, front: Front, evidence: EvidenceBox) -> None:
     """A reload under load drops no connection, old or new, and the listener speaks MPTCP afterwards."""
-    before = engines.workers(front)
+    before, counted = engines.workers(front), accepted(front)
     with front.flow(a) as data:
         transfer = data.start()
         data.record()
@@ -28,11 +29,13 @@ def test_reload(a: Machine, front: Front, evidence: EvidenceBox) -> None:
         )
         data.until_received(ENOUGH_BYTES)
         ended, done = data.end(transfer), load.wait()
+    counted = accepted(front) - counted - 1  # the stream is no load
     with front.flow(a) as after:
         assert is_mptcp(after.stream), "the listener speaks plain TCP after the reload"
     evidence.figure("longest pause of the stream", 1000 * ended.got.received.max_gap, "ms")
-    evidence.document("connections during the reload", {"completed": done.completed, "failed": done.failed})
+    keep(evidence, client=done.completed, origin=counted)
     assert (done.completed, done.mptcp, dict(done.failed)) == (LOAD, LOAD, {}), "new connections were lost"
+    assert counted == LOAD, "client and origin do not count the same"
     assert ended.intact
 
 

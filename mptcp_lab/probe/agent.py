@@ -26,6 +26,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import hashlib
 import ipaddress
 import itertools
@@ -140,6 +141,12 @@ BLOCK = 65536
 ZEROS = bytes(BLOCK)
 
 
+@functools.lru_cache(maxsize=8)  # short answers have one seed, and making a block takes as long as sending it
+def random_block(seed: int | str, number: int) -> bytes:
+    """A block of the "random" pattern."""
+    return hashlib.shake_128(f"{seed}:{number}".encode()).digest(BLOCK)
+
+
 class Pattern:
     """Deterministic data: byte p depends on the seed and on p, so a lost, doubled or moved piece shows.
 
@@ -160,7 +167,7 @@ class Pattern:
         while length > 0:
             number, offset = divmod(position, BLOCK)
             if self._kind == "random" and number != self._number:
-                self._block = hashlib.shake_128(f"{self._seed}:{number}".encode()).digest(BLOCK)
+                self._block = random_block(self._seed, number)
                 self._number = number
             piece = self._block[offset : offset + length]
             pieces.append(piece)
@@ -391,19 +398,22 @@ def _option(read: Callable[[], Any]) -> tuple[Any, int | None]:
         return None, error.errno
 
 
-def socket_facts(sock: socket.socket) -> Json:
-    """What the kernel says about a TCP or MPTCP socket, by the sound oracles only.
+def read_is_mptcp(sock: socket.socket) -> bool | None:
+    """TCP_IS_MPTCP (6.10), else whether MPTCP_INFO answers (5.16), else None: not knowable here."""
+    if LEGACY.exists():
+        return None
+    flag, number = _option(lambda: sock.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP))
+    if flag is None and number == errno.ENOPROTOOPT:
+        info, _ = _option(lambda: sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256))
+        return True if info else None
+    return None if flag is None else bool(flag)
 
-    `is_mptcp` is TCP_IS_MPTCP (6.10), else whether MPTCP_INFO answers (5.16), else None: not knowable here.
-    """
+
+def socket_facts(sock: socket.socket) -> Json:
+    """What the kernel says about a TCP or MPTCP socket, by the sound oracles only."""
     info, info_errno = _option(
         lambda: decode_fields(sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256), MPTCP_INFO_FIELDS)
     )
-    flag: bool | None = None
-    if not LEGACY.exists():
-        flag, flag_errno = _option(lambda: bool(sock.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP)))
-        if flag is None and flag_errno == errno.ENOPROTOOPT and info is not None:
-            flag = True
     full, full_errno = _option(lambda: read_full_info(sock))
     if full is not None:
         info, subflows = full
@@ -414,7 +424,7 @@ def socket_facts(sock: socket.socket) -> Json:
     )
     return {
         "protocol": sock.getsockopt(socket.SOL_SOCKET, SO_PROTOCOL),
-        "is_mptcp": flag,
+        "is_mptcp": read_is_mptcp(sock),
         "info_errno": info_errno,
         "full_info_errno": full_errno,
         "info": info,
@@ -1201,11 +1211,56 @@ def read_tool(name: str) -> Any:
     return document
 
 
+#: What one run of ip(8) can read together: its options, and names of IP_READINGS.
+IP_BATCHES: tuple[tuple[list[str], tuple[str, ...]], ...] = (
+    ([], ("addresses", "neighbours")),
+    (["-4"], ("routes4", "rules4")),
+    (["-6"], ("routes6", "rules6")),
+)
+
+
+def read_ip_batches() -> Json:
+    """All of IP_READINGS that ip(8) reads, with three processes; one by one where a batch fails."""
+    started = []
+    for options, names in IP_BATCHES:
+        words = (IP_READINGS[name] for name in names)
+        lines = [" ".join(word for word in argv[1:] if not word.startswith("-")) for argv in words]
+        argv = ["ip", "-j", *options, "-batch", "-"]
+        process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdin is not None
+        process.stdin.write("\n".join(lines) + "\n")
+        process.stdin.close()
+        started.append((process, names))
+    found: Json = {}
+    for process, names in started:
+        assert process.stdout is not None
+        with process.stdout:
+            documents = split_json(process.stdout.read())
+        if process.wait(timeout=10) == 0 and len(documents) == len(names):
+            found.update(zip(names, documents, strict=True))
+        else:
+            found.update(read_json_tools({name: IP_READINGS[name] for name in names}))
+    return found
+
+
+def split_json(text: str) -> list[Any]:
+    """Documents that follow one another."""
+    documents, decoder, text = [], json.JSONDecoder(), text.lstrip()
+    while text:
+        document, end = decoder.raw_decode(text)
+        documents.append(document)
+        text = text[end:].lstrip()
+    return documents
+
+
 def network_state() -> Json:
     """Everything about this host's network that a fault may change, without what changes by itself."""
-    names = [name for name in IP_READINGS if name != "neighbours"]
-    state = read_json_tools({name: IP_READINGS[name] for name in names})
-    state["permanent_neighbours"] = [n for n in read_tool("neighbours") if "PERMANENT" in n.get("state", [])]
+    state = read_ip_batches()
+    state |= read_json_tools({name: IP_READINGS[name] for name in ("nft", "qdiscs")})
+    neighbours = state.pop("neighbours")
+    state["permanent_neighbours"] = [n for n in neighbours if "PERMANENT" in n.get("state", [])]
     with contextlib.suppress(AgentError), PathManager() as manager:
         state["endpoints"] = manager.endpoints()
         state["limits"] = manager.limits()
@@ -2741,7 +2796,7 @@ class OriginConnection:
             "peer": socket_name(sock.getpeername),
             "local": socket_name(sock.getsockname),
             "protocol": sock.getsockopt(socket.SOL_SOCKET, SO_PROTOCOL),
-            "is_mptcp": socket_facts(sock)["is_mptcp"],
+            "is_mptcp": read_is_mptcp(sock),
             "opened": time.monotonic(),
             "proxy": None,
             "end": None,
