@@ -41,7 +41,7 @@ def test_at_once(a: Machine, front: Front, evidence: EvidenceBox) -> None:
 def test_in_turn(a: Machine, front: Front, evidence: EvidenceBox) -> None:
     """Ten thousand connections come one after another, and none is lost."""
     tag, before = uuid.uuid4().hex, Counts.read(front)
-    done = begin(a, front.machine.address(), front.port, tag, IN_TURN, within=120).wait()
+    done = begin(a, front.machine.address(), front.port, tag, IN_TURN, within=300).wait()
     all_served(done, IN_TURN, evidence)
     before.agree(front, done.completed, evidence)
     assert len(done.digests) == 1, "not all got the same answer"
