@@ -1,12 +1,12 @@
-"""STATE-1 to STATE-4: the hosts are what the inventory and the playbooks say."""
+"""STATE-1 to STATE-5: the hosts are what the inventory and the playbooks say."""
 
 import errno
-
-import pytest
+from dataclasses import asdict
 
 from mptcp_lab.inventory import Lab
+from mptcp_lab.lock import NAME, beside
 from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
-from mptcp_lab.suite.drift import differences, rehearsal
+from mptcp_lab.suite.drift import differences, drift_from_lock, rehearsal
 from mptcp_lab.suite.facts import facts
 from mptcp_lab.suite.session import Session
 from mptcp_lab.suite.units import listeners, units
@@ -72,7 +72,11 @@ def test_rendering(lab: Lab, evidence: EvidenceBox) -> None:
 
 
 @claim("STATE-5")
-@pytest.mark.usefixtures("machines")
-def test_lock() -> None:
-    """Kernel, packages, files and sysctls are those of the lock."""
-    raise Unsupported("lab.lock.yml", "this lab has no lock")
+def test_lock(lab: Lab, machines: Session, evidence: EvidenceBox) -> None:
+    """Kernel, packages, files and settings are those of the lock; the files are also those of a rendering."""
+    path = beside(lab.source)
+    if path is None:
+        raise Unsupported(NAME, f"there is none beside {lab.source}; ./lab lock writes one")
+    drift = drift_from_lock(machines, path)
+    evidence.document("drift", [asdict(each) for each in drift])
+    assert not drift, "drifted: " + "; ".join(map(str, drift))

@@ -75,6 +75,7 @@ def _rehearse(lab: Lab, paper: Path) -> str:
         "ansible_connection": "local",
         "ansible_become": False,
         "ansible_python_interpreter": str(paper),
+        "lab_lock": "",
     }
     tool = str(Path(sys.executable).with_name("ansible-playbook"))
     command = [tool, "-i", lab.source, "lab.yml", "--check", "--diff", "-e", json.dumps(variables)]

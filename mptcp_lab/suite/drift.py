@@ -1,4 +1,4 @@
-"""Whether the hosts are what the playbooks say: a run in check mode, and what it would change."""
+"""Whether the hosts are what the playbooks and the lock say."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from mptcp_lab.errors import LabBroken
+from mptcp_lab import lock
+from mptcp_lab.errors import Inconclusive, LabBroken
 from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.lock.observe import observe
+from mptcp_lab.render import render
+from mptcp_lab.suite.session import Session
 
 RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", re.MULTILINE)
 CHANGED = re.compile(r"^changed: \[(\S+?)\]", re.MULTILINE)
@@ -47,3 +52,23 @@ def differences(printed: str) -> list[str]:
             found.append(f"{match[1]}: {task}" + (f" ({' '.join(lines[:6])})" if lines else ""))
             lines = []
     return found
+
+
+def drift_from_lock(machines: Session, path: Path) -> list[lock.Difference]:
+    """Return every difference of the hosts from the lock, and from what the inventory renders today."""
+    try:
+        locked = lock.read(path)
+        locked.check_inventory(machines.lab.hosts, str(path))
+    except lock.LockError as error:
+        raise Inconclusive("lock", str(error)) from None
+    rendered = lock.expected_files(render(machines.lab))
+    paths = {name: {*host.files, *rendered[name]} for name, host in locked.hosts.items()}
+    found = observe(machines, paths)
+    from_lock = list(lock.differences(locked.hosts, found))
+    as_rendered = {name: replace(host, files=rendered[name]) for name, host in found.items()}
+    told = {(each.host, each.what) for each in from_lock}
+    return from_lock + [
+        replace(each, expected=f"{each.expected} (rendered)")
+        for each in lock.differences(as_rendered, found)
+        if (each.host, each.what) not in told
+    ]

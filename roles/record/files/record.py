@@ -1,5 +1,8 @@
-"""Remember what a host was before the lab, and take it back: `record.py take|restore check|apply [FILE...]`.
+"""Remember what a host was before the lab, and take it back.
 
+`record.py show`, or `record.py take|restore check|apply [FILE...]`:
+
+show     prints what the host is now, as JSON, with its kernel, system and the versions that its tools tell
 take     writes the record, once; FILEs are kept whole, because the lab replaces them
 restore  purges the packages that came since, puts files, sysctls, units and the network back as they were,
          compares everything again and prints every difference that is left; without one, the record goes
@@ -13,6 +16,8 @@ import base64
 import hashlib
 import json
 import os
+import platform
+import shutil
 import stat
 import subprocess
 import sys
@@ -35,6 +40,15 @@ SYSCTLS = (
     "net/ipv6/conf/*/accept_ra",
     "net/ipv6/conf/*/keep_addr_on_down",
 )
+#: Programs whose version makes a difference, also where no package brought them.
+TOOLS = {
+    "haproxy": ("haproxy", "-v"),
+    "ip": ("ip", "-V"),
+    "nft": ("nft", "--version"),
+    "nginx": ("nginx", "-v"),
+    "python3": ("python3", "--version"),
+    "systemd": ("systemctl", "--version"),
+}
 Facts = dict[str, str]
 
 
@@ -310,8 +324,34 @@ def restore(apply: bool) -> None:
     print(f"changed: compared with the record of before the lab, no difference: {counted}")
 
 
+def show() -> None:
+    """Print what the host is now."""
+    release = Path("/etc/os-release").read_text()
+    system = next(line for line in release.splitlines() if line.startswith("PRETTY_NAME="))
+    told = {
+        "kernel": platform.release(),
+        "system": system.partition("=")[2].strip("\"'"),
+        "tools": {name: tool_version(*argv) for name, argv in TOOLS.items() if shutil.which(argv[0])},
+    }
+    left_behind = ("rc", "un")  # removed, its configuration kept; known by name only
+    shown = lines(
+        "dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${binary:Package} ${Version}\n"
+    )
+    installed = dict(line.split()[1:3] for line in shown if line.split()[0] not in left_behind)
+    print(json.dumps({**read_all(), **told, "packages": installed}))
+
+
+def tool_version(*argv: str) -> str:
+    """Return the first line that a tool tells of its version; nginx tells it on standard error."""
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout.splitlines()[0].strip()
+
+
 def main() -> None:
     """Do what the arguments say."""
+    if sys.argv[1:] == ["show"]:
+        show()
+        return
     verb, mode, *names = sys.argv[1:]
     if verb == "take":
         take(mode == "apply", names)

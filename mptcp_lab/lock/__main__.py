@@ -1,0 +1,113 @@
+"""``python -m mptcp_lab.lock write|expect [--inventory NAME] [--lock FILE]``: write a lock, or hold to it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+from mptcp_lab.errors import LabError
+from mptcp_lab.inventory import Lab, load, resolve
+from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.lock import NAME, Difference, Lock, LockError, dump, expected_files, read
+from mptcp_lab.lock.observe import observe
+from mptcp_lab.render import render
+from mptcp_lab.suite.session import session
+
+SHOWN = 12
+
+
+def main(words: list[str] | None = None) -> int:
+    """Write or check a lock; exit 0 when done, 4 with one clear error when not."""
+    parser = argparse.ArgumentParser(prog="mptcp_lab.lock", description="What a lab is made of.")
+    parser.add_argument("action", choices=["write", "expect"])
+    parser.add_argument("--inventory", default="inventory", help="a path, or a name under inventories/")
+    parser.add_argument("--lock", type=Path, help=f"default: {NAME} beside the inventory")
+    arguments = parser.parse_args(words)
+    try:
+        lab = load(resolve(arguments.inventory))
+        source = Path(lab.source)
+        path = arguments.lock or (source if source.is_dir() else source.parent) / NAME
+        print(write(lab, path) if arguments.action == "write" else expect(lab, path))
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 4
+    return 0
+
+
+def write(lab: Lab, path: Path) -> str:
+    """Lock the lab as it is; refuse where its files are not those that the inventory renders."""
+    wanted = expected_files(render(lab))
+    with session(lab) as machines:
+        hosts = observe(machines, wanted)
+    found = {name: dict(host.files) for name, host in hosts.items()}
+    if drift := _files_that_differ(wanted, found):
+        raise LockError(
+            f"the hosts are not what the inventory renders: {_some(drift)}",
+            lab.source,
+            "ansible-playbook lab.yml, then lock",
+        )
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(dump(Lock(lab.name, revision(), controller_tools(), hosts)))
+    draft.replace(path)
+    return f"{path}: {len(hosts)} hosts, {sum(len(host.files) for host in hosts.values())} files"
+
+
+def expect(lab: Lab, path: Path) -> str:
+    """Return, as JSON, what each host has to have: kernel and packages; nothing of the hosts is looked at.
+
+    Raises `LockError` for a lock that cannot be used, or that the inventory does not render (any more).
+    """
+    lock = read(path)
+    lock.check_inventory(lab.hosts, str(path))
+    locked = {name: dict(host.files) for name, host in lock.hosts.items()}
+    if drift := _files_that_differ(locked, expected_files(render(lab))):
+        raise LockError(
+            f"inventory and templates do not render what is locked (at {lock.revision}): {_some(drift)}",
+            str(path),
+            "go back to what was locked; or ansible-playbook lab.yml -e lab_lock= and ./lab lock",
+        )
+    return json.dumps(
+        {name: {"kernel": host.kernel, "packages": dict(host.packages)} for name, host in lock.hosts.items()}
+    )
+
+
+def _files_that_differ(
+    expected: dict[str, dict[str, str]], found: dict[str, dict[str, str]]
+) -> list[Difference]:
+    return [
+        Difference(host, path, was.get(path, "absent"), now.get(path, "absent"))
+        for host in expected
+        for was, now in [(expected[host], found.get(host, {}))]
+        for path in sorted(was.keys() | now.keys())
+        if was.get(path) != now.get(path)
+    ]
+
+
+def _some(drift: list[Difference]) -> str:
+    more = f" and {len(drift) - SHOWN} more" if len(drift) > SHOWN else ""
+    return "; ".join(f"{each.host}: {each.what}" for each in drift[:SHOWN]) + more
+
+
+def revision() -> str:
+    """Return the commit that this checkout is at, with "+edits" where files were edited since."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
+    edited = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)
+    return f"{commit.strip() or 'unknown'}{'+edits' if edited.stdout else ''}"
+
+
+def controller_tools() -> dict[str, str]:
+    """Return the versions of what renders: Python, ansible-core, Jinja2, and the pinned requirements."""
+    tools = {name: version(name) for name in ("ansible-core", "jinja2")}
+    pinned = sha256((ROOT / "requirements.txt").read_bytes()).hexdigest()
+    return {**tools, "python": platform.python_version(), "requirements.txt": f"sha256:{pinned}"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

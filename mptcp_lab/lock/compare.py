@@ -1,0 +1,45 @@
+"""What differs between two descriptions of the same hosts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from mptcp_lab.lock.document import Host
+
+ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing on one host that is not as expected; a thing that is not there is "absent"."""
+
+    host: str
+    what: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.what}: expected {self.expected}, found {self.found}"
+
+
+def differences(expected: Mapping[str, Host], found: Mapping[str, Host]) -> Iterator[Difference]:
+    """Yield every difference, host by host; both describe the same hosts."""
+    for name in expected:
+        before, after = _flat(expected[name]), _flat(found[name])
+        for what in sorted(before.keys() | after.keys()):
+            if before.get(what) != after.get(what):
+                yield Difference(name, what, before.get(what, ABSENT), after.get(what, ABSENT))
+
+
+def _flat(host: Host) -> dict[str, str]:
+    """Return everything about a host as one mapping, such as ``package haproxy`` to its version."""
+    flat: dict[str, str] = {}
+    for kind, value in asdict(host).items():
+        if kind == "settings":
+            flat |= value
+        elif isinstance(value, dict):
+            flat |= {f"{kind.removesuffix('s')} {key}": text for key, text in value.items()}
+        else:
+            flat[kind] = value
+    return flat

@@ -1,0 +1,118 @@
+"""The lock as data, and as the text of `lab.lock.yml`. Pure but for `read`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mptcp_lab.errors import LabError
+
+NAME = "lab.lock.yml"
+FORMAT = 1
+REWRITE = "./lab lock writes it anew, from the hosts as they are"
+
+
+class LockError(LabError):
+    """A lock cannot be used: what is wrong with it, its path, and what to do next."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What one host is made of; every mapping is from a name to the value that was found.
+
+    ``tools``: what programs say of their version; ``packages``: versions; ``files``: mode, owner and SHA-256
+    by path, of what the playbooks render; ``settings``: sysctls, links, addresses, routes, rules, endpoints,
+    limits and nftables tables of the lab.
+    """
+
+    kernel: str
+    system: str
+    tools: Mapping[str, str]
+    packages: Mapping[str, str]
+    files: Mapping[str, str]
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lab at one moment. ``revision`` and ``tools`` (of the controller) are told, never compared."""
+
+    lab: str
+    revision: str
+    tools: Mapping[str, str]
+    hosts: Mapping[str, Host]
+
+    def check_inventory(self, names: Iterable[str], where: str) -> None:
+        """Refuse a lock of another inventory: one with other hosts."""
+        here = set(names)
+        if here == set(self.hosts):
+            return
+        parts = {"lacks": sorted(here - set(self.hosts)), "has besides": sorted(set(self.hosts) - here)}
+        told = " and ".join(f"{verb} {', '.join(hosts)}" for verb, hosts in parts.items() if hosts)
+        raise LockError(f"it is the lock of another inventory ({self.lab}): it {told}", where, REWRITE)
+
+
+def beside(inventory: str) -> Path | None:
+    """Return the lock that lies beside an inventory (a folder or a file), or None."""
+    source = Path(inventory)
+    path = (source if source.is_dir() else source.parent) / NAME
+    return path if path.exists() else None
+
+
+def read(path: Path) -> Lock:
+    """Return the lock in a file; `LockError` says what is wrong with it."""
+    try:
+        return parse(path.read_text(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise LockError(f"it cannot be read: {error}", str(path), REWRITE) from None
+
+
+def dump(lock: Lock) -> str:
+    """Return the lock as text: the same bytes for the same lock, packages that all hosts share told once."""
+    hosts = {name: asdict(host) for name, host in lock.hosts.items()}
+    everywhere = set.intersection(*(set(host["packages"].items()) for host in hosts.values()))
+    for host in hosts.values():
+        host["packages"] = dict(set(host["packages"].items()) - everywhere)
+    document = {
+        "format": FORMAT,
+        "lab": lock.lab,
+        "revision": lock.revision,
+        "tools": dict(lock.tools),
+        "packages": dict(everywhere),
+        "hosts": hosts,
+    }
+    head = "# What this lab is made of. Written by ./lab lock; docs/reproducible.md says what uses it.\n"
+    return f"{head}digest: {_digest(document)}\n" + yaml.safe_dump(document, width=1000, sort_keys=True)
+
+
+def parse(text: str, where: str) -> Lock:
+    """Return the lock that a text holds; `LockError` for one cut short, edited, or of a newer format."""
+    try:
+        document: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise LockError("it was cut short or edited: it is not YAML", where, REWRITE) from None
+    if not isinstance(document, dict) or not isinstance(document.get("format", 0), int):
+        raise LockError("it is no lock of a lab", where, REWRITE)
+    if document.get("format", 0) > FORMAT:
+        newer = (
+            f"it has format {document['format']}, and this revision of mptcp-lab knows formats up to {FORMAT}"
+        )
+        raise LockError(newer, where, f"use the revision that wrote it ({document.get('revision')})")
+    if document.pop("digest", "") != _digest(document):
+        raise LockError("it was cut short or edited: its digest is not that of the rest", where, REWRITE)
+    hosts = {name: _host(host, document["packages"]) for name, host in document["hosts"].items()}
+    return Lock(document["lab"], document["revision"], document["tools"], hosts)
+
+
+def _host(found: Mapping[str, Any], everywhere: Mapping[str, str]) -> Host:
+    parts = {field.name: found[field.name] for field in fields(Host)}
+    return Host(**{**parts, "packages": {**everywhere, **found["packages"]}})
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(yaml.safe_dump(document, sort_keys=True).encode()).hexdigest()

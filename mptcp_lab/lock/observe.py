@@ -1,0 +1,64 @@
+"""Look at the hosts of a lab: what a lock holds of them. Reads only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mptcp_lab.errors import LabBroken
+from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.lock.document import Host
+from mptcp_lab.suite.session import Machine, Session
+
+#: Prints what a host is; the same that is put on record before the lab comes.
+SCRIPT = ROOT / "roles/record/files/record.py"
+WITHIN_SECONDS = 60.0
+
+
+def observe(machines: Session, paths: Mapping[str, Iterable[str]]) -> dict[str, Host]:
+    """Return what each host is made of, with the files at ``paths`` (by host); `LabBroken` names a host that
+    cannot say.
+    """
+    script = SCRIPT.read_text()
+
+    def one(machine: Machine) -> Host:
+        done = machine.probe.run(["python3", "-", "show"], timeout=WITHIN_SECONDS, stdin=script)
+        if done.returncode:
+            raise LabBroken(f"it cannot be looked at: {done.stderr.strip()}", machine.name, "./lab status")
+        return _host(machine, json.loads(done.stdout), paths.get(machine.name, ()))
+
+    with ThreadPoolExecutor(max(1, len(machines.machines))) as pool:
+        found = pool.map(one, machines.machines.values())
+        return dict(zip(machines.machines, found, strict=True))
+
+
+def _host(machine: Machine, shown: Mapping[str, Any], paths: Iterable[str]) -> Host:
+    files = {path: shown["files"][path] for path in paths if path in shown["files"]}
+    settings = dict(sorted(_settings(machine, shown)))
+    return Host(shown["kernel"], shown["system"], shown["tools"], shown["packages"], files, settings)
+
+
+def _settings(machine: Machine, shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield name and value of each setting that is the lab's; other devices and tables may come and go."""
+    devices = {nic.device for nic in machine.host.nics}
+    for name, value in shown["sysctls"].items():
+        device = name.split("/conf/")[1].split("/")[0] if "/conf/" in name else "all"
+        if device in devices | {"all", "default"}:
+            yield f"sysctl {name}", value
+    for device, state in shown["links"].items():
+        if device in devices:
+            yield f"link {device}", state
+    for kind, word in (("addresses", "address"), ("routes", "route")):
+        for line, value in shown[kind].items():
+            if devices & set(line.split()):
+                yield f"{word} {line}", value
+    for kind, word in (("rules", "rule"), ("endpoints", "endpoint")):
+        for line, value in shown[kind].items():
+            if " implicit" not in line:  # the kernel's own, gone with the connection it serves
+                yield f"{word} {line}", value
+    yield from shown["limits"].items()
+    for table, text in shown["nft_tables"].items():
+        if " mptcp_lab" in table:
+            yield f"nft {table}", text
