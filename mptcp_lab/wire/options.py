@@ -101,6 +101,20 @@ class MptcpOption:
     def _frame(self, nibble: int, rest: bytes) -> bytes:
         return bytes((KIND, 3 + len(rest), self.SUBTYPE << 4 | nibble)) + rest
 
+    def _frame_with_flag(self, reserved: int, flag: bool, rest: bytes) -> bytes:
+        """Frame three reserved bits and a flag before the rest."""
+        return self._frame(unsigned("reserved", reserved, 3) << 1 | flag, rest)
+
+    def _frame_with_reserved(self, reserved: int, rest: bytes) -> bytes:
+        """Frame twelve reserved bits before the rest."""
+        octets = _octets("reserved", unsigned("reserved", reserved, 12), 2)
+        return self._frame(octets[0], octets[1:] + rest)
+
+
+def _flag(octets: bytes) -> tuple[bool, int]:
+    """The lowest bit of the third octet, and the three reserved bits above it."""
+    return bool(octets[2] & 1), octets[2] >> 1 & 0x07
+
 
 @dataclass(frozen=True, slots=True)
 class MpCapable(MptcpOption):
@@ -215,15 +229,12 @@ class MpJoinSyn(MptcpOption):
     @classmethod
     def decode(cls, octets: bytes) -> Self:
         """From a whole option of length 12."""
-        bits = octets[2]
-        return cls(octets[3], _number(octets, 4, 4), _number(octets, 8, 4), bool(bits & 1), bits >> 1 & 0x07)
+        return cls(octets[3], _number(octets, 4, 4), _number(octets, 8, 4), *_flag(octets))
 
     def encode(self) -> bytes:
         """The option."""
         out = _octets("address_id", self.address_id, 1) + _octets("token", self.token, 4)
-        return self._frame(
-            unsigned("reserved", self.reserved, 3) << 1 | self.backup, out + _octets("nonce", self.nonce, 4)
-        )
+        return self._frame_with_flag(self.reserved, self.backup, out + _octets("nonce", self.nonce, 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +251,12 @@ class MpJoinSynAck(MptcpOption):
     @classmethod
     def decode(cls, octets: bytes) -> Self:
         """From a whole option of length 16."""
-        bits = octets[2]
-        return cls(octets[3], octets[4:12], _number(octets, 12, 4), bool(bits & 1), bits >> 1 & 0x07)
+        return cls(octets[3], octets[4:12], _number(octets, 12, 4), *_flag(octets))
 
     def encode(self) -> bytes:
         """The option."""
         out = _octets("address_id", self.address_id, 1) + _exactly("hmac", self.hmac, 8)
-        return self._frame(
-            unsigned("reserved", self.reserved, 3) << 1 | self.backup, out + _octets("nonce", self.nonce, 4)
-        )
+        return self._frame_with_flag(self.reserved, self.backup, out + _octets("nonce", self.nonce, 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +274,7 @@ class MpJoinAck(MptcpOption):
 
     def encode(self) -> bytes:
         """The option."""
-        reserved = unsigned("reserved", self.reserved, 12)
-        return self._frame(reserved >> 8, bytes((reserved & 0xFF,)) + _exactly("hmac", self.hmac, 20))
+        return self._frame_with_reserved(self.reserved, _exactly("hmac", self.hmac, 20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +392,7 @@ class AddAddr(MptcpOption):
             out += _octets("port", self.port, 2)
         if self.hmac is not None:
             out += _exactly("hmac", self.hmac, 8)
-        return self._frame(unsigned("reserved", self.reserved, 3) << 1 | self.echo, out)
+        return self._frame_with_flag(self.reserved, self.echo, out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,11 +459,11 @@ class MpPrio(MptcpOption):
     @classmethod
     def decode(cls, octets: bytes) -> Self:
         """From a whole option of length 3."""
-        return cls(bool(octets[2] & 1), octets[2] >> 1 & 0x07)
+        return cls(*_flag(octets))
 
     def encode(self) -> bytes:
         """The option."""
-        return self._frame(unsigned("reserved", self.reserved, 3) << 1 | self.backup, b"")
+        return self._frame_with_flag(self.reserved, self.backup, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,12 +478,12 @@ class MpPrioV0(MptcpOption):
     @classmethod
     def decode(cls, octets: bytes) -> Self:
         """From a whole option of length 4."""
-        return cls(bool(octets[2] & 1), octets[3], octets[2] >> 1 & 0x07)
+        backup, reserved = _flag(octets)
+        return cls(backup, octets[3], reserved)
 
     def encode(self) -> bytes:
         """The option."""
-        nibble = unsigned("reserved", self.reserved, 3) << 1 | self.backup
-        return self._frame(nibble, _octets("address_id", self.address_id, 1))
+        return self._frame_with_flag(self.reserved, self.backup, _octets("address_id", self.address_id, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,8 +502,7 @@ class MpFail(MptcpOption):
 
     def encode(self) -> bytes:
         """The option."""
-        reserved = unsigned("reserved", self.reserved, 12)
-        return self._frame(reserved >> 8, bytes((reserved & 0xFF,)) + _octets("dsn", self.dsn, 8))
+        return self._frame_with_reserved(self.reserved, _octets("dsn", self.dsn, 8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,10 +521,7 @@ class MpFastclose(MptcpOption):
 
     def encode(self) -> bytes:
         """The option."""
-        reserved = unsigned("reserved", self.reserved, 12)
-        return self._frame(
-            reserved >> 8, bytes((reserved & 0xFF,)) + _octets("receiver_key", self.receiver_key, 8)
-        )
+        return self._frame_with_reserved(self.reserved, _octets("receiver_key", self.receiver_key, 8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,12 +542,11 @@ class TcpRst(MptcpOption):
     def decode(cls, octets: bytes) -> Self:
         """From a whole option of length 4."""
         _expect(octets, "MP_TCPRST", 4)
-        return cls(octets[3], bool(octets[2] & 1), octets[2] >> 1 & 0x07)
+        return cls(octets[3], *_flag(octets))
 
     def encode(self) -> bytes:
         """The option."""
-        nibble = unsigned("reserved", self.reserved, 3) << 1 | self.transient
-        return self._frame(nibble, _octets("reason", self.reason, 1))
+        return self._frame_with_flag(self.reserved, self.transient, _octets("reason", self.reason, 1))
 
 
 @dataclass(frozen=True, slots=True)
