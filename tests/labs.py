@@ -85,9 +85,9 @@ def _processes_naming(text: str) -> list[str]:
 
 
 def own_lab(folder: Path, name: str) -> OwnLab:
-    """Return a copy of the embedded lab under another name, one for each worker of pytest; not up yet."""
+    """Return a copy of the embedded lab (no lock), under a name for each worker of pytest; not up yet."""
     name += os.environ.get("PYTEST_XDIST_WORKER", "")
-    shutil.copytree(ROOT / "inventories/embedded", folder)
+    shutil.copytree(ROOT / "inventories/embedded", folder, ignore=shutil.ignore_patterns("lab.lock.yml"))
     variables = folder / "group_vars/all.yml"
     variables.write_text(variables.read_text().replace("lab_name: embedded", f"lab_name: {name}"))
     return OwnLab(folder, here(name))

@@ -62,10 +62,10 @@ def drift_from_lock(machines: Session, path: Path) -> list[lock.Difference]:
     except lock.LockError as error:
         raise Inconclusive("lock", str(error)) from None
     rendered = lock.expected_files(render(machines.lab))
-    paths = {name: {*host.files, *rendered[name]} for name, host in locked.hosts.items()}
+    paths = {name: {*host.files, *rendered.get(name, {})} for name, host in locked.hosts.items()}
     found = observe(machines, paths)
     from_lock = list(lock.differences(locked.hosts, found))
-    as_rendered = {name: replace(host, files=rendered[name]) for name, host in found.items()}
+    as_rendered = {name: replace(host, files=rendered.get(name, {})) for name, host in found.items()}
     told = {(each.host, each.what) for each in from_lock}
     return from_lock + [
         replace(each, expected=f"{each.expected} (rendered)")
