@@ -4,6 +4,7 @@
 """
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ def filters() -> dict[str, Callable[..., Any]]:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return {**module.FilterModule().filters(), "split": str.split}
+    ours = {"split": str.split, "extract": lambda key, values: values[key], "combine": lambda a, b: a | b}
+    ours["regex_replace"] = lambda text, pattern, new: re.sub(pattern, new, text)
+    return {**module.FilterModule().filters(), **ours}
 
 
 FILTERS = filters()
@@ -47,10 +50,28 @@ def network(host: str) -> str:
     return render("network.sh.j2", "lab_network", lab_network_nics=nics, lab_network_routes=routes)
 
 
-def mptcp(host: str, flags: list[str], enabled: bool = True) -> str:
+def network_manager(template: str, host: str, **variables: Any) -> str:
+    """Render one of NetworkManager's files for a host whose NICs it owns."""
+    nics = LAB["hosts"][host]["lab_nics"]
+    return render(
+        template,
+        "lab_network",
+        **{"lab_network_manager": "networkmanager"} | variables,
+        lab_network_nics=nics,
+        lab_network_routes=FILTERS["lab_routes"](host, LAB["hosts"], LAB["segments"], LAB["gateways"]),
+        lab_network_endpoints=FILTERS["lab_endpoints"](nics, LAB["segments"], ["subflow", "fullmesh"]),
+        nic=nics[0],
+    )
+
+
+def mptcp(host: str, flags: list[str], enabled: bool = True, **variables: Any) -> str:
     nics = LAB["hosts"][host]["lab_nics"]
     endpoints = FILTERS["lab_endpoints"](nics, LAB["segments"], flags) if enabled else []
-    return render("mptcp.service.j2", "mptcp", mptcp_endpoints=endpoints, mptcp_enabled=enabled)
+    return render("mptcp.service.j2", "mptcp", mptcp_endpoints=endpoints, mptcp_enabled=enabled, **variables)
+
+
+def sysctls(**variables: Any) -> str:
+    return render("mptcp-sysctl.conf.j2", "mptcp", **variables)
 
 
 def proxy(template: str, role: str, engine: str) -> str:
@@ -94,6 +115,19 @@ def renderings() -> dict[str, str]:
         "client.mptcp.service": mptcp("client", ["subflow", "fullmesh"]),
         "proxy.mptcp.service": mptcp("proxy", ["signal"]),
         "server.mptcp.service": mptcp("server", ["signal"], enabled=False),
+        "client.mptcp-sysctl.conf": sysctls(mptcp_sysctls={"stale_loss_cnt": 4}),
+        "server.mptcp-sysctl.conf": sysctls(mptcp_enabled=False),
+        "legacy.mptcp-sysctl.conf": sysctls(
+            mptcp_profile="legacy", mptcp_legacy_sysctls={"mptcp_syn_retries": 5}
+        ),
+        "legacy.mptcp.service": mptcp("client", ["subflow", "fullmesh"], mptcp_profile="legacy"),
+        "nm-client.mptcp.service": mptcp("client", ["subflow", "fullmesh"], mptcp_owner="networkmanager"),
+        "nm-client.network.sh": network_manager("network-manager.sh.j2", "client"),
+        "nm-client.nmconnection": network_manager("network-manager.nmconnection.j2", "client"),
+        "nm-client.conf": network_manager("network-manager.conf.j2", "client"),
+        "unit-client.nm.conf": network_manager(
+            "network-manager.conf.j2", "client", lab_network_manager="unit"
+        ),
         "client.mptcpd.conf": render("mptcpd.conf.j2", "mptcp"),
         "proxy.forward.nft": proxy("forwarder.nft.j2", "forwarder", "forwarder"),
         "proxy.haproxy.cfg": proxy("haproxy.cfg.j2", "haproxy", "haproxy"),

@@ -41,5 +41,8 @@ rm -rf $also $own
 [ -z "$folders" ] || rmdir --ignore-fail-on-non-empty $folders
 systemctl daemon-reload
 case $own in
-*/etc/NetworkManager/*) systemctl try-reload-or-restart NetworkManager.service ;;
+*/etc/NetworkManager/*)
+    systemctl try-reload-or-restart NetworkManager.service
+    ! systemctl --quiet is-active NetworkManager.service || nmcli connection reload
+    ;;
 esac
