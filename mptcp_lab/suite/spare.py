@@ -23,7 +23,7 @@ def spare_nic(client: Machine) -> Nic:
 
 
 def path_manager(client: Machine) -> str:
-    """Return who makes the client's endpoints: NetworkManager's profiles, a mptcpd that runs, or the kernel's list."""
+    """Return who makes the endpoints: NetworkManager, a mptcpd that runs, or the kernel (the lab's list)."""
     if client.host.variables.get("lab_mptcp_owner") == "networkmanager":
         return "networkmanager"
     active = client.probe.run(["systemctl", "is-active", "--quiet", "mptcp.service"]).returncode == 0
