@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from mptcp_lab.inventory.load import ROOT
+from tests.e2e.look import Looks, look
 from tests.labs import OwnLab, own_lab
 
 BIN = Path(sys.executable).parent
@@ -42,9 +44,16 @@ class Configured:
     """A lab that `lab.yml` has been run on."""
 
     own: OwnLab
-    first_play: str
     results: Path
+    before: Looks = field(default_factory=dict)  # what the hosts were before lab.yml
+    first_play: str = ""
+    seconds: float = 0.0  # what the first run took
     numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def begin(self) -> None:
+        """Bring fresh hosts up, and look at them before they are configured."""
+        self.own.up()
+        self.before = look(self.own)
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that runs lab.yml on this lab."""
@@ -94,10 +103,12 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configured]
     """A lab that is up and converged; gone at the end of the session."""
     own = own_lab(tmp_path_factory.mktemp("inventory") / "e2e", "test-e2e")
     own.down()
-    own.up()
-    lab = Configured(own, "", tmp_path_factory.mktemp("results"))
+    lab = Configured(own, tmp_path_factory.mktemp("results"))
     try:
+        lab.begin()
+        began = time.monotonic()
         lab.first_play = lab.play()
+        lab.seconds = time.monotonic() - began
         yield lab
     finally:
         own.down()

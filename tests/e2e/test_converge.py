@@ -78,7 +78,7 @@ def test_a_lab_that_is_down_ends_with_4_and_the_next_command(configured: Configu
     try:
         run = configured.suite("--claim=DIRECT-3")
     finally:
-        configured.own.up()
+        configured.begin()
         configured.play()
     assert run.code == 4
     assert "./lab up" in run.output
