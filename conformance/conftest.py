@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mptcp_lab.inventory import Lab
-from mptcp_lab.plugin import describe, lab_of
+from mptcp_lab.plugin import EvidenceBox, describe, lab_of
 from mptcp_lab.probe import NetworkState
 from mptcp_lab.suite.session import Machine, Session, lease, session
 from mptcp_lab.suite.traces import network_states, traces
@@ -49,6 +49,14 @@ def no_traces(machines: Session, untouched: dict[str, NetworkState]) -> Iterator
     yield
     left = traces(machines, untouched)
     assert not left, "the check left traces: " + "; ".join(left)
+
+
+@pytest.fixture(autouse=True)
+def kept_captures(machines: Session, evidence: EvidenceBox) -> Iterator[None]:
+    """Every capture that a check makes is evidence, also of a check that passes."""
+    yield
+    for host, pcapng in machines.take_captures():
+        evidence.pcap(f"capture at {host}", pcapng)
 
 
 @pytest.fixture(scope="session")

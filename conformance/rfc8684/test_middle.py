@@ -1,4 +1,4 @@
-"""Wave 2: what lies between A and B drops, rewrites or leaves no room."""
+"""Wave 2: what lies between A and B drops, rewrites or leaves no room (R11, R59, R61), or goes away (R48)."""
 
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import all_joined, announcing_nothing, direct_flow, origin_of

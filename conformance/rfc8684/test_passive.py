@@ -1,4 +1,13 @@
-"""Wave 1: what a session of ordinary traffic shows, row by row, as both ends captured it."""
+"""Wave 1: what a session of ordinary traffic shows, row by row, as both ends captured it.
+
+| about | rows (each one's function is in mptcp_lab/wire/rows/) |
+| --- | --- |
+| connection initiation, keys | R01 R02 R03 R04 R05 R06 R08 R09 R10 R12 R13 R14 R15 R16 |
+| starting subflows | R17 R18 R19 R24 R25 R26 R57 R58 |
+| data, closing, priorities | R28 R29 R31 R32 R33 R34 R35 R36 R37 R38 |
+| addresses | R39 R40 R42 R43 R44 R45 R46 R47 |
+| fast close, resets, fallback | R49 R51 R52 R53 R54 R55 |
+"""
 
 import pytest
 
@@ -8,8 +17,8 @@ from mptcp_lab.suite.packets import rows, shown
 from mptcp_lab.wire import Side
 from mptcp_lab.wire.rows import ROWS, Outcome, Row
 
-#: R16 has checks of its own below, R60 in test_fastopen.py; a capture alone never shows R20 (docs/wire.md).
 FIRST_JOIN = next(row for row in ROWS if row.alias == "R16")
+#: Below; in test_peer_client.py, for a capture alone never shows it (docs/wire.md); in test_fastopen.py.
 ELSEWHERE = ("R16", "R20", "R60")
 PASSIVE = [
     pytest.param(row, marks=claim(row.alias), id=row.alias) for row in ROWS if row.alias not in ELSEWHERE
@@ -27,7 +36,7 @@ def test_ordinary_traffic(ordinary: Traffic, evidence: EvidenceBox, row: Row) ->
         evidence.packets(table, name=f"packets at {each.end.host}")
     for end in ordinary.ends if breaches or not found else ():
         evidence.pcap(f"session at {end.host}", end.pcapng)
-    assert found, f"{row.requirement}: the session did not show it"
+    assert found, f"{row.requirement}: the session did not show it; {'; '.join(ordinary.unfinished)}"
     assert not breaches, f"{row.requirement}: {'; '.join(map(told, breaches[:2]))}"
 
 
@@ -35,6 +44,12 @@ def told(found: Shown) -> str:
     """Say what is wrong, and in which packets."""
     packets = shown(found.end.named(found.observation.packets))
     return f"{found.observation.detail} (seen at {found.end.host}: {packets})"
+
+
+@claim("R29", case="whole-session")
+def test_every_scenario_ended(ordinary: Traffic) -> None:
+    """Whatever a scenario does to the subflows, its streams are delivered and it comes to its end."""
+    assert not ordinary.unfinished, "; ".join(ordinary.unfinished)
 
 
 @claim("R57", case="local-port")

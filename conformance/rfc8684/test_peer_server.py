@@ -1,24 +1,73 @@
-"""Wave 2: a user-space server against A's kernel, whose joins it answers right and wrong."""
+"""Waves 2 and 3: a user-space server against A's kernel, right and wrong.
+
+SYN/ACK: R05 R06 R07 R09. Joins: R21 R22 R23. Data: R27 R30 R56. Other options: R41 R47 R50 R51.
+"""
 
 from secrets import randbits, token_bytes
 
 import pytest
 
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.packets import joins, shown
-from mptcp_lab.suite.peer import Peer, Subflow, Wire, lives, option_of, peer, served
+from mptcp_lab.probe import Stream
+from mptcp_lab.suite.packets import joins, mptcp_options, shown
+from mptcp_lab.suite.peer import IGNORED, Peer, Subflow, Wire, called, lives, option_of, peer, served
 from mptcp_lab.suite.session import Machine
-from mptcp_lab.wire import MpJoinAck, MpJoinSyn, MpJoinSynAck, MptcpOption, Segment
-from mptcp_lab.wire.packet import ACK, RST, SYN
+from mptcp_lab.wire import (
+    AddAddr,
+    Dss,
+    MpCapable,
+    MpCapableV0,
+    MpJoinAck,
+    MpJoinSyn,
+    MpJoinSynAck,
+    MptcpOption,
+    Segment,
+)
+from mptcp_lab.wire.packet import ACK, PSH, RST, SYN
 
 #: More than the first subflow's window takes, so that A has data for the second one.
 MUCH_DATA = 1_000_000
+
+WRONG_SYN_ACKS = {
+    "R05": ("no algorithm: flags D to H all zero", MpCapable(randbits(64), flags=0x00)),
+    "R06": ("flag B", MpCapable(randbits(64), flags=0x41)),
+    "R07": ("version 0", MpCapableV0(sender_key=randbits(64))),
+    "R09": ("no MP_CAPABLE", None),
+}
+
+
+@pytest.mark.parametrize(
+    ("why", "option"),
+    [pytest.param(*said, marks=claim(row, case="answer"), id=row) for row, said in WRONG_SYN_ACKS.items()],
+)
+def test_wrong_syn_ack(
+    a: Machine, b: Machine, evidence: EvidenceBox, why: str, option: MptcpOption | None
+) -> None:
+    """After a SYN/ACK that offers no MPTCP of this version, the client's third packet and data are TCP."""
+    with peer(b, evidence) as server:
+        _, first, connecting = called(a, server)
+        first.says(SYN | ACK, *([option] if option else []))
+        with Stream(a.probe, connecting.result()) as stream:
+            third = first.hears(ACK, what="the third packet")
+            stream.send(100)
+            data = first.hears(ACK, lambda segment: segment.payload_length, "data")
+            stream.close(reset=True)
+    assert not [*mptcp_options(third), *mptcp_options(data)], f"after {why}: {shown([third, data])}"
 
 
 def asked_to_join(server: Peer, wire: Wire) -> tuple[Subflow, MpJoinSyn]:
     """Wait for a join of the client; return our side of the subflow, and the MP_JOIN."""
     further, syn = server.answers(wire, lambda segment: joins([segment]))
     return further, option_of(syn, MpJoinSyn)
+
+
+def joined(server: Peer, wire: Wire) -> Subflow:
+    """Take a join of the client."""
+    further, asked = asked_to_join(server, wire)
+    further.says(SYN | ACK, server.endpoint.join_answer(asked, 0, randbits(32)))
+    further.hears(ACK, proves, "the third packet of the join")
+    further.says(ACK, server.endpoint.acknowledging())
+    return further
 
 
 WRONG_ANSWERS: dict[str, tuple[MptcpOption, ...]] = {
@@ -60,3 +109,60 @@ def test_fourth_packet_lost(a: Machine, b: Machine, evidence: EvidenceBox) -> No
         further.says(ACK, server.endpoint.acknowledging())
         further.hears(ACK, lambda segment: segment.payload_length, "data on the new subflow")
     assert not early, f"data before the fourth packet: {shown(early)}"
+
+
+@claim("R27", case="by-server")
+@pytest.mark.parametrize("negotiated", [True, False], ids=["missing", "unasked"])
+def test_checksum_as_negotiated(a: Machine, b: Machine, evidence: EvidenceBox, negotiated: bool) -> None:
+    """A mapping without the checksum that was negotiated, or with one that was not, closes its subflow."""
+    with (
+        peer(b, evidence, flags=0x81 if negotiated else 0x01) as server,
+        served(a, server) as (wire, first, _),
+    ):
+        further, end = joined(server, wire), server.endpoint
+        checksum = None if negotiated else 0x1234
+        further.says(PSH | ACK, Dss(end.data_ack, end.dsn, 1, 10, checksum), payload=token_bytes(10))
+        further.hears(RST, what="RST of the subflow")
+        lives(first)
+
+
+@claim("R30", case="by-server")
+def test_unmapped_data(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """Data without a mapping on a further subflow is not delivered: the subflow is reset."""
+    with peer(b, evidence) as server, served(a, server) as (wire, first, _):
+        further = joined(server, wire)
+        further.says(PSH | ACK, payload=token_bytes(10))
+        further.hears(RST, what="RST of the subflow")
+        lives(first)
+
+
+@claim("R41", case="by-server")
+def test_wrong_hmac_of_address(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """An ADD_ADDR with a wrong HMAC is ignored: only the right one is echoed."""
+    with peer(b, evidence) as server, served(a, server) as (_, first, _):
+        first.says(ACK, AddAddr(7, first.leg.src, hmac=token_bytes(8)))
+        first.says(ACK, server.endpoint.add_addr(8, first.leg.src))
+        echo = first.hears(
+            ACK, lambda s: any(isinstance(o, AddAddr) and o.echo for o in s.options), "an echo"
+        )
+        lives(first)
+    assert option_of(echo, AddAddr).address_id == 8, f"the wrong one was echoed: {shown([echo])}"
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=claim(row, case="ignored-by-client"), id=row) for row in IGNORED]
+)
+def test_ignored(a: Machine, b: Machine, evidence: EvidenceBox, row: str) -> None:
+    """REMOVE_ADDR of an unknown id, MP_FASTCLOSE with a wrong key and MP_TCPRST without RST do nothing."""
+    with peer(b, evidence) as server, served(a, server) as (_, first, _):
+        first.says(ACK, IGNORED[row](server.endpoint))
+        lives(first)
+
+
+@claim("R56", case="by-server")
+def test_data_outside_window(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """Data beyond the receive window is dropped: no DATA_ACK covers it, and the stream goes on before it."""
+    with peer(b, evidence) as server, served(a, server) as (_, first, _):
+        first.says_beyond_window()
+        lives(first)
+    assert not server.acknowledged_beyond(server.endpoint.dsn)

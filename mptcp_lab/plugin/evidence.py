@@ -55,7 +55,7 @@ class EvidenceBox:
 
     def pcap(self, name: str, content: bytes) -> None:
         """Keep a capture (pcapng, headers only); compressed, which Wireshark and tshark read as is."""
-        self._add("pcap", name, ".pcapng.gz", gzip.compress(content, mtime=0))
+        self._add("pcap", name, ".pcapng.gz", gzip.compress(content, compresslevel=3, mtime=0))
 
     def timeline(
         self,

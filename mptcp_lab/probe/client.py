@@ -89,6 +89,8 @@ class ProbeClient:
     def __init__(self, host: str, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
         self.host = host
         self.hello: Mapping[str, Any] = {}
+        #: Is given the host's name and the pcapng of every capture that was stopped.
+        self.on_capture: Callable[[str, bytes], None] = lambda host, pcapng: None
         self._transport = transport
         self._channel = channel
         self._ids = itertools.count(1)

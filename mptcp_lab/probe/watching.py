@@ -109,4 +109,6 @@ class Capture:
         ]
         self._probe.call("close", item=self._name)
         self._name = None
-        return b"".join(pieces)
+        pcapng = b"".join(pieces)
+        self._probe.on_capture(self._probe.host, pcapng)
+        return pcapng

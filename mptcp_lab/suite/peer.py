@@ -14,16 +14,19 @@ from secrets import randbelow, randbits, token_bytes
 from typing import TypeVar
 
 from mptcp_lab.plugin.evidence import EvidenceBox
-from mptcp_lab.probe import NeverHappened, Stream
+from mptcp_lab.probe import NeverHappened, Pending, Stream
 from mptcp_lab.suite.packets import first_syns, rows, shown
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Front
 from mptcp_lab.wire import (
     Dss,
     MpCapable,
+    MpFastclose,
     MpJoinSynAck,
     MptcpOption,
+    RemoveAddr,
     Segment,
+    TcpRst,
     build_packet,
     parse_segment,
 )
@@ -34,6 +37,12 @@ from mptcp_lab.wire.packet import ACK, FIN, PSH, RAW, RST, SYN
 HEARD_WITHIN_SECONDS = 5.0
 #: Below those that kernels choose (net.ipv4.ip_local_port_range).
 PORTS = range(20000, 30000)
+#: What a host ignores on a live connection, by row: an unknown id, a wrong key, a reason without a reset.
+IGNORED: dict[str, Callable[[Endpoint], MptcpOption]] = {
+    "R47": lambda endpoint: RemoveAddr((99,)),
+    "R50": lambda endpoint: MpFastclose(endpoint.peer ^ 1),
+    "R51": lambda endpoint: TcpRst(1),
+}
 Suits = Callable[[Segment], object]
 Form = TypeVar("Form", bound=MptcpOption)
 
@@ -41,8 +50,11 @@ Form = TypeVar("Form", bound=MptcpOption)
 class Wire:
     """One address and port of a machine that its kernel is kept from: what comes is heard here only."""
 
-    def __init__(self, machine: Machine, address: str, port: int) -> None:
+    def __init__(
+        self, machine: Machine, address: str, port: int, heard_within: float = HEARD_WITHIN_SECONDS
+    ) -> None:
         self.machine, self.address, self.port = machine, IPv4Address(address), port
+        self.heard_within = heard_within
         self.log: list[Segment] = []
         self._waiting: list[Segment] = []
         self._arrived = threading.Condition()
@@ -52,7 +64,8 @@ class Wire:
     def __enter__(self) -> Wire:
         probe = self.machine.probe
         with ExitStack() as stack:
-            stack.enter_context(probe.fault("drop", destination=str(self.address), dport=self.port))
+            ttl = max(30.0, 2 * self.heard_within)
+            stack.enter_context(probe.fault("drop", ttl, destination=str(self.address), dport=self.port))
             stack.callback(probe.listen_events(self._take))
             self._relay = probe.call("relay", address=str(self.address), port=self.port)
             stack.callback(probe.call, "close", item=self._relay)
@@ -82,7 +95,7 @@ class Wire:
 
     def next(self, suits: Suits, what: str) -> Segment:
         """Return the first segment not yet heard that suits. Raises NeverHappened with what came instead."""
-        end = time.monotonic() + HEARD_WITHIN_SECONDS
+        end = time.monotonic() + self.heard_within
         with self._arrived:
             while True:
                 for segment in self._waiting:
@@ -119,6 +132,12 @@ class Subflow:
     def sends(self, payload: bytes) -> None:
         """Send data with its mapping."""
         self.says(PSH | ACK, self.endpoint.data(self.leg, payload), payload=payload)
+
+    def says_beyond_window(self) -> None:
+        """Send data whose DSN is far beyond the receive window."""
+        end, payload = self.endpoint, token_bytes(10)
+        far = Dss(end.data_ack, (end.dsn + (1 << 30)) % (1 << 64), self.leg.ssn, len(payload))
+        self.says(PSH | ACK, far, payload=payload)
 
     def hears_data_ack(self) -> Segment:
         """Wait until the other end has acknowledged all data."""
@@ -201,6 +220,16 @@ class Peer:
         wires = {id(each.wire): each.wire for each in self.subflows}
         return sorted((s for wire in wires.values() for s in wire.log), key=lambda s: s.time_ns)
 
+    def acknowledged_beyond(self, dsn: int) -> list[int]:
+        """The DATA_ACKs of the other end above a DSN of ours."""
+        ours = {each.leg.src for each in self.subflows}
+        options = [o for s in self.packets() if s.src not in ours for o in s.options if isinstance(o, Dss)]
+        return [
+            o.data_ack
+            for o in options
+            if o.data_ack is not None and 0 < (o.data_ack - dsn) % (1 << 8 * o.data_ack_octets) < 1 << 31
+        ]
+
     def aborts(self) -> None:
         """Leave nothing behind: MP_FASTCLOSE on the first subflow, RST on the others."""
         for number, each in enumerate(self.subflows):
@@ -226,16 +255,22 @@ def peer(machine: Machine, evidence: EvidenceBox, flags: int = 0x01) -> Iterator
             evidence.packets(rows(packets, machine.name, "", packets[0].time_ns if packets else 0))
 
 
+def called(client: Machine, server: Peer) -> tuple[Wire, Subflow, Pending]:
+    """Have a client's kernel connect to a peer: the peer's wire, the subflow to answer on, and the call."""
+    wire = server.listens(server.machine.address())
+    to = {"address": str(wire.address), "port": wire.port}
+    connecting = client.probe.start("connect", protocol="mptcp", timeout=HEARD_WITHIN_SECONDS, **to)
+    first, _ = server.answers(wire)
+    return wire, first, connecting
+
+
 @contextmanager
 def served(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Stream]]:
     """Connect a client's kernel to a peer: the peer's wire, the first subflow, the client's stream.
 
     The peer has sent data, so that the client may open further subflows.
     """
-    wire = server.listens(server.machine.address())
-    to = {"address": str(wire.address), "port": wire.port}
-    connecting = client.probe.start("connect", protocol="mptcp", timeout=HEARD_WITHIN_SECONDS, **to)
-    first, _ = server.answers(wire)
+    wire, first, connecting = called(client, server)
     first.says(SYN | ACK, MpCapable(server.endpoint.key, flags=server.endpoint.flags))
     first.hears(ACK, what="the third packet")
     with Stream(client.probe, connecting.result()) as stream:

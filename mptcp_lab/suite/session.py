@@ -66,6 +66,14 @@ class Session:
         self.lab = lab
         self.check_lease: Callable[[], None] = lambda: None
         self.machines = {name: Machine(lab, lab.hosts[name], probe) for name, probe in probes.items()}
+        self._captures: list[tuple[str, bytes]] = []
+        for probe in probes.values():
+            probe.on_capture = lambda host, pcapng: self._captures.append((host, pcapng))
+
+    def take_captures(self) -> list[tuple[str, bytes]]:
+        """Return host and pcapng of every capture that ended since the last call."""
+        taken, self._captures = self._captures, []
+        return taken
 
     def first(self, function: str, suits: Callable[[Machine], bool] = lambda _: True) -> Machine:
         """Return the first machine of a function that suits; `Unsupported` when the lab has none."""

@@ -513,18 +513,18 @@ class _Step:
                 break
         if half.unmapped:
             half.unmapped = [part for old in half.unmapped for part in _without(old, start, end)]
-        fresh = max(start, half.mapped_to)
-        if fresh >= end:
-            return  # a mapping sent again, or repeated by segmentation
-        half.mapped_to = end
-        last = half.ranges[-1] if half.ranges else None
-        if last is not None and last.end == fresh and last.delta == delta:
-            last.end = end
-        else:
-            half.ranges.append(MappedRange(fresh, end, delta, segment.number))
-            if len(half.ranges) > _MOST_UNACKED:
-                half.ranges.popleft()
-        self._new_octets(stream, fresh + delta, end + delta, octets)
+        # What is left out is a mapping sent again, or repeated by segmentation; a hole may be filled late.
+        fresh = half.mapped.missing(start, end)
+        half.mapped.add(start, end)
+        for first, past in fresh:
+            last = half.ranges[-1] if half.ranges else None
+            if last is not None and last.end == first and last.delta == delta:
+                last.end = past
+            else:
+                half.ranges.append(MappedRange(first, past, delta, segment.number))
+                if len(half.ranges) > _MOST_UNACKED:
+                    half.ranges.popleft()
+            self._new_octets(stream, first + delta, past + delta, octets)
 
     def _new_octets(self, stream: Stream, start: int, end: int, octets: int) -> None:
         """DSNs [start, end) in a place of the subflow where nothing was: new data or reinjected."""
@@ -576,7 +576,7 @@ class _Step:
         connection.first_data.setdefault(self.side, segment)
         end = self.ssn + segment.payload_length
         silent = not has_options and self.side not in connection.first_dss
-        if connection.state is State.MPTCP and silent and half.mapped_to < end:
+        if connection.state is State.MPTCP and silent and not half.mapped.covers(self.ssn, end):
             self._fall_back("first data without DSS")
         if connection.state is State.FALLBACK:
             if not has_options and half.plain_end is None:

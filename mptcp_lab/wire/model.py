@@ -194,7 +194,7 @@ class Half:
     new_data: int = 0  # octets of new data (not reinjected) mapped here
     fin_packet: int | None = None
     rst_packet: int | None = None
-    mapped_to: int = 0
+    mapped: RangeSet = field(default_factory=RangeSet)  # of the subflow's octets, those with a mapping
     ranges: deque[MappedRange] = field(default_factory=deque)
     unmapped: list[tuple[int, int, int]] = field(default_factory=list)  # start, end, packet
     data_ack: int | None = None

@@ -41,6 +41,17 @@ class RangeSet:
         at = bisect_right(self._starts, start) - 1
         return at >= 0 and self._ends[at] >= end
 
+    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The parts of [start, end) that are not there, in order."""
+        at = bisect_right(self._ends, start)
+        parts = []
+        while start < end and at < len(self._starts) and self._starts[at] < end:
+            if start < self._starts[at]:
+                parts.append((start, self._starts[at]))
+            start = self._ends[at]
+            at += 1
+        return [*parts, (start, end)] if start < end else parts
+
     def overlaps(self, start: int, end: int) -> bool:
         """Whether any number of [start, end) is there."""
         at = bisect_left(self._starts, end) - 1

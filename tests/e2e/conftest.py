@@ -29,6 +29,7 @@ class SuiteRun:
     code: int
     output: str
     result: dict[str, Any]
+    folder: Path
 
     def verdicts(self) -> dict[str, str]:
         """Return each case's verdict."""
@@ -90,7 +91,7 @@ def suite_run(code: int, output: str, folder: Path) -> SuiteRun:
     """Return a run that has ended, with its result, if it came to one."""
     path = folder / "result.json"
     result = json.loads(path.read_text()) if path.exists() else {"checks": []}
-    return SuiteRun(code, output, result)
+    return SuiteRun(code, output, result, folder)
 
 
 def environment() -> dict[str, str]:

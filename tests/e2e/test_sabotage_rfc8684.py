@@ -6,95 +6,191 @@ green is for test_whole_suite.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 
+from mptcp_lab.suite.packets import first_syns
+from mptcp_lab.suite.peer import Subflow, Wire
+from mptcp_lab.suite.session import session
+from mptcp_lab.wire import Dss, MpCapable, Segment
+from mptcp_lab.wire.endpoint import Endpoint, Leg
+from mptcp_lab.wire.packet import ACK, SYN
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import broken
+from tests.e2e.sabotage import Sabotage, assert_seen, broken
 
-#: Rewrites an option's version and flags on its way in. The window takes the difference, so that the sum of
-#: the TCP header's words, and with it the checksum, stays as it was.
-FORGED = "tcp flags & (syn | ack) == syn @th,176,16 {asked} @th,176,16 set 0x0101 @th,112,16 set {window}"
+SYNS, SYN_ACKS = "tcp flags & (syn | ack) == syn", "tcp flags & (syn | ack) == syn | ack"
+#: Octets 2 and 3 of an MPTCP option (kind 30) are its subtype and version, and the flags of MP_CAPABLE.
+FORGED = SYNS + " tcp option @30,16,16 {asked} tcp option @30,16,16 set 0x0101"
+#: The first option of a SYN/ACK, the segment size, becomes MP_CAPABLE of version 1 without a key. Nobody on
+#: the way looks at the checksum: what is heard is taken from the wire.
+GAINED = SYN_ACKS + " tcp option maxseg size > 0 @th,160,32 set 0x1e040101"
 
 
 @dataclass(frozen=True)
 class Middle:
-    """A rule of nftables on a host, and the cases that must fail under it."""
+    """Rules of nftables on a host, by hook, and the cases that must fail under them."""
 
     host: str
-    hook: str
-    rule: str
+    rules: dict[str, str]
     cases: tuple[str, ...]
 
     @property
     def command(self) -> str:
-        """What puts the rule in place."""
-        hook = f"{{ type filter hook {self.hook} priority -200; }}"
-        lines = ("table inet sabotage", f"chain inet sabotage c {hook}", f"rule inet sabotage c {self.rule}")
+        """What puts the rules in place."""
+        lines = ["table inet sabotage"]
+        for hook, rule in self.rules.items():
+            lines.append(f"chain inet sabotage {hook} {{ type filter hook {hook} priority -200; }}")
+            lines.append(f"rule inet sabotage {hook} {rule}")
         return "nft -f - <<'X'\n" + "\n".join(f"add {line}" for line in lines) + "\nX"
 
+
+#: What a host answers to nonsense: nothing, and the connection lives. Lost data looks like a dead connection.
+IGNORED = ("3.4.2/1[ignored{}-R47]", "3.5/2[ignored{}-R50]", "3.6/1[ignored{}-R51]")
 
 MIDDLES = {
     "B's resets are lost": Middle(
         "server1",
-        "output",
-        "tcp flags & rst == rst drop",
+        {"output": "tcp flags & rst == rst drop"},
         (
-            "RFC8684-3.2/4[direct]",
-            "RFC8684-3.2/5[third-packet-direct]",
-            "RFC8684-3.2/7[third-packet-direct]",
-            "RFC8684-3.3/1[direct-missing]",
-            "RFC8684-3.3/1[direct-unasked]",
-            "RFC8684-3.3.1/3[direct]",
+            "3.2/4[direct]",
+            "3.2/5[third-packet-direct]",
+            "3.2/7[third-packet-direct]",
+            "3.3/1[direct-missing]",
+            "3.3/1[direct-unasked]",
+            "3.3.1/3[direct]",
         ),
     ),
     "A's resets are lost": Middle(
         "client",
-        "output",
-        "ip daddr 198.18.1.31 ip saddr 198.18.2.10 tcp flags & rst == rst drop",
-        ("RFC8684-3.2/5[answer-R21]", "RFC8684-3.2/7[answer-R23]"),
+        {"output": "ip daddr 198.18.1.31 ip saddr 198.18.2.10 tcp flags & rst == rst drop"},
+        (
+            "3.2/5[answer-R21]",
+            "3.2/7[answer-R23]",
+            "3.3/1[by-server-missing]",
+            "3.3/1[by-server-unasked]",
+            "3.3.1/3[by-server]",
+        ),
     ),
     "third packets of joins are lost": Middle(
-        "client", "output", "tcp option mptcp subtype 1 tcp flags & syn == 0 drop", ("RFC8684-3.2/6",)
+        "client", {"output": "tcp option mptcp subtype 1 tcp flags & syn == 0 drop"}, ("3.2/6",)
     ),
-    "announcements are lost": Middle(
-        "server1", "input", "tcp option mptcp subtype 3 drop", ("RFC8684-3.4.1/3[direct]",)
+    "announcements to B are lost": Middle(
+        "server1", {"input": "tcp option mptcp subtype 3 drop"}, ("3.4.1/3[direct]",)
     ),
-    "later data is lost": Middle(
+    "announcements to A are lost": Middle(
+        "client", {"input": "tcp option mptcp subtype 3 drop"}, ("3.4.1/3[by-server]",)
+    ),
+    "later data to B is lost": Middle(
         "server1",
-        "input",
-        "tcp option mptcp subtype 2 tcp flags & psh == psh drop",
-        ("RFC8684-3.5/2[direct]", "RFC8684-3.6/1[without-RST-direct]", "RFC8684-3.8/1[direct]"),
+        {"input": "tcp option mptcp subtype 2 tcp flags & psh == psh drop"},
+        (*(case.format("-direct") for case in IGNORED), "3.8/1[direct]"),
     ),
-    "B sees flag H": Middle(
-        "server1",
-        "input",
-        FORGED.format(asked="0x0100", window="0xfffe"),
-        ("RFC8684-3.1/5[peer-direct-R05]",),
-    ),
+    "B sees flag H": Middle("server1", {"input": FORGED.format(asked="0x0100")}, ("3.1/5[peer-direct-R05]",)),
     "B does not see flag B": Middle(
+        "server1", {"input": FORGED.format(asked="0x0141")}, ("3.1/6[peer-direct-R06]",)
+    ),
+    "B's answers gain MP_CAPABLE": Middle("server1", {"output": GAINED}, ("3.1/7[peer-direct-R07]",)),
+    "B answers version 2": Middle(
         "server1",
-        "input",
-        FORGED.format(asked="0x0141", window="0x0040"),
-        ("RFC8684-3.1/6[peer-direct-R06]",),
+        {
+            "input": FORGED.format(asked="0x0201"),
+            "output": SYN_ACKS + " tcp option @30,16,16 0x0101 tcp option @30,16,16 set 0x0201",
+        },
+        ("3.1/7[version-2-direct]",),
     ),
-    "joins are lost": Middle(
-        "server1", "input", "tcp option mptcp subtype 1 drop", ("RFC8684-6/1", "SPLIT-6")
+    "A sees flag H": Middle(
+        "client",
+        {"input": SYN_ACKS + " tcp option @30,16,16 0x0100 tcp option @30,16,16 set 0x0101"},
+        ("3.1/5[answer-R05]",),
     ),
-    "SYNs are lost": Middle("server1", "input", "tcp flags & (syn | ack) == syn drop", ("RFC8684-3.1/11",)),
+    "A does not see flag B": Middle(
+        "client",
+        {"input": SYN_ACKS + " tcp option @30,16,16 0x0141 tcp option @30,16,16 set 0x0101"},
+        ("3.1/6[answer-R06]",),
+    ),
+    "A sees version 1 for version 0": Middle(
+        "client",
+        {"input": SYN_ACKS + " tcp option @30,16,8 0x00 tcp option @30,16,16 set 0x0101"},
+        ("3.1/7[answer-R07]",),
+    ),
+    "joins are lost": Middle("server1", {"input": "tcp option mptcp subtype 1 drop"}, ("6/1", "SPLIT-6")),
+    "SYNs are lost": Middle("server1", {"input": SYNS + " drop"}, ("3.1/11",)),
+    "SYNs lose the option": Middle(
+        "server1", {"input": SYNS + " reset tcp option mptcp"}, ("B.2/1[accepted]",)
+    ),
     "first data is lost": Middle(
         "server1",
-        "input",
-        "tcp option mptcp subtype 0 tcp flags & psh == psh drop",
-        ("RFC8684-3.1/4[third-packet-lost-direct]",),
+        {"input": "tcp option mptcp subtype 0 tcp flags & psh == psh drop"},
+        ("3.1/4[third-packet-lost-direct]",),
     ),
 }
 
 
+def cases(middle: Middle) -> list[str]:
+    """The cases' full names."""
+    return [case if case.startswith("SPLIT") else f"RFC8684-{case}" for case in middle.cases]
+
+
 @pytest.mark.parametrize("middle", MIDDLES.values(), ids=MIDDLES.keys())
 def test_wrong_middle_is_seen(configured: Configured, middle: Middle) -> None:
-    chosen = [f"--claim={case}" for case in middle.cases]
+    wrong = cases(middle)
     with broken(configured, middle.host, middle.command, "nft delete table inet sabotage"):
-        red = configured.suite("--strict", *chosen)
-    assert red.verdicts() == dict.fromkeys(middle.cases, "fail"), red.output
+        red = configured.suite("--strict", *(f"--claim={case}" for case in wrong))
+    assert red.verdicts() == dict.fromkeys(wrong, "fail"), red.output
+
+
+#: Without timestamps the announcement has room, and is lost on its way out: neither sent nor dropped.
+LOST = Middle("server1", {"output": "tcp option mptcp subtype 3 drop"}, ("A/1",))
+OPTION_SPACE = Sabotage(
+    "RFC8684-A/1",
+    LOST.host,
+    f"sysctl -qw net.ipv4.tcp_timestamps=0; {LOST.command}",
+    "sysctl -qw net.ipv4.tcp_timestamps=1; nft delete table inet sabotage",
+    "neither sent nor dropped",
+)
+
+
+def test_announcement_that_vanishes_is_seen(configured: Configured) -> None:
+    assert_seen(configured, OPTION_SPACE)
+
+
+#: Seen red by a server of ours that answers in B's place.
+WRONG_SERVER = "RFC8684-3.1/10[peer-direct]"
+
+
+def reds() -> Iterator[tuple[str, str]]:
+    """What is wrong, and the case that sees it."""
+    yield from ((name, case) for name, middle in MIDDLES.items() for case in cases(middle))
+    yield "a server that goes on with MPTCP", WRONG_SERVER
+    yield "announcements lost where there is room", OPTION_SPACE.claim
+
+
+def answers_with_dss(wire: Wire) -> None:
+    """A wrong server: it speaks MPTCP after a third packet without MP_CAPABLE."""
+    syn = wire.next(first_syns_only, "a SYN")
+    endpoint = Endpoint()
+    first = Subflow(wire, Leg.answering(syn), endpoint)
+    first.says(SYN | ACK, MpCapable(endpoint.key))
+    first.hears(ACK, lambda segment: segment.payload_length, "data")
+    first.says(ACK, Dss(data_ack=endpoint.dsn))
+
+
+def first_syns_only(segment: Segment) -> bool:
+    """Whether a segment opens a connection."""
+    return bool(first_syns([segment]))
+
+
+def test_wrong_server_is_seen(configured: Configured) -> None:
+    """B's kernel is kept from its own port 7000, where a peer of ours answers in its place."""
+    case = WRONG_SERVER
+    with session(configured.own.lab) as machines, ThreadPoolExecutor(1) as beside:
+        b = machines.machines["server1"]
+        with Wire(b, b.address(), 7000, heard_within=120) as wire:
+            served = beside.submit(answers_with_dss, wire)
+            red = configured.suite(f"--claim={case}")
+            served.result(timeout=10)
+    assert red.verdicts() == {case: "fail"}, red.output
+    assert "MPTCP after plain TCP" in red.reason(case)

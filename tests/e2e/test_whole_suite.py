@@ -2,14 +2,22 @@
 
 import warnings
 
-from tests.e2e.conftest import Configured
+import pytest
+
+from tests.e2e.conftest import Configured, SuiteRun
+from tests.wire import compare
 
 BAD = ("fail", "inconclusive", "flaky")
 
 
-def test_the_suite_passes_on_the_mended_lab(configured: Configured) -> None:
+@pytest.fixture(scope="module")
+def run(configured: Configured) -> SuiteRun:
+    """One run of everything."""
+    return configured.suite()
+
+
+def test_the_suite_passes_on_the_mended_lab(configured: Configured, run: SuiteRun) -> None:
     """A case that does not pass is run once more by itself: that tells a broken lab from a flake."""
-    run = configured.suite()
     bad = {case: run.reason(case) for case, verdict in run.verdicts().items() if verdict in BAD}
     if not bad:
         assert run.code in (0, 3)  # 3: a SHOULD that this kernel does not keep
@@ -19,3 +27,10 @@ def test_the_suite_passes_on_the_mended_lab(configured: Configured) -> None:
     assert set(again.verdicts()) == set(bad)
     assert not still, run.output
     warnings.warn(f"passed only by themselves: {bad}", stacklevel=1)
+
+
+def test_tshark_reads_every_capture_of_the_run_alike(run: SuiteRun) -> None:
+    """Field by field: options, connections, tokens, DATA_ACKs, reinjections (tests/wire/compare.py)."""
+    packets, differences = compare.of_run(run.folder)
+    assert packets > 10_000
+    assert not differences, f"{len(differences)} in {packets} packets: {differences[:10]}"

@@ -92,6 +92,28 @@ def test_a_capture_that_starts_late_is_partial_and_clean(name: str) -> None:
         assert not [each for connection in analysis.connections for each in connection.findings]
 
 
+def test_a_mapping_that_comes_late_fills_its_hole() -> None:
+    """As at a receiver after loss: a later packet of the subflow is there before an earlier one."""
+    segments = list(segments_of(named("bulk")))
+    mappings = [
+        (at, each.sport)
+        for at, each in enumerate(segments)
+        for dss in each.options
+        if isinstance(dss, Dss) and each.dport == 7000 and dss.data_length == each.payload_length > 1000
+    ]
+    at, after = next(
+        (one, other)
+        for one, port in mappings
+        for other, its_port in mappings
+        if one < other < one + 4 and port == its_port
+    )
+    late = [*segments[:at], *segments[at + 1 : after + 1], segments[at], *segments[after + 1 :]]
+    (right,), (connection,) = analysis_of(named("bulk")).connections, analyse(late).connections
+    assert not connection.found("unmapped", "mapping-conflict")
+    assert connection.client.reinjected == right.client.reinjected == 0
+    assert [*connection.client.mapped] == [*right.client.mapped]
+
+
 def test_ports_used_again_are_a_new_connection() -> None:
     segments = list(segments_of(named("handshake")))
     again = [
@@ -140,6 +162,16 @@ def test_ranges() -> None:
     assert not ranges.covers(4, 6)
     assert not ranges.covers(39, 41)
     assert ranges.add(50, 50) == 0
+
+
+def test_what_is_missing_of_ranges() -> None:
+    ranges = RangeSet()
+    for start, end in ((10, 20), (30, 40)):
+        ranges.add(start, end)
+    assert ranges.missing(0, 50) == [(0, 10), (20, 30), (40, 50)]
+    assert ranges.missing(12, 35) == [(20, 30)]
+    assert ranges.missing(30, 40) == []
+    assert ranges.missing(20, 30) == [(20, 30)]
 
 
 def test_near_undoes_the_wrap() -> None:

@@ -24,6 +24,7 @@ from mptcp_lab.wire import (
     MpPrio,
     MpPrioV0,
     MptcpOption,
+    RemoveAddr,
     Segment,
     TcpRst,
     analyse,
@@ -336,6 +337,42 @@ RED: list[tuple[str, str, Callable[[Segments], Segments]]] = [
     ("R58", "backup", opened_by_server),
     ("R60", "fast_open", mapped_from_the_syn),
 ]
+
+
+def not_sent_again(segments: Segments) -> Segments:
+    while again := {each.packet for each in analyse(segments).connections[0].reinjections}:
+        segments = [each for each in segments if each.number not in again]
+    return segments
+
+
+def announced_once(segments: Segments) -> Segments:
+    first = carrying(segments, AddAddr)
+    return [
+        each
+        for at, each in enumerate(segments)
+        if at <= first or not any(isinstance(option, AddAddr) and not option.echo for option in each.options)
+    ]
+
+
+def nothing_removed(segments: Segments) -> Segments:
+    return [each for each in segments if not any(isinstance(option, RemoveAddr) for option in each.options)]
+
+
+# What a session must show for the suite's check to pass: without it, the check fails.
+NOT_SHOWN: list[tuple[str, str, Callable[[Segments], Segments]]] = [
+    ("R36", "failover", not_sent_again),
+    ("R43", "add_addr_again", announced_once),
+    ("R47", "remove_addr", nothing_removed),
+]
+
+
+@pytest.mark.parametrize(
+    ("alias", "capture", "rewrite"), NOT_SHOWN, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_row_is_not_shown(alias: str, capture: str, rewrite: Callable[[Segments], Segments]) -> None:
+    right = list(segments_of(named(capture)))
+    assert outcomes(alias, right) == {Outcome.OK}
+    assert outcomes(alias, rewrite(right)) == {Outcome.NOT_OBSERVED}
 
 
 @pytest.mark.parametrize(

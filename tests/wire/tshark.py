@@ -15,7 +15,9 @@ P = "tcp.options.mptcp."
 NUMBERS = (
     "subtype sendkey recvkey recvtok sendrand sendtrunchmac addaddrtrunchmac addrid echo port "
     "backup.flag rawdataack rawdataseqno subflowseqno datalvllen checksum datafin.flag "
-    "checksumreq.flags nomoresubflows.flag sha256.flag rst_reason"
+    "version checksumreq.flags extensibility.flag nomoresubflows.flag sha256.flag "
+    "dataackpresent.flag dataack8.flag dseqnpresent.flag dseqn8.flag "
+    "rst_reason flag_T.flag flag_U.flag flag_V.flag flag_W.flag"
 ).split()
 TEXTS = ["sendhmac", "ipv4", "ipv6"]
 ANALYSIS = "mptcp.stream mptcp.ack mptcp.expected_token mptcp.expected_idsn".split()
