@@ -14,6 +14,7 @@ from mptcp_lab.suite.expectations import (
     expected_pairs,
     origin_of,
 )
+from mptcp_lab.suite.fullmesh import joins_all
 from mptcp_lab.suite.packets import first_syns, joins, of_port, rows, segments, shown
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import is_mptcp
@@ -67,24 +68,7 @@ def test_idle_connection_with_announcements(a: Machine, b: Machine, evidence: Ev
 @claim("DIRECT-3")
 def test_fullmesh(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     """The first data joins every A NIC with every address of B that it reaches, each on its own NIC."""
-    expected = expected_pairs(a, b)
-    evidence.subflows(expected.rows())
-    captures = {nic: a.probe.capture([nic.device]) for nic in a.paths}
-    with direct_flow(a, b) as data:
-        transfer = data.start()
-        found = all_joined(data, expected)
-        data.end(transfer)
-    for nic, capture in captures.items():
-        packets = of_port(segments(capture.stop()), origin_of(b).port)
-        evidence.packets(
-            rows(packets, a.name, nic.device, packets[0].time_ns), name=f"packets on {nic.device}"
-        )
-        tried = {(str(s.src), str(s.dst)) for s in first_syns(packets)}
-        mine = {pair for pair in expected.addresses if pair[0] == str(nic.ipv4.ip)}
-        assert mine <= tried, f"SYNs on {nic.device}: {tried}"
-        assert {local for local, _ in tried} == {str(nic.ipv4.ip)}, f"SYNs of another NIC on {nic.device}"
-    assert found == expected.addresses
-    evidence.figure("subflows", len(found))
+    joins_all(a, b, 4, evidence)
 
 
 @claim("DIRECT-4")

@@ -16,7 +16,7 @@ ENOUGH_BYTES = 50_000
 @claim("DIRECT-10")
 @pytest.mark.parametrize("owner", ["kernel", "mptcpd"])
 def test_new_nic(a: Machine, b: Machine, evidence: EvidenceBox, owner: str) -> None:
-    """A-1 and A-2 are taken away while A-3 appears: the stream goes on over A-3, whole."""
+    """A-1 and A-2 are taken away while A-3 appears: the stream goes on over A-3 and ends there, whole."""
     spare = spare_nic(a)
     with a.probe.capture([spare.device]) as capture, direct_flow(a, b) as data:
         transfer = data.start()
@@ -27,7 +27,7 @@ def test_new_nic(a: Machine, b: Machine, evidence: EvidenceBox, owner: str) -> N
                 gone.enter_context(a.probe.fault("link_down", device=nic.device))
             data.until_received(ENOUGH_BYTES)
             moved = {pair for pair in data.pairs() if pair[0] == str(spare.address())}
-        ended = data.end(transfer)
+            ended = data.end(transfer)
         packets = of_port(segments(capture.stop()), origin_of(b).port)
     evidence.packets(rows(packets, a.name, spare.device, packets[0].time_ns))
     evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")

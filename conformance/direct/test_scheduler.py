@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs
 from mptcp_lab.suite.session import Machine
-from mptcp_lab.suite.shares import by_nic
+from mptcp_lab.suite.shares import by_nic, sent_again
 
 MESSAGES, MESSAGE_BYTES, EVERY_SECONDS = 50, 100, 0.01
 LINK_MBIT = 20
@@ -36,13 +36,15 @@ def test_bulk(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     with ExitStack() as limited, direct_flow(a, b) as data:
         for nic in a.paths:
             limited.enter_context(a.probe.fault("rate", device=nic.device, mbit=LINK_MBIT))
-        before = a.probe.nics()
+        before, counted = a.probe.nics(), a.probe.counters()
         ended = data.upload(BULK_BYTES)
         shares = by_nic(a, before)
     got = ended.got.received
     assert got.first is not None and got.last is not None
     links = len(a.paths) * LINK_MBIT * 1e6 / 8
+    evidence.document("congestion control of A", a.probe.sysctls()["net.ipv4.tcp_congestion_control"])
     evidence.figure("goodput, of the sum of the links", BULK_BYTES / (got.last - got.first) / links)
+    evidence.figure("segments sent again, of all", sent_again(a, counted))
     for device, share in shares.items():
         evidence.figure(f"bytes on {device}, of all", share)
     assert min(shares.values()) > LEAST_SHARE, f"a path was not used: {shares}"

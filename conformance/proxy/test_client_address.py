@@ -23,12 +23,13 @@ def test_sees_the_proxy(a: Machine, front: Front) -> None:
 
 @claim("PROXY-6", case="with")
 @pytest.mark.parametrize(("name", "version"), VERSIONS, ids=[f"{n}-v{v}" for n, v in VERSIONS])
-def test_gets_the_client(a: Machine, machines: Session, name: str, version: int) -> None:
+@pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
+def test_gets_the_client(a: Machine, machines: Session, name: str, version: int, family: int) -> None:
     """With the PROXY protocol B gets A's address and port, and the address and port that A connected to."""
     front = proxy_front(
         machines, name, lambda service: service.proxy_protocol == version, f" and PROXY protocol {version}"
     )
-    with front.flow(a) as data:
+    with front.flow(a, family=family) as data:
         ended = data.upload(1000)
         local, peer = data.stream.local, data.stream.peer
     assert local is not None and peer is not None

@@ -2221,30 +2221,57 @@ def plan_link_down(_fault: str, device: str) -> Plan:
     )
 
 
-def plan_link_up(_fault: str, device: str) -> Plan:
-    """Bring up a NIC that is down; afterwards it is down again."""
+def plan_link_up(_fault: str, device: str, address: str | None = None) -> Plan:
+    """Bring up a NIC that is down; afterwards it is down again.
+
+    `address`, one of its own, comes after the link, as from DHCP: daemons hear of it by that event.
+    """
     refuse_management(device)
     if "UP" in json.loads(run_tool(["ip", "-j", "link", "show", "dev", device]))[0]["flags"]:
         raise AgentError("refused", f"{device} is up already")
-    return Plan(
-        f"device {device}",
-        [("link_up", {"device": device})],
-        lambda: run_tool(["ip", "link", "set", device, "up"]),
-    )
+    later = [] if address is None else [matching_address(device, address)]
+
+    def apply() -> None:
+        for argv in later:
+            run_tool(["ip", "address", "del", argv[0], "dev", device])
+        run_tool(["ip", "link", "set", device, "up"])
+        for argv in later:
+            run_tool(["ip", "address", "replace", *argv, "dev", device])
+
+    undo = [*endpoints_undo(device), *device_undo(device), ("link_up", {"device": device})]
+    return Plan(f"device {device}", undo, apply)
+
+
+def endpoints_undo(device: str) -> list[tuple[str, Json]]:
+    """The steps that bring the limits and the endpoints of a device's addresses back.
+
+    A daemon (seen of mptcpd 0.13) makes endpoints and raises limits for a device that comes up, and leaves
+    both when it goes down.
+    """
+    with contextlib.suppress(AgentError), PathManager() as manager:
+        known = {endpoint["address"]: endpoint for endpoint in manager.endpoints()}
+        addresses = [argv[0].partition("/")[0] for argv in device_addresses(device)]
+        endpoints = [("endpoint", {"address": each, "before": known.get(each)}) for each in addresses]
+        return [("limits", manager.limits()), *endpoints]
+    return []
+
+
+def matching_address(device: str, address: str) -> list[str]:
+    """An address of a NIC with its prefix length, as `ip address` takes it."""
+    for argv in device_addresses(device):
+        if argv[0].partition("/")[0] == address.partition("/")[0]:
+            return argv
+    raise AgentError("refused", f"{device} has no address {address}")
 
 
 def plan_address_remove(_fault: str, device: str, address: str) -> Plan:
     """Remove an address from a NIC."""
     refuse_management(device)
-    matching = [
-        argv[0] for argv in device_addresses(device) if argv[0].partition("/")[0] == address.partition("/")[0]
-    ]
-    if not matching:
-        raise AgentError("refused", f"{device} has no address {address}")
+    matching = matching_address(device, address)[0]
     return Plan(
         f"device {device}",
         device_undo(device),
-        lambda: run_tool(["ip", "address", "del", matching[0], "dev", device]),
+        lambda: run_tool(["ip", "address", "del", matching, "dev", device]),
     )
 
 

@@ -27,8 +27,8 @@ class _Subflow:
         return [self.waiting.pop(ssn) for ssn in ssns]
 
 
-def in_order(packets: Iterable[Segment], port: int) -> list[int]:
-    """Return the times (ns since the epoch) at which the data sent to `port` grew without a hole.
+def in_order(packets: Iterable[Segment], port: int) -> list[tuple[float, int]]:
+    """Return when the data sent to `port` grew without a hole: seconds since the epoch, bytes up to there.
 
     `packets` hold one MPTCP connection from its first SYN on; subflows whose SYN is missing are none of it. A
     capture also has what the receiver's firewall drops, so a packet counts once the receiver has acknowledged
@@ -60,13 +60,13 @@ def _mapping(segment: Segment) -> Dss | None:
     return next(found, None) if segment.payload_length else None
 
 
-def _growth(arrived: list[tuple[int, int, int]]) -> list[int]:
-    """Return the times at which the range that begins with the first data grew."""
-    have, edge, times = RangeSet(), 0, []
+def _growth(arrived: list[tuple[int, int, int]]) -> list[tuple[float, int]]:
+    """Return when the range that begins with the first data grew, and to which length."""
+    have, edge, growth = RangeSet(), 0, list[tuple[float, int]]()
     for time_ns, dsn, length in sorted(arrived):
         have.add(max(dsn, 0), dsn + length)
         start, end = next(iter(have), (0, 0))
         if start == 0 and end > edge:
             edge = end
-            times.append(time_ns)
-    return times
+            growth.append((time_ns / 1e9, edge))
+    return growth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs
 from mptcp_lab.suite.packets import of_port, segments
 from mptcp_lab.suite.session import Machine
 
+#: When (seconds since the epoch) how many bytes of a stream had passed.
+Growth = tuple[float, int]
 #: This much arrives before the loss, and again under it: enough for the pauses that follow the first one.
 BEFORE_BYTES, UNDER_BYTES = 30_000, 150_000
 RESUMED_WITHIN_SECONDS = 20.0
@@ -29,15 +32,18 @@ class Pauses:
 
     ``gap`` is the longest pause by the probe's clock (when the application got its data) and ``captured`` the
     same by the capture (when in-order data reached the host); ``stalled`` is the sum of all long pauses.
+    ``clocks`` are the least delays from capture to application, before the loss and after the gap: what
+    scheduling adds has no part in a least delay, so they tell how far the clocks themselves are apart.
     """
 
     gap: float
     captured: float
     stalled: float
+    clocks: tuple[float, float]
 
     @property
     def apart(self) -> float:
-        """How far the two clocks' gaps lie apart."""
+        """How far the two gaps lie apart: scheduling, at either end of the gap."""
         return abs(self.gap - self.captured)
 
 
@@ -82,9 +88,28 @@ def first_path_lost(
         ended = data.end(transfer)
         packets = of_port(segments(capture.stop()), port)
     assert ended.intact, f"sent {ended.sent.nbytes} bytes, {ended.got.bytes_received} arrived"
-    got = within([when for when, _ in ended.got.received.points], lost.monotonic, back.monotonic)
-    seen = within([when / 1e9 for when in in_order(packets, port)], lost.realtime, back.realtime)
-    return Pauses(max(got), max(seen), sum(pause for pause in got if pause > STALLED_SECONDS))
+    got = [(lost.realtime_of(when), total) for when, total in ended.got.received.points]
+    seen = in_order(packets, port)
+    pauses = within([when for when, _ in got], lost.realtime, back.realtime)
+    captured = within([when for when, _ in seen], lost.realtime, back.realtime)
+    return Pauses(
+        max(pauses),
+        max(captured),
+        sum(pause for pause in pauses if pause > STALLED_SECONDS),
+        least_delays(got, seen, lost.realtime),
+    )
+
+
+def least_delays(got: Sequence[Growth], seen: Sequence[Growth], split: float) -> tuple[float, float]:
+    """Return the least delay from `seen` (the capture) to `got` (the application), before a moment and after.
+
+    Both end with the same byte; the capture may have a greeting before the first one that counts.
+    """
+    greeting = seen[-1][1] - got[-1][1]
+    lengths = [length for _, length in seen]
+    delays = [(when, when - seen[bisect_left(lengths, total + greeting)][0]) for when, total in got]
+    before = [delay for when, delay in delays if when < split]
+    return min(before), min(delay for when, delay in delays if when >= split)
 
 
 def keep(pauses: Iterable[Pauses], evidence: EvidenceBox) -> None:
@@ -98,4 +123,6 @@ def keep(pauses: Iterable[Pauses], evidence: EvidenceBox) -> None:
     evidence.figure("gap, p95", gaps.p95, "ms")
     evidence.figure("gap, max", gaps.most, "ms")
     evidence.figure("stalled in all, median", 1000 * statistics.median(p.stalled for p in every), "ms")
-    evidence.figure("probe against capture", 1000 * statistics.median(p.apart for p in every), "ms")
+    clocks = statistics.median(max(map(abs, p.clocks)) for p in every)
+    evidence.figure("gaps apart, median", 1000 * statistics.median(p.apart for p in every), "ms")
+    evidence.figure("clocks apart, median", 1000 * clocks, "ms")

@@ -11,7 +11,7 @@ from mptcp_lab.probe import eventually
 from mptcp_lab.suite.session import Machine
 
 #: A daemon makes the endpoint of a new NIC within this time.
-NOTICED_WITHIN_SECONDS = 5.0
+NOTICED_WITHIN_SECONDS = 20.0
 
 
 def spare_nic(client: Machine) -> Nic:
@@ -32,11 +32,14 @@ def path_manager(client: Machine) -> str:
 
 @contextmanager
 def appears(client: Machine, nic: Nic, owner: str) -> Iterator[None]:
-    """Bring a NIC up, and add its endpoint where no daemon does; raise Unsupported for another owner."""
+    """Bring a NIC up, give it its address, and add its endpoint where no daemon does.
+
+    Raises Unsupported for an owner of the path manager that is not the client's.
+    """
     if path_manager(client) != owner:
         raise Unsupported(owner, f"the path manager here is {path_manager(client)}", client.name)
     address = str(nic.address())
-    with client.probe.fault("link_up", device=nic.device):
+    with client.probe.fault("link_up", device=nic.device, address=address):
         if owner == "mptcpd":
             eventually(
                 lambda: [endpoint.address for endpoint in client.probe.endpoints()],

@@ -134,9 +134,9 @@ class Front:
         return self.service.port
 
     @contextmanager
-    def flow(self, client: Machine, protocol: str = "mptcp") -> Iterator[Flow]:
-        """Connect a client to the origin through this front."""
-        to = (self.machine.address(), self.port, self.origin, self.origin_service)
+    def flow(self, client: Machine, protocol: str = "mptcp", family: int = 4) -> Iterator[Flow]:
+        """Connect a client to the origin through this front, over IPv4 (4) or IPv6 (6)."""
+        to = (self.machine.address(0, family), self.port, self.origin, self.origin_service)
         with flow(client, *to, protocol=protocol) as opened:
             yield opened
 

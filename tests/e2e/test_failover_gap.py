@@ -1,4 +1,4 @@
-"""DIRECT-12: the probe's gap and the capture's are the same, and a sabotaged lab has another gap."""
+"""DIRECT-12: the probe's clock and the capture's agree; without a second path there is no figure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from tests.e2e.conftest import Configured, SuiteRun
 from tests.e2e.sabotage import broken
 
 CASE = "DIRECT-12[dropped-at-B]"
-#: What the scheduler of a busy machine adds to a single repetition does not move the median of so many.
-REPETITIONS = 7
+REPETITIONS = 5
 SLOW = "ip mptcp endpoint flush"
 MEND = "systemctl restart mptcp-lab-mptcp"
 
@@ -23,7 +22,7 @@ def test_probe_and_capture_agree_within_a_millisecond(configured: Configured) ->
     found = figures(run)
     assert found["repetitions"] == REPETITIONS
     assert found["gap, min"] <= found["gap, median"] <= found["gap, p95"] <= found["gap, max"]
-    assert found["probe against capture"] < 1.0
+    assert found["clocks apart, median"] < 1.0
 
 
 def test_without_a_second_path_there_is_no_figure(configured: Configured) -> None:

@@ -27,8 +27,8 @@ SABOTAGES = (
     ),
     Sabotage("DIRECT-8[link-down-at-A]", "server1", STARVED, FED, "goes on under the fault"),
     Sabotage("DIRECT-9", "client", "ip mptcp endpoint flush", ENDPOINTS_BACK, "subflows"),
-    Sabotage("DIRECT-10[kernel]", "client", "ip mptcp limits set subflows 5", ENDPOINTS_BACK, "more bytes"),
-    Sabotage("DIRECT-11", "server1", STARVED, FED, "more bytes"),
+    Sabotage("DIRECT-10[kernel]", "client", "ip mptcp limits set subflows 5", ENDPOINTS_BACK, "more octets"),
+    Sabotage("DIRECT-11", "server1", STARVED, FED, "more octets"),
     Sabotage(
         "DIRECT-13[one-family-lost]",
         "client",

@@ -38,7 +38,7 @@ SABOTAGES = {
         "PROXY-4[haproxy-preload]", "proxy1", FORWARD, "nft delete table ip sabotage", "DATA_ACKed"
     ),
     "PROXY-6 without the PROXY protocol": edited(
-        "PROXY-6[with-haproxy-preload-v1]", "haproxy", " send-proxy$", "", "a connection at"
+        "PROXY-6[with-ipv4-haproxy-preload-v1]", "haproxy", " send-proxy$", "", "a connection at"
     ),
     "PROXY-8 with equal weights": edited(
         "PROXY-8[weight-preload]", "nginx", "weight=3", "weight=1", "(10, 10)"
@@ -54,7 +54,7 @@ SABOTAGES = {
         "proxy1",
         KILLING_RELOAD,
         f"rm {DROP_IN}; systemctl daemon-reload; systemctl restart haproxy",
-        "more bytes at the origin",
+        "more octets at",
     ),
     "PROXY-10 with too few connections": edited(
         "PROXY-10[at-once-nginx-preload]",

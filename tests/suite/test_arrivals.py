@@ -54,7 +54,7 @@ class Subflow:
 
 
 def milliseconds(packets: list[Segment]) -> list[int]:
-    return [when // 10**6 for when in in_order(packets, PORT)]
+    return [round(1000 * when) for when, _ in in_order(packets, PORT)]
 
 
 def test_every_acknowledged_packet_in_order_is_growth() -> None:
@@ -101,3 +101,9 @@ def test_another_connection_is_left_out() -> None:
         one.ack(11, 101),
     ]
     assert milliseconds(packets) == [10]
+
+
+def test_growth_says_how_far_the_data_goes() -> None:
+    one = Subflow("198.18.1.10", isn=5)
+    packets = [one.syn(0), one.data(10, 1, 0), one.ack(11, 101), one.data(20, 101, 100, 50), one.ack(21, 151)]
+    assert [length for _, length in in_order(packets, PORT)] == [100, 150]
