@@ -198,6 +198,14 @@ def as_json(report: Document) -> str:
 
 def as_text(report: Document) -> str:
     """The document for a terminal."""
+    lines = _text_file(report)
+    for connection in report["connections"]:
+        lines += ["", *_text_connection(connection)]
+    return "\n".join(lines) + "\n"
+
+
+def _text_file(report: Document) -> list[str]:
+    """What is to be said of the file as a whole: its size and its flaws."""
     cut = ", cut short" if report["cut"] else ""
     lines = [
         f"{report['file']}: {report['packets']} packets in {report['duration_s']:.3f} s{cut}; "
@@ -211,9 +219,7 @@ def as_text(report: Document) -> str:
     lines += [
         f"  malformed option in packet {each['packet']}: {each['reason']}" for each in report["malformed"]
     ]
-    for connection in report["connections"]:
-        lines += ["", *_text_connection(connection)]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _text_connection(connection: Document) -> list[str]:
@@ -261,7 +267,7 @@ _PAGE = """<!doctype html>
 table{{border-collapse:collapse;margin:.5em 0}}
 td,th{{border:1px solid #bbb;padding:.2em .5em;text-align:left;vertical-align:top}}
 .ok{{background:#dfd}}.breach{{background:#fcc}}.not-observed{{color:#777}}</style>
-<h1>{title}</h1><p>{summary}</p>
+<h1>{title}</h1><p style="white-space:pre-line">{summary}</p>
 {body}
 </html>
 """
@@ -275,7 +281,7 @@ def as_html(report: Document) -> str:
         parts.append(f"<h2>{html.escape(head)}</h2>")
         parts.append(f"<pre>{html.escape(chr(10).join(lines[:-1]))}</pre>")
         parts.append(_html_verdicts(connection["verdicts"]))
-    summary = as_text({**report, "connections": []}).split(": ", 1)[1]
+    summary = "\n".join(_text_file(report)).split(": ", 1)[1]
     return _PAGE.format(
         title=html.escape(report["file"]), summary=html.escape(summary), body="\n".join(parts)
     )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from bench.wire import write
+from mptcp_lab.wire import MpCapable
 from mptcp_lab.wire.__main__ import main
 from mptcp_lab.wire.rows import ROWS
-from tests.wire.conftest import capture_paths, named
+from tests.wire.conftest import capture_paths, named, segments_of
 
 
 def test_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,6 +62,27 @@ def test_html_shows_the_same_verdicts(capsys: pytest.CaptureFixture[str]) -> Non
     page.feed(capsys.readouterr().out)
     assert page.open == []
     assert page.rows[1:] == [each["outcome"] for each in verdicts]
+
+
+def test_html_says_first_what_the_text_does(capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(named("join"))])
+    summary = capsys.readouterr().out.splitlines()[0].partition(": ")[2]
+    assert "; 1 MPTCP connections, 0 plain TCP" in summary
+    main([str(named("join")), "--html"])
+    assert re.sub(r"in [0-9.]+ s", "", summary) in re.sub(r"in [0-9.]+ s", "", capsys.readouterr().out)
+
+
+def test_a_breach_of_plain_tcp_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """R08: the SYN/ACK to a plain SYN offers MP_CAPABLE; both views say so, and the exit code."""
+    segments = list(segments_of(named("plain_client")))
+    segments[1] = replace(segments[1], options=(MpCapable(sender_key=1),))
+    path = tmp_path / "plain.pcap"
+    write(path, iter(segments))
+    for view in ([], ["--html"]):
+        assert main([str(path), *view]) == 1
+        out = capsys.readouterr().out
+        assert "breach" in out
+        assert "the SYN/ACK offers what the SYN did not" in out
 
 
 def test_exit_codes() -> None:
