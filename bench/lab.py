@@ -1,4 +1,4 @@
-"""The lab's speed: `python -m bench.lab [--rounds 5] [--json FILE] [--without suite,converge]` (as root).
+"""The lab's speed: `python -m bench.lab [--rounds 5] [--json FILE] [--without suite,failover]` (as root).
 
 Brings up labs of its own, so a lab that is up is left alone. The image must be there (`./lab up` builds it).
 """
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bench.figures import Figure, table, write
 from mptcp_lab.embedded import lifecycle
@@ -24,6 +25,11 @@ from tests.labs import OwnLab, own_lab
 
 BIN = Path(sys.executable).parent
 CALLS = 2000
+Checks = list[dict[str, Any]]
+SCENARIOS = ("state", "direct", "proxy", "split", "gateway")
+MEASUREMENTS = ("DIRECT-12", "PROXY-11")
+CLAIMS_SHOWN = 8
+REPETITIONS = 20  # as DIRECT-12 asks for
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -89,34 +95,64 @@ def measure_calls(lab: OwnLab, rounds: int) -> list[Figure]:
     ]
 
 
+def suite(lab: OwnLab, *arguments: str) -> Checks:
+    """Run checks of the suite and return them with their durations and figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(BIN / "pytest"), "conformance/", f"--hosts={lab.folder}", f"--results={folder}/run"]
+        tool(*command, *arguments)
+        checks: Checks = json.loads(Path(folder, "run/result.json").read_text())["checks"]
+    return [check for check in checks if check["verdict"] != "unsupported"]
+
+
 def measure_suite(lab: OwnLab, rounds: int) -> list[Figure]:
-    """Time the whole suite, and take the mean per check and a plain subflow check from its results."""
+    """Time the scenario families, and say what the time goes to, claim by claim."""
     wholes, means, plain = [], [], []
+    by_claim: dict[str, list[float]] = {}
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            command = [
-                str(BIN / "pytest"),
-                "conformance/",
-                f"--hosts={lab.folder}",
-                f"--results={folder}/run",
-            ]
-            wholes.append(seconds(lambda command=command: tool(*command)))
-            checks = json.loads(Path(folder, "run/result.json").read_text())["checks"]
-        ran = {
-            c["case"]: c["duration"]
-            for c in checks
-            if c["verdict"] != "unsupported" and c["family"] != "state"
-        }
-        means.append(statistics.mean(ran.values()))
-        plain.append(ran["DIRECT-3"])
+        started = time.perf_counter()
+        checks = suite(lab, *(f"--family={family}" for family in SCENARIOS))
+        wholes.append(time.perf_counter() - started)
+        means.append(statistics.mean(c["duration"] for c in checks if c["id"] not in MEASUREMENTS))
+        plain.append(next(check["duration"] for check in checks if check["case"] == "DIRECT-3"))
+        for claim in {check["id"] for check in checks}:
+            spent = sum(check["duration"] for check in checks if check["id"] == claim)
+            by_claim.setdefault(claim, []).append(spent)
+    longest = sorted(by_claim, key=lambda claim: -statistics.median(by_claim[claim]))[:CLAIMS_SHOWN]
     return [
-        Figure("whole suite", "s", tuple(wholes), 300.0),
-        Figure("a check, mean", "s", tuple(means), 1.5),
+        Figure("the scenario families", "s", tuple(wholes), 300.0),
+        Figure("a check, mean without the measurements", "s", tuple(means), 1.5),
         Figure("a plain subflow check (DIRECT-3)", "s", tuple(plain), 0.4),
+        *(Figure(f"of it {claim}", "s", tuple(by_claim[claim])) for claim in longest),
     ]
 
 
-PARTS = {"up": measure_up, "converge": measure_converge, "calls": measure_calls, "suite": measure_suite}
+def measure_failover(lab: OwnLab, rounds: int) -> list[Figure]:
+    """Measure gaps as DIRECT-12 does, by every fault, and the goodput of DIRECT-6."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        checks = suite(lab, "--claim=DIRECT-12", "--claim=DIRECT-6", f"--repetitions={REPETITIONS}")
+        for check in checks:
+            for figure in check["attempts"][-1]["figures"]:
+                found.setdefault(f"{check['case']} {figure['name']}", []).append(figure["value"])
+    figures = []
+    for name, values in found.items():
+        if name.endswith("gap, median"):
+            figures.append(Figure(name, "ms", tuple(values)))
+        elif name.endswith("clocks apart, median"):
+            figures.append(Figure(name, "ms", tuple(values), 1.0))
+        elif name.endswith("of the sum of the links"):
+            figures.append(Figure(name, "", tuple(values), 0.95, at_least=True))
+    return figures
+
+
+PARTS = {
+    "up": measure_up,
+    "converge": measure_converge,
+    "calls": measure_calls,
+    "suite": measure_suite,
+    "failover": measure_failover,
+}
+NEEDS_CONVERGED = ("suite", "failover")
 
 
 def main() -> int:
@@ -133,9 +169,11 @@ def main() -> int:
         try:
             lab.down()
             lab.up()
-            for name, measure in PARTS.items():
-                if name not in arguments.without.split(","):
-                    figures += measure(lab, arguments.rounds)
+            wanted = [name for name in PARTS if name not in arguments.without.split(",")]
+            for name in wanted:
+                if name == next((each for each in wanted if each in NEEDS_CONVERGED), ""):
+                    converge(lab)  # nothing to change where that was measured before
+                figures += PARTS[name](lab, arguments.rounds)
         finally:
             lab.down()
     print(table(figures))
