@@ -90,7 +90,7 @@ class ProbeClient:
         self.host = host
         self.hello: Mapping[str, Any] = {}
         #: Is given the host's name and the pcapng of every capture that was stopped.
-        self.on_capture: Callable[[str, bytes], None] = lambda host, pcapng: None
+        self.on_capture: Callable[[str, bytes], None] = lambda _host, _pcapng: None
         self._transport = transport
         self._channel = channel
         self._ids = itertools.count(1)

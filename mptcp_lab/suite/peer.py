@@ -39,9 +39,9 @@ HEARD_WITHIN_SECONDS = 5.0
 PORTS = range(20000, 30000)
 #: What a host ignores on a live connection, by row: an unknown id, a wrong key, a reason without a reset.
 IGNORED: dict[str, Callable[[Endpoint], MptcpOption]] = {
-    "R47": lambda endpoint: RemoveAddr((99,)),
+    "R47": lambda _: RemoveAddr((99,)),
     "R50": lambda endpoint: MpFastclose(endpoint.peer ^ 1),
-    "R51": lambda endpoint: TcpRst(1),
+    "R51": lambda _: TcpRst(1),
 }
 Suits = Callable[[Segment], object]
 Form = TypeVar("Form", bound=MptcpOption)
