@@ -45,7 +45,8 @@ def test_backup(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
         ended = data.end(transfer)
         packets = of_port(segments(capture.stop()), port)
     evidence.packets(rows(packets, a.name, a.paths[1].device, packets[0].time_ns))
-    evidence.figure("on the backup path while the other failed", used, "bytes")
+    evidence.figure("on the backup path beside a working one", unused, "bytes")
+    evidence.figure("while that failed", used, "bytes")
     regular = [s for s in joins(packets) if not all(o.backup for o in s.options if isinstance(o, MpJoinSyn))]
     assert not regular, f"joins without the B bit: {shown(regular)}"
     assert unused == 0, f"the backup path carried {unused} bytes beside a working one"

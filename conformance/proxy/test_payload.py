@@ -40,7 +40,7 @@ def test_one_way(a: Machine, front: Front, evidence: EvidenceBox, payload: Paylo
         sent = up.upload(payload.nbytes, chunk=payload.chunk, pattern=payload.pattern)
     with front.flow(a) as down:
         greeting = down.greeting("source", bytes=payload.nbytes, seed=down.tag, pattern=payload.pattern)
-        down.stream.send(0, header=greeting).wait(5)
+        down.stream.send(0, header=greeting).wait(20)
         got = down.stream.receive().wait(60)
         served = down.record()
     evidence.figure("bytes each way", payload.nbytes)

@@ -28,7 +28,7 @@ def test_half_close_by_client(a: Machine, hurried: Front) -> None:
         data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(10)
         data.stream.shutdown()
         end = recorded_end(data)
-        answered = answer.wait(5)
+        answered = answer.wait(20)
         got = data.record().bytes_received
     assert got == SOME_BYTES
     if documented(hurried).keeps_half_open:
@@ -40,10 +40,10 @@ def test_half_close_by_client(a: Machine, hurried: Front) -> None:
 def test_half_close_by_origin(a: Machine, hurried: Front) -> None:
     """B ends its direction: A gets all and the end, and may go on sending if the proxy keeps half-open."""
     with hurried.flow(a) as data:
-        data.stream.send(0, header=data.greeting("source", bytes=SOME_BYTES, seed=data.tag)).wait(5)
-        got = data.stream.receive().wait(5)
+        data.stream.send(0, header=data.greeting("source", bytes=SOME_BYTES, seed=data.tag)).wait(20)
+        got = data.stream.receive().wait(20)
         if documented(hurried).keeps_half_open:
-            data.stream.send(SOME_BYTES).wait(5)
+            data.stream.send(SOME_BYTES).wait(20)
             data.stream.shutdown()
         recorded_end(data)
         record = data.record()
@@ -55,7 +55,7 @@ def test_half_close_by_origin(a: Machine, hurried: Front) -> None:
 def test_reset_by_client(a: Machine, hurried: Front) -> None:
     """A resets: B has what was sent before, and its connection ends as the proxy documents."""
     with hurried.flow(a) as data:
-        data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(5)
+        data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
         arrived(data, SOME_BYTES)
         data.stream.close(reset=True)
         end = recorded_end(data)
@@ -67,7 +67,7 @@ def test_reset_by_origin(a: Machine, hurried: Front) -> None:
     """B resets: A's connection ends at once, and not only when it has been idle for too long."""
     with hurried.flow(a) as data:
         answer = data.stream.receive()
-        data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(5)
+        data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
         arrived(data, SOME_BYTES)
         since = a.probe.clock().monotonic
         assert backend(hurried).reset(data.tag) == 1
@@ -101,7 +101,7 @@ def test_unreachable(a: Machine, hurried: Front, evidence: EvidenceBox) -> None:
 def test_slow_to_accept(a: Machine, hurried: Front) -> None:
     """B is slow to accept: what A sends waits, and all of it arrives once B accepts."""
     with not_accepting(hurried) as accept, hurried.flow(a) as data:
-        sent = data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(5)
+        sent = data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(20)
         before = len(data.records())
         accept()
         got = arrived(data, SOME_BYTES)

@@ -14,7 +14,7 @@ SOME_BYTES = 1 << 20
 def test_acknowledges_by_itself(a: Machine, front: Front, evidence: EvidenceBox) -> None:
     """With B stalled, the proxy acknowledges all of A's data (DATA_ACK), which B does not have."""
     with front.machine.probe.capture(front.machine.devices) as capture, front.flow(a) as data:
-        data.stream.send(0, header=data.greeting("sink")).wait(5)
+        data.stream.send(0, header=data.greeting("sink")).wait(20)
         data.record()
         with not_reading(front, data):
             transfer = data.stream.send(SOME_BYTES, seed=data.tag, chunk=16384, interval=0.001)

@@ -30,7 +30,7 @@ def test_join_at_another_proxy(a: Machine, fronts: tuple[Front, Front], evidence
         refused = eventually(
             lambda: second.machine.probe.counters().delta(before),
             until=lambda moved: moved.mptcp("MPJoinSynRx") or moved.mptcp("MPJoinNoTokenFound"),
-            within=5,
+            within=20,
             what="the join at the second proxy",
         )
         arrived = data.record().bytes_received

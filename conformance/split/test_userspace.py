@@ -29,7 +29,7 @@ def test_own_packets(a: Machine, b: Machine, machines: Session, evidence: Eviden
         record = eventually(
             lambda: origin.connections(tag=client.tag)[0],
             until=lambda found: found.bytes_received == len(data),
-            within=5.0,
+            within=20.0,
         )
         facts = origin.facts(record.number)
     evidence.document("B's socket", facts)

@@ -64,7 +64,7 @@ def application(a: Machine, fronts: Sequence[Front]) -> Iterator[Application]:
         eventually(
             lambda: b.probe.run(["ss", "-Hltn", f"sport = :{port}"]).stdout,
             until=len,
-            within=5,
+            within=20,
             what="the receiver listens",
         )
         yield Application(

@@ -12,7 +12,7 @@ from mptcp_lab.suite.matrix import Matrix, expected
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Flow, flow
 
-JOINED_WITHIN_SECONDS = 20.0
+JOINED_WITHIN_SECONDS = 10.0
 
 
 def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:

@@ -54,7 +54,7 @@ def ends(receiving: Transfer, since: float, within: float) -> tuple[TransferResu
     return result, result.clock.monotonic - since
 
 
-def recorded_end(flow: Flow, within: float = 5.0) -> str | None:
+def recorded_end(flow: Flow, within: float = 20.0) -> str | None:
     """Wait until the origin has seen a stream end; return how: eof, error or reset."""
     return eventually(
         flow.record, until=lambda record: not record.open, within=within, what="the end of the stream at B"
@@ -66,7 +66,7 @@ def backend(front: Front) -> Origin:
     return front.origin.probe.origin(front.origin_service.name)
 
 
-def arrived(flow: Flow, nbytes: int, within: float = 5.0) -> OriginRecord:
+def arrived(flow: Flow, nbytes: int, within: float = 20.0) -> OriginRecord:
     """Wait until the origin has got so many bytes of a stream."""
     return eventually(
         flow.record, until=lambda record: record.bytes_received >= nbytes, within=within, what="bytes at B"

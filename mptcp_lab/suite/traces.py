@@ -11,7 +11,7 @@ from mptcp_lab.probe import NetworkState, NeverHappened, changes, eventually
 from mptcp_lab.suite.session import Session
 
 #: What undoes itself (an ARP entry, a socket that closes, a port that forwards again) has this long to do so.
-SETTLE_WITHIN_SECONDS = 5.0
+SETTLE_WITHIN_SECONDS = 15.0
 FABRIC = "the fabric"
 
 

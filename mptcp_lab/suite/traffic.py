@@ -72,7 +72,7 @@ class Flow:
         """Return every connection that reached the origin with this stream's tag."""
         return self._origin.probe.origin(self._service.name).connections(tag=self.tag)
 
-    def record(self, within: float = 5.0) -> OriginRecord:
+    def record(self, within: float = 10.0) -> OriginRecord:
         """Return the origin's record of this stream; there must be just one connection."""
         found = eventually(
             self.records, until=len, within=within, what=f"a connection at {self._origin.name}"
@@ -112,7 +112,7 @@ def flow(
     service: Service,
     *,
     protocol: str = "mptcp",
-    within: float = 5.0,
+    within: float = 20.0,
 ) -> Iterator[Flow]:
     """Connect a client to `address`, behind which the origin `service` is; close at the end."""
     with client.probe.connect(address, port, protocol=protocol, within=within) as stream:
