@@ -122,7 +122,7 @@ def _apt_sources(root: Path) -> None:
     """Index the pool and point apt at it; packages of later suites are taken only where asked for."""
     sources, pins = [], []
     for suite in recipe.POOL:
-        _index(root / "srv/pool" / suite, suite)
+        index(root / "srv/pool" / suite, suite)
         sources.append(f"deb [trusted=yes] file:/srv/pool/{suite} ./\n")
         if suite != recipe.SUITE:
             pins.append(f"Package: *\nPin: release n={suite}\nPin-Priority: 100\n")
@@ -130,7 +130,7 @@ def _apt_sources(root: Path) -> None:
     (root / "etc/apt/preferences.d/pool").write_text("\n".join(pins))
 
 
-def _index(folder: Path, suite: str) -> None:
+def index(folder: Path, suite: str) -> None:
     """Write the Packages and Release files of a flat repository (deb822, see Debian's RepositoryFormat)."""
     entries = []
     for deb in sorted(folder.glob("*.deb")):

@@ -8,13 +8,24 @@ import subprocess
 from mptcp_lab.embedded import hosts
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.probe import eventually
-from tests.e2e.conftest import Configured, environment, run_tool, suite_run
+from tests.e2e.conftest import BIN, Configured, environment, run_tool, suite_run
 
 CHANGED = re.compile(r"changed=(\d+)")
 
 
 def changes(printed: str) -> set[str]:
     return set(CHANGED.findall(printed))
+
+
+def changed_tasks(printed: str) -> list[str]:
+    """Return the tasks that changed something on a host, in order."""
+    task, found = "", []
+    for line in printed.splitlines():
+        if line.startswith("TASK ["):
+            task = line.removeprefix("TASK [").rstrip("* ").rstrip("]")
+        elif line.startswith("changed: "):
+            found.append(task)
+    return found
 
 
 def test_first_run_changes_every_host(configured: Configured) -> None:
@@ -27,6 +38,38 @@ def test_second_run_changes_nothing(configured: Configured) -> None:
 
 def test_check_mode_is_silent_on_a_converged_lab(configured: Configured) -> None:
     assert changes(configured.play("--check", "--diff")) == {"0"}
+
+
+def test_check_mode_says_what_a_run_would_do_and_touches_nothing(configured: Configured) -> None:
+    """One setting of one template changed: that line, the reload that follows from it, and no more."""
+    read = "sha256sum /etc/haproxy/haproxy.cfg; systemctl show --property=StateChangeTimestamp haproxy"
+    before = configured.own.ssh("proxy1", read)
+    printed = configured.play("--check", "--diff", "--limit=proxy1", "-e", "haproxy_timeout_connect=6000")
+    assert [line for line in printed.splitlines() if re.match(r"[+-]\s", line)] == [
+        "-\ttimeout connect 5000",
+        "+\ttimeout connect 6000",
+    ]
+    assert [task.rsplit(" : ")[-1] for task in changed_tasks(printed)] == [
+        "Write the configuration",
+        "Bring the units to what their files say",
+    ]
+    assert configured.own.ssh("proxy1", read) == before
+
+
+def test_nothing_is_installed_on_hosts_of_others_without_consent(configured: Configured) -> None:
+    """Refused in one sentence, in check mode too; where nothing is missing, nothing needs consent."""
+    command = [str(BIN / "ansible-playbook"), "-i", str(configured.own.folder), "playbooks/proxies.yml"]
+    command += ["--check", "--limit=proxy1", "-e"]
+    present = run_tool([*command, '{"lab_owned": false}'])
+    assert (present.returncode, changes(present.stdout)) == (0, {"0"}), present.stdout
+    missing = run_tool([*command, '{"lab_owned": false, "haproxy_packages": ["haproxy", "mptcpd"]}'])
+    assert missing.returncode != 0
+    said = " ".join(missing.stdout.split())
+    assert (
+        "proxy1: haproxy, mptcpd, mptcpize would be installed, and the host is marked lab_owned: false"
+        in said
+    )
+    assert "say lab_packages_ok: true to allow it" in said
 
 
 def test_a_broken_configuration_is_refused_and_the_old_one_stays(configured: Configured) -> None:
