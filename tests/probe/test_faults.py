@@ -20,7 +20,7 @@ from mptcp_lab.probe import (
 )
 from tests.probe.hosts import Pair, returns_to
 
-CLIENT, SERVER = "198.18.1.1", "198.18.1.2"
+CLIENT, SERVER, SPARE = "198.18.1.1", "198.18.1.2", "198.18.77.1"
 
 
 @pytest.fixture
@@ -74,6 +74,32 @@ def test_a_fault_on_the_server_is_felt_and_lifted(
     assert felt in (outcome, "EHOSTUNREACH" if outcome == "ETIMEDOUT" else outcome)
     assert again != "ETIMEDOUT"
     eventually(lambda: connects(client), lambda after: after == "mptcp", within=5)
+
+
+@pytest.fixture
+def spare(client: Probe) -> Iterator[str]:
+    """A NIC that is down and has an address."""
+    for command in (
+        "link add spare type veth peer name plug",
+        "link set spare up",  # the kernel gives it a qdisc then, for good
+        "link set spare down",
+        f"address add {SPARE}/24 dev spare",
+    ):
+        assert client.run(["ip", *command.split()]).returncode == 0
+    yield "spare"
+    client.run(["ip", "link", "del", "spare"])
+
+
+def test_a_new_nic_gets_its_address_after_its_link_and_keeps_nothing(client: Probe, spare: str) -> None:
+    """As mptcpd does, an endpoint is made and limits are raised when the address comes; both go again."""
+    before = client.network_state()
+    with client.watch_events() as watch, client.fault("link_up", device=spare, address=SPARE):
+        came = watch.until(lambda event: event["type"] == "address" and SPARE in str(event), within=5)
+        assert client.run(["ip", "mptcp", "endpoint", "add", SPARE, "dev", spare, "subflow"]).returncode == 0
+        assert client.run(["ip", "mptcp", "limits", "set", "subflows", "7"]).returncode == 0
+        links = [event for event in watch.all() if event["type"] == "link"]
+    assert links and links[0]["at"] <= came["at"]
+    returns_to(client, before, within=3)
 
 
 def test_link_down_brings_addresses_and_routes_back(client: Probe) -> None:
