@@ -70,6 +70,7 @@ def test_application_level(
         dies, fault = death
         with fault(machines, fronts[dies]):
             before = carried(a)
+            running.come_to_an_end()
             sent, received = running.ended()
             after = carried(a)
     evidence.text("the sender's words", sent.stderr)
@@ -77,4 +78,4 @@ def test_application_level(
     assert sent.returncode == 0, sent.stderr.strip()
     assert "go elsewhere" in sent.stderr, "no connection was lost"
     assert after[1 - dies] - before[1 - dies] > ENOUGH_BYTES
-    assert received == digest()
+    assert received == digest(sent)

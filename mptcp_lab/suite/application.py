@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,21 +12,38 @@ from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Front
 
 PROGRAM = ROOT / "examples" / "multipath-app" / "multipath.py"
-PATTERN = "import random, sys; sys.stdout.buffer.write(random.Random(8).randbytes({nbytes}))"
+#: Sends without an end until SIGUSR1, then so many bytes more; its last words are the digest of it all.
+SOURCE = """import hashlib, random, signal, sys
+left, signals, pattern, digest = {more}, [], random.Random(8), hashlib.sha256()
+signal.signal(signal.SIGUSR1, lambda *_: signals.append(1))
+while left > 0:
+    block = pattern.randbytes(65536)
+    digest.update(block)
+    sys.stdout.buffer.write(block)
+    left -= len(block) if signals else 0
+print("sha256", digest.hexdigest(), file=sys.stderr)
+"""
+SOURCE_PROCESS = "^python3 -c import hashlib"
 SEND = 'python3 -c "$0" | python3 -c "$1" send "$2" "$3"'
 RECEIVE = 'python3 -c "$0" receive "$1" "$2" | sha256sum'
-#: Slow enough for a proxy to die in the middle, on each of A's NICs.
+#: On each of A's NICs, so that what is sent after a proxy's death takes a while.
 RATE_MBIT = 30
-NBYTES = 12_000_000
-WITHIN_SECONDS = 30.0
+MORE_BYTES = 2_000_000
+WITHIN_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
 class Application:
     """The program at work on both ends."""
 
+    a: Machine
     sending: Pending
     receiving: Pending
+
+    def come_to_an_end(self) -> None:
+        """Let the stream, which goes on for ever, end after some megabytes more."""
+        done = self.a.probe.run(["pkill", "-USR1", "-f", SOURCE_PROCESS])
+        assert done.returncode == 0, "the sender has ended already"
 
     def ended(self) -> tuple[RunResult, str]:
         """Wait for both ends; return how the sender ended, and the digest of what the receiver wrote."""
@@ -37,9 +52,11 @@ class Application:
         return sent, got.stdout.partition(" ")[0]
 
 
-def digest() -> str:
-    """Return the SHA-256 of what is sent."""
-    return hashlib.sha256(random.Random(8).randbytes(NBYTES)).hexdigest()  # noqa: S311 - a pattern, not a secret
+def digest(sent: RunResult) -> str:
+    """Return the SHA-256 of what was sent, by the source's last words."""
+    found = [line.split()[1] for line in sent.stderr.splitlines() if line.startswith("sha256 ")]
+    assert len(found) == 1, f"the sender said {sent.stderr!r}"
+    return found[0]
 
 
 def carried(a: Machine) -> list[int]:
@@ -67,9 +84,8 @@ def application(a: Machine, fronts: Sequence[Front]) -> Iterator[Application]:
             within=20,
             what="the receiver listens",
         )
-        yield Application(
-            _run(a, ["sh", "-c", SEND, PATTERN.format(nbytes=NBYTES), program, *paths]), receiving
-        )
+        sending = _run(a, ["sh", "-c", SEND, SOURCE.format(more=MORE_BYTES), program, *paths])
+        yield Application(a, sending, receiving)
 
 
 def _run(machine: Machine, argv: list[str]) -> Pending:
