@@ -42,9 +42,10 @@ def main(words: list[str] | None = None) -> int:
 
 def write(lab: Lab, path: Path) -> str:
     """Lock the lab as it is; refuse where its files are not those that the inventory renders."""
-    wanted = expected_files(render(lab))
     with session(lab) as machines:
-        hosts = observe(machines, wanted)
+        hosts = observe(machines)
+    wanted = expected_files(render(lab, {name: host.system for name, host in hosts.items()}))
+    hosts = {name: host.only(wanted.get(name, {})) for name, host in hosts.items()}
     found = {name: dict(host.files) for name, host in hosts.items()}
     if drift := _files_that_differ(wanted, found):
         raise LockError(
@@ -66,7 +67,7 @@ def expect(lab: Lab, path: Path) -> str:
     lock = read(path)
     lock.check_inventory(lab.hosts, str(path))
     locked = {name: dict(host.files) for name, host in lock.hosts.items()}
-    if drift := _files_that_differ(locked, expected_files(render(lab))):
+    if drift := _files_that_differ(locked, expected_files(render(lab, lock.systems))):
         raise LockError(
             f"inventory and templates do not render what is locked (at {lock.revision}): {_some(drift)}",
             str(path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class Host:
     files: Mapping[str, str]
     settings: Mapping[str, str]
 
+    def only(self, paths: Iterable[str]) -> Host:
+        """Return the host with no other files than those at these paths."""
+        return replace(self, files={path: self.files[path] for path in paths if path in self.files})
+
 
 @dataclass(frozen=True)
 class Lock:
@@ -46,6 +50,11 @@ class Lock:
     revision: str
     tools: Mapping[str, str]
     hosts: Mapping[str, Host]
+
+    @property
+    def systems(self) -> dict[str, str]:
+        """What runs on each host, such as ``debian-13``."""
+        return {name: host.system for name, host in self.hosts.items()}
 
     def check_inventory(self, names: Iterable[str], where: str) -> None:
         """Refuse a lock of another inventory: one with other hosts."""

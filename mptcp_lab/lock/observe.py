@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,9 +17,10 @@ SCRIPT = ROOT / "roles/record/files/record.py"
 WITHIN_SECONDS = 60.0
 
 
-def observe(machines: Session, paths: Mapping[str, Iterable[str]]) -> dict[str, Host]:
-    """Return what each host is made of, with the files at ``paths`` (by host); `LabBroken` names a host that
-    cannot say.
+def observe(machines: Session) -> dict[str, Host]:
+    """Return what each host is made of, with every file below /etc and /usr/local.
+
+    Raises `LabBroken`, which names the host that cannot be looked at.
     """
     script = SCRIPT.read_text()
 
@@ -27,17 +28,13 @@ def observe(machines: Session, paths: Mapping[str, Iterable[str]]) -> dict[str, 
         done = machine.probe.run(["python3", "-", "show"], timeout=WITHIN_SECONDS, stdin=script)
         if done.returncode:
             raise LabBroken(f"it cannot be looked at: {done.stderr.strip()}", machine.name, "./lab status")
-        return _host(machine, json.loads(done.stdout), paths.get(machine.name, ()))
+        shown = json.loads(done.stdout)
+        parts = {name: shown[name] for name in ("kernel", "system", "tools", "packages", "files")}
+        return Host(**parts, settings=dict(_settings(machine, shown)))
 
     with ThreadPoolExecutor(max(1, len(machines.machines))) as pool:
         found = pool.map(one, machines.machines.values())
         return dict(zip(machines.machines, found, strict=True))
-
-
-def _host(machine: Machine, shown: Mapping[str, Any], paths: Iterable[str]) -> Host:
-    files = {path: shown["files"][path] for path in paths if path in shown["files"]}
-    settings = dict(sorted(_settings(machine, shown)))
-    return Host(shown["kernel"], shown["system"], shown["tools"], shown["packages"], files, settings)
 
 
 def _settings(machine: Machine, shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,8 +1,8 @@
 """Every configuration that the playbooks would write, without touching a host.
 
 `render` runs lab.yml itself, in check mode, against hosts on paper: each of Ansible's modules is answered by
-one fixed document instead of being run. Templates, variables and refusals are those of a real run; what a
-role finds out on a host (NetworkManager, another's mptcpd) is taken to be as on a fresh one.
+one fixed document per host instead of being run. Templates, variables and refusals are those of a real run;
+what a role finds out on a host (NetworkManager, another's mptcpd) is taken to be as on a fresh one.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mptcp_lab.errors import LabError
 from mptcp_lab.inventory.load import ROOT
-from mptcp_lab.inventory.model import Lab
+from mptcp_lab.inventory.model import Host, Lab
 
 __all__ = ["File", "render"]
-#: What a host on paper runs: a file's name in roles/system/systems.
+#: What a host on paper runs unless somebody knows better: a file's name in roles/system/systems.
 SYSTEM = "debian-13"
 
 
@@ -36,45 +36,54 @@ class File:
     content: str
 
 
-def render(lab: Lab) -> list[File]:
-    """Return what lab.yml would write, in order of host and path; `LabError` quotes a task that refuses."""
+def render(lab: Lab, systems: Mapping[str, str] | None = None) -> list[File]:
+    """Return what lab.yml would write, in order of host and path; `LabError` quotes a task that refuses.
+
+    ``systems`` names, by host, what runs there (such as ``ubuntu-24.04``), where that is known; else the
+    inventory's lab_render_system says it, or it is Debian 13.
+    """
     with tempfile.TemporaryDirectory(prefix="mptcp-lab-paper-") as folder:
-        printed = _rehearse(lab, _paper_host(Path(folder), lab))
+        for host in lab.hosts.values():
+            assumed = str(host.variables.get("lab_render_system", SYSTEM))
+            _paper_host(Path(folder, host.name), host, (systems or {}).get(host.name, assumed))
+        printed = _rehearse(lab, Path(folder))
     return sorted({(file.host, file.path): file for file in _files(lab, printed)}.values())
 
 
-def _paper_host(folder: Path, lab: Lab) -> Path:
+def _paper_host(folder: Path, host: Host, system: str) -> None:
     """Write the interpreter that takes Python's place: it reads no module, and gives its one answer."""
-    devices = sorted({nic.device for host in lab.hosts.values() for nic in host.nics})
     found = {
-        "system": SYSTEM,
-        "name": SYSTEM,
+        "system": system,
+        "name": system,
         "architecture": "amd64",
         "kernel": "",
         "lacking": [],
         "container": False,
         "profile": "upstream",
         "socket_error": "",
-        "devices": devices,
+        "devices": [nic.device for nic in host.nics],
         "management": [],
         "mptcpd": "",
         "network_manager": False,
     }
     found |= {"install": [], "running": "", "wanted": "", "entries": []}  # what the kernel role asks
     answer = {"changed": False, "rc": 0, "state": "absent", "stat": {"exists": False}}
-    (folder / "answer.json").write_text(json.dumps({**answer, "stdout": json.dumps(found)}))
+    facts = {"ansible_pkg_mgr": "dnf4"}  # asked by the dnf module alone
+    folder.mkdir()
+    (folder / "answer.json").write_text(
+        json.dumps({**answer, "ansible_facts": facts, "stdout": json.dumps(found)})
+    )
     paper = folder / "python"
     paper.write_text(f"#!/bin/sh\ncat >/dev/null\ncat {folder}/answer.json\n")
     paper.chmod(0o700)
-    return paper
 
 
-def _rehearse(lab: Lab, paper: Path) -> str:
-    """Run lab.yml against hosts on paper; return the lines of playbooks/callback_plugins/render.py."""
+def _rehearse(lab: Lab, folder: Path) -> str:
+    """Run lab.yml against the hosts on paper in a folder; return the lines of callback plugin `render`."""
     variables = {
         "ansible_connection": "local",
         "ansible_become": False,
-        "ansible_python_interpreter": str(paper),
+        "ansible_python_interpreter": f"{folder}/{{{{ inventory_hostname }}}}/python",
         "lab_lock": "",
     }
     tool = str(Path(sys.executable).with_name("ansible-playbook"))

@@ -61,9 +61,11 @@ def drift_from_lock(machines: Session, path: Path) -> list[lock.Difference]:
         locked.check_inventory(machines.lab.hosts, str(path))
     except lock.LockError as error:
         raise Inconclusive("lock", str(error)) from None
-    rendered = lock.expected_files(render(machines.lab))
-    paths = {name: {*host.files, *rendered.get(name, {})} for name, host in locked.hosts.items()}
-    found = observe(machines, paths)
+    rendered = lock.expected_files(render(machines.lab, locked.systems))
+    found = {
+        name: host.only({*locked.hosts[name].files, *rendered.get(name, {})})
+        for name, host in observe(machines).items()
+    }
     from_lock = list(lock.differences(locked.hosts, found))
     as_rendered = {name: replace(host, files=rendered.get(name, {})) for name, host in found.items()}
     told = {(each.host, each.what) for each in from_lock}

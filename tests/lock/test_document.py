@@ -12,7 +12,7 @@ from mptcp_lab.lock.__main__ import main
 
 CLIENT = Host(
     kernel="6.18.1",
-    system="Debian GNU/Linux 13 (trixie)",
+    system="debian-13",
     tools={"ip": "ip utility, iproute2-6.15.0"},
     packages={"iproute2": "6.15.0-1", "libc6:amd64": "2.41-12"},
     files={"/etc/sysctl.d/90-mptcp-lab.conf": "-rw-r--r-- 0:0 aa"},

@@ -39,14 +39,20 @@ def test_two_inventories_differ_in_what_they_say_and_in_no_other_byte(
 ) -> None:
     copy = copied(tmp_path / "another/place")
     hosts = copy / "hosts.yml"
-    hosts.write_text(hosts.read_text().replace("port: 7100", "port: 7111"))
+    text = hosts.read_text().replace("port: 7100", "port: 7111")
+    hosts.write_text(
+        text.replace("        proxy1:\n", "        proxy1:\n          lab_render_system: rhel-9\n")
+    )
     for name, value in {"TZ": "Asia/Kolkata", "LC_ALL": "C.UTF-8", "USER": "else"}.items():
         monkeypatch.setenv(name, value)
-    changed = {(new.host, new.path) for new in set(render(load(copy))) - set(files)}
-    assert changed == {
+    changed = {(new.host, new.path): new.content for new in set(render(load(copy))) - set(files)}
+    assert sorted(changed) == [
+        ("proxy1", "/etc/haproxy/haproxy.cfg"),
         ("proxy1", "/etc/nginx/nginx.conf"),
         ("proxy1", "/etc/systemd/system/nginx.service.d/mptcp-lab.conf"),
-    }
+    ]
+    assert "user nginx;" in changed["proxy1", "/etc/nginx/nginx.conf"]
+    assert ":7111;" in changed["proxy1", "/etc/nginx/nginx.conf"]
 
 
 def test_the_real_programs_read_it(files: list[File], tmp_path: Path) -> None:

@@ -326,11 +326,11 @@ def restore(apply: bool) -> None:
 
 def show() -> None:
     """Print what the host is now."""
-    release = Path("/etc/os-release").read_text()
-    system = next(line for line in release.splitlines() if line.startswith("PRETTY_NAME="))
+    entries = (line.partition("=") for line in Path("/etc/os-release").read_text().splitlines())
+    release = {key: value.strip("\"'") for key, _, value in entries}
     told = {
         "kernel": platform.release(),
-        "system": system.partition("=")[2].strip("\"'"),
+        "system": f"{release['ID']}-{release.get('VERSION_ID', 'unreleased')}",
         "tools": {name: tool_version(*argv) for name, argv in TOOLS.items() if shutil.which(argv[0])},
     }
     left_behind = ("rc", "un")  # removed, its configuration kept; known by name only
