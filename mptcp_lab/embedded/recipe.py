@@ -1,36 +1,54 @@
-"""What the hosts' root filesystem and the package pool are made of."""
+"""What the hosts' root filesystems and their package pools are made of."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A root filesystem: Debian suite, packages, masked units; and a pool of what roles install, by suite."""
+
+    suite: str
+    base: tuple[str, ...]
+    pool: Mapping[str, tuple[str, ...]]
+    masked: tuple[str, ...]
+    revision: int  # raise it when the way of building changes the result
+
+    def fingerprint(self) -> str:
+        """Return the name of this recipe's result: the same for the same ingredients."""
+        ingredients = [self.suite, self.base, self.pool, self.masked, self.revision]
+        return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:12]
+
 
 SUITE = "trixie"
 BASE = (
     "systemd,systemd-sysv,dbus,openssh-server,python3,python3-apt,iproute2,nftables,tcpdump,procps,ethtool,sudo"
 ).split(",")
-#: What roles install, by suite. The pool holds these and what they depend on beyond the base.
-POOL = {
-    "trixie": ("haproxy", "nginx", "libnginx-mod-stream", "mptcpize", "mptcpd", "mptcpd-plugins"),
-    "sid": ("haproxy", "nginx", "libnginx-mod-stream"),
-}
-#: Units that a lab host does not need: no TCP port 22 (SSH answers on a Unix socket), no periodic work.
-MASKED = (
-    "ssh.service ssh.socket apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer "
+#: What roles install on every host: proxies, the preload wrapper, the path manager daemon.
+ROLES_NEED = ("haproxy", "nginx", "libnginx-mod-stream", "mptcpize", "mptcpd", "mptcpd-plugins")
+#: Periodic work and consoles, which no lab host needs.
+IDLE = (
+    "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer "
     "fstrim.timer systemd-networkd.service systemd-resolved.service systemd-timesyncd.service getty@.service "
     "console-getty.service ldconfig.service systemd-journal-catalog-update.service "
     "systemd-update-done.service"
 ).split()
-REVISION = 2  # raise it when the way of building changes the result
+
+#: The embedded lab's hosts: no TCP port 22, SSH answers on a Unix socket. sid has proxies with native MPTCP.
+CONTAINER = Recipe(
+    suite=SUITE,
+    base=tuple(BASE),
+    pool={SUITE: ROLES_NEED, "sid": ("haproxy", "nginx", "libnginx-mod-stream")},
+    masked=("ssh.service", "ssh.socket", *IDLE),
+    revision=2,
+)
 
 
 def mirror() -> str | None:
     """Return the Debian mirror the user asks for; None leaves mmdebstrap its default."""
     return os.environ.get("MPTCP_LAB_MIRROR") or None
-
-
-def fingerprint() -> str:
-    """Return the name of this recipe's result: the same for the same ingredients."""
-    ingredients = [SUITE, BASE, POOL, MASKED, REVISION]
-    return hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:12]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mptcp_lab.embedded import recipe
 from mptcp_lab.embedded.command import run
-from mptcp_lab.embedded.image import index
+from mptcp_lab.embedded.rootfs import index
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
