@@ -1,4 +1,4 @@
-"""Labs of the tests' own: copies of the embedded inventory under other names; a user's lab is left alone."""
+"""Labs of the tests' own: copies of inventories under other names; a user's lab is left alone."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def _processes_naming(text: str) -> list[str]:
     return found
 
 
-def own_lab(folder: Path, name: str) -> OwnLab:
-    """Return a copy of the embedded lab (no lock), under a name for each worker of pytest; not up yet."""
+def own_lab(folder: Path, name: str, inventory: str = "embedded") -> OwnLab:
+    """Return a copy of a lab of this machine (no lock), with a name per worker of pytest; not up yet."""
     name += os.environ.get("PYTEST_XDIST_WORKER", "")
-    shutil.copytree(ROOT / "inventories/embedded", folder, ignore=shutil.ignore_patterns("lab.lock.yml"))
+    shutil.copytree(ROOT / "inventories" / inventory, folder, ignore=shutil.ignore_patterns("lab.lock.yml"))
     variables = folder / "group_vars/all.yml"
-    variables.write_text(variables.read_text().replace("lab_name: embedded", f"lab_name: {name}"))
+    variables.write_text(variables.read_text().replace(f"lab_name: {inventory}", f"lab_name: {name}"))
     return OwnLab(folder, here(name))

@@ -1,4 +1,4 @@
-"""``python -m mptcp_lab.embedded up|down|status|doctor``: the embedded lab's door."""
+"""``python -m mptcp_lab.embedded up|down|status|doctor``: the door of labs that live on this machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class Progress:
 def main() -> int:
     """Run one action; exit 0 when done, 4 with one clear error when not, 1 for a status not all up."""
     parser = argparse.ArgumentParser(
-        prog="mptcp_lab.embedded", description="The embedded lab: up, down, status."
+        prog="mptcp_lab.embedded",
+        description="Labs on this machine: up, down, status.",
     )
     parser.add_argument("action", choices=["up", "down", "status", "doctor"])
     parser.add_argument(
@@ -94,7 +95,7 @@ def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
         _tell(as_json, {"changed": changed}, "the lab is down" if changed else "there was no lab")
         return 0
     lab = load(resolve(inventory))
-    place = _embedded_place(lab)
+    place = _place(lab)
     if action == "up":
         changed = lifecycle.up(place, lab, progress)
         progress.close()
@@ -115,10 +116,10 @@ def _tell(as_json: bool, document: dict[str, object], prose: str) -> None:
     print(json.dumps(document) if as_json else prose)
 
 
-def _embedded_place(lab: Lab) -> Place:
-    if lab.flavour != "embedded":
+def _place(lab: Lab) -> Place:
+    if lab.flavour not in lifecycle.KINDS:
         raise EmbeddedError(
-            f"{lab.source} is not an embedded lab (lab_flavour: {lab.flavour})",
+            f"{lab.source} is not a lab on this machine (lab_flavour: {lab.flavour})",
             "power its machines on yourself",
         )
     return here(lab.name)

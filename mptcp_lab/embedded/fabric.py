@@ -1,8 +1,8 @@
 """The lab's switch: one network namespace with a bridge per segment and a port per NIC.
 
-A host's NIC is a veth whose other end is a port here, so a cable is pulled here (the host loses carrier, as
-on hardware). Nothing is added to the machine's own network namespace. Host namespaces are made before the
-hosts start, so that NICs survive a host's reboot.
+A container's NIC is a veth whose other end is a port here, so a cable is pulled here (the host loses carrier,
+as on hardware); a virtual machine's is a tap device, which is its own port. Nothing is added to the machine's
+own network namespace. Containers' namespaces are made before they start, so that NICs survive a reboot.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from mptcp_lab.embedded.command import ip_batch, ip_json, privileged, run
 from mptcp_lab.embedded.errors import EmbeddedError
@@ -54,6 +55,11 @@ def cables(lab: Lab) -> list[Cable]:
     ]
 
 
+def has_taps(lab: Lab) -> bool:
+    """Tell whether the lab's hosts are virtual machines, whose NICs end in tap devices of the fabric."""
+    return lab.flavour == "vm"
+
+
 def existing(place: Place) -> list[str]:
     """Return the names of this lab's network namespaces that are there."""
     return sorted(p.name for p in NETNS.glob(f"{place.prefix}*")) if NETNS.is_dir() else []
@@ -61,7 +67,7 @@ def existing(place: Place) -> list[str]:
 
 def converge(place: Place, lab: Lab) -> bool:
     """Make the networks what the inventory says, leaving alone what is right; tell whether any changed."""
-    wanted = {place.fabric, *(place.netns(name) for name in lab.hosts)}
+    wanted = {place.fabric, *(() if has_taps(lab) else map(place.netns, lab.hosts))}
     missing = sorted(wanted - set(existing(place)))
     ip_batch(None, [f"netns add {name}" for name in missing])
     for name in missing:
@@ -82,13 +88,16 @@ def _converge_bridges(place: Place, lab: Lab) -> bool:
 
 
 def _converge_cables(place: Place, lab: Lab) -> bool:
-    ports = {link["ifname"]: link for link in ip_json(place.fabric, "link", "show", "type", "veth")}
+    ports = {link["ifname"]: link for link in _ports(place)}
     wanted = {cable.port: cable for cable in cables(lab)}
     lines = [f"link del {port}" for port in sorted(ports.keys() - wanted.keys())]
     fresh = [cable for port, cable in wanted.items() if port not in ports]
     for cable in fresh:
-        peer = f"peer name {cable.device} address {cable.mac} netns {place.netns(cable.host)}"
-        lines.append(f"link add {cable.port} type veth {peer}")
+        if has_taps(lab):
+            lines.append(f"tuntap add dev {cable.port} mode tap")
+        else:
+            peer = f"peer name {cable.device} address {cable.mac} netns {place.netns(cable.host)}"
+            lines.append(f"link add {cable.port} type veth {peer}")
         lines.append(f"link set {cable.port} addrgenmode none master {cable.segment} up")
     for port, cable in wanted.items():
         link = ports.get(port)
@@ -97,8 +106,14 @@ def _converge_cables(place: Place, lab: Lab) -> bool:
     ip_batch(place.fabric, lines)
     limited = [cable for cable in wanted.values() if cable.rate]
     for cable in limited:
-        set_rate(place, cable, cable.rate)
+        set_rate(place, cable, cable.rate, both_ends=not has_taps(lab))
     return bool(lines)
+
+
+def _ports(place: Place) -> list[dict[str, Any]]:
+    """Return the links of the switch's ports, of either kind."""
+    links = ip_json(place.fabric, "link", "show")
+    return [link for link in links if link.get("linkinfo", {}).get("info_kind") in ("veth", "tun")]
 
 
 def find(lab: Lab, host: str, device: str) -> Cable:
@@ -149,15 +164,20 @@ def port_states(place: Place) -> dict[str, str]:
     After a cable or a link is back, forwarding takes up to a second or two: the kernel tells a bridge of a
     port's carrier at its leisure (net/core/link_watch.c).
     """
-    links = ip_json(place.fabric, "link", "show", "type", "veth")
     return {
-        link["ifname"]: link.get("linkinfo", {}).get("info_slave_data", {}).get("state", "") for link in links
+        link["ifname"]: link.get("linkinfo", {}).get("info_slave_data", {}).get("state", "")
+        for link in _ports(place)
     }
 
 
-def set_rate(place: Place, cable: Cable, rate: str | None) -> None:
-    """Limit a NIC's rate in both directions with a token bucket at both ends of its cable; None lifts it."""
-    ends = ((place.fabric, cable.port), (place.netns(cable.host), cable.device))
+def set_rate(place: Place, cable: Cable, rate: str | None, *, both_ends: bool = True) -> None:
+    """Limit a NIC's rate with a token bucket at both ends of its cable; None lifts it.
+
+    A virtual machine's own end is out of reach from here: its rate limits what it receives.
+    """
+    ends = [(place.fabric, cable.port)]
+    if both_ends:
+        ends.append((place.netns(cable.host), cable.device))
     for netns, device in ends:
         if rate:
             bucket = ("rate", rate, "burst", str(TBF_BURST_BYTES), "latency", TBF_LATENCY)

@@ -6,14 +6,16 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mptcp_lab.embedded import keys
+from mptcp_lab.embedded import image, keys
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
+from mptcp_lab.inventory.model import Host
 
 #: What nspawn grants by default and a lab host does not need. What it keeps, and why: file ownership for apt
 #: and sshd (CHOWN, DAC_*, FOWNER, FSETID, SETUID, SETGID, SETPCAP, SYS_CHROOT), units with mounts, limits and
@@ -23,9 +25,10 @@ DROPPED = (
     "CAP_AUDIT_CONTROL CAP_AUDIT_WRITE CAP_IPC_OWNER CAP_LEASE CAP_LINUX_IMMUTABLE CAP_MKNOD "
     "CAP_NET_BROADCAST CAP_SETFCAP CAP_SYS_TTY_CONFIG"
 ).split()
-START_WITHIN_SECONDS = 30.0
 INOTIFY_PER_HOST = 5
 STOP_WITHIN_SECONDS = 10.0
+#: Asking again sooner makes a host that is slow slower still: every question starts an sshd there.
+GREETS_WITHIN_SECONDS = 30.0
 
 
 def cgroup_root() -> Path:
@@ -63,49 +66,55 @@ def answers(place: Place, host: str) -> bool:
     """Tell whether a host's sshd greets on its socket now."""
     try:
         with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(2.0)
+            link.settimeout(GREETS_WITHIN_SECONDS)
             link.connect(str(place.socket(host)))
             return link.recv(4) == b"SSH-"
     except OSError:
         return False
 
 
-def prepare(place: Place, host: str, public_key: str) -> str:
+def prepare(place: Place, host: Host, public_key: str) -> str:
     """Lay down what makes a host itself (host key, who may log in); return its public host key."""
-    own = private_folder(place.host(host))
+    own = private_folder(place.host(host.name))
     upper = own / "upper"
     fresh = not upper.exists()
     for folder in (upper, own / "work", own / "merged"):
         folder.mkdir(exist_ok=True)
         folder.chmod(0o755)
     (upper / "etc/ssh").mkdir(parents=True, exist_ok=True)
-    host_key = keys.ensure_key(upper / keys.HOST_KEY, host)
+    host_key = keys.ensure_key(upper / keys.HOST_KEY, host.name)
     if fresh:
         (upper / "root/.ssh").mkdir(parents=True)
         (upper / "root").chmod(0o700)
         (upper / "root/.ssh").chmod(0o700)
         (upper / "root/.ssh/authorized_keys").write_text(public_key + "\n")
-        (upper / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {host}\n::1 localhost\n")
+        (upper / "etc/hosts").write_text(keys.etc_hosts(host.name))
     return host_key
 
 
-def start(place: Place, image: Path, host: str, *, fresh: bool) -> None:
+def start(place: Place, host: Host, *, fresh: bool) -> None:
     """Power a host on; returns at once. `await_answers` tells when it is up.
 
     Unless its network namespace is `fresh`, the host starts with its NICs as a reboot leaves them.
     """
+    base, own, run = image.image(place), place.host(host.name), place.run / host.name
+    script = str(Path(__file__).with_name("host.sh"))
+    arguments = [str(base), str(own), place.netns(host.name), host.name, str(run), str(base / "pool")]
+    arguments += [",".join(DROPPED), "yes" if fresh else "no"]
+    launch(place, host.name, ["sh", script, "power", *arguments])
+
+
+def launch(place: Place, host: str, command: list[str]) -> None:
+    """Start what a host lives in, in its cgroup, with its console in a file and a folder for its sockets."""
     group, own, run = cgroup(place, host), place.host(host), place.run / host
     group.mkdir(parents=True, exist_ok=True)
     run.mkdir(exist_ok=True, mode=0o700)
     give_to_caller(run)
-    script = str(Path(__file__).with_name("host.sh"))
-    arguments = [str(image), str(own), place.netns(host), host, str(run), str(image / "pool")]
-    arguments += [",".join(DROPPED), "yes" if fresh else "no"]
     # The shell enters the cgroup first, so that nothing of the host is ever outside it.
     enter = 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"'
     with (own / "console.log").open("ab") as console:
         subprocess.Popen(
-            ["sh", "-c", enter, "sh", str(group), "sh", script, "power", *arguments],
+            ["sh", "-c", enter, "sh", str(group), *command],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
@@ -115,25 +124,34 @@ def start(place: Place, image: Path, host: str, *, fresh: bool) -> None:
         )
 
 
-def await_answers(place: Place, hosts: Iterable[str], say: Callable[[str], None]) -> None:
+def await_answers(place: Place, hosts: Iterable[str], say: Callable[[str], None], within: float) -> None:
     """Wait until every host answers over SSH; `EmbeddedError` shows the console of one that does not."""
     names = list(hosts)
     if not names:
         return
-    deadline = time.monotonic() + START_WITHIN_SECONDS
+    deadline, given_up = time.monotonic() + within, threading.Event()
     with ThreadPoolExecutor(len(names)) as pool:
-        for name, up in zip(names, pool.map(lambda n: _await_answer(place, n, deadline), names), strict=True):
-            if not up:
-                what = f"{name} does not answer over SSH{inotify_hint()}:\n{_console_end(place, name)}"
-                raise EmbeddedError(what, "./lab down, then ./lab up")
-            say(f"{name} answers")
+        waits = [pool.submit(_await_answer, place, name, deadline, given_up) for name in names]
+        try:
+            for name, wait in zip(names, waits, strict=True):
+                if not wait.result():
+                    what = f"{name} does not answer over SSH{inotify_hint()}:\n{_console_end(place, name)}"
+                    raise EmbeddedError(what, "./lab down, then ./lab up")
+                say(f"{name} answers")
+        finally:
+            given_up.set()  # an interrupt, or a host that died, ends all waits
 
 
-def _await_answer(place: Place, host: str, deadline: float) -> bool:
+def _await_answer(place: Place, host: str, deadline: float, given_up: threading.Event) -> bool:
     """Ask until the host answers; give up early when it has died."""
-    while time.monotonic() < deadline:
+    lived = False
+    while time.monotonic() < deadline and not given_up.is_set():
         if answers(place, host):
             return True
+        lives = _populated(cgroup(place, host))
+        if lived and not lives:
+            return False
+        lived = lived or lives
         time.sleep(0.02)  # a socket that does not exist yet cannot be waited on
     return False
 

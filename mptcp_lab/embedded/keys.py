@@ -20,6 +20,11 @@ def ensure_key(path: Path, comment: str) -> str:
     return public.read_text().strip()
 
 
+def etc_hosts(host: str) -> str:
+    """Return a host's /etc/hosts: it knows itself, and nobody else by name."""
+    return f"127.0.0.1 localhost\n127.0.1.1 {host}\n::1 localhost\n"
+
+
 def user_key(place: Place) -> str:
     """Return the public half of the key that opens this lab's hosts."""
     path = place.state / "id_ed25519"

@@ -1,4 +1,4 @@
-"""Up, down and status of an embedded lab. `up` converges; `down` needs only the lab's name."""
+"""Up, down and status of a lab on this machine. `up` converges; `down` needs only the lab's name."""
 
 from __future__ import annotations
 
@@ -7,23 +7,43 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from mptcp_lab.embedded import fabric, hosts, image, keys
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
-from mptcp_lab.inventory.model import Lab
+from mptcp_lab.inventory.model import Host, Lab
+from mptcp_lab.vm import disk, machines
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What differs between flavours: the image, and how a host is made, started and known to be as wanted."""
+
+    present: Callable[[Place], bool]
+    build: Callable[[Place, Say], None]
+    prepare: Callable[[Place, Host, str], str]
+    start: Callable[..., None]
+    right: Callable[[Place, Host], bool]
+    start_within: float  # seconds, generous: a loaded machine is slow
+
+
+#: By the inventory's ``lab_flavour``: those whose hosts live on this machine.
+KINDS = {
+    "embedded": Kind(image.present, image.build, hosts.prepare, hosts.start, lambda *_: True, 30.0),
+    "vm": Kind(disk.present, disk.build, machines.prepare, machines.start, machines.right, 1200.0),
+}
 
 
 def up(place: Place, lab: Lab, say: Say) -> bool:
     """Bring the lab to what the inventory says; return whether anything had to change."""
     require_root()
     with _locked(place):
-        if not image.present(place):
-            say("building the hosts' root filesystem and package pool (once)")
-            image.build(place, say)
+        if not KINDS[lab.flavour].present(place):
+            KINDS[lab.flavour].build(place, say)
         private_folder(place.state)
         private_folder(place.run)
         alive = set(hosts.running(place))
@@ -36,15 +56,19 @@ def up(place: Place, lab: Lab, say: Say) -> bool:
 
 def _converge_hosts(place: Place, lab: Lab, alive: set[str], wired: set[str], say: Say) -> bool:
     """Start the hosts that do not run; leave the others alone. `wired`: namespaces that were there before."""
-    public_key = keys.user_key(place)
-    right = {name for name in lab.hosts if name in alive and hosts.answers(place, name)}
-    start = [name for name in lab.hosts if name not in right]
-    hosts.stop(place, start)
-    host_keys = {name: hosts.prepare(place, name, public_key) for name in lab.hosts}
+    kind, public_key = KINDS[lab.flavour], keys.user_key(place)
+    right = {
+        host.name
+        for host in lab.hosts.values()
+        if host.name in alive and kind.right(place, host) and hosts.answers(place, host.name)
+    }
+    start = [host for host in lab.hosts.values() if host.name not in right]
+    hosts.stop(place, [host.name for host in start])
+    host_keys = {name: kind.prepare(place, host, public_key) for name, host in lab.hosts.items()}
     keys.write_ssh_files(place, host_keys)
-    for name in start:
-        hosts.start(place, image.image(place), name, fresh=place.netns(name) not in wired)
-    hosts.await_answers(place, start, say)
+    for host in start:
+        kind.start(place, host, fresh=place.netns(host.name) not in wired)
+    hosts.await_answers(place, [host.name for host in start], say, kind.start_within)
     return bool(start)
 
 
@@ -76,8 +100,7 @@ def down(place: Place, say: Say) -> bool:
         hosts.remove_cgroup(hosts.cgroup(place))
         for folder in (place.run, place.state):
             shutil.rmtree(folder, ignore_errors=True)
-        for draft in place.cache.glob("draft-*"):
-            shutil.rmtree(draft, ignore_errors=True)
+        image.clean_drafts(place)
         with suppress(OSError):
             Path("/run/systemd").rmdir()  # only where nspawn's private mount point was ours and is empty
         place.lock.unlink(missing_ok=True)

@@ -120,6 +120,11 @@ class Lab:
         return tuple(host for host in self.hosts.values() if function in host.functions)
 
     @property
+    def local(self) -> bool:
+        """Whether the hosts live on this machine, on a switch of the lab's own."""
+        return self.flavour in ("embedded", "vm")
+
+    @property
     def paths(self) -> tuple[Segment, ...]:
         """The segments that carry subflows."""
         return tuple(segment for segment in self.segments.values() if segment.kind == "path")

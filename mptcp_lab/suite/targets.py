@@ -1,4 +1,4 @@
-"""How to reach a lab's hosts over SSH: the embedded lab's sockets, or whatever OpenSSH itself would do."""
+"""How to reach a lab's hosts over SSH: by sockets on this machine, or whatever OpenSSH itself would do."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ OPTIONS = {"ansible_port": "-p", "ansible_user": "-l", "ansible_ssh_private_key_
 
 def target(lab: Lab, host: Host) -> Target:
     """Return how to reach a host; `LabBroken` says what to type where the lab cannot be reached at all."""
-    if lab.flavour != "embedded":
+    if not lab.local:
         return _by_openssh(host.name, ssh_arguments(host))
     place = here(lab.name)
     if not (place.state / "ssh_config").exists():
-        raise LabBroken("the embedded lab is not up", lab.name, "./lab up, then ansible-playbook lab.yml")
+        raise LabBroken("the lab is not up", lab.name, "./lab up, then ansible-playbook lab.yml")
     return Target(
         name=host.name,
         user="root",

@@ -16,10 +16,10 @@ FABRIC = "the fabric"
 
 
 def network_states(machines: Session) -> dict[str, NetworkState]:
-    """Return the network state of every host, read side by side, and of the embedded lab's switch."""
+    """Return the network state of every host, read side by side, and of the switch where it is ours."""
     pending = {name: machine.probe.start("network_state") for name, machine in machines.machines.items()}
     states = {name: call.result() for name, call in pending.items()}
-    if machines.lab.flavour == "embedded":
+    if machines.lab.local:
         states[FABRIC] = {"ports": fabric.port_states(here(machines.lab.name))}
     return states
 

@@ -1,0 +1,90 @@
+"""How machines are called: secrets in files, NICs in order, KVM only where it boots. None boots here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.embedded.place import Place
+from mptcp_lab.inventory import Host, load, resolve
+from mptcp_lab.vm import disk, machines, qemu
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    place = Place(tmp_path, "vm")
+    place.cache.mkdir(parents=True)
+    return place
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return load(resolve("vm")).hosts["client"]
+
+
+def test_no_accelerator_is_trusted_that_was_not_seen_to_boot(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(qemu, "first_boot", lambda _image, accelerator: tried.append(accelerator))
+    monkeypatch.setattr(qemu.os, "access", lambda *_: True)
+    assert qemu.accelerator(place, Path("image")) == "tcg"
+    assert qemu.accelerator(place, Path("image")) == "tcg"
+    assert tried == ["kvm"]  # once for as long as this machine runs
+    note = place.cache / "accelerator.json"
+    note.write_text(json.dumps({"boot_id": "another machine's", "accelerator": "kvm"}))
+    assert qemu.accelerator(place, Path("image")) == "tcg"
+    monkeypatch.setattr(qemu, "first_boot", lambda *_: True)
+    note.unlink()
+    assert qemu.accelerator(place, Path("image")) == "kvm"
+
+
+@pytest.mark.parametrize(
+    ("said", "worked"),
+    [(qemu.FIRST_BOOT_DONE, True), ("a kernel's panic", False), ("KVM internal error. Suberror: 1", False)],
+)
+def test_only_what_the_guest_itself_says_counts(said: str, worked: bool) -> None:
+    assert qemu.says([sys.executable, "-c", f"print({said!r})"], qemu.FIRST_BOOT_DONE, 60.0) is worked
+
+
+def test_a_machine_that_hangs_is_ended() -> None:
+    hangs = [sys.executable, "-c", "import signal; signal.pause()"]
+    assert not qemu.says(hangs, qemu.FIRST_BOOT_DONE, 0.5)
+
+
+def test_secrets_are_on_no_command_line(place: Place, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "accelerator", lambda *_: "tcg")
+    own = place.host(host.name)
+    own.mkdir(parents=True)
+    (own / "disk.qcow2").touch()
+    machines.prepare(place, host, "ssh-ed25519 AAAA user")
+    private = (own / "host_key").read_text().splitlines()[1]
+    words = machines.command(place, host)
+    assert not [word for word in words if private in word or "BEGIN" in word]
+    for file in ("host_key", "tmpfiles.extra"):
+        assert (own / file).stat().st_mode & 0o777 == 0o600
+
+
+def test_nics_that_the_guest_would_name_otherwise_are_refused(place: Place, host: Host) -> None:
+    wrong = replace(host, nics=tuple(reversed(host.nics)))
+    with pytest.raises(
+        EmbeddedError, match=r"client: a virtual machine's NICs are eth1, eth2, in this order"
+    ):
+        machines.prepare(place, wrong, "key")
+
+
+def test_the_image_s_name_changes_with_the_guest_s_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = disk.fingerprint()
+    subprocess.run(["cp", "-R", str(disk.GUEST), str(tmp_path / "guest")], check=True)
+    monkeypatch.setattr(disk, "GUEST", tmp_path / "guest")
+    assert disk.fingerprint() == before
+    (tmp_path / "guest/etc/fstab").write_text("other\n")
+    assert disk.fingerprint() != before
