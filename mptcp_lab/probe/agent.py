@@ -624,8 +624,8 @@ def start_send(
                 sent = stream.send_some(rest)
                 transfer.count(bytes(rest[:sent]))
                 rest = rest[sent:]
-            due += interval
-            if due > time.monotonic() and transfer.timeline.total < nbytes:
+            due = max(due + interval, time.monotonic())  # what is late is not made up for by a burst
+            if interval and transfer.timeline.total < nbytes:
                 stream.waker.pause(due - time.monotonic())
         return "complete"
 
