@@ -1432,7 +1432,7 @@ SO_ATTACH_FILTER, SIOCGIFHWADDR = 26, 0x8927
 ETH_P_ALL = 3
 BLOCK_BYTES, BLOCK_COUNT, FRAME_BYTES, RETIRE_MS = 1 << 17, 48, 2048, 10
 TP_STATUS_USER = 1
-PACKET_OUTGOING = 4
+PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4
 ARPHRD_LOOPBACK, LINKTYPE_ETHERNET, LINKTYPE_RAW = 772, 1, 101
 ARPHRD_ETHER = 1
 CAPTURE_BYTES = 256 << 20  # of ring blocks kept in memory per NIC; beyond it packets are counted as dropped
@@ -1528,8 +1528,10 @@ class NicCapture:
             for _ in range(count):
                 step, seconds, nanos, kept, length, _, mac = struct.unpack_from("=6IH", block, offset)
                 kind = block[offset + 48 + 10]  # sll_pkttype of the sockaddr_ll behind the 48-byte header
-                # on the loopback device every packet comes twice, leaving and arriving
-                if not (kind == PACKET_OUTGOING and self.hardware == ARPHRD_LOOPBACK):
+                # On the loopback device every packet comes twice, leaving and arriving. What a switch floods,
+                # having forgotten where its receiver is plugged in, is not this host's: a NIC drops it.
+                twice = kind == PACKET_OUTGOING and self.hardware == ARPHRD_LOOPBACK
+                if not twice and kind != PACKET_OTHERHOST:
                     data = block[offset + mac : offset + mac + kept]
                     yield seconds * 1_000_000_000 + nanos, length, kind, data
                 offset += step
