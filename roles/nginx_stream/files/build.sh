@@ -6,11 +6,13 @@
 # the host that it could write to: the tarball goes in by standard input, the program comes out by standard output.
 # What has to be installed for that (PACKAGES) is written down before, so that it goes (REMOVE: yes) even when an earlier
 # run died. CONSENT: whether packages may be installed. The last line printed is "unchanged" or "changed: ...".
+# This script itself may come by standard input, so nothing that it starts reads from there.
 set -eu
 prefix=/usr/local/nginx
 stamp=$prefix/mptcp-lab-build
 note=/var/lib/mptcp-lab/compiler-packages
 mode=$1 sha256=$2 options=$3
+export DEBIAN_FRONTEND=noninteractive
 fixed="--prefix=$prefix --conf-path=$prefix/conf/nginx.conf --pid-path=/run/nginx.pid --lock-path=/run/nginx.lock
 --error-log-path=/var/log/nginx/error.log"
 
@@ -30,13 +32,13 @@ install_compiler() { # "Inst NAME (VERSION ..." is new, "Inst NAME [OLD] (..." a
         "say lab_packages_ok: true to allow it"
     install -d -m 0700 "${note%/*}"
     echo "$new" >>"$note" # beside what a run that died has installed
-    apt-get -qq --yes --no-install-recommends install $packages >&2
+    apt-get -qq --yes --no-install-recommends install $packages </dev/null >&2
 }
 
 remove_compiler() {
     [ -s "$note" ] || return 0
     # shellcheck disable=SC2046
-    [ "$remove" = no ] || apt-get -qq --yes purge $(cat "$note") >&2
+    [ "$remove" = no ] || apt-get -qq --yes purge $(cat "$note") </dev/null >&2
     rm "$note"
 }
 
