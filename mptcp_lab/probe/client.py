@@ -48,6 +48,18 @@ class HostVanished(LabBroken):
         )
 
 
+class SudoRefused(LabBroken):
+    """The user who logs in may not become root without being asked for a password."""
+
+    def __init__(self, target: Target, what: str) -> None:
+        super().__init__(
+            f"{target.user} cannot become root ({what.partition('sudo: ')[2].partition(')')[0]})",
+            target.name,
+            f"the probe asks for root by `sudo -n`: give {target.user} a NOPASSWD line in sudoers (visudo)"
+            " on the host, or log in as root (ansible_user)",
+        )
+
+
 class Deadline(ProbeError):
     """A call did not end in its time although the host is alive."""
 
@@ -110,17 +122,23 @@ class ProbeClient:
             channel = transport.open_session(timeout=within)
             python = f'python3 -I -u -c {shlex.quote(BOOTSTRAP)} "$SSH_CONNECTION"'
             channel.exec_command(f"sudo -n {python}" if target.become else python)
-            payload = zlib.compress(AGENT_FILE.read_bytes(), 9)
-            channel.sendall(f"{len(payload)}\n".encode() + payload)
         except paramiko.SSHException as error:
             transport.close()
             raise HostVanished(target.name, f"could not start the probe: {error}") from None
         client = cls(target.name, transport, channel)
+        payload = zlib.compress(AGENT_FILE.read_bytes(), 9)
         try:
+            with contextlib.suppress(OSError):  # it has ended already: the greeting finds out why
+                channel.sendall(f"{len(payload)}\n".encode() + payload)
             client.hello = client.call("hello", within)
         except Deadline:
             client.close()
             raise HostVanished(target.name, f"the probe did not greet within {within:g} s") from None
+        except HostVanished:
+            client.close()  # its last words are read by then
+            if "sudo: " in client._gone:
+                raise SudoRefused(target, client._gone) from None
+            raise
         except BaseException:
             client.close()
             raise

@@ -22,14 +22,16 @@ def target(lab: Lab, host: Host) -> Target:
     place = here(lab.name)
     if not (place.state / "ssh_config").exists():
         raise LabBroken("the lab is not up", lab.name, "./lab up, then ansible-playbook lab.yml")
+    user = str(host.variables.get("ansible_user", "root"))
     return Target(
         name=host.name,
-        user="root",
+        user=user,
         address=None,
         port=22,
         unix_socket=place.socket(host.name),
         identity_file=place.state / "id_ed25519",
         known_hosts=place.state / "known_hosts",
+        become=user != "root",
     )
 
 

@@ -3,7 +3,8 @@
 `record.py show`, or `record.py take|restore check|apply [FILE...]`:
 
 show     prints what the host is now, as JSON, with its kernel, system and the versions that its tools tell
-take     writes the record, once; FILEs are kept whole, because the lab replaces them
+take     writes the record, once; FILEs are kept whole, because the lab replaces them, and so are the account
+         files' own backups, because packages that come and go change them
 restore  purges the packages that came since, puts files, sysctls, units and the network back as they were,
          compares everything again and prints every difference that is left; without one, the record goes
 
@@ -26,11 +27,16 @@ from pathlib import Path
 from typing import Any
 
 RECORD = Path("/var/lib/mptcp-lab/record.json")
+RUN = Path("/run/mptcp-lab")  # what suites leave: locks, notes of faults
 TREES = ("/etc", "/usr/local")
 # Rewritten whenever accounts or libraries change, with the same meaning each time.
-VOLATILE = {"/etc/.pwd.lock", "/etc/ld.so.cache", "/etc/.updated"} | {
+VOLATILE = {"/etc/.pwd.lock", "/etc/ld.so.cache", "/etc/.updated"}
+# The accounts before the last change of one; packages bring accounts, and purging takes them away again.
+ACCOUNTS_BEFORE = tuple(
     f"/etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
-}
+)
+# Milestones of a boot that the lab's units ask for.
+TARGETS = ("network-pre.target", "network-online.target")
 SYSCTLS = (
     "net/mptcp/*",
     "net/ipv4/ip_forward",
@@ -176,10 +182,16 @@ def units() -> Facts:
     }
 
 
+def targets() -> Facts:
+    """Milestones that the host has reached."""
+    return {name: run("systemctl", "is-active", name, check=False).strip() for name in TARGETS}
+
+
 KINDS: dict[str, Callable[[], Facts]] = {
     kind.__name__: kind
     for kind in (
         files, packages, sysctls, links, addresses, routes, rules, endpoints, limits, nft_tables, units,
+        targets,
     )
 }  # fmt: skip
 
@@ -198,10 +210,26 @@ def restore_packages(was: Facts) -> None:
         run("apt-get", "--yes", "--quiet", "--allow-downgrades", "install", package, check=False)
 
 
-def restore_kept(kept: dict[str, dict[str, Any]]) -> None:
-    """Write back the files that the lab replaced."""
+def keep(path: Path) -> dict[str, Any] | None:
+    """Return all there is to know of a file; None where there is none."""
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return {
+        "content": base64.b64encode(path.read_bytes()).decode(),
+        "mode": stat.S_IMODE(found.st_mode),
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+    }
+
+
+def restore_kept(kept: dict[str, dict[str, Any] | None]) -> None:
+    """Write back the files that the lab replaced; remove those that were not there."""
     for name, what in kept.items():
         path = Path(name)
+        if what is None:
+            path.unlink(missing_ok=True)
+            continue
         content = base64.b64decode(what["content"])
         if not path.exists() or path.read_bytes() != content:
             path.write_bytes(content)
@@ -254,6 +282,13 @@ def restore_units(was: Facts) -> None:
             run("systemctl", "start" if runs == "runs" else "stop", name)
 
 
+def restore_targets(was: Facts) -> None:
+    """Forget milestones that only the lab asked for."""
+    for name, state in was.items():
+        if state == "inactive":
+            run("systemctl", "stop", name)
+
+
 # --- commands ----------------------------------------------------------------------------------------------
 
 
@@ -277,16 +312,7 @@ def take(apply: bool, names: list[str]) -> None:
         print("unchanged")
         return
     if apply:
-        kept = {}
-        for path in (Path(name) for name in names):
-            if path.is_file():
-                found = path.stat()
-                kept[str(path)] = {
-                    "content": base64.b64encode(path.read_bytes()).decode(),
-                    "mode": stat.S_IMODE(found.st_mode),
-                    "uid": found.st_uid,
-                    "gid": found.st_gid,
-                }
+        kept = {name: keep(Path(name)) for name in (*names, *ACCOUNTS_BEFORE)}
         RECORD.parent.mkdir(mode=0o700, exist_ok=True)
         draft = RECORD.with_suffix(".new")
         draft.touch(mode=0o600)
@@ -311,6 +337,7 @@ def restore(apply: bool) -> None:
     restore_sysctls(was["sysctls"])
     restore_network(was)
     restore_units(was["units"])
+    restore_targets(was.get("targets", {}))  # records of before know no targets
     left = list(differences(was, read_all()))
     if left:
         sys.exit(
@@ -320,6 +347,7 @@ def restore(apply: bool) -> None:
         )
     RECORD.unlink()
     RECORD.parent.rmdir()
+    shutil.rmtree(RUN, ignore_errors=True)
     counted = ", ".join(f"{len(facts)} {kind.replace('_', ' ')}" for kind, facts in was.items())
     print(f"changed: compared with the record of before the lab, no difference: {counted}")
 
