@@ -8,6 +8,7 @@ from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import Sabotage, assert_seen
 
 ENDPOINTS_BACK = "systemctl restart mptcp-lab-mptcp"
+A2_WAITS = "ip mptcp endpoint change id 3 backup fullmesh"
 HOOK = "type filter hook input priority 0;"
 #: A-2's handshakes get through to B, its data does not.
 STARVED = (
@@ -22,13 +23,18 @@ SABOTAGES = (
     Sabotage(
         "DIRECT-5", "client", "ip mptcp endpoint change id 1 backup fullmesh", ENDPOINTS_BACK, "other paths"
     ),
-    Sabotage(
-        "DIRECT-6", "client", "ip mptcp endpoint change id 3 backup fullmesh", ENDPOINTS_BACK, "not used"
-    ),
+    Sabotage("DIRECT-6", "client", A2_WAITS, ENDPOINTS_BACK, "not used"),
     Sabotage("DIRECT-8[link-down-at-A]", "server1", STARVED, FED, "goes on under the fault"),
+    # With B's first link lost, A-1 still reaches B's other address: A-2, told to wait, carries nothing.
+    Sabotage(
+        "DIRECT-8[link-down-at-B]", "client", A2_WAITS, ENDPOINTS_BACK, "nothing but 198.18.1.10 carried"
+    ),
+    Sabotage(
+        "DIRECT-8[cable-out-at-B]", "client", A2_WAITS, ENDPOINTS_BACK, "nothing but 198.18.1.10 carried"
+    ),
     Sabotage("DIRECT-9", "client", "ip mptcp endpoint flush", ENDPOINTS_BACK, "subflows"),
-    Sabotage("DIRECT-10[kernel]", "client", "ip mptcp limits set subflows 5", ENDPOINTS_BACK, "more octets"),
-    Sabotage("DIRECT-11", "server1", STARVED, FED, "more octets"),
+    Sabotage("DIRECT-10[kernel]", "client", "ip mptcp limits set subflows 5", ENDPOINTS_BACK, "more bytes"),
+    Sabotage("DIRECT-11", "server1", STARVED, FED, "more bytes"),
     Sabotage(
         "DIRECT-13[one-family-lost]",
         "client",

@@ -27,7 +27,7 @@ LEFT = (
     (
         "sysctl -qw net.mptcp.add_addr_timeout=77",
         "sysctl -qw net.mptcp.add_addr_timeout=120",
-        "net.mptcp.add_addr_timeout: was 120, is 77",
+        "sysctls.net.mptcp.add_addr_timeout: was 120, is 77",
     ),
     ("ip link set eth3 up", "ip link set eth3 down", "eth3"),
     ("tc qdisc add dev eth1 root pfifo limit 77", "tc qdisc del dev eth1 root", "pfifo"),
