@@ -33,8 +33,8 @@ SABOTAGES = (
         "DIRECT-8[cable-out-at-B]", "client", A2_WAITS, ENDPOINTS_BACK, "nothing but 198.18.1.10 carried"
     ),
     Sabotage("DIRECT-9", "client", "ip mptcp endpoint flush", ENDPOINTS_BACK, "subflows"),
-    Sabotage("DIRECT-10[kernel]", "client", "ip mptcp limits set subflows 5", ENDPOINTS_BACK, "more bytes"),
-    Sabotage("DIRECT-11", "server1", STARVED, FED, "more bytes"),
+    Sabotage("DIRECT-10[kernel]", "client", "ip mptcp limits set subflows 5", ENDPOINTS_BACK, "more octets"),
+    Sabotage("DIRECT-11", "server1", STARVED, FED, "more octets"),
     Sabotage(
         "DIRECT-13[one-family-lost]",
         "client",
