@@ -40,10 +40,11 @@ IDLE = (
 ).split()
 
 #: The embedded lab's hosts: no TCP port 22, SSH answers on a Unix socket. sid has proxies with native MPTCP.
+#: NetworkManager is what a host may run already: tests put it there, no role does.
 CONTAINER = Recipe(
     suite=SUITE,
     base=tuple(BASE),
-    pool={SUITE: ROLES_NEED, "sid": ("haproxy", "nginx", "libnginx-mod-stream")},
+    pool={SUITE: (*ROLES_NEED, "network-manager"), "sid": ("haproxy", "nginx", "libnginx-mod-stream")},
     masked=("ssh.service", "ssh.socket", *IDLE),
     revision=2,
 )
