@@ -100,13 +100,15 @@ class Apt:
             name = min(names - seen)
             seen.add(name)
             shown = subprocess.run(
-                ["dpkg-query", "--show", "--showformat=${Depends}", name],
+                ["dpkg-query", "--show", "--showformat=${db:Status-Status}\n${Depends}", name],
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            if shown.returncode == 0:
-                names |= {d.split()[0] for d in re.split(r"[,|]\s*", shown.stdout) if d.startswith("linux-")}
+            # dpkg also shows what it knows by name only, such as virtual packages.
+            status, _, depends = shown.stdout.partition("\n")
+            if status == "installed":
+                names |= {d.split()[0] for d in re.split(r"[,|]\s*", depends) if d.startswith("linux-")}
                 paths += run("dpkg-query", "--listfiles", name)
         return paths
 
