@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -38,6 +39,15 @@ def build(place: Place, say: Say) -> None:
         (root / "srv/pool").rename(draft / "pool")
         (root / "srv/pool").mkdir()
         (draft / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+@contextmanager
+def one_build(place: Place) -> Iterator[None]:
+    """Wait until no other lab of this checkout builds an image."""
+    private_folder(place.cache)
+    with (place.cache / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -42,8 +42,11 @@ def up(place: Place, lab: Lab, say: Say) -> bool:
     """Bring the lab to what the inventory says; return whether anything had to change."""
     require_root()
     with _locked(place):
-        if not KINDS[lab.flavour].present(place):
-            KINDS[lab.flavour].build(place, say)
+        kind = KINDS[lab.flavour]
+        if not kind.present(place):
+            with image.one_build(place):
+                if not kind.present(place):  # another lab of this checkout may have built it meanwhile
+                    kind.build(place, say)
         private_folder(place.state)
         private_folder(place.run)
         alive = set(hosts.running(place))
