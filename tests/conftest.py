@@ -1,13 +1,23 @@
-"""The order of the project's own tests: what takes longest begins first, so that no worker ends alone."""
+"""Which of the project's own tests run, and in which order."""
 
 import pytest
 
 LONGEST_FIRST = ("tests/e2e/test_whole_suite.py", "tests/e2e/", "tests/embedded/", "tests/probe/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take long before all others; the order within a file stays."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", "long: takes minutes; `./lab test -m long` runs these")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put files that take long first, so that no worker ends alone; leave `long` tests to who asks."""
     items.sort(key=lambda item: _place(item.nodeid))
+    asked = config.option.markexpr or config.option.keyword or any(".py" in each for each in config.args)
+    if not asked:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def _place(nodeid: str) -> int:

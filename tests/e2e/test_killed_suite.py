@@ -17,6 +17,8 @@ from tests.e2e.dwelling import TOLD
 from tests.e2e.look import NETWORK, Looks, differences, look
 from tests.e2e.test_two_suites import LEASE
 
+pytestmark = pytest.mark.long
+
 BACK_WITHIN_SECONDS = 75.0  # a fault lasts 30 s at most, a pulled cable 60 s, when nobody lifts them
 
 

@@ -16,6 +16,8 @@ from tests.e2e.conftest import Configured, run_tool
 from tests.e2e.sabotage import broken
 from tests.labs import OwnLab, own_lab
 
+pytestmark = pytest.mark.long
+
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq --allow-downgrades --no-install-recommends install"
 UNIT = "/etc/systemd/system/mptcp-lab-mptcp.service"
 #: By host: a command that lets it drift, the one that mends it, and what STATE-5 has to say of it.

@@ -10,6 +10,8 @@ import yaml
 from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import broken
 
+pytestmark = pytest.mark.long
+
 CASE = "DIRECT-10[mptcpd]"
 OWNER = "mptcpd"
 

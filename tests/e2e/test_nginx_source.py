@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import BIN, Configured, run_tool
 from tests.e2e.debian import Debian, offer, take_back
 from tests.e2e.test_converge import changes
+
+pytestmark = pytest.mark.long
 
 PROGRAM = "/usr/local/nginx/sbin/nginx"
 RUNNING = "readlink /proc/$(systemctl show --property=MainPID --value nginx)/exe"

@@ -20,6 +20,8 @@ from mptcp_lab.inventory.load import ROOT
 from tests.e2e.conftest import BIN, Configured, environment, run_tool
 from tests.labs import OwnLab
 
+pytestmark = pytest.mark.long
+
 USER = "lab-user"
 PROMPT = "BECOME password:"
 #: The user, on every host, with root's SSH key; the password comes by standard input.

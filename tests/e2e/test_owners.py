@@ -10,6 +10,8 @@ from mptcp_lab.probe import eventually
 from tests.e2e.conftest import Configured, run_tool
 from tests.e2e.test_converge import changes
 
+pytestmark = pytest.mark.long
+
 OWNED = ("--limit=client", "-e", "lab_mptcp_owner=networkmanager")
 INSTALL = (
     "mkdir -p /etc/NetworkManager/conf.d;"

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.e2e.conftest import Configured
 from tests.e2e.test_converge import changes
+
+pytestmark = pytest.mark.long
 
 HOSTS = "--limit=proxy1,server2"
 

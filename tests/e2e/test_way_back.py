@@ -19,6 +19,8 @@ from mptcp_lab.inventory.load import ROOT
 from tests.e2e.conftest import BIN, Configured, environment, run_tool
 from tests.e2e.look import differences, look
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("MPTCP_LAB_KILLS", "3"))
 CHAIN = 5
 #: Where in the length of a first run the moments lie; a run that ended before its moment counts for nothing.
