@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mptcp_lab.embedded import fabric
 from mptcp_lab.embedded.place import here
-from mptcp_lab.errors import LabError
+from mptcp_lab.errors import LabBroken, LabError
 from mptcp_lab.probe import NetworkState, NeverHappened, changes, eventually
 from mptcp_lab.suite.session import Session
 
@@ -35,5 +35,7 @@ def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
         return eventually(differences, until=lambda found: not found, within=SETTLE_WITHIN_SECONDS)
     except NeverHappened:
         return differences()
+    except LabBroken:
+        raise  # a host that is gone explains whatever else went wrong
     except LabError as error:
         return [f"could not be compared: {error}"]
