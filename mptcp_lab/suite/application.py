@@ -77,15 +77,22 @@ def application(a: Machine, fronts: Sequence[Front]) -> Iterator[Application]:
         stack.enter_context(b.probe.fault("unit_stop", unit=f"mptcp-lab-origin@{first.origin_service.name}"))
         for nic in a.paths:
             stack.enter_context(a.probe.fault("rate", device=nic.device, mbit=RATE_MBIT))
+        stack.callback(_stop, b, port, f" receive {' '.join(listen)}$")
         receiving = _run(b, ["sh", "-c", RECEIVE, program, *listen])
-        eventually(
-            lambda: b.probe.run(["ss", "-Hltn", f"sport = :{port}"]).stdout,
-            until=len,
-            within=20,
-            what="the receiver listens",
-        )
+        eventually(lambda: _listening(b, port), until=len, within=20, what="the receiver listens")
+        stack.callback(a.probe.run, ["pkill", "-f", SOURCE_PROCESS])
         sending = _run(a, ["sh", "-c", SEND, SOURCE.format(more=MORE_BYTES), program, *paths])
         yield Application(a, sending, receiving)
+
+
+def _listening(b: Machine, port: int) -> str:
+    return b.probe.run(["ss", "-Hltn", f"sport = :{port}"]).stdout
+
+
+def _stop(b: Machine, port: int, receiver: str) -> None:
+    """End a receiver that a failed check has left, so that the origin finds its port free."""
+    b.probe.run(["pkill", "-f", "--", receiver])
+    eventually(lambda: _listening(b, port), until=lambda found: not found, within=20, what="the port is free")
 
 
 def _run(machine: Machine, argv: list[str]) -> Pending:
