@@ -60,7 +60,7 @@ def draft_of(place: Place, final: Path) -> Iterator[Path]:
         yield draft
         draft.rename(final)
     except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)  # what went wrong is the error to see; `down` tries again
         raise
     give_to_caller(final)
     if not any(place.cache.parent.glob("*/hosts")):  # another lab of this checkout may stand on an older one

@@ -101,7 +101,7 @@ def down(place: Place, say: Say) -> bool:
         _remove(place, known)
         fabric.remove(fabric.existing(place))
         hosts.remove_cgroup(hosts.cgroup(place))
-        for folder in (place.run, place.state):
+        for folder in (place.run, place.state):  # after a crash either may not be there
             shutil.rmtree(folder, ignore_errors=True)
         image.clean_drafts(place)
         with suppress(OSError):

@@ -152,7 +152,7 @@ def make_folder(folder: Path) -> None:
         partial.replace(folder.parent / "latest")
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "result.json").exists():  # a run of ours, which this one replaces
+        if (folder / "result.json").exists():  # a run of ours, replaced; it may have no evidence
             shutil.rmtree(folder / "evidence", ignore_errors=True)
 
 
