@@ -26,21 +26,41 @@ class _Subflow:
         ssns = [ssn for ssn, (_, _, length) in self.waiting.items() if ssn + length <= upto]
         return [self.waiting.pop(ssn) for ssn in ssns]
 
+    def delivered(self, upto: int, accepted: RangeSet) -> list[tuple[int, int, int]]:
+        """Take out, and note as accepted, what a DATA_ACK covers and no subflow's acknowledgement did."""
+        found = []
+        for ssn, (_, dsn, length) in list(self.waiting.items()):
+            if dsn + length <= upto and not accepted.covers(dsn, dsn + length):
+                accepted.add(dsn, dsn + length)
+                found.append(self.waiting.pop(ssn))
+        return found
+
 
 def in_order(packets: Iterable[Segment], port: int) -> list[tuple[float, int]]:
     """Return when the data sent to `port` grew without a hole: seconds since the epoch, bytes up to there.
 
     `packets` hold one MPTCP connection from its first SYN on; subflows whose SYN is missing are none of it. A
     capture also has what the receiver's firewall drops, so a packet counts once the receiver has acknowledged
-    it (RFC 8684 section 3.3.2: at the level of the subflow), at the time of its last sending before that.
+    it, at the time of its last sending before that: at the level of its subflow, or by a DATA_ACK where its
+    subflow's acknowledgements do not get out any more (RFC 8684 section 3.3.2).
     """
     subflows: dict[tuple[IpAddress, int], _Subflow] = {}
     first: int | None = None
     arrived: list[tuple[int, int, int]] = []
+    accepted = RangeSet()
     for segment in packets:
         if segment.dport != port:
-            if subflow := subflows.get((segment.dst, segment.dport)):
-                arrived += subflow.accepted(segment.ack)
+            found = (
+                subflow.accepted(segment.ack)
+                if (subflow := subflows.get((segment.dst, segment.dport)))
+                else []
+            )
+            for _, dsn, length in found:
+                accepted.add(dsn, dsn + length)
+            if first is not None and (upto := _data_ack(segment)) is not None:
+                upto = (upto - first + HALF) % WRAP - HALF
+                found += [each for other in subflows.values() for each in other.delivered(upto, accepted)]
+            arrived += found
             continue
         if segment.flags & SYN:
             subflows.setdefault((segment.src, segment.sport), _Subflow(segment.seq))
@@ -58,6 +78,11 @@ def _mapping(segment: Segment) -> Dss | None:
     """Return the mapping of a segment's payload."""
     found = (o for o in segment.options if isinstance(o, Dss) and o.data_length)
     return next(found, None) if segment.payload_length else None
+
+
+def _data_ack(segment: Segment) -> int | None:
+    """Return the data sequence number up to which the receiver has everything."""
+    return next((o.data_ack for o in segment.options if isinstance(o, Dss)), None)
 
 
 def _growth(arrived: list[tuple[int, int, int]]) -> list[tuple[float, int]]:

@@ -89,6 +89,8 @@ class Analyser:
         flow = self._flows.get(key)
         if flow is None or _is_reuse(segment, flow[1], flow[2]):
             flow = self._open(segment)
+        elif _is_leftover(segment, flow[1], flow[2]):
+            return
         _Step(self, *flow, segment).run()
 
     def finish(self) -> Analysis:
@@ -162,6 +164,13 @@ def _is_reuse(segment: Segment, subflow: Subflow, side: Side) -> bool:
         return False
     half = subflow.half(side)
     return half.isn is not None and half.isn != segment.seq
+
+
+def _is_leftover(segment: Segment, subflow: Subflow, side: Side) -> bool:
+    """A SYN/ACK sent again to an earlier SYN, from ports that are used again since."""
+    if segment.flags & (SYN | ACK) != SYN | ACK or subflow.syn is None or side is subflow.opener:
+        return False
+    return (segment.ack - subflow.syn.seq - 1) % (1 << 32) > subflow.syn.payload_length
 
 
 def _same_syn(one: Connection, other: Connection) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from mptcp_lab.suite.arrivals import in_order
@@ -33,6 +33,9 @@ class Subflow:
         number = (self.isn + upto) % (1 << 32)
         a = ip_address(self.address)
         return Segment(B, PORT, a, self.sport, 1, number, ACK, 1000, time_ns=ms * 10**6)
+
+    def data_ack(self, ms: int, upto: int, dsn: int) -> Segment:
+        return replace(self.ack(ms, upto), options=(Dss(data_ack=FIRST_DSN + dsn),))
 
     def _from_a(
         self, ms: int, seq: int, flags: int, options: tuple[Dss, ...] = (), length: int = 0
@@ -107,3 +110,18 @@ def test_growth_says_how_far_the_data_goes() -> None:
     one = Subflow("198.18.1.10", isn=5)
     packets = [one.syn(0), one.data(10, 1, 0), one.ack(11, 101), one.data(20, 101, 100, 50), one.ack(21, 151)]
     assert [length for _, length in in_order(packets, PORT)] == [100, 150]
+
+
+def test_what_came_before_the_way_back_was_lost_is_known_from_a_data_ack() -> None:
+    """The first path's last packet arrived; its acknowledgement never left B, whose cable is out."""
+    one, two = Subflow("198.18.1.10", isn=5), Subflow("198.18.2.10", isn=9)
+    packets = [one.syn(0), two.syn(0), one.data(10, 1, 0), one.ack(11, 101), one.data(20, 101, 100)]
+    packets += [two.data(30, 1, 200), two.data_ack(31, 101, 300)]
+    assert milliseconds([*packets, one.data(90, 101, 100), one.ack(91, 201)]) == [10, 20, 30]
+
+
+def test_a_data_ack_counts_no_packet_that_was_dropped_and_came_on_another_path() -> None:
+    one, two = Subflow("198.18.1.10", isn=5), Subflow("198.18.2.10", isn=9)
+    packets = [one.syn(0), two.syn(0), one.data(10, 1, 0), one.ack(11, 101), one.data(20, 101, 100)]
+    packets += [two.data(50, 1, 100), two.data_ack(51, 101, 200)]
+    assert milliseconds(packets) == [10, 50]

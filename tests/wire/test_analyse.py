@@ -128,6 +128,19 @@ def test_a_syn_sent_again_is_not() -> None:
     assert connection.subflows[0].syns == 2
 
 
+def test_a_syn_ack_to_an_earlier_syn_from_these_ports_is_no_answer() -> None:
+    """A listener repeats its SYN/ACK to a join that came to nothing; meanwhile the port is used again."""
+    segments = list(segments_of(named("join")))
+    (right,) = analyse(segments).connections
+    syn_ack = right.subflows[1].syn_ack
+    assert syn_ack is not None
+    at = next(i for i, each in enumerate(segments) if each.number == syn_ack.number)
+    stale = replace(syn_ack, seq=7, ack=(syn_ack.ack + 10_000_000) % 2**32, number=1000)
+    (connection,) = analyse([*segments[:at], stale, *segments[at:]]).connections
+    assert connection.subflows[1].syn_ack == syn_ack
+    assert [*connection.server.mapped] == [*right.server.mapped]
+
+
 def test_joins_to_one_unknown_token_are_one_connection() -> None:
     (join,) = (each for each in segments_of(named("join_unknown_token")) if each.flags & SYN)
     analysis: Analysis = analyse(
