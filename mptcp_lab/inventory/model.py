@@ -58,7 +58,8 @@ class Service:
     """A listener on a host: a proxy (haproxy, nginx), a forwarder (DNAT) or an origin.
 
     ``mptcp`` is how its listener gets MPTCP: ``native`` (the program's own option), ``preload``
-    (a systemd drop-in with the wrapper library), or ``off``. ``proxy_protocol`` is the version of the header
+    (a systemd drop-in with the wrapper library), ``auto`` (native where the program's version has it, else
+    preload), or ``off``. ``proxy_protocol`` is the version of the header
     that a proxy sends and an origin reads (it takes either), 0 for none. ``hashed`` balances by the client's
     address. The timeouts are the proxy's, such as ``500ms``; empty for the engine's own.
     """

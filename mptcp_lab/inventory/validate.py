@@ -16,7 +16,8 @@ from mptcp_lab.inventory.model import FUNCTIONS, Backend, Host, Lab, Nic, Segmen
 
 FLAVOURS = ("embedded", "vm", "hardware")
 ENGINES = ("haproxy", "nginx", "forwarder", "origin")
-METHODS = ("native", "preload", "off")
+#: How a listener gets MPTCP: a proxy by its own option or the wrapper, our origin by itself.
+PROXY_METHODS, METHODS = ("native", "preload", "auto", "off"), ("native", "off")
 KINDS = ("path", "core")
 NIC_EXAMPLE = "{segment: path1, device: eth1, ipv4: 198.18.1.10/24, ipv6: '2001:db8:1::10/64'}"
 SEGMENT_EXAMPLE = "path1: {kind: path, ipv4: 198.18.1.0/24, ipv6: '2001:db8:1::/64'}"
@@ -239,7 +240,12 @@ def _service(host: str, variable: str, entry: Mapping[str, Any]) -> Service:
         )
     engine = _choice(host, f"{variable}.engine", entry.get("engine"), ENGINES)
     port = _port(host, f"{variable}.port", entry.get("port"))
-    method = _choice(host, f"{variable}.mptcp", entry.get("mptcp", "off"), METHODS)
+    method = _choice(
+        host,
+        f"{variable}.mptcp",
+        entry.get("mptcp", "off"),
+        PROXY_METHODS if engine in ("haproxy", "nginx") else METHODS,
+    )
     backends = tuple(
         _backend(host, f"{variable}.backends[{j}]", backend)
         for j, backend in enumerate(

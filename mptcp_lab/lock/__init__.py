@@ -5,7 +5,7 @@
 
 from mptcp_lab.lock.compare import Difference, differences
 from mptcp_lab.lock.document import FORMAT, NAME, Host, Lock, LockError, beside, dump, parse, read
-from mptcp_lab.lock.rendered import expected_files
+from mptcp_lab.lock.rendered import expected_files, papers
 
 __all__ = [
     "FORMAT",
@@ -18,6 +18,7 @@ __all__ = [
     "differences",
     "dump",
     "expected_files",
+    "papers",
     "parse",
     "read",
 ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from mptcp_lab.errors import LabError
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.inventory.load import ROOT
-from mptcp_lab.lock import NAME, Difference, Lock, LockError, dump, expected_files, read
+from mptcp_lab.lock import NAME, Difference, Lock, LockError, dump, expected_files, papers, read
 from mptcp_lab.lock.observe import observe
 from mptcp_lab.render import render
 from mptcp_lab.suite.session import session
@@ -44,7 +44,7 @@ def write(lab: Lab, path: Path) -> str:
     """Lock the lab as it is; refuse where its files are not those that the inventory renders."""
     with session(lab) as machines:
         hosts = observe(machines)
-    wanted = expected_files(render(lab, {name: host.system for name, host in hosts.items()}))
+    wanted = expected_files(render(lab, papers(hosts)))
     hosts = {name: host.only(wanted.get(name, {})) for name, host in hosts.items()}
     found = {name: dict(host.files) for name, host in hosts.items()}
     if drift := _files_that_differ(wanted, found):
@@ -67,7 +67,7 @@ def expect(lab: Lab, path: Path) -> str:
     lock = read(path)
     lock.check_inventory(lab.hosts, str(path))
     locked = {name: dict(host.files) for name, host in lock.hosts.items()}
-    if drift := _files_that_differ(locked, expected_files(render(lab, lock.systems))):
+    if drift := _files_that_differ(locked, expected_files(render(lab, papers(lock.hosts)))):
         raise LockError(
             f"inventory and templates do not render what is locked (at {lock.revision}): {_some(drift)}",
             str(path),

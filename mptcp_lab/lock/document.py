@@ -51,11 +51,6 @@ class Lock:
     tools: Mapping[str, str]
     hosts: Mapping[str, Host]
 
-    @property
-    def systems(self) -> dict[str, str]:
-        """What runs on each host, such as ``debian-13``."""
-        return {name: host.system for name, host in self.hosts.items()}
-
     def check_inventory(self, names: Iterable[str], where: str) -> None:
         """Refuse a lock of another inventory: one with other hosts."""
         here = set(names)

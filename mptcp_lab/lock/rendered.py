@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from mptcp_lab.render import File
+from mptcp_lab.lock.document import Host
+from mptcp_lab.render import File, Paper
 
 
 def expected_files(files: Iterable[File]) -> dict[str, dict[str, str]]:
@@ -17,3 +18,11 @@ def expected_files(files: Iterable[File]) -> dict[str, dict[str, str]]:
         digest = hashlib.sha256(file.content.encode()).hexdigest()
         expected.setdefault(file.host, {})[file.path] = f"{mode} 0:0 {digest}"
     return expected
+
+
+def papers(hosts: Mapping[str, Host]) -> dict[str, Paper]:
+    """Return, by host, what a rendering depends on of what was seen there."""
+    return {
+        name: Paper(host.system, " ".join(host.tools.get(engine, "") for engine in ("haproxy", "nginx")))
+        for name, host in hosts.items()
+    }

@@ -21,9 +21,20 @@ from mptcp_lab.errors import LabError
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.model import Host, Lab
 
-__all__ = ["File", "render"]
+__all__ = ["File", "Paper", "render"]
 #: What a host on paper runs unless somebody knows better: a file's name in roles/system/systems.
 SYSTEM = "debian-13"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is taken for granted of a host on paper.
+
+    ``system`` is its name in roles/system/systems; ``versions`` is what ``haproxy -v`` and ``nginx -v`` say.
+    """
+
+    system: str = SYSTEM
+    versions: str = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -36,25 +47,31 @@ class File:
     content: str
 
 
-def render(lab: Lab, systems: Mapping[str, str] | None = None) -> list[File]:
+def render(lab: Lab, known: Mapping[str, Paper] | None = None) -> list[File]:
     """Return what lab.yml would write, in order of host and path; `LabError` quotes a task that refuses.
 
-    ``systems`` names, by host, what runs there (such as ``ubuntu-24.04``), where that is known; else the
-    inventory's lab_render_system says it, or it is Debian 13.
+    ``known`` says by host what runs there; without it the inventory's lab_render_system and
+    lab_render_versions say it, or it is Debian 13 with proxies that have no option for MPTCP.
     """
     with tempfile.TemporaryDirectory(prefix="mptcp-lab-paper-") as folder:
         for host in lab.hosts.values():
-            assumed = str(host.variables.get("lab_render_system", SYSTEM))
-            _paper_host(Path(folder, host.name), host, (systems or {}).get(host.name, assumed))
+            _paper_host(Path(folder, host.name), host, (known or {}).get(host.name) or _assumed(host))
         printed = _rehearse(lab, Path(folder))
     return sorted({(file.host, file.path): file for file in _files(lab, printed)}.values())
 
 
-def _paper_host(folder: Path, host: Host, system: str) -> None:
+def _assumed(host: Host) -> Paper:
+    """Return what the inventory says of a host, for renderings alone."""
+    says = host.variables.get
+    return Paper(str(says("lab_render_system", SYSTEM)), str(says("lab_render_versions", "")))
+
+
+def _paper_host(folder: Path, host: Host, paper: Paper) -> None:
     """Write the interpreter that takes Python's place: it reads no module, and gives its one answer."""
     found = {
-        "system": system,
-        "name": system,
+        "system": paper.system,
+        "name": paper.system,
+        "versions": paper.versions,
         "architecture": "amd64",
         "kernel": "",
         "lacking": [],
@@ -73,9 +90,9 @@ def _paper_host(folder: Path, host: Host, system: str) -> None:
     (folder / "answer.json").write_text(
         json.dumps({**answer, "ansible_facts": facts, "stdout": json.dumps(found)})
     )
-    paper = folder / "python"
-    paper.write_text(f"#!/bin/sh\ncat >/dev/null\ncat {folder}/answer.json\n")
-    paper.chmod(0o700)
+    interpreter = folder / "python"
+    interpreter.write_text(f"#!/bin/sh\ncat >/dev/null\ncat {folder}/answer.json\n")
+    interpreter.chmod(0o700)
 
 
 def _rehearse(lab: Lab, folder: Path) -> str:

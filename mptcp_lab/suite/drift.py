@@ -61,7 +61,7 @@ def drift_from_lock(machines: Session, path: Path) -> list[lock.Difference]:
         locked.check_inventory(machines.lab.hosts, str(path))
     except lock.LockError as error:
         raise Inconclusive("lock", str(error)) from None
-    rendered = lock.expected_files(render(machines.lab, locked.systems))
+    rendered = lock.expected_files(render(machines.lab, lock.papers(locked.hosts)))
     found = {
         name: host.only({*locked.hosts[name].files, *rendered.get(name, {})})
         for name, host in observe(machines).items()

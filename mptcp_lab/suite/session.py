@@ -17,6 +17,7 @@ from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
 from mptcp_lab.lease import Lease
 from mptcp_lab.probe import Probe
+from mptcp_lab.suite.methods import settled
 from mptcp_lab.suite.targets import target
 
 
@@ -113,7 +114,8 @@ def session(lab: Lab) -> Iterator[Session]:
         for future in opened:
             if future.exception() is None:
                 stack.callback(future.result().close)
-        yield Session(lab, {each.name: future.result() for each, future in zip(targets, opened, strict=True)})
+        probes = {each.name: future.result() for each, future in zip(targets, opened, strict=True)}
+        yield Session(settled(lab, probes), probes)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mptcp_lab.embedded import image
+from mptcp_lab.errors import LabError
 from mptcp_lab.inventory import load
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.render import File, render
@@ -53,6 +54,28 @@ def test_two_inventories_differ_in_what_they_say_and_in_no_other_byte(
     ]
     assert "user nginx;" in changed["proxy1", "/etc/nginx/nginx.conf"]
     assert ":7111;" in changed["proxy1", "/etc/nginx/nginx.conf"]
+
+
+def test_auto_follows_what_the_proxies_say_of_their_versions(tmp_path: Path) -> None:
+    copy = copied(tmp_path / "rack")
+    hosts = copy / "hosts.yml"
+    said = "lab_render_versions: HAProxy version 3.1.0 2024/11/26, nginx version nginx/1.29.6"
+    hosts.write_text(hosts.read_text().replace("        proxy1:\n", f"        proxy1:\n          {said}\n"))
+    rendered = {file.path: file.content for file in render(load(copy)) if file.host == "proxy1"}
+    assert "bind mptcp4@198.18.1.21:7000\n" in rendered["/etc/haproxy/haproxy.cfg"]
+    assert "LD_PRELOAD" not in rendered["/etc/systemd/system/haproxy.service.d/mptcp-lab.conf"]
+    assert "listen 198.18.1.21:7100;\n" in rendered["/etc/nginx/nginx.conf"]
+    assert "LD_PRELOAD" in rendered["/etc/systemd/system/nginx.service.d/mptcp-lab.conf"]
+
+
+def test_auto_beside_a_plain_listener_needs_a_program_that_can(tmp_path: Path) -> None:
+    copy = copied(tmp_path / "rack")
+    hosts = yaml.safe_load((copy / "hosts.yml").read_text())
+    services = hosts["all"]["children"]["proxies"]["hosts"]["proxy1"]["lab_services"]
+    services.append({**services[0], "name": "plain", "port": 7001, "mptcp": "off"})
+    (copy / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    with pytest.raises(LabError, match="auto means preload here"):
+        render(load(copy))
 
 
 def test_the_real_programs_read_it(files: list[File], tmp_path: Path) -> None:

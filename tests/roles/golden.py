@@ -79,6 +79,7 @@ def proxy(template: str, role: str, engine: str) -> str:
     services = FILTERS["lab_backends"](host["lab_services"], "proxy", LAB["hosts"], LAB["segments"])
     variables = {
         f"{role}_services": FILTERS["of_engine"](services, engine),
+        "mptcp_service_auto": "preload",
         f"{role}_addresses": FILTERS["lab_addresses"](host["lab_nics"], LAB["segments"], ["path"]),
     }
     return render(template, role, **variables)

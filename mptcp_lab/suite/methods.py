@@ -1,0 +1,32 @@
+"""By which method proxies speak MPTCP, where the inventory leaves it to the playbooks (`auto`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mptcp_lab.inventory.model import Host, Lab
+from mptcp_lab.probe import Probe
+
+WRAPPER = "libmptcpwrap"
+
+
+def settled(lab: Lab, probes: Mapping[str, Probe]) -> Lab:
+    """Return the lab with the method in use in place of each `auto`; hosts without one are not asked."""
+    return replace(lab, hosts={name: _host(host, probes[name]) for name, host in lab.hosts.items()})
+
+
+def _host(host: Host, probe: Probe) -> Host:
+    engines = {service.engine for service in host.services if service.mptcp == "auto"}
+    methods = {engine: _method(engine, probe) for engine in engines}
+    services = tuple(
+        replace(service, mptcp=methods[service.engine]) if service.mptcp == "auto" else service
+        for service in host.services
+    )
+    return replace(host, services=services)
+
+
+def _method(engine: str, probe: Probe) -> str:
+    """Tell whether the unit loads the wrapper into the engine's process."""
+    shown = probe.run(["systemctl", "show", "--property=Environment", "--value", engine], timeout=20.0)
+    return "preload" if WRAPPER in shown.stdout else "native"
