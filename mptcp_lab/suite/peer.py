@@ -35,6 +35,8 @@ from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK, FIN, PSH, RAW, RST, SYN
 
 HEARD_WITHIN_SECONDS = 5.0
+#: After this long a SYN is sent again (RFC 6298, 2.1): a port that was just plugged in loses the first.
+SYN_TIMEOUT_SECONDS = 1.0
 #: Below those that kernels choose (net.ipv4.ip_local_port_range).
 PORTS = range(20000, 30000)
 #: What a host ignores on a live connection, by row: an unknown id, a wrong key, a reason without a reset.
@@ -93,9 +95,12 @@ class Wire:
         packet = base64.b64encode(build_packet(segment)).decode()
         self.machine.probe.call("relay_send", relay=self._relay, packet=packet)
 
-    def next(self, suits: Suits, what: str) -> Segment:
-        """Return the first segment not yet heard that suits. Raises NeverHappened with what came instead."""
-        end = time.monotonic() + self.heard_within
+    def next(self, suits: Suits, what: str, within: float = 0.0) -> Segment:
+        """Return the first segment not yet heard that suits; wait `within` seconds, or as long as others do.
+
+        Raises NeverHappened with what came instead.
+        """
+        end = time.monotonic() + (within or self.heard_within)
         with self._arrived:
             while True:
                 for segment in self._waiting:
@@ -117,7 +122,20 @@ class Subflow:
         """Send the next segment."""
         self.wire.send(self.leg.segment(flags, *options, payload=payload))
 
-    def hears(self, flags: int, suits: Suits = lambda _: True, what: str = "") -> Segment:
+    def asks(self, option: Option, what: str = "SYN/ACK") -> Segment:
+        """Send a SYN, again and again, until it is answered; return the SYN/ACK."""
+        syn, end = self.leg.segment(SYN, option), time.monotonic() + self.wire.heard_within
+        while True:
+            self.wire.send(syn)
+            try:
+                return self.hears(SYN | ACK, what=what, within=SYN_TIMEOUT_SECONDS)
+            except NeverHappened:
+                if time.monotonic() >= end:
+                    raise
+
+    def hears(
+        self, flags: int, suits: Suits = lambda _: True, what: str = "", within: float = 0.0
+    ) -> Segment:
         """Return the next segment of the other end with these of SYN, FIN and RST, passing over others."""
 
         def wanted(segment: Segment) -> bool:
@@ -127,7 +145,7 @@ class Subflow:
             self.endpoint.learn(segment)
             return (segment.flags ^ flags) & (SYN | FIN | RST) == 0 and bool(suits(segment))
 
-        return self.wire.next(wanted, what or "the next packet")
+        return self.wire.next(wanted, what or "the next packet", within)
 
     def sends(self, payload: bytes) -> None:
         """Send data with its mapping."""
@@ -197,8 +215,7 @@ class Peer:
     def connects(self, address: str, port: int, source: str) -> Subflow:
         """Open a connection, with the first data: a greeting to the origin behind it."""
         first = self.subflow(address, port, source)
-        first.says(SYN, MpCapable(flags=self.endpoint.flags))
-        first.hears(SYN | ACK, what="SYN/ACK")
+        first.asks(MpCapable(flags=self.endpoint.flags))
         first.says(ACK, self.endpoint.capable())
         greeting = f"MPTCPLAB/1 sink {self.tag}\n".encode()
         first.says(PSH | ACK, self.endpoint.first_data(greeting), payload=greeting)
@@ -209,8 +226,7 @@ class Peer:
         """Open a further subflow, until the other end has acknowledged the third packet."""
         further = self.subflow(address, port, source)
         nonce = randbits(32)
-        further.says(SYN, self.endpoint.join(address_id, nonce))
-        answer = further.hears(SYN | ACK, what="SYN/ACK of the join")
+        answer = further.asks(self.endpoint.join(address_id, nonce), "SYN/ACK of the join")
         further.says(ACK, self.endpoint.join_proof(nonce, option_of(answer, MpJoinSynAck)))
         further.hears(ACK, what="the fourth packet of the join")
         return further
