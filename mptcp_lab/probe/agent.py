@@ -348,7 +348,7 @@ def _getsockopt_into(
 def read_full_info(sock: socket.socket) -> tuple[Json, list[Json]]:
     """MPTCP_FULL_INFO (6.5): (mptcp_info, subflows with their tcp_info). Raises OSError where it lacks."""
     address_size = 8 + 2 * SOCKADDR_STORAGE  # struct mptcp_subflow_info: id, padding, addresses
-    tcp_size = 256
+    tcp_size = 512  # more than any kernel's tcp_info: the array is then laid out by the kernel's size
     addresses = ctypes.create_string_buffer(address_size * MAX_SUBFLOWS)
     tcp = ctypes.create_string_buffer(tcp_size * MAX_SUBFLOWS)
     head = struct.pack(
@@ -364,14 +364,22 @@ def read_full_info(sock: socket.socket) -> tuple[Json, list[Json]]:
     )
     buffer = ctypes.create_string_buffer(head, len(head) + 256)
     length = _getsockopt_into(sock, SOL_MPTCP, MPTCP_FULL_INFO, buffer)
-    tcp_kernel, _, _, _, count, _ = struct.unpack_from("=6I", buffer.raw)
-    subflows = []
-    for index in range(min(count, MAX_SUBFLOWS)):
-        entry = addresses.raw[index * address_size : (index + 1) * address_size]
-        info = tcp.raw[index * tcp_size : index * tcp_size + min(tcp_kernel, tcp_size)]
-        identity = struct.unpack_from("=I", entry)[0]
-        subflows.append(_subflow(identity, entry[8:], decode_fields(info, TCP_INFO_FIELDS)))
+    tcp_kernel, _, address_kernel, _, count, _ = struct.unpack_from("=6I", buffer.raw)
+    entries = array_of(addresses.raw, min(address_size, address_kernel), min(count, MAX_SUBFLOWS))
+    infos = array_of(tcp.raw, min(tcp_size, tcp_kernel), min(count, MAX_SUBFLOWS))
+    subflows = [
+        _subflow(struct.unpack_from("=I", entry)[0], entry[8:], decode_fields(info, TCP_INFO_FIELDS))
+        for entry, info in zip(entries, infos)
+    ]
     return decode_fields(buffer.raw[len(head) : length], MPTCP_INFO_FIELDS), subflows
+
+
+def array_of(data: bytes, size: int, count: int) -> list[bytes]:
+    """The elements of an array that the kernel wrote, each `size` octets: the smaller of its and our size.
+
+    net/mptcp/sockopt.c, mptcp_getsockopt_full_info; tcp_info has 248 octets in Linux 6.12, more in 6.18.
+    """
+    return [data[index * size : (index + 1) * size] for index in range(count)]
 
 
 def read_subflow_addresses(sock: socket.socket) -> list[Json]:
@@ -1239,7 +1247,7 @@ def read_ip_batches() -> Json:
         with process.stdout:
             documents = split_json(process.stdout.read())
         if process.wait(timeout=10) == 0 and len(documents) == len(names):
-            found.update(zip(names, documents, strict=True))
+            found.update(zip(names, documents))
         else:
             found.update(read_json_tools({name: IP_READINGS[name] for name in names}))
     return found
