@@ -1,4 +1,4 @@
-"""The lab's speed: `python -m bench.lab [--rounds 5] [--json FILE] [--without suite,failover]` (as root).
+"""The lab's speed: `python -m bench.lab [--rounds 5] [--json FILE] [--only up,converge]` (as root).
 
 Brings up labs of its own, so a lab that is up is left alone. The image must be there (`./lab up` builds it).
 """
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,64 @@ def measure_converge(lab: OwnLab, rounds: int) -> list[Figure]:
         Figure("lab.yml on fresh hosts", "s", tuple(fresh), 60.0),
         Figure("lab.yml with nothing to change", "s", tuple(again), 20.0),
     ]
+
+
+def grow(lab: OwnLab, times: int) -> None:
+    """Give the lab that many of each of its hosts: client, client-2, ... with addresses of their own."""
+
+    def copy(children: dict[str, Any]) -> None:
+        for group in children.values():
+            for name, host in list(group["hosts"].items()):
+                for number in range(1, times):
+                    group["hosts"][f"{name}-{number + 1}"] = _moved(host, 60 * number)
+
+    lab.edit(copy)
+
+
+def _moved(host: dict[str, Any], by: int) -> dict[str, Any]:
+    """Return a host with other addresses on the same segments."""
+    nics = []
+    for nic in host["lab_nics"]:
+        ipv4, ipv6 = ip_interface(nic["ipv4"]), ip_interface(nic["ipv6"])
+        moved = {
+            "ipv4": f"{ipv4.ip + by}/{ipv4.network.prefixlen}",
+            "ipv6": f"{ipv6.ip + by}/{ipv6.network.prefixlen}",
+        }
+        nics.append({**nic, **moved})
+    return {**host, "lab_nics": nics}
+
+
+def available() -> float:
+    """Return how much memory the machine has left, in MiB."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) / 1024
+
+
+def measure_growth(bench: OwnLab, rounds: int) -> list[Figure]:
+    """Time and memory of 6, 12 and 24 hosts: up, a fresh run of lab.yml, one with nothing to change."""
+    found: dict[tuple[str, str], list[float]] = {}
+    bench.down()  # 25 hosts use up what a machine has of inotify instances
+    for times in (1, 2, 4) * rounds:
+        with tempfile.TemporaryDirectory() as folder:
+            lab = own_lab(Path(folder) / "grown", "grown")
+            grow(lab, times)
+            for (what, unit), value in _costs(lab).items():
+                found.setdefault((f"{len(lab.lab.hosts)} hosts: {what}", unit), []).append(value)
+    bench.up()
+    return [Figure(name, unit, tuple(values)) for (name, unit), values in found.items()]
+
+
+def _costs(lab: OwnLab) -> dict[tuple[str, str], float]:
+    before = available()
+    try:
+        return {
+            ("up", "s"): seconds(lab.up),
+            ("lab.yml on fresh hosts", "s"): seconds(lambda: converge(lab)),
+            ("lab.yml with nothing to change", "s"): seconds(lambda: converge(lab)),
+            ("memory", "MiB"): before - available(),
+        }
+    finally:
+        lab.down()
 
 
 def measure_calls(lab: OwnLab, rounds: int) -> list[Figure]:
@@ -148,6 +207,7 @@ def measure_failover(lab: OwnLab, rounds: int) -> list[Figure]:
 PARTS = {
     "up": measure_up,
     "converge": measure_converge,
+    "growth": measure_growth,
     "calls": measure_calls,
     "suite": measure_suite,
     "failover": measure_failover,
@@ -160,8 +220,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.lab", description="Time the embedded lab and the suite.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--without", default="", help=f"parts to leave out: {', '.join(PARTS)}")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to measure (default: %(default)s)")
     arguments = parser.parse_args()
+    if unknown := set(arguments.only.split(",")) - set(PARTS):
+        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
     lifecycle.require_root()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +231,7 @@ def main() -> int:
         try:
             lab.down()
             lab.up()
-            wanted = [name for name in PARTS if name not in arguments.without.split(",")]
+            wanted = [name for name in PARTS if name in arguments.only.split(",")]
             for name in wanted:
                 if name == next((each for each in wanted if each in NEEDS_CONVERGED), ""):
                     converge(lab)  # nothing to change where that was measured before

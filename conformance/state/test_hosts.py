@@ -51,14 +51,17 @@ def test_listeners(machines: Session, evidence: EvidenceBox) -> None:
     for name, machine in machines.machines.items():
         mptcp, tcp = listeners(machine.probe)
         evidence.document(f"listeners on {name}", {"mptcp": sorted(mptcp), "tcp": sorted(tcp - mptcp)})
+        ours = {service.port for service in machine.host.services}
         for service in machine.host.services:
             if service.engine == "forwarder":
                 continue  # forwards packets: listens to nothing
             ports = {port for _, port in (mptcp if service.mptcp != "off" else tcp - mptcp)}
             if service.port not in ports:
                 wrong.append(f"{name}: {service.name}, port {service.port}, mptcp: {service.mptcp}")
-        wild = [port for address, port in tcp if address.strip("[]*") in ("", "::", ANY_IPV4)]
-        assert not wild, f"{name} listens on every address, ports {wild}"
+        wild = {port for address, port in tcp if address.strip("[]*") in ("", "::", ANY_IPV4)}
+        if machines.lab.flavour != "embedded":  # where a host has programs of its own, SSH first of all
+            wild &= ours
+        assert not wild, f"{name} listens on every address, ports {sorted(wild)}"
     assert not wrong, f"no such listener: {wrong}"
 
 
