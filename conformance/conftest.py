@@ -68,10 +68,12 @@ def a(machines: Session) -> Machine:
 @pytest.fixture(scope="session")
 def b(machines: Session) -> Machine:
     """B that speaks MPTCP, on the client's paths."""
-    return machines.first("origins", lambda machine: machine.host.mptcp and bool(machine.paths))
+    return machines.first(
+        "origins", lambda machine: machine.host.mptcp and bool(machine.paths), " with MPTCP on a path"
+    )
 
 
 @pytest.fixture(scope="session")
 def plain_b(machines: Session) -> Machine:
     """B that does not speak MPTCP."""
-    return machines.first("origins", lambda machine: not machine.host.mptcp)
+    return machines.first("origins", lambda machine: not machine.host.mptcp, " without MPTCP")

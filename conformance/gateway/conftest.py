@@ -17,5 +17,7 @@ def router(machines: Session) -> Machine:
 def other_router(machines: Session) -> Machine:
     """Another machine that forwards packets."""
     return machines.first(
-        "proxies", lambda machine: any(s.engine == "forwarder" for s in machine.host.services)
+        "proxies",
+        lambda machine: any(s.engine == "forwarder" for s in machine.host.services),
+        " that forward",
     )

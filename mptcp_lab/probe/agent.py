@@ -1710,10 +1710,17 @@ class Commands:
             self._kill(process)
 
 
+TOOL_WITHIN = 60.0  # a starved or emulated host takes ten seconds to start a unit
+
+
 def run_tool(argv: list[str], stdin: str = "") -> str:
     """Run a system tool that must succeed and return its output; AgentError "tool" quotes what it said."""
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, timeout=TOOL_WITHIN, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise AgentError("tool", f"{' '.join(argv)}: not done within {TOOL_WITHIN:.0f} s") from None
     except FileNotFoundError:
         raise AgentError("unsupported", f"{argv[0]} is not installed on this host", errno.ENOENT) from None
     if done.returncode:

@@ -76,12 +76,14 @@ class Session:
         taken, self._captures = self._captures, []
         return taken
 
-    def first(self, function: str, suits: Callable[[Machine], bool] = lambda _: True) -> Machine:
-        """Return the first machine of a function that suits; `Unsupported` when the lab has none."""
+    def first(
+        self, function: str, suits: Callable[[Machine], bool] = lambda _: True, what: str = ""
+    ) -> Machine:
+        """Return the first machine of a function that suits (`what` says how); `Unsupported` without one."""
         for host in self.lab.having(function):
             if suits(self.machines[host.name]):
                 return self.machines[host.name]
-        raise Unsupported(function, "the inventory lists no host of this kind")
+        raise Unsupported(f"{function}{what}", "the inventory lists no such host")
 
     def backend(self, service: Service) -> tuple[Machine, Service]:
         """Return the machine and the service that a proxy's first backend is."""
