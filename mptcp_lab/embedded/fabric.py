@@ -8,14 +8,11 @@ own network namespace. Containers' namespaces are made before they start, so tha
 from __future__ import annotations
 
 import hashlib
-import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from mptcp_lab.embedded.command import ip_batch, ip_json, privileged, run
-from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import NETNS, Place
 from mptcp_lab.inventory.model import Lab
 
@@ -122,40 +119,6 @@ def find(lab: Lab, host: str, device: str) -> Cable:
         if (cable.host, cable.device) == (host, device):
             return cable
     raise KeyError(f"the lab has no NIC {device} on {host}")
-
-
-def set_cable(place: Place, cable: Cable, plugged: bool) -> None:
-    """Pull a cable (the host's NIC loses carrier) or plug it in again."""
-    ip_batch(place.fabric, [f"link set {cable.port} {'up' if plugged else 'down'}"])
-
-
-@contextmanager
-def guarded(place: Place, cable: Cable, within: float = 60.0) -> Iterator[None]:
-    """Make sure that a cable is plugged in at the end, even when this process dies on the way.
-
-    A shell in a session of its own waits for standard input to end (that is: for this process to end it, or
-    to die) or for `within` seconds, whichever comes first, and then plugs the cable in.
-    """
-    plug = " ".join(("ip", "-n", place.fabric, "link", "set", cable.port, "up"))
-    watch = ["timeout", str(within), "cat"]
-    guard = subprocess.Popen(
-        [*privileged(), "sh", "-c", f"trap '' INT HUP; {' '.join(watch)}; {plug}"],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        guard.communicate()
-        if not plugged(place, cable):
-            raise EmbeddedError(
-                f"the cable of {cable.host} {cable.device} is still out", "./lab up plugs it in"
-            )
-
-
-def plugged(place: Place, cable: Cable) -> bool:
-    """Tell whether the cable is in."""
-    return any("UP" in link["flags"] for link in ip_json(place.fabric, "link", "show", cable.port))
 
 
 def port_states(place: Place) -> dict[str, str]:

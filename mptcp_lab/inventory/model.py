@@ -27,7 +27,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Nic:
-    """A network interface that belongs to the lab, plugged into one segment."""
+    """A network interface that belongs to the lab, plugged into one segment.
+
+    ``unplug`` and ``plug`` are commands of the machine that runs the suite, which pull its cable (at the
+    switch) and plug it in; empty where there are none.
+    """
 
     segment: str
     device: str
@@ -35,6 +39,8 @@ class Nic:
     ipv6: IPv6Interface | None
     rate: str | None = None
     up: bool = True
+    unplug: str = ""
+    plug: str = ""
 
     def address(self, family: int = 4) -> Address | None:
         """Return the NIC's address of that family (4 or 6), or None where it has none."""

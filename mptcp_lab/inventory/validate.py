@@ -20,6 +20,7 @@ ENGINES = ("haproxy", "nginx", "forwarder", "origin")
 PROXY_METHODS, METHODS = ("native", "preload", "auto", "off"), ("native", "off")
 KINDS = ("path", "core")
 NIC_EXAMPLE = "{segment: path1, device: eth1, ipv4: 198.18.1.10/24, ipv6: '2001:db8:1::10/64'}"
+CABLE_EXAMPLE = "unplug: ssh switch1 port 5 down, plug: ssh switch1 port 5 up"
 SEGMENT_EXAMPLE = "path1: {kind: path, ipv4: 198.18.1.0/24, ipv6: '2001:db8:1::/64'}"
 SERVICE_EXAMPLE = (
     "{name: test1, engine: haproxy, port: 7000, mptcp: preload, backends: [{host: server2, port: 7000}]}"
@@ -171,7 +172,7 @@ def _nics(host: str, variables: Mapping[str, Any], segments: Mapping[str, Segmen
 
 
 def _nic(host: str, variable: str, entry: Mapping[str, Any], segments: Mapping[str, Segment]) -> Nic:
-    _known(host, variable, entry, "segment device ipv4 ipv6 rate state", NIC_EXAMPLE)
+    _known(host, variable, entry, "segment device ipv4 ipv6 rate state unplug plug", NIC_EXAMPLE)
     device = entry.get("device")
     if not isinstance(device, str) or not DEVICE.fullmatch(device):
         raise InventoryError(host, f"{variable}.device", "a NIC needs its device name", NIC_EXAMPLE)
@@ -200,7 +201,11 @@ def _nic(host: str, variable: str, entry: Mapping[str, Any], segments: Mapping[s
     if rate is not None and not RATE.fullmatch(str(rate)):
         raise InventoryError(host, f"{variable}.rate", f"{rate!r} is not a rate", "100mbit")
     state = _choice(host, f"{variable}.state", entry.get("state", "up"), ("up", "down"))
-    return Nic(segment.name, device, ipv4, ipv6, rate, state == "up")
+    commands = [entry.get(word, "") for word in ("unplug", "plug")]
+    if not all(isinstance(each, str) for each in commands) or len([c for c in commands if c]) == 1:
+        problem = "unplug and plug are two commands, which belong together"
+        raise InventoryError(host, f"{variable}.unplug", problem, CABLE_EXAMPLE)
+    return Nic(segment.name, device, ipv4, ipv6, rate, state == "up", *commands)
 
 
 def _services(host: str, variables: Mapping[str, Any]) -> tuple[Service, ...]:

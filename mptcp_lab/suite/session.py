@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from mptcp_lab.embedded import fabric
-from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
 from mptcp_lab.lease import Lease
 from mptcp_lab.probe import Probe
+from mptcp_lab.suite.cables import cable_of, pulled
 from mptcp_lab.suite.methods import settled
 from mptcp_lab.suite.targets import target
 
@@ -99,11 +98,7 @@ class Session:
     @contextmanager
     def unplugged(self, machine: Machine, nic: Nic) -> Iterator[None]:
         """Pull a NIC's cable at the lab's switch, and plug it in again."""
-        if self.lab.flavour != "embedded":
-            raise Unsupported("cable", "no way to pull a cable of this lab from here", machine.name)
-        place, cable = here(self.lab.name), fabric.find(self.lab, machine.name, nic.device)
-        with fabric.guarded(place, cable):
-            fabric.set_cable(place, cable, plugged=False)
+        with pulled(cable_of(self.lab, machine.host, nic)):
             yield
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRWPair
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mptcp_lab.embedded.errors import EmbeddedError
-from mptcp_lab.embedded.place import Place
+from mptcp_lab.embedded.place import Place, here
 
 #: Writing a machine's memory to its disk on a busy machine.
 WITHIN_SECONDS = 120.0
@@ -72,3 +74,23 @@ def monitor(place: Place, host: str) -> Iterator[Monitor]:
 def socket_of(place: Place, host: str) -> Path:
     """Return where a machine's monitor listens (root only)."""
     return place.run / host / "qmp"
+
+
+def main() -> int:
+    """Pull a NIC's cable, or plug it in: what the suite does on virtual machines."""
+    parser = argparse.ArgumentParser(prog="mptcp_lab.vm.monitor", description=main.__doc__)
+    for name in ("lab", "host", "nic"):
+        parser.add_argument(name)
+    parser.add_argument("action", choices=("unplug", "plug"))
+    arguments = parser.parse_args()
+    try:
+        with monitor(here(arguments.lab), arguments.host) as machine:
+            machine.set_link(f"nic-{arguments.nic}", up=arguments.action == "plug")
+    except EmbeddedError as error:
+        print(error, file=sys.stderr)
+        return 4
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mptcp_lab.embedded import fabric
 from mptcp_lab.probe import Probe
+from mptcp_lab.suite import cables
 
 TOLD = "DWELLING_TOLD"
 
 
 def pytest_configure() -> None:
     Probe.fault = _dwell(Probe.fault)  # type: ignore[method-assign]
-    fabric.set_cable = _dwell(fabric.set_cable)
+    cables.pull = _dwell(cables.pull)
 
 
 def _dwell(act: Callable[..., Any]) -> Callable[..., Any]:

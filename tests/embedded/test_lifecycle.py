@@ -13,6 +13,7 @@ import pytest
 
 from mptcp_lab.embedded import fabric, hosts
 from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.suite.cables import cable_of, pull
 from tests.labs import OwnLab, own_lab
 
 NEW_NIC = {"segment": "path3", "device": "eth9", "ipv4": "198.18.3.99/24"}
@@ -46,10 +47,12 @@ def test_a_killed_host_is_brought_back_and_the_others_left_alone(own: OwnLab) ->
 
 
 def test_a_pulled_cable_is_plugged_in_again(own: OwnLab) -> None:
-    cable = fabric.find(own.lab, "client", "eth1")
-    fabric.set_cable(own.place, cable, plugged=False)
+    client = own.lab.hosts["client"]
+    pull(cable_of(own.lab, client, client.nics[0]))
+    port = fabric.find(own.lab, "client", "eth1").port
+    assert fabric.port_states(own.place)[port] == "disabled"
     assert own.up() is True
-    assert fabric.plugged(own.place, cable)
+    assert fabric.port_states(own.place)[port] != "disabled"
 
 
 def test_the_inventory_is_the_only_thing_to_edit(own: OwnLab) -> None:

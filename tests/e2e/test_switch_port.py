@@ -1,0 +1,33 @@
+"""A lab of machines: a cable is pulled by the command that the inventory gives for a NIC's switch port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mptcp_lab.embedded import fabric
+from tests.e2e.conftest import Configured
+
+CASE = "DIRECT-8[cable-out-at-A]"
+
+
+def test_the_inventorys_commands_pull_a_cable(configured: Configured, tmp_path: Path) -> None:
+    """The embedded lab's switch, by the commands that somebody would give who had it in a rack."""
+    own = configured.own
+    variables, hosts = own.folder / "group_vars/all.yml", own.folder / "hosts.yml"
+    before = variables.read_text(), hosts.read_text()
+    port = fabric.find(own.lab, "client", "eth1").port
+    command = f"ip -n {own.place.fabric} link set {port}"
+
+    nic = {"unplug": f"touch {tmp_path}/out; {command} down", "plug": f"{command} up"}
+    try:
+        variables.write_text(before[0].replace("lab_flavour: embedded", "lab_flavour: hardware"))
+        without = configured.suite(f"--claim={CASE}").verdicts()
+        own.edit(lambda children: children["clients"]["hosts"]["client"]["lab_nics"][0].update(nic))
+        pulled = configured.suite(f"--claim={CASE}")
+    finally:
+        variables.write_text(before[0])
+        hosts.write_text(before[1])
+    assert without == {CASE: "unsupported"}
+    assert pulled.verdicts() == {CASE: "pass"}, pulled.output
+    assert (tmp_path / "out").exists()
+    assert fabric.port_states(own.place)[port] != "disabled"
