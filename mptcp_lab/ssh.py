@@ -1,9 +1,10 @@
-"""SSH to lab hosts: over TCP, through a jump host, or over a Unix socket; host keys always checked."""
+"""SSH to lab hosts: over TCP, a jump host, a proxy command or a Unix socket; host keys always checked."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,10 @@ KEEPALIVE_SECONDS = 5
 class Target:
     """How to reach a host.
 
-    ``unix_socket`` goes before ``address``. ``known_hosts`` must hold the host's key under its name, its
-    address, or ``[address]:port``. ``become`` asks for root by ``sudo -n``.
+    ``unix_socket`` goes before ``proxy_command`` (of the shell; it talks to the host's sshd), and that before
+    ``address``. Who logs in shows the ``identities`` in turn, then the keys of the SSH agent.
+    ``known_hosts`` must hold the host's key under its name, its address, or ``[address]:port``. ``become``
+    asks for root by ``sudo -n``.
     """
 
     name: str
@@ -27,9 +30,10 @@ class Target:
     address: str | None
     port: int
     unix_socket: Path | None
-    identity_file: Path | None
+    identities: tuple[Path, ...]
     known_hosts: Path
     jump: Target | None = None
+    proxy_command: str = ""
     become: bool = False
 
     def names(self) -> list[str]:
@@ -103,6 +107,8 @@ def _open_socket(target: Target, within: float) -> socket.socket | paramiko.Chan
             sock.close()
             raise SshFailed(f"nothing answers on {place}: {error}", target.name, "bring the lab up") from None
         return sock
+    if target.proxy_command:
+        return _spoken_by(target.proxy_command)
     if target.address is None:
         raise SshFailed("neither an address nor a Unix socket is given", target.name, "set ansible_host")
     place = f"{target.address} port {target.port}"
@@ -121,6 +127,15 @@ def _open_socket(target: Target, within: float) -> socket.socket | paramiko.Chan
     return sock
 
 
+def _spoken_by(command: str) -> socket.socket:
+    """A socket whose other end is a command's standard input and output; the command ends with it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        end = theirs.fileno()
+        subprocess.Popen(["sh", "-c", f"exec {command}"], stdin=end, stdout=end, start_new_session=True)
+    return ours
+
+
 def _check_host_key(target: Target, transport: paramiko.Transport, keys: dict[str, paramiko.PKey]) -> None:
     shown = transport.get_remote_server_key()
     if keys.get(shown.get_name()) != shown:
@@ -132,21 +147,21 @@ def _check_host_key(target: Target, transport: paramiko.Transport, keys: dict[st
 
 
 def _log_in(target: Target, transport: paramiko.Transport) -> None:
-    try:
-        if target.identity_file is not None:
-            key = paramiko.PKey.from_path(target.identity_file)
-            transport.auth_publickey(target.user, key)
+    """Show one key after the other, as OpenSSH does. Raises SshFailed, with what became of each."""
+    refused = []
+    for path in target.identities:
+        try:
+            transport.auth_publickey(target.user, paramiko.PKey.from_path(path))
             return
-        for agent_key in paramiko.Agent().get_keys():
-            with contextlib.suppress(paramiko.AuthenticationException):
-                transport.auth_publickey(target.user, agent_key)
-                return
-    except (OSError, ValueError, paramiko.pkey.UnknownKeyType) as error:
-        raise SshFailed(f"cannot use key {target.identity_file}: {error}", target.name) from None
-    except paramiko.AuthenticationException:
-        pass
-    raise SshFailed(
-        f"login as {target.user} refused",
-        target.name,
-        f"check that {target.identity_file or 'a key of your SSH agent'} is in the user's authorized_keys",
-    )
+        except paramiko.PasswordRequiredException:
+            refused.append(f"{path} has a passphrase (ssh-add it)")
+        except paramiko.AuthenticationException:
+            refused.append(f"{path} is not in the user's authorized_keys")
+        except (OSError, ValueError, paramiko.pkey.UnknownKeyType) as error:
+            refused.append(f"{path} cannot be used: {error}")
+    for agent_key in paramiko.Agent().get_keys():
+        with contextlib.suppress(paramiko.AuthenticationException):
+            transport.auth_publickey(target.user, agent_key)
+            return
+    refused.append("no key of an SSH agent is in it either")
+    raise SshFailed(f"login as {target.user} refused", target.name, "; ".join(refused))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def target(lab: Lab, host: Host) -> Target:
         address=None,
         port=22,
         unix_socket=place.socket(host.name),
-        identity_file=place.state / "id_ed25519",
+        identities=(place.state / "id_ed25519",),
         known_hosts=place.state / "known_hosts",
         become=user != "root",
     )
@@ -64,14 +65,26 @@ def _by_openssh(name: str, arguments: list[str]) -> Target:
     identities = (Path(value).expanduser() for value in settings.get("identityfile", []))
     known = (Path(word).expanduser() for word in settings["userknownhostsfile"][0].split())
     jump = settings.get("proxyjump", ["none"])[0]
+    command = settings.get("proxycommand", ["none"])[0]
     return Target(
         name=settings.get("hostkeyalias", [name])[0],
         user=settings["user"][0],
         address=settings["hostname"][0],
         port=int(settings["port"][0]),
         unix_socket=None,
-        identity_file=next((path for path in identities if path.exists()), None),
+        identities=tuple(path for path in identities if path.exists()),
         known_hosts=next((path for path in known if path.exists()), Path("~/.ssh/known_hosts").expanduser()),
         jump=None if jump == "none" else _by_openssh(jump, [jump]),
+        proxy_command="" if command == "none" else _expanded(command, settings),
         become=settings["user"][0] != "root",
     )
+
+
+def _expanded(command: str, settings: dict[str, list[str]]) -> str:
+    """Fill in the tokens of a ProxyCommand (ssh_config(5), TOKENS)."""
+    tokens = {"%h": "hostname", "%n": "host", "%p": "port", "%r": "user"}
+
+    def value(match: re.Match[str]) -> str:
+        return "%" if match[0] == "%%" else settings.get(tokens[match[0]], [""])[0]
+
+    return re.sub("%[hnpr%]", value, command)

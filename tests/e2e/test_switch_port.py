@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from mptcp_lab.embedded import fabric
 from tests.e2e.conftest import Configured
 
 CASE = "DIRECT-8[cable-out-at-A]"
+
+
+def as_of_a_rack(variables: str, ssh_config: Path) -> str:
+    """Return the lab's variables as of machines somewhere: reached by what an ssh_config says of them."""
+    ours = yaml.safe_load(variables)
+    del ours["ansible_host"]
+    ours |= {"lab_flavour": "hardware", "ansible_ssh_common_args": f"-F {ssh_config}"}
+    return yaml.safe_dump(ours)
 
 
 def test_the_inventorys_commands_pull_a_cable(configured: Configured, tmp_path: Path) -> None:
@@ -20,7 +30,7 @@ def test_the_inventorys_commands_pull_a_cable(configured: Configured, tmp_path: 
 
     nic = {"unplug": f"touch {tmp_path}/out; {command} down", "plug": f"{command} up"}
     try:
-        variables.write_text(before[0].replace("lab_flavour: embedded", "lab_flavour: hardware"))
+        variables.write_text(as_of_a_rack(before[0], own.place.state / "ssh_config"))
         without = configured.suite(f"--claim={CASE}").verdicts()
         own.edit(lambda children: children["clients"]["hosts"]["client"]["lab_nics"][0].update(nic))
         pulled = configured.suite(f"--claim={CASE}")

@@ -36,7 +36,8 @@ def apply_many(probe: Probe, number: int) -> list[Pending]:
 
 def test_faults_until_killed() -> None:
     number, name, *paths = json.loads(os.environ["FAULTY"])
-    with Probe.open(Target(name, "root", None, 22, *map(Path, paths)), within=60.0) as probe:
+    socket, identity, known_hosts = map(Path, paths)
+    with Probe.open(Target(name, "root", None, 22, socket, (identity,), known_hosts), within=60.0) as probe:
         print(APPLIED, flush=True)
         for pending in apply_many(probe, number):
             pending.result(60.0)

@@ -127,7 +127,7 @@ class Host:
             address=None,
             port=22,
             unix_socket=self.folder / "ssh",
-            identity_file=self.keys.folder / "client",
+            identities=(self.keys.folder / "client",),
             known_hosts=known,
         )
 

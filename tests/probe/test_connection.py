@@ -58,9 +58,28 @@ def test_an_unknown_host_key_is_refused(pair: Pair, tmp_path: Path) -> None:
 
 def test_an_unknown_user_key_is_refused(pair: Pair, tmp_path: Path) -> None:
     make_key(tmp_path / "stranger")
-    target = dataclasses.replace(pair.client.target(), identity_file=tmp_path / "stranger")
-    with pytest.raises(SshFailed, match="login as root refused"):
+    target = dataclasses.replace(pair.client.target(), identities=(tmp_path / "stranger",))
+    with pytest.raises(
+        SshFailed, match=r"login as root refused.*stranger is not in the user's authorized_keys"
+    ):
         connect(target)
+
+
+def test_one_right_key_among_others_is_enough(pair: Pair, tmp_path: Path) -> None:
+    make_key(tmp_path / "stranger")
+    right = pair.client.target()
+    keys = (tmp_path / "missing", tmp_path / "stranger", *right.identities)
+    connect(dataclasses.replace(right, identities=keys)).close()
+
+
+def test_a_command_may_carry_the_connection(pair: Pair) -> None:
+    right = pair.client.target()
+    command = f"nc -U {right.unix_socket}"
+    with Probe.open(dataclasses.replace(right, unix_socket=None, proxy_command=command)) as probe:
+        assert probe.run(["hostname"]).returncode == 0
+    broken = dataclasses.replace(right, unix_socket=None, proxy_command="false")
+    with pytest.raises(SshFailed, match="SSH failed"):
+        connect(broken)
 
 
 def test_a_host_that_is_down_is_told(pair: Pair, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def pytest_dies(host: Host, number: int, death: Death) -> None:
     """The same in a pytest of its own, which is killed."""
     program = str(Path(__file__).with_name("faulty.py"))
     target = host.target()
-    where = [number, target.name, *map(str, (target.unix_socket, target.identity_file, target.known_hosts))]
+    where = [number, target.name, *map(str, (target.unix_socket, *target.identities, target.known_hosts))]
     with subprocess.Popen(
         [
             sys.executable,

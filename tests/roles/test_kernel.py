@@ -91,6 +91,8 @@ def test_the_kernel_is_found_among_the_files_of_packages(kernel: ModuleType) -> 
     listed = "/boot/vmlinuz-6.1.0-50-amd64\n/lib/modules/6.1.0-50-amd64/kernel/net/mptcp/mptcp_diag.ko\n"
     assert kernel.IMAGE.findall(listed) == ["6.1.0-50-amd64"]
     assert kernel.IMAGE.findall("/lib/modules/5.14.0-503.el9.x86_64/vmlinuz\n") == ["5.14.0-503.el9.x86_64"]
+    split = "/usr/lib/modules/7.3.4+deb13-amd64\n/usr/lib/modules/7.3.4+deb13-amd64/vmlinuz\n/usr/share/bug\n"
+    assert kernel.IMAGE.findall(split) == ["7.3.4+deb13-amd64"]
 
 
 def test_a_file_with_another_digest_is_refused(

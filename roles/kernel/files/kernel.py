@@ -30,7 +30,8 @@ CACHE = Path("/var/cache/mptcp-lab")
 GRUB_CHOICE = Path("/etc/default/grub.d/90-mptcp-lab.cfg")
 GRUB_MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 LOADER_ENTRIES = ("/boot/loader/entries", "/boot/efi/loader/entries", "/efi/loader/entries")
-IMAGE = re.compile(r"/(?:boot/vmlinuz-|lib/modules/(?=[^/]+/vmlinuz$))([^/\s]+)")
+#: A kernel in a list of files, one per line: in /boot, or beside its modules as Debian has it since 7.3.
+IMAGE = re.compile(r"(?m)/(?:boot/vmlinuz-|lib/modules/(?=[^/\s]+/vmlinuz$))([^/\s]+)")
 
 
 def run(*argv: str) -> str:
