@@ -1269,6 +1269,9 @@ def network_state() -> Json:
     state |= read_json_tools({name: IP_READINGS[name] for name in ("nft", "qdiscs")})
     neighbours = state.pop("neighbours")
     state["permanent_neighbours"] = [n for n in neighbours if "PERMANENT" in n.get("state", [])]
+    state["resolving"] = [
+        f"{n['dst']} on {n['dev']}" for n in neighbours if "INCOMPLETE" in n.get("state", [])
+    ]
     with contextlib.suppress(AgentError), PathManager() as manager:
         state["endpoints"] = manager.endpoints()
         state["limits"] = manager.limits()

@@ -12,9 +12,12 @@ SHOWN = 200
 
 
 def changes(before: NetworkState, after: NetworkState) -> list[str]:
-    """What differs, in words, one line each; empty when the host's network is what it was."""
+    """What differs, in words, one line each; empty when the host's network is what it was.
+
+    Which neighbours are being resolved just now (``resolving``) is no difference.
+    """
     found: list[str] = []
-    for part in sorted({*before, *after}):
+    for part in sorted({*before, *after} - {"resolving"}):
         found += _compare(part, before.get(part), after.get(part))
     return found
 

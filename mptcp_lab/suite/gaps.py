@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Self
 
 from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.probe import ConnectFailed, eventually
 from mptcp_lab.suite.arrivals import in_order
 from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs, origin_of
 from mptcp_lab.suite.packets import of_port, segments
@@ -22,6 +23,8 @@ Growth = tuple[float, int]
 #: This much arrives before the loss, and again under it: enough for the pauses that follow the first one.
 BEFORE_BYTES, UNDER_BYTES = 30_000, 150_000
 RESUMED_WITHIN_SECONDS = 20.0
+#: A port of a switch with a spanning tree forwards nothing for half a minute.
+ANSWERS_WITHIN = 60.0
 #: A pause this long is no matter of scheduling any more: the stream is stalled.
 STALLED_SECONDS = 0.05
 
@@ -74,6 +77,9 @@ def first_path_lost(
 ) -> Pauses:
     """Take a live stream's first path away, once; return its pauses until it has gone on."""
     port = origin_of(server).port
+    eventually(
+        lambda: _answers(client, server, port), until=bool, within=ANSWERS_WITHIN, what="the first path"
+    )
     with (
         server.probe.capture([nic.device for nic in server.paths]) as capture,
         direct_flow(client, server) as data,
@@ -98,6 +104,16 @@ def first_path_lost(
         sum(pause for pause in pauses if pause > STALLED_SECONDS),
         least_delays(got, seen, lost.realtime),
     )
+
+
+def _answers(client: Machine, server: Machine, port: int) -> bool:
+    """Tell whether the first path works: the repetition before may have plugged its cable in just now."""
+    try:
+        with client.probe.connect(server.address(0), port, protocol="tcp", within=1.0) as stream:
+            stream.close(reset=True)
+    except ConnectFailed:
+        return False
+    return True
 
 
 def least_delays(got: Sequence[Growth], seen: Sequence[Growth], split: float) -> tuple[float, float]:

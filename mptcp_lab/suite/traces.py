@@ -8,7 +8,7 @@ from mptcp_lab.embedded import fabric
 from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import LabBroken, LabError
 from mptcp_lab.probe import NetworkState, NeverHappened, changes, eventually
-from mptcp_lab.suite.session import Session
+from mptcp_lab.suite.session import Machine, Session
 
 #: What undoes itself (an ARP entry, a socket that closes, a port that forwards again) has this long to do so.
 SETTLE_WITHIN_SECONDS = 15.0
@@ -24,12 +24,27 @@ def network_states(machines: Session) -> dict[str, NetworkState]:
     return states
 
 
+def resolving(machine: Machine, state: NetworkState) -> list[str]:
+    """Return which neighbours a machine waits for on the lab's NICs.
+
+    A request that went into a cable that was out fails seconds later (EHOSTUNREACH), and a connection of the
+    next check would fail with it.
+    """
+    words = tuple(f" on {nic.device}" for nic in machine.host.nics)
+    return [
+        f"{machine.name}: waits for {each} to answer" for each in state["resolving"] if each.endswith(words)
+    ]
+
+
 def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
     """Return what differs from before, host by host, in words; waits for what settles by itself."""
 
     def differences() -> list[str]:
         now = network_states(machines)
-        return [f"{name}: {change}" for name, old in before.items() for change in changes(old, now[name])]
+        left = [f"{name}: {change}" for name, old in before.items() for change in changes(old, now[name])]
+        return left + [
+            line for name, machine in machines.machines.items() for line in resolving(machine, now[name])
+        ]
 
     try:
         return eventually(differences, until=lambda found: not found, within=SETTLE_WITHIN_SECONDS)
