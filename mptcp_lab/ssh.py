@@ -21,8 +21,8 @@ class Target:
 
     ``unix_socket`` goes before ``proxy_command`` (of the shell; it talks to the host's sshd), and that before
     ``address``. Who logs in shows the ``identities`` in turn, then the keys of the SSH agent.
-    ``known_hosts`` must hold the host's key under its name, its address, or ``[address]:port``. ``become``
-    asks for root by ``sudo -n``.
+    ``known_hosts`` must hold the host's key under its ``host_key_alias``, where it has one, else under its
+    name, its address, or ``[address]:port``. ``become`` asks for root by ``sudo -n``.
     """
 
     name: str
@@ -34,10 +34,13 @@ class Target:
     known_hosts: Path
     jump: Target | None = None
     proxy_command: str = ""
+    host_key_alias: str = ""
     become: bool = False
 
     def names(self) -> list[str]:
         """The names under which known_hosts may hold the host's key."""
+        if self.host_key_alias:
+            return [self.host_key_alias]
         names = [self.name]
         if self.address is not None:
             names.append(self.address if self.port == 22 else f"[{self.address}]:{self.port}")

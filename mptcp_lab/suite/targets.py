@@ -67,7 +67,7 @@ def _by_openssh(name: str, arguments: list[str]) -> Target:
     jump = settings.get("proxyjump", ["none"])[0]
     command = settings.get("proxycommand", ["none"])[0]
     return Target(
-        name=settings.get("hostkeyalias", [name])[0],
+        name=name,
         user=settings["user"][0],
         address=settings["hostname"][0],
         port=int(settings["port"][0]),
@@ -77,6 +77,7 @@ def _by_openssh(name: str, arguments: list[str]) -> Target:
         jump=None if jump == "none" else _by_openssh(jump, [jump]),
         proxy_command="" if command == "none" else _expanded(command, settings),
         become=settings["user"][0] != "root",
+        host_key_alias=settings.get("hostkeyalias", [""])[0],
     )
 
 
