@@ -10,7 +10,7 @@ from mptcp_lab.inventory import Lab
 from mptcp_lab.plugin import EvidenceBox, describe, lab_of
 from mptcp_lab.probe import NetworkState
 from mptcp_lab.suite.session import Machine, Session, lease, session
-from mptcp_lab.suite.traces import network_states, traces
+from mptcp_lab.suite.traces import network_states, no_faults, traces
 
 pytest_plugins = ["mptcp_lab.plugin"]
 
@@ -33,7 +33,8 @@ def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
 
 @pytest.fixture(scope="session")
 def untouched(machines: Session) -> dict[str, NetworkState]:
-    """The network state of every host as it was when the run began."""
+    """The network state of every host as it was when the run began, and no earlier run had a part in it."""
+    no_faults(machines)
     return network_states(machines)
 
 

@@ -8,9 +8,6 @@ what a role finds out on a host (NetworkManager, another's mptcpd) is taken to b
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from typing import Any
 from mptcp_lab.errors import LabError
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.model import Host, Lab
+from mptcp_lab.playbook import run_lab
 
 __all__ = ["File", "Paper", "render"]
 #: What a host on paper runs unless somebody knows better: a file's name in roles/system/systems.
@@ -103,17 +101,13 @@ def _rehearse(lab: Lab, folder: Path) -> str:
         "ansible_python_interpreter": f"{folder}/{{{{ inventory_hostname }}}}/python",
         "lab_lock": "",
     }
-    tool = str(Path(sys.executable).with_name("ansible-playbook"))
-    command = [tool, "-i", lab.source, "lab.yml", "--check", "--diff", "-e", json.dumps(variables)]
     environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "playbooks/callback_plugins"),
         "ANSIBLE_STDOUT_CALLBACK": "render",
         "ANSIBLE_MAX_DIFF_SIZE": "0",  # of any size
-        "ANSIBLE_NOCOLOR": "1",
     }
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    arguments = ("--check", "--diff", "-e", json.dumps(variables))
+    done = run_lab(lab.source, *arguments, environment=environment)
     if done.returncode and '"failed"' not in done.stdout:
         raise LabError(
             f"lab.yml does not run: {done.stderr.strip()}", lab.source, "ansible-playbook lab.yml --check"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from mptcp_lab import lock
 from mptcp_lab.errors import Inconclusive, LabBroken
-from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.lock.observe import observe
+from mptcp_lab.playbook import run_lab
 from mptcp_lab.render import render
 from mptcp_lab.suite.session import Session
 
@@ -22,16 +19,7 @@ CHANGED = re.compile(r"^changed: \[(\S+?)\]", re.MULTILINE)
 
 def rehearsal(inventory: str) -> str:
     """Run lab.yml in check mode with differences, which touches nothing; return what Ansible printed."""
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        "-i",
-        inventory,
-        "lab.yml",
-        "--check",
-        "--diff",
-    ]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    done = run_lab(inventory, "--check", "--diff")
     if done.returncode != 0 or not RECAP.search(done.stdout):
         end = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
         raise LabBroken(

@@ -12,7 +12,23 @@ from mptcp_lab.suite.session import Machine, Session
 
 #: What undoes itself (an ARP entry, a socket that closes, a port that forwards again) has this long to do so.
 SETTLE_WITHIN_SECONDS = 15.0
+#: Faults last half a minute where nobody asks for more.
+LIFTED_WITHIN_SECONDS = 90.0
 FABRIC = "the fabric"
+
+
+def no_faults(machines: Session) -> None:
+    """Wait until the faults of a run that died are lifted, as their hosts do by themselves."""
+
+    def left() -> list[str]:
+        probes = {name: machine.probe for name, machine in machines.machines.items()}
+        return [f"{name}: {fault['kind']}" for name, probe in probes.items() for fault in probe.faults()]
+
+    try:
+        eventually(left, until=lambda found: not found, within=LIFTED_WITHIN_SECONDS)
+    except NeverHappened:
+        what = f"an earlier run's faults are in force ({'; '.join(left())})"
+        raise LabBroken(what, "", "wait until their time is over, then run again") from None
 
 
 def network_states(machines: Session) -> dict[str, NetworkState]:
