@@ -2552,7 +2552,8 @@ def apply_fault(kind: str, ttl: float, params: Json) -> str:
                     "conflict", f"fault {other['kind']} ({other['id']}) touches {plan.touches} already"
                 )
         now = time.monotonic()
-        record = {"id": fault, "kind": kind, "params": params, "touches": plan.touches, "undo": plan.undo}
+        record: Json = {"id": fault, "kind": kind, "params": params, "owner": os.getpid()}
+        record |= {"touches": plan.touches, "undo": plan.undo}
         write_synced(record_file, {**record, "since": now, "deadline": now + ttl, "tries": 0, "error": ""})
         try:
             ensure_keeper()
@@ -3527,8 +3528,8 @@ class Probe:
         return lifted
 
     def op_faults(self) -> list[Json]:
-        """Every fault on record, with what went wrong when lifting it, if something did."""
-        return read_faults()
+        """Every fault on record: what went wrong when lifting it, and whether its probe is gone."""
+        return [{**each, "orphan": not Path(f"/proc/{each['owner']}").exists()} for each in read_faults()]
 
     def op_lease_take(self, owner: str, run: str, ttl: float) -> Json:
         """See take_lease."""

@@ -222,5 +222,8 @@ class Probe(ProbeClient):
         return apply(self, kind, ttl, params)
 
     def faults(self) -> list[dict[str, Any]]:
-        """Faults on record on the host: kind, params, deadline, and the error if lifting one failed."""
+        """Faults on record on the host: kind, params, deadline, and the error if lifting one failed.
+
+        An ``orphan`` is one whose probe is gone; its host lifts it at the deadline.
+        """
         return list(self.call("faults"))

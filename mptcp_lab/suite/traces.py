@@ -18,11 +18,16 @@ FABRIC = "the fabric"
 
 
 def no_faults(machines: Session) -> None:
-    """Wait until the faults of a run that died are lifted, as their hosts do by themselves."""
+    """Wait until the faults of probes that died are lifted, as their hosts do by themselves."""
 
     def left() -> list[str]:
         probes = {name: machine.probe for name, machine in machines.machines.items()}
-        return [f"{name}: {fault['kind']}" for name, probe in probes.items() for fault in probe.faults()]
+        return [
+            f"{name}: {fault['kind']}"
+            for name, probe in probes.items()
+            for fault in probe.faults()
+            if fault["orphan"]
+        ]
 
     try:
         eventually(left, until=lambda found: not found, within=LIFTED_WITHIN_SECONDS)

@@ -143,16 +143,22 @@ def test_the_roles_converge_on_machines(configured: Configured) -> None:
 
 
 @contextmanager
-def netem(own: OwnLab, **disturbance: float) -> Iterator[None]:
-    """Disturb what client sends on its second path; its kernel, unlike this one's, may have netem."""
+def netem(own: OwnLab, disturbance: str) -> Iterator[None]:
+    """Disturb what client sends on its second path; its kernel, unlike this one's, has netem."""
     with Probe.open(target(own.lab, own.lab.hosts["client"])) as probe:
         assert probe.capabilities()["netem"].ok, probe.capabilities()["netem"].reason
-        with probe.fault("netem", ttl=ANSWERS_WITHIN, device="eth2", **disturbance):
-            yield
+        with probe.fault("netem", device="eth2", delay_ms=1):
+            assert "delay 1ms" in own.ssh("client", "tc qdisc show dev eth2")
+    # Not as a fault: the suite waits until those of others are over.
+    own.ssh("client", f"tc qdisc replace dev eth2 root netem {disturbance}")
+    try:
+        yield
+    finally:
+        own.ssh("client", "tc qdisc del dev eth2 root")
 
 
 def test_direct_holds_with_netem_delay_on_one_path(configured: Configured) -> None:
-    with netem(configured.own, delay_ms=20):
+    with netem(configured.own, "delay 20ms"):
         run = configured.suite("--claim", "DIRECT-2", "--claim", "DIRECT-3", "--claim", "DIRECT-7")
     verdicts = run.verdicts()
     assert {case.split("[")[0] for case in verdicts} == {"DIRECT-2", "DIRECT-3", "DIRECT-7"}, run.output
@@ -160,7 +166,7 @@ def test_direct_holds_with_netem_delay_on_one_path(configured: Configured) -> No
 
 
 def test_direct_3_is_red_where_netem_loses_all_of_a_path(configured: Configured) -> None:
-    with netem(configured.own, loss_percent=100):
+    with netem(configured.own, "loss 100%"):
         run = configured.suite("--claim", "DIRECT-3")
     assert run.verdicts()["DIRECT-3"] == "fail", run.output
     assert "subflows" in run.reason("DIRECT-3")
