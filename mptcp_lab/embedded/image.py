@@ -72,7 +72,7 @@ def clean(place: Place, keep: Path) -> None:
     kind = keep.name.partition("-")[0]
     for folder in place.cache.glob(f"{kind}-*"):
         if folder != keep:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # only room is lost; the next build tries again
     clean_drafts(place)
 
 
@@ -80,4 +80,4 @@ def clean_drafts(place: Place) -> None:
     """Remove drafts of builds that died; a build of another lab of this checkout may be under way."""
     for draft in place.cache.glob("draft-*"):
         if not Path("/proc", draft.name.split("-")[1]).exists():
-            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(draft, ignore_errors=True)  # as above, and `down` tries again
