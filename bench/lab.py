@@ -199,7 +199,7 @@ def measure_failover(lab: OwnLab, rounds: int) -> list[Figure]:
             figures.append(Figure(name, "ms", tuple(values)))
         elif name.endswith("clocks apart, median"):
             figures.append(Figure(name, "ms", tuple(values), 1.0))
-        elif name.endswith("of the sum of the links"):
+        elif name.endswith("of plain TCP on every link"):
             figures.append(Figure(name, "", tuple(values), 0.95, at_least=True))
     return figures
 

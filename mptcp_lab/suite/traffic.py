@@ -27,6 +27,13 @@ class Ended:
         """Whether every byte arrived, in order, once."""
         return (self.sent.nbytes, self.sent.sha256) == (self.got.bytes_received, self.got.sha256_received)
 
+    @property
+    def goodput(self) -> float:
+        """Megabits per second, from the first byte at the origin to the last; of something that was sent."""
+        first, last = self.got.received.first, self.got.received.last
+        assert first is not None and last is not None
+        return 8e-6 * self.got.bytes_received / (last - first)
+
 
 def greeting(mode: str, tag: str, **options: object) -> bytes:
     """Return the first line that tells an origin what to do with a connection."""
@@ -59,8 +66,15 @@ class Flow:
         self, nbytes: int, *, chunk: int = 65536, pattern: str = "random", within: float = 60.0
     ) -> Ended:
         """Send so many bytes, as fast as they go, and end; return what both ends saw."""
+        return self.uploaded(self.begin(nbytes, chunk=chunk, pattern=pattern), within)
+
+    def begin(self, nbytes: int, *, chunk: int = 65536, pattern: str = "random") -> Transfer:
+        """Begin to send so many bytes, as fast as they go."""
         header = self.greeting("sink")
-        transfer = self.stream.send(nbytes, seed=self.tag, chunk=chunk, pattern=pattern, header=header)
+        return self.stream.send(nbytes, seed=self.tag, chunk=chunk, pattern=pattern, header=header)
+
+    def uploaded(self, transfer: Transfer, within: float = 60.0) -> Ended:
+        """Wait until all of a transfer that was begun is sent, and end; return what both ends saw."""
         return self._ended(transfer.wait(within), within)
 
     def _ended(self, sent: TransferResult, within: float) -> Ended:
@@ -112,10 +126,14 @@ def flow(
     service: Service,
     *,
     protocol: str = "mptcp",
+    source: str | None = None,
     within: float = 20.0,
 ) -> Iterator[Flow]:
-    """Connect a client to `address`, behind which the origin `service` is; close at the end."""
-    with client.probe.connect(address, port, protocol=protocol, within=within) as stream:
+    """Connect a client to `address`, behind which the origin `service` is; close at the end.
+
+    ``source`` is the client's own address; without it the kernel chooses.
+    """
+    with client.probe.connect(address, port, protocol=protocol, source=source, within=within) as stream:
         yield Flow(stream, origin, service)
 
 

@@ -116,7 +116,9 @@ def renderings() -> dict[str, str]:
         "client.mptcp.service": mptcp("client", ["subflow", "fullmesh"]),
         "proxy.mptcp.service": mptcp("proxy", ["signal"]),
         "server.mptcp.service": mptcp("server", ["signal"], enabled=False),
-        "client.mptcp-sysctl.conf": sysctls(mptcp_sysctls={"stale_loss_cnt": 4}),
+        "client.mptcp-sysctl.conf": sysctls(
+            mptcp_sysctls={"stale_loss_cnt": 4}, mptcp_congestion_control="reno"
+        ),
         "server.mptcp-sysctl.conf": sysctls(mptcp_enabled=False),
         "legacy.mptcp-sysctl.conf": sysctls(
             mptcp_profile="legacy", mptcp_legacy_sysctls={"mptcp_syn_retries": 5}

@@ -40,6 +40,7 @@ TARGETS = ("network-pre.target", "network-online.target")
 SYSCTLS = (
     "net/mptcp/*",
     "net/ipv4/ip_forward",
+    "net/ipv4/tcp_congestion_control",
     "net/ipv4/conf/*/rp_filter",
     "net/ipv4/conf/*/forwarding",
     "net/ipv6/conf/*/forwarding",
