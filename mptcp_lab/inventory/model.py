@@ -30,7 +30,8 @@ class Nic:
     """A network interface that belongs to the lab, plugged into one segment.
 
     ``unplug`` and ``plug`` are commands of the machine that runs the suite, which pull its cable (at the
-    switch) and plug it in; empty where there are none.
+    switch) and plug it in; empty where there are none. ``endpoint`` holds the flags of its MPTCP endpoints,
+    as in ip-mptcp(8).
     """
 
     segment: str
@@ -41,6 +42,7 @@ class Nic:
     up: bool = True
     unplug: str = ""
     plug: str = ""
+    endpoint: tuple[str, ...] = ()
 
     def address(self, family: int = 4) -> Address | None:
         """Return the NIC's address of that family (4 or 6), or None where it has none."""

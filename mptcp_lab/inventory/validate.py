@@ -19,9 +19,13 @@ ENGINES = ("haproxy", "nginx", "forwarder", "origin")
 #: How a listener gets MPTCP: a proxy by its own option or the wrapper, our origin by itself.
 PROXY_METHODS, METHODS = ("native", "preload", "auto", "off"), ("native", "off")
 KINDS = ("path", "core")
+#: Flags of MPTCP endpoints (include/uapi/linux/mptcp_pm.h), and a NIC's unless the inventory says otherwise.
+ENDPOINT_FLAGS = ("signal", "subflow", "backup", "fullmesh", "laminar")
+CLIENT_ENDPOINT, SERVER_ENDPOINT = ("subflow", "fullmesh"), ("signal",)
 NIC_EXAMPLE = "{segment: path1, device: eth1, ipv4: 198.18.1.10/24, ipv6: '2001:db8:1::10/64'}"
 CABLE_EXAMPLE = "unplug: ssh switch1 port 5 down, plug: ssh switch1 port 5 up"
 SEGMENT_EXAMPLE = "path1: {kind: path, ipv4: 198.18.1.0/24, ipv6: '2001:db8:1::/64'}"
+ENDPOINT_EXAMPLE = "endpoint: [subflow, fullmesh, backup]"
 SERVICE_EXAMPLE = (
     "{name: test1, engine: haproxy, port: 7000, mptcp: preload, backends: [{host: server2, port: 7000}]}"
 )
@@ -151,17 +155,20 @@ def _host(
         raise InventoryError(
             name, "groups", f"the host is in none of {', '.join(FUNCTIONS)}", "clients: {hosts: {client: }}"
         )
-    nics = _nics(name, variables, segments)
+    nics = _nics(name, variables, segments, CLIENT_ENDPOINT if "clients" in functions else SERVER_ENDPOINT)
     services = _services(name, variables)
     mptcp = _choice(name, "lab_mptcp", variables.get("lab_mptcp", "on"), ("on", "off"))
     return Host(name, functions, nics, services, mptcp != "off", dict(variables))
 
 
-def _nics(host: str, variables: Mapping[str, Any], segments: Mapping[str, Segment]) -> tuple[Nic, ...]:
+def _nics(
+    host: str, variables: Mapping[str, Any], segments: Mapping[str, Segment], endpoint: tuple[str, ...]
+) -> tuple[Nic, ...]:
     nics: list[Nic] = []
     management = variables.get("lab_mgmt_device")
+    endpoint = _endpoint(host, "lab_endpoint_flags", variables.get("lab_endpoint_flags", endpoint))
     for i, entry in enumerate(_entries(host, "lab_nics", variables.get("lab_nics"), NIC_EXAMPLE)):
-        nic = _nic(host, f"lab_nics[{i}]", entry, segments)
+        nic = _nic(host, f"lab_nics[{i}]", {"endpoint": endpoint, **entry}, segments)
         if any(other.device == nic.device for other in nics):
             raise InventoryError(host, f"lab_nics[{i}].device", f"{nic.device} is listed twice", NIC_EXAMPLE)
         if nic.device == management:
@@ -172,7 +179,7 @@ def _nics(host: str, variables: Mapping[str, Any], segments: Mapping[str, Segmen
 
 
 def _nic(host: str, variable: str, entry: Mapping[str, Any], segments: Mapping[str, Segment]) -> Nic:
-    _known(host, variable, entry, "segment device ipv4 ipv6 rate state unplug plug", NIC_EXAMPLE)
+    _known(host, variable, entry, "segment device ipv4 ipv6 rate state unplug plug endpoint", NIC_EXAMPLE)
     device = entry.get("device")
     if not isinstance(device, str) or not DEVICE.fullmatch(device):
         raise InventoryError(host, f"{variable}.device", "a NIC needs its device name", NIC_EXAMPLE)
@@ -205,7 +212,23 @@ def _nic(host: str, variable: str, entry: Mapping[str, Any], segments: Mapping[s
     if not all(isinstance(each, str) for each in commands) or len([c for c in commands if c]) == 1:
         problem = "unplug and plug are two commands, which belong together"
         raise InventoryError(host, f"{variable}.unplug", problem, CABLE_EXAMPLE)
-    return Nic(segment.name, device, ipv4, ipv6, rate, state == "up", *commands)
+    endpoint = _endpoint(host, f"{variable}.endpoint", entry.get("endpoint"))
+    unplug, plug = commands
+    return Nic(segment.name, device, ipv4, ipv6, rate, state == "up", unplug, plug, endpoint)
+
+
+def _endpoint(host: str, variable: str, flags: Any) -> tuple[str, ...]:
+    """Return an endpoint's flags; refuse what the kernel would (net/mptcp/pm_kernel.c)."""
+    if not isinstance(flags, list | tuple) or not flags:
+        problem = f"{flags!r} is no list of an endpoint's flags"
+        raise InventoryError(host, variable, problem, ENDPOINT_EXAMPLE)
+    for flag in flags:
+        _choice(host, variable, flag, ENDPOINT_FLAGS)
+    if {"signal", "fullmesh"} <= set(flags):
+        raise InventoryError(
+            host, variable, "signal and fullmesh exclude each other in one endpoint", ENDPOINT_EXAMPLE
+        )
+    return tuple(flags)
 
 
 def _services(host: str, variables: Mapping[str, Any]) -> tuple[Service, ...]:

@@ -16,9 +16,23 @@ JOINED_WITHIN_SECONDS = 10.0
 
 
 def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:
-    """Return the subflow matrix between two machines; what their kernels decide is read from them."""
+    """Return the subflow matrix between two machines; what their kernels decide is read from them.
+
+    `Unsupported` where the inventory gives them endpoints that do not make a full mesh.
+    """
+    _meshes(client, {"subflow", "fullmesh"})
+    _meshes(server, {"signal"})
     arp_ignore, rp_filter = _by_device(server, "arp_ignore"), _by_device(client, "rp_filter")
     return expected(client.lab, client.host, server.host, family, arp_ignore, rp_filter)
+
+
+def _meshes(machine: Machine, needed: set[str]) -> None:
+    for nic in machine.paths:
+        if missing := needed - set(nic.endpoint):
+            what = (
+                f"the inventory gives {nic.device} {' '.join(nic.endpoint)}, without {' and '.join(missing)}"
+            )
+            raise Unsupported("a full mesh", what, machine.name)
 
 
 def _by_device(machine: Machine, setting: str) -> dict[str, int]:

@@ -73,6 +73,7 @@ def _beyond(nic: Nic, name: str, hosts: Hosts, gateways: Iterable[str]) -> list[
 def lab_endpoints(nics: Iterable[Nic], segments: Segments, flags: Iterable[str]) -> list[dict[str, Any]]:
     """Return one MPTCP endpoint `{id, address, device, flags}` per address on a path segment that is up.
 
+    A NIC's own `endpoint` goes before the host's `flags`.
     Ids follow the NIC's place in the inventory: they stay the same when a NIC goes down or comes back.
     """
     return [
@@ -80,7 +81,7 @@ def lab_endpoints(nics: Iterable[Nic], segments: Segments, flags: Iterable[str])
             "id": 2 * position + FAMILIES.index(family) + 1,
             "address": address(nic, family),
             "device": nic["device"],
-            "flags": list(flags),
+            "flags": list(nic.get("endpoint", flags)),
         }
         for position, nic in enumerate(nics)
         if segments[nic["segment"]]["kind"] == "path" and is_up(nic)

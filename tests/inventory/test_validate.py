@@ -79,6 +79,11 @@ CASES = {
     "not an address": (nic("a", ipv4="198.18.1"), "a", "lab_nics[0].ipv4", "198.18.1"),
     "wrong family": (nic("a", ipv6="198.18.1.10/24"), "a", "lab_nics[0].ipv6", "is not IPv6"),
     "unknown key": (nic("a", speed="1g"), "a", "lab_nics[0]", "unknown key 'speed'"),
+    "unknown flag": (nic("a", endpoint=["sub"]), "a", "lab_nics[0].endpoint", "'sub' is not one of"),
+    "flags that are no list": (nic("a", endpoint="subflow"), "a", "lab_nics[0].endpoint", "no list"),
+    "flags that exclude each other": (
+        nic("a", endpoint=["signal", "fullmesh"]), "a", "lab_nics[0].endpoint", "exclude each other"
+    ),
     "rate that is none": (nic("a", rate="fast"), "a", "lab_nics[0].rate", "not a rate"),
     "management NIC": (management_nic, "b", "lab_nics[0].device", "management NIC"),
     "unknown engine": (service("p", engine="squid"), "p", "lab_services[0].engine", "'squid' is not one of"),
@@ -93,6 +98,18 @@ def test_the_document_itself_is_sound() -> None:
     lab = lab_from(DOCUMENT, "tiny")
     assert [host.name for host in lab.having("proxies")] == ["p"]
     assert lab.hosts["p"].services[0].backends[0].host == "b"
+
+
+def test_an_endpoints_flags_are_its_nics_or_the_hosts_or_what_the_host_is_for() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    variables(document, "b")["lab_endpoint_flags"] = ["signal", "backup"]
+    nic("p", endpoint=["subflow"])(document)
+    lab = lab_from(document, "tiny")
+    assert {name: host.nics[0].endpoint for name, host in lab.hosts.items()} == {
+        "a": ("subflow", "fullmesh"),
+        "b": ("signal", "backup"),
+        "p": ("subflow",),
+    }
 
 
 @pytest.mark.parametrize(("spoil", "host", "variable", "problem"), CASES.values(), ids=CASES.keys())

@@ -43,6 +43,13 @@ def test_a_nic_that_is_down_has_no_endpoint_and_the_others_keep_their_ids() -> N
     assert [e["id"] for e in FILTERS["lab_endpoints"](nics, SEGMENTS, ["subflow"])] == [3]
 
 
+def test_a_nics_own_flags_go_before_the_hosts() -> None:
+    nics = copy.deepcopy(HOSTS["client"]["lab_nics"])
+    nics[0]["endpoint"] = ["subflow", "backup"]
+    flags = [endpoint["flags"] for endpoint in FILTERS["lab_endpoints"](nics, SEGMENTS, ["subflow"])]
+    assert flags == [["subflow", "backup"], ["subflow", "backup"]]
+
+
 def test_backend_without_a_common_segment_is_refused_by_name() -> None:
     services = [{"engine": "haproxy", "backends": [{"host": "server", "port": 7000}]}]
     with pytest.raises(ValueError, match=r"client: its backend server is on none of the segments path1"):
