@@ -9,6 +9,7 @@ import pytest
 from mptcp_lab.inventory import Lab
 from mptcp_lab.plugin import EvidenceBox, describe, lab_of
 from mptcp_lab.probe import NetworkState
+from mptcp_lab.suite.engines import versions
 from mptcp_lab.suite.session import Machine, Session, lease, session
 from mptcp_lab.suite.traces import network_states, no_faults, traces
 
@@ -27,7 +28,8 @@ def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
     with session(lab) as opened, lease(opened):
         for machine in opened.machines.values():
             hello = machine.probe.hello
-            describe(pytestconfig, machine.name, kernel=hello["kernel"], versions={"python": hello["python"]})
+            found = {**versions(machine), "python": hello["python"]}
+            describe(pytestconfig, machine.name, kernel=hello["kernel"], versions=found)
         yield opened
 
 

@@ -66,9 +66,18 @@ class Section:
     comparisons: tuple[Comparison, ...]
 
 
+@dataclass(frozen=True)
+class Highlight:
+    """The picture that shows what all this is about: a connection that outlives the loss of a path."""
+
+    check: Check
+    picture: Markup
+
+
 def render(result: Result, folder: Path) -> str:
     """Return the page; ``folder`` is where the evidence of result.json lies."""
     paths = [s["name"] for s in result.lab.get("segments", ()) if s["kind"] == "path"]
+    sections = _sections(result, folder, paths)
     page: str = _template().render(
         result=result,
         counts={verdict: count for verdict, count in result.counts.items() if count},
@@ -77,7 +86,8 @@ def render(result: Result, folder: Path) -> str:
         seconds=f"{(_moment(result.finished) - _moment(result.started)).total_seconds():.1f}",
         topology=Markup(topology(result.lab)) if result.lab else "",  # noqa: S704 - escaped in svg
         facts=_facts(result.lab),
-        sections=_sections(result, folder, paths),
+        highlight=_highlight(sections),
+        sections=sections,
     )
     return page
 
@@ -114,6 +124,14 @@ def _sections(result: Result, folder: Path, paths: Sequence[str]) -> list[Sectio
         mine = tuple(table for table in tables if table.family == family.name)
         sections.append(Section(family.name, family.title, rows, counts, mine))
     return sections
+
+
+def _highlight(sections: Sequence[Section]) -> Highlight | None:
+    """Return the first picture of a check that passed, in the catalogue's order; None where there is none."""
+    for row in (row for section in sections for row in section.rows):
+        if row.check.verdict is Verdict.PASS and row.attempts[-1].pictures:
+            return Highlight(row.check, row.attempts[-1].pictures[0][1])
+    return None
 
 
 def _row(check: Check, folder: Path, paths: Sequence[str]) -> Row:

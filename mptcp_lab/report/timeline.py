@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 860, 268
 LEFT, RIGHT, TOP, BOTTOM = 66, 92, 46, 34
 POINTS = 400
 MARK_ROWS = 2
+#: What the label of a gap takes at most.
+LABEL_WIDTH = 86
 
 Point = tuple[float, float]
 
@@ -130,4 +132,13 @@ def _gap(frame: Frame, gap: Sequence[float] | None) -> str:
     height = HEIGHT - TOP - BOTTOM
     band = svg.tag("rect", x=start, y=TOP, width=width, height=height, class_="gap")
     label = f"gap {number(round((gap[1] - gap[0]) * 1000, 1))} ms"
-    return band + svg.text(start + width + 6, TOP + 12, label, "small marked")
+    return band + _gap_label(start, start + width, label)
+
+
+def _gap_label(start: float, end: float, label: str) -> str:
+    """Write the label inside the band where it fits, else beside it, short of the curves' names."""
+    if end - start >= LABEL_WIDTH:
+        return svg.text((start + end) / 2, HEIGHT - BOTTOM - 8, label, "small marked", "middle")
+    if end + LABEL_WIDTH <= WIDTH - RIGHT:
+        return svg.text(end + 6, TOP + 12, label, "small marked")
+    return svg.text(start - 6, TOP + 12, label, "small marked", "end")

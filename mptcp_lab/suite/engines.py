@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 from mptcp_lab.errors import Inconclusive
 from mptcp_lab.suite.session import Machine
@@ -17,7 +18,23 @@ with socket.socket(socket.AF_UNIX) as stats:
     stats.sendall(b"show stat\\n")
     sys.stdout.write(stats.makefile().read())
 """
+#: The version in what `haproxy -v` and `nginx -v` print.
+VERSION = re.compile(r"(?:version |nginx/)(\d[^\s-]*)")
+PROXIES = ("haproxy", "nginx")
 NGINX_LOG = "/var/log/nginx/stream.log"
+
+
+def versions(machine: Machine) -> dict[str, str]:
+    """Return the version of each proxy engine of a machine: of the program that runs, not of a package."""
+    found = {}
+    for engine in sorted({service.engine for service in machine.host.services} & set(PROXIES)):
+        main = machine.probe.run(
+            ["systemctl", "show", "--property=MainPID", "--value", engine]
+        ).stdout.strip()
+        said = machine.probe.run([f"/proc/{main}/exe", "-v"])
+        if version := VERSION.search(said.stdout + said.stderr):
+            found[engine] = version[1]
+    return found
 
 
 def sessions(front: Front) -> int:

@@ -13,6 +13,7 @@ import pytest
 from mptcp_lab import result as results
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.report import html, junit, svg
+from mptcp_lab.report import timeline as timelines
 from mptcp_lab.report.__main__ import main
 from mptcp_lab.report.compare import compare
 from mptcp_lab.report.terminal import check_line, paint, summary
@@ -55,11 +56,20 @@ def test_the_page_is_whole_and_self_contained(run: Result, tmp_path: Path) -> No
     page = Page(html.render(run, tmp_path))
     assert page.stack == []
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
-    assert page.links
-    for link in page.links:
+    files = [link for link in page.links if not link.startswith("#")]
+    assert files
+    for link in files:
         assert (tmp_path / link).is_file(), link
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3  # the lab, what is shown first, and the same where its check is
     assert page.open_checks == ["PROXY-1[haproxy]"]
+
+
+def test_the_page_begins_with_the_picture_of_a_path_that_is_lost(run: Result, tmp_path: Path) -> None:
+    text = html.render(run, tmp_path)
+    assert text.index("the connection lives") < text.index('id="DIRECT-7"')
+    assert 'href="#DIRECT-7"' in text
+    without = replace(run, checks=tuple(c for c in run.checks if c.case != "DIRECT-7"))
+    assert "the connection lives" not in html.render(without, tmp_path)
 
 
 def test_the_page_escapes_what_others_wrote(run: Result, tmp_path: Path) -> None:
@@ -124,6 +134,16 @@ def test_the_timeline_shows_the_gap_and_the_marks() -> None:
     assert [kind for _, kind in curves] == ["c0", "c1"]
     flat = [float(point.split(",")[1]) for point in curves[0][0].split()]
     assert flat[1] == flat[2] < flat[0], "more bytes are higher up"
+
+
+@pytest.mark.parametrize(
+    ("gap", "anchor"), [((0.2, 0.3), "start"), ((0.5, 2.5), "middle"), ((3.8, 4.0), "end")]
+)
+def test_the_gaps_label_lies_beside_no_other(gap: tuple[float, float], anchor: str) -> None:
+    drawn = timeline({"unit": "bytes", "series": {"path1": [[0, 0], [4, 9]]}, "marks": [], "gap": gap})
+    labels = [text for text in ET.fromstring(drawn).iter() if (text.text or "").startswith("gap ")]
+    assert [label.get("text-anchor", "start") for label in labels] == [anchor]
+    assert all(float(label.get("x")) <= timelines.WIDTH - timelines.RIGHT for label in labels)
 
 
 @pytest.mark.parametrize("points", [[], [[0, 0]], [[1, 5], [1, 5]], [[n / 100, n] for n in range(5000)]])
