@@ -5,13 +5,13 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from mptcp_lab.errors import LabError, Unsupported
+from mptcp_lab.errors import Inconclusive, Unsupported
 from mptcp_lab.probe.client import ProbeClient, ProbeError
 
 APPLY_WITHIN = LIFT_WITHIN = 30.0
 
 
-class FaultExpired(LabError):
+class FaultExpired(Inconclusive):
     """A fault's time was over before it was lifted: what was seen last was seen without it."""
 
 
@@ -31,9 +31,9 @@ class Fault:
         name, self._name = self._name, None
         if not self._probe.call("lift", LIFT_WITHIN, fault=name):
             raise FaultExpired(
-                f"fault {self.kind} ended by itself after {self.ttl:g} s, before it was lifted",
                 self._probe.host,
-                "give it a longer ttl",
+                f"fault {self.kind} ended by itself after {self.ttl:g} s, before it was lifted",
+                "run it again when the host has less to do; in a check of yours, give the fault a longer ttl",
             )
 
     def __enter__(self) -> Self:
