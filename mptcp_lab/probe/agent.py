@@ -1097,6 +1097,18 @@ class PathManager:
             ) from None
 
 
+def endpoint_main(endpoint: Json) -> int:
+    """Add one endpoint, as `ip mptcp endpoint add` does; say in one line why that is refused."""
+    try:
+        with PathManager() as manager:
+            manager.add(endpoint)
+    except (OSError, ValueError, AgentError) as error:
+        flags = " ".join(endpoint["flags"])
+        print(f"endpoint {endpoint['address']} dev {endpoint['device']} {flags}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def device_name(index: int) -> str:
     """Name of a network device, "" for 0 or one that is gone."""
     with contextlib.suppress(OSError):
@@ -3572,9 +3584,20 @@ def main(argv: list[str]) -> int:
     origin.add_argument("--config", type=Path, required=True, help="JSON file: name, listeners")
     keeper = commands.add_parser("keeper", help="lift faults when their time is over")
     keeper.add_argument("--detach", action="store_true", help="go on in the background")
+    endpoint = commands.add_parser(
+        "endpoint", help="add an MPTCP endpoint, with flags that ip(8) may not know"
+    )
+    endpoint.add_argument("address")
+    endpoint.add_argument("--id", type=int, required=True)
+    endpoint.add_argument("--device", required=True)
+    endpoint.add_argument("flags", nargs="+", choices=[*ENDPOINT_FLAGS])
     chosen = parser.parse_args(argv)
     if chosen.command == "keeper":
         return keeper_main(chosen.detach)
+    if chosen.command == "endpoint":
+        return endpoint_main(
+            {"address": chosen.address, "id": chosen.id, "device": chosen.device, "flags": chosen.flags}
+        )
     threading.stack_size(512 * 1024)  # calls are short; the default of 8 MiB each is waste
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a thousand connections and more

@@ -4,7 +4,8 @@ Findings, by kind (what a right sender and a complete capture never show): `unma
 without mapping; `mapping-conflict` two mappings for one octet; `data-fin-moved` two DSNs for one
 DATA_FIN; `data-ack-back` a DATA_ACK below an earlier one; `data-ack-ahead` a DATA_ACK above what
 was sent; `data-ack-short` one of 4 octets for data whose DSN had 8; `window` data beyond the
-receive window; `backup-used` new data on a backup subflow while a regular one works; `option-
+receive window, `window-kept` data that only a window allows which a duplicate acknowledgement
+was to make smaller; `backup-used` new data on a backup subflow while a regular one works; `option-
 after-fallback`, `join-after-fallback`; `rst-option` MP_TCPRST without RST.
 """
 
@@ -264,6 +265,7 @@ class _Step:
         if segment.flags & ACK and other.isn is not None and not segment.flags & RST:
             acked = near((segment.ack - other.isn) % (1 << 32), 32, other.acked)
             newest = newest and acked >= other.acked
+            self._take_window(acked > other.acked)
             if acked > other.acked:
                 # Sequence number 0 is the SYN, which a capture may start after.
                 if not other.seen.covers(max(1, other.acked), acked):
@@ -273,6 +275,16 @@ class _Step:
                 while other.ranges and other.ranges[0].end <= acked:
                     other.ranges.popleft()
         return newest
+
+    def _take_window(self, acknowledges: bool) -> None:
+        """Take this segment's window where Linux does (net/ipv4/tcp_input.c, tcp_may_update_window).
+
+        It does where the segment acknowledges something new or is newer, and else only for a larger one.
+        """
+        segment, half = self.segment, self.half
+        larger = self.ssn == half.window_seq and segment.window > half.window
+        if acknowledges or self.ssn > half.window_seq or larger:
+            half.window, half.window_seq = segment.window, self.ssn
 
     def _syn(self, options: list[MptcpOption]) -> None:
         segment, subflow, connection = self.segment, self.subflow, self.connection
@@ -406,12 +418,12 @@ class _Step:
         syn_ack, connection = self.subflow.syn_ack, self.connection
         mine, theirs = connection.stream(self.side), connection.stream(self.side.peer)
         if mine.edge is None and mine.idsn is not None and syn_ack is not None:
-            mine.edge = mine.idsn + 1 + syn_ack.window
+            mine.edge = mine.reach = mine.idsn + 1 + syn_ack.window
         if theirs.edge is None and theirs.idsn is not None:
-            theirs.edge = theirs.idsn + 1 + self._window(theirs)
+            theirs.edge = theirs.reach = theirs.idsn + 1 + self._scaled(self.segment.window, theirs)
 
-    def _window(self, stream: Stream) -> int:
-        """This side's window for `stream`, scaled if both SYNs offered that; 0 without those SYNs."""
+    def _scaled(self, window: int, stream: Stream) -> int:
+        """This side's `window` for `stream`, scaled if both SYNs offered that; 0 without those SYNs."""
         syn, syn_ack = self.subflow.syn, self.subflow.syn_ack
         if syn is None or syn_ack is None:
             stream.scale_unknown = True
@@ -420,7 +432,7 @@ class _Step:
             any(isinstance(each, TcpOption) and each.kind == WINDOW_SCALE for each in segment.options)
             for segment in (syn, syn_ack)
         )
-        return self.segment.window << (self.half.window_scale if both else 0)
+        return window << (self.half.window_scale if both else 0)
 
     # Data
 
@@ -447,7 +459,8 @@ class _Step:
         whole = connection.state is not State.PARTIAL and stream.first_dsn is not None
         if whole and stream.highest is not None and acked > stream.highest:
             self.find("data-ack-ahead", f"DATA_ACK {acked}, data ends at {stream.highest}")
-        stream.edge = max(acked + self._window(stream), stream.edge or 0)
+        stream.edge = max(acked + self._scaled(segment.window, stream), stream.edge or 0)
+        stream.reach = max(acked + self._scaled(self.half.window, stream), stream.edge, stream.reach or 0)
         if stream.acked is None or acked > stream.acked:
             if octets == 4:
                 self._short_data_ack(stream, acked)
@@ -561,12 +574,18 @@ class _Step:
         if len(stream.unacked) > _MOST_UNACKED:
             stream.unacked.popleft()
         if known < end - start:
-            known_edge = not stream.scale_unknown and connection.state is not State.PARTIAL
-            if known_edge and stream.edge is not None and end > stream.edge:
-                self.find("window", f"data up to {end}, the window ends at {stream.edge}")
+            if not stream.scale_unknown and connection.state is not State.PARTIAL:
+                self._compare_edge(stream, end)
             if self.other.backup and (regular := self._regular()) is not None:
                 detail = f"new data on backup subflow {subflow.id}, subflow {regular.id} works"
                 self.find("backup-used", detail)
+
+    def _compare_edge(self, stream: Stream, end: int) -> None:
+        """Note new data that ends beyond what the receiver's windows allow."""
+        if stream.edge is None or stream.reach is None or end <= stream.edge:
+            return
+        kind = "window" if end > stream.reach else "window-kept"
+        self.find(kind, f"data up to {end}, the window ends at {stream.edge}")
 
     def _regular(self) -> Subflow | None:
         """Another subflow that this side could send on, not asked to be backup."""

@@ -151,7 +151,8 @@ class Stream:
     highest: int | None = None  # one past the highest DSN mapped
     acked: int | None = None  # the highest DATA_ACK for this stream
     acked_packet: int | None = None
-    edge: int | None = None  # the highest DSN + 1 that the receiver's window has allowed
+    edge: int | None = None  # the highest DSN + 1 that the receiver's windows have allowed
+    reach: int | None = None  # the same, with windows that a duplicate acknowledgement does not make smaller
     scale_unknown: bool = False  # a window came on a subflow whose SYNs are not in the capture
     mappings: int = 0
     checksummed: int = 0
@@ -187,6 +188,8 @@ class Half:
     next_ssn: int = 0
     acked: int = 0
     window_scale: int = 0
+    window: int = 0  # in force, unscaled: TCP's rules say which segments change it
+    window_seq: int = -1  # this side's sequence number at its last update
     seen: RangeSet = field(default_factory=RangeSet)
     payload: int = 0  # octets, each counted once
     retransmitted: int = 0  # octets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from mptcp_lab.wire.packet import SYN
 from mptcp_lab.wire.ranges import RangeSet
 from tests.wire.conftest import analysis_of, named, segments_of
 
+ODD = Path(__file__).parent / "odd"
 STATES = {
     "handshake": (State.MPTCP, 1),
     "join": (State.MPTCP, 3),
@@ -191,3 +193,21 @@ def test_near_undoes_the_wrap() -> None:
     assert near(5, 32, (1 << 32) - 3) == (1 << 32) + 5
     assert near((1 << 32) - 3, 32, (1 << 32) + 5) == (1 << 32) - 3
     assert near(7, 32, 7) == 7
+
+
+def test_a_window_that_a_duplicate_acknowledgement_makes_smaller_still_counts() -> None:
+    """Seen of Linux 6.18: a duplicate acknowledgement moves DATA_ACK and shrinks the window."""
+    (connection,) = analysis_of(ODD / "shrunk_window.pcapng").connections
+    assert (connection.state, len(connection.subflows), connection.incomplete) == (State.MPTCP, 4, False)
+    (kept,) = connection.found("window-kept")
+    assert kept.detail == "data up to 15934123070907735749, the window ends at 15934123070907723125"
+    assert not connection.found("window")
+
+
+def test_data_beyond_every_window_is_found_beside_one_that_was_kept() -> None:
+    """The same with all windows shut to a hundredth: nothing that TCP keeps allows what is sent."""
+    segments = [
+        replace(each, window=each.window // 100) for each in segments_of(ODD / "shrunk_window.pcapng")
+    ]
+    (connection,) = analyse(segments).connections
+    assert connection.found("window")
