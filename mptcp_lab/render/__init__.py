@@ -80,13 +80,22 @@ def _paper_host(folder: Path, host: Host, paper: Paper) -> None:
         "management": [],
         "mptcpd": "",
         "network_manager": False,
+        "packages": [],
+        "ours": [],
     }
-    found |= {"install": [], "running": "", "wanted": "", "entries": []}  # what the kernel role asks
-    answer = {"changed": False, "rc": 0, "state": "absent", "stat": {"exists": False}}
+    kernel = {"install": [], "running": "", "wanted": "", "entries": []}  # what the kernel role asks
+    answer = {
+        "changed": False,
+        "rc": 0,
+        "state": "absent",
+        "stat": {"exists": False},
+        "found": found,
+        "units": {},
+    }
     facts = {"ansible_pkg_mgr": "dnf4"}  # asked by the dnf module alone
     folder.mkdir()
     (folder / "answer.json").write_text(
-        json.dumps({**answer, "ansible_facts": facts, "stdout": json.dumps(found)})
+        json.dumps({**answer, "ansible_facts": facts, "stdout": json.dumps({**found, **kernel})})
     )
     interpreter = folder / "python"
     interpreter.write_text(f"#!/bin/sh\ncat >/dev/null\ncat {folder}/answer.json\n")
@@ -104,9 +113,8 @@ def _rehearse(lab: Lab, folder: Path) -> str:
     environment = {
         "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "playbooks/callback_plugins"),
         "ANSIBLE_STDOUT_CALLBACK": "render",
-        "ANSIBLE_MAX_DIFF_SIZE": "0",  # of any size
     }
-    arguments = ("--check", "--diff", "-e", json.dumps(variables))
+    arguments = ("--check", "-e", json.dumps(variables))
     done = run_lab(lab.source, *arguments, environment=environment)
     if done.returncode and '"failed"' not in done.stdout:
         raise LabError(

@@ -27,13 +27,10 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "render"
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Tell of the files that the task would write: Ansible's differences hold the whole new content."""
-        for difference in result.result.get("diff") or []:
-            if "after_header" in difference:
-                wanted = result.task_fields["args"]
-                self._tell(
-                    result, path=wanted["dest"], mode=wanted.get("mode", ""), content=difference.get("after")
-                )
+        """Tell of the files that the task would write: module `settled` is given their whole content."""
+        if result.task_fields["action"] == "settled":
+            for file in result.task_fields["args"].get("files", []):
+                self._tell(result, path=file["path"], mode=file.get("mode", "0644"), content=file["content"])
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Tell what failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 from mptcp_lab.embedded import hosts
 from mptcp_lab.inventory.load import ROOT
@@ -50,9 +51,9 @@ def test_check_mode_says_what_a_run_would_do_and_touches_nothing(configured: Con
         "+\ttimeout connect 6000",
     ]
     assert [task.rsplit(" : ")[-1] for task in changed_tasks(printed)] == [
-        "Write the configuration",
-        "Bring the units to what their files say",
+        "Have drop-in and configuration written, and the service run with them",
     ]
+    assert "haproxy.service: reload\n" in printed
     assert configured.own.ssh("proxy1", read) == before
 
 
@@ -72,12 +73,19 @@ def test_nothing_is_installed_on_hosts_of_others_without_consent(configured: Con
     assert "say lab_packages_ok: true to allow it" in said
 
 
-def test_a_broken_configuration_is_refused_and_the_old_one_stays(configured: Configured) -> None:
+def test_a_broken_configuration_is_refused_and_the_old_one_stays(
+    configured: Configured, tmp_path: Path
+) -> None:
     """The real binary validates a rendered file before it replaces the old one."""
     before = configured.own.ssh("proxy1", "cat /etc/haproxy/haproxy.cfg")
-    done = run_tool(configured.command("-e", "haproxy_timeout_connect=soon"))
+    template = tmp_path / "haproxy.cfg.j2"
+    right = (ROOT / "templates/haproxy.cfg.j2").read_text()
+    template.write_text(right.replace("{{ haproxy_timeout_connect }}", "soon"))
+    done = run_tool(configured.command("-e", f"haproxy_template={template}"))
     assert done.returncode != 0
-    assert "haproxy" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "/etc/haproxy/haproxy.cfg: nothing was changed, for `haproxy -c -f haproxy.cfg` refuses it" in said
+    assert "unexpected character" in said
     assert configured.own.ssh("proxy1", "cat /etc/haproxy/haproxy.cfg") == before
     assert configured.own.ssh("proxy1", "systemctl is-active haproxy").strip() == "active"
 

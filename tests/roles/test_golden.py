@@ -24,7 +24,7 @@ def test_same_inputs_give_the_same_bytes() -> None:
 
 
 SCRIPTS = {name: text for name, text in RENDERED.items() if name.endswith(".sh")}
-SCRIPTS["unit.sh"] = (ROOT / "roles/settle/files/unit.sh").read_text()
+SCRIPTS["remove.sh"] = (ROOT / "roles/settle/files/remove.sh").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))

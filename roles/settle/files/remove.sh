@@ -8,11 +8,14 @@ mode=$1
 pattern=$2
 shift 2
 
-own="" also="" folders=""
+own="" also="" folders="" drafts=""
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
     */) folders="$folders $1" ;;
-    *) for file in $1; do [ ! -e "$file" ] || own="$own $file"; done ;;
+    *)
+        for file in $1; do [ ! -e "$file" ] || own="$own $file"; done
+        drafts="$drafts ${1%/*}/.${1##*/}.settled" # what a killed run was writing
+        ;;
     esac
     shift
 done
@@ -36,7 +39,7 @@ if [ -n "$pattern" ]; then
     done
 fi
 # shellcheck disable=SC2086 # the files' names hold no spaces
-rm -rf $also $own
+rm -rf $also $own $drafts
 # shellcheck disable=SC2086
 [ -z "$folders" ] || rmdir --ignore-fail-on-non-empty $folders
 systemctl daemon-reload

@@ -1,11 +1,12 @@
-"""Print, as one JSON line, what roles have to know of the host before they change anything.
+#!/usr/bin/python
+"""Look at a host: what roles have to know of it before they change anything. An Ansible module; its `found`:
 
 system: distribution and release, such as "debian-13"; name: its own words for it; architecture: as Debian
 names it; lacking: programs that roles need and it has not; kernel: the release that runs; container: whether
 the kernel is another machine's; profile: "upstream", "legacy" (multipath-tcp.org's v0.9x), or "" for a kernel
 without MPTCP; socket_error: why the kernel refuses an MPTCP socket, if it does; devices: network devices;
 management: those that carry this SSH connection or a default route; network_manager: whether NetworkManager
-runs; mptcpd: whose mptcpd runs.
+runs; mptcpd: whose mptcpd runs; packages: names of those that are installed; ours: files of the lab.
 """
 
 from __future__ import annotations
@@ -20,6 +21,23 @@ import socket
 import subprocess
 from typing import Any
 
+DOCUMENTATION = """
+module: look
+short_description: Look at a host
+description: Returns what it is as C(found), and changes nothing.
+options: {}
+"""
+#: Ansible puts its arguments here, and so knows that one round trip will do.
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
+#: The lab's files carry its name.
+OURS = (
+    "etc/mptcp-lab/*",
+    "etc/sysctl.d/*-mptcp-lab*",
+    "etc/systemd/system/mptcp-lab-*",
+    "etc/systemd/system/*.d/mptcp-lab.conf",
+    "usr/local/nginx/mptcp-lab-build",
+    "var/lib/mptcp-lab/record.json",
+)
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -111,6 +129,24 @@ def mptcpd() -> str:
     return "lab" if ours else "other" if runs("mptcp.service") else ""
 
 
+def packages() -> list[str]:
+    """Return the names of the packages that are installed; none where packages are of another kind."""
+    if shutil.which("dpkg-query"):
+        argv = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\\n"]
+    elif shutil.which("rpm"):
+        argv = ["rpm", "--query", "--all", "--queryformat", "installed %{NAME}\\n"]
+    else:
+        return []
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return sorted({line.split()[1] for line in shown.splitlines() if line.startswith("installed ")})
+
+
+def ours() -> list[str]:
+    """Return the files of the lab that are there."""
+    root = pathlib.Path("/")
+    return sorted(str(path) for pattern in OURS for path in root.glob(pattern) if path.exists())
+
+
 def main() -> None:
     """Look, and print."""
     system, name = release()
@@ -127,8 +163,11 @@ def main() -> None:
         "management": management(),
         "network_manager": runs("NetworkManager.service"),
         "mptcpd": mptcpd(),
+        "packages": packages(),
+        "ours": ours(),
     }
-    print(json.dumps(found))
+    print(json.dumps({"changed": False, "found": found}))
 
 
-main()
+if __name__ == "__main__":
+    main()
