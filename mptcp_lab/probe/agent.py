@@ -3,6 +3,7 @@
 
     python3 agent.py probe                  JSON lines on standard input and output, started over SSH
     python3 agent.py origin --config FILE   the origin service (a systemd unit starts it)
+    python3 agent.py endpoint ADDRESS ...   adds an MPTCP endpoint, with flags that ip(8) may not know
     python3 agent.py keeper                 the dead-man that lifts faults when their time is over
 
 The probe answers {"id": n, "op": "...", "args": {}} with {"id": n, "ok": true, "result": {}} or

@@ -114,6 +114,7 @@ def renderings() -> dict[str, str]:
         "client.network.sh": network("client"),
         "gateway.network.sh": network("gateway"),
         "client.mptcp.service": mptcp("client", ["subflow", "fullmesh"]),
+        "laminar-client.mptcp.service": mptcp("client", ["subflow", "laminar"]),
         "proxy.mptcp.service": mptcp("proxy", ["signal"]),
         "server.mptcp.service": mptcp("server", ["signal"], enabled=False),
         "client.mptcp-sysctl.conf": sysctls(
