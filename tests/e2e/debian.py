@@ -19,8 +19,8 @@ class Debian:
 
     folder: Path
 
-    def apt(self, *arguments: str, cwd: Path | None = None) -> None:
-        """Run apt-get with this folder's lists, status and cache."""
+    def apt(self, *arguments: str, cwd: Path | None = None) -> str:
+        """Run apt-get with this folder's lists, status and cache; return what it printed."""
         own = {
             "Dir::State": "state",
             "Dir::State::status": "status",
@@ -29,13 +29,14 @@ class Debian:
         }
         options = [f"-o{name}={self.folder / path}" for name, path in own.items()]
         command = ["apt-get", "-qq", "--yes", "--no-install-recommends", *options, *arguments]
-        subprocess.run(command, check=True, cwd=cwd, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, check=True, cwd=cwd, capture_output=True, text=True, timeout=300)
+        return done.stdout
 
     def prepare(self, status: str) -> None:
         """Lay down the lists for a host whose packages are these (a dpkg status file)."""
         for name in ("state/lists/partial", "cache/archives/partial", "etc/preferences.d"):
             (self.folder / name).mkdir(parents=True)
-        mirror = recipe.mirror() or "http://deb.debian.org/debian"
+        mirror = recipe.mirror() or machines_mirror()
         (self.folder / "status").write_text(status)
         (self.folder / "etc/sources.list").write_text(
             "".join(
@@ -48,10 +49,11 @@ class Debian:
         """Return upstream's tarball of a source package, and the SHA-256 that the signed list gives it."""
         place = self.folder / "source"
         place.mkdir()
-        self.apt("--download-only", "source", package, cwd=place)
-        tarball = next(place.glob("*.orig.tar.gz"))
-        listed = next(place.glob("*.dsc")).read_text().split("Checksums-Sha256:")[1]
-        return tarball, next(line.split()[0] for line in listed.splitlines() if line.endswith(tarball.name))
+        only = ("--tar-only", "source", package)
+        # 'ADDRESS' NAME SIZE SHA256:DIGEST
+        _, name, _, digest = self.apt("--print-uris", *only, cwd=place).split()
+        self.apt("--download-only", *only, cwd=place)
+        return place / name, digest.removeprefix("SHA256:")
 
     def repository(self, *packages: str) -> Path:
         """Return a flat repository of packages and what the host lacks for them."""
@@ -59,6 +61,14 @@ class Debian:
         place = self.folder / "cache/archives"
         index(place, recipe.SUITE)
         return place
+
+
+def machines_mirror() -> str:
+    """Return the mirror of Debian that this machine's own apt is told of."""
+    wanted = ("--format", "$(REPO_URI)", "Origin: Debian", "Label: Debian")
+    found = run("apt-get", "indextargets", *wanted).split()
+    assert found, "this machine's apt knows no Debian mirror; name one in MPTCP_LAB_MIRROR"
+    return found[0]
 
 
 def offer(ssh_config: Path, host: str, repository: Path) -> None:
