@@ -29,18 +29,13 @@ VM = Recipe(
         "proc-sys-fs-binfmt_misc.automount",
         "systemd-binfmt.service",
         "systemd-pstore.service",
+        "dev-hugepages.mount",
+        "sys-kernel-debug.mount",
+        "sys-kernel-tracing.mount",
+        "modprobe@drm.service",
         *IDLE,
     ),
     revision=1,
-)
-#: Drivers of hardware that no virtual machine has: most of what a kernel's installation takes its time for.
-NO_SUCH_HARDWARE = (
-    "kernel/sound",
-    *(
-        f"kernel/drivers/{kind}"
-        for kind in "gpu media infiniband iio staging usb scsi ata mmc mtd hwmon".split()
-    ),
-    *(f"kernel/drivers/net/{kind}" for kind in ("ethernet", "wireless", "usb")),
 )
 GUEST = Path(__file__).with_name("guest")
 SIZE = "4G"  # sparse
@@ -63,7 +58,7 @@ def image(place: Place) -> Path:
 
 def fingerprint() -> str:
     """Return the image's name: the same for the same recipe and files of the guest."""
-    digest = hashlib.sha256("\n".join((VM.fingerprint(), *NO_SUCH_HARDWARE)).encode())
+    digest = hashlib.sha256(VM.fingerprint().encode())
     for path in sorted(GUEST.rglob("*")):
         if path.is_file():
             digest.update(path.read_bytes())
@@ -82,8 +77,7 @@ def build(place: Place, say: Say) -> None:
         root = draft / "root"
         hook = f'--essential-hook=cp -RT "{GUEST}" "$1"'
         enable = '--customize-hook=chroot "$1" systemctl enable --quiet vm-management.service ssh.service'
-        without = [f"--dpkgopt=path-exclude=/usr/lib/modules/*/{folder}/*" for folder in NO_SUCH_HARDWARE]
-        rootfs.make(root, VM, say, [hook, enable, *without])
+        rootfs.make(root, VM, say, [hook, enable])
         manifest = rootfs.manifest(root, VM)
         _bootable(root, draft)
         shutil.rmtree(root)
