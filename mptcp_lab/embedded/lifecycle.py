@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from mptcp_lab.embedded import fabric, hosts, image, keys
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
 from mptcp_lab.inventory.model import Host, Lab
-from mptcp_lab.vm import disk, machines
+from mptcp_lab.vm import disk, machines, states
 
 Say = Callable[[str], None]
 
@@ -28,13 +29,30 @@ class Kind:
     prepare: Callable[[Place, Host, str], str]
     start: Callable[..., None]
     right: Callable[[Place, Host], bool]
+    welcome: Callable[[Place, Host], None]  # a host that has just answered
+    discard: Callable[[Place, Host], None]  # what a host that does not answer was started from
     start_within: float  # seconds, generous: a loaded machine is slow
+
+
+def _nothing(place: Place, host: Host) -> None:
+    """Do what containers need: nothing."""
 
 
 #: By the inventory's ``lab_flavour``: those whose hosts live on this machine.
 KINDS = {
-    "embedded": Kind(image.present, image.build, hosts.prepare, hosts.start, lambda *_: True, 30.0),
-    "vm": Kind(disk.present, disk.build, machines.prepare, machines.start, machines.right, 1200.0),
+    "embedded": Kind(
+        image.present, image.build, hosts.prepare, hosts.start, lambda *_: True, _nothing, _nothing, 30.0
+    ),
+    "vm": Kind(
+        disk.present,
+        disk.build,
+        machines.prepare,
+        machines.start,
+        machines.right,
+        machines.welcome,
+        states.discard,
+        1200.0,
+    ),
 }
 
 
@@ -71,7 +89,14 @@ def _converge_hosts(place: Place, lab: Lab, alive: set[str], wired: set[str], sa
     keys.write_ssh_files(place, host_keys)
     for host in start:
         kind.start(place, host, fresh=place.netns(host.name) not in wired)
-    hosts.await_answers(place, [host.name for host in start], say, kind.start_within)
+    try:
+        hosts.await_answers(place, [host.name for host in start], say, kind.start_within)
+        with ThreadPoolExecutor(len(start) or 1) as pool:
+            list(pool.map(lambda host: kind.welcome(place, host), start))
+    except EmbeddedError:
+        for host in start:
+            kind.discard(place, host)
+        raise
     return bool(start)
 
 

@@ -13,17 +13,21 @@ from mptcp_lab.embedded.command import run
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, private_folder, write_private
 from mptcp_lab.inventory.model import Host
-from mptcp_lab.vm import disk, qemu
+from mptcp_lab.vm import disk, qemu, states
 
 MANAGEMENT_ADDRESS = "10.0.2.15"  # QEMU's user network, the same in every machine and reachable from none
+
+#: In the folder of a machine whose disk has not been booted from yet.
+UNBOOTED = "unbooted"
 
 
 def prepare(place: Place, host: Host, public_key: str) -> str:
     """Lay down a machine's disk, and who it is; return its public host key."""
     _check_devices(host)
     own = private_folder(place.host(host.name))
-    if not (own / "disk.qcow2").exists():
+    if not (own / "disk.qcow2").exists() and not states.lay(place, host, kept_state(place, host)):
         backing = ("-b", str(disk.image(place) / "disk.img"), "-F", "raw")
+        write_private(own / UNBOOTED, "")
         run("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(own / "disk.qcow2"))
     host_key = keys.ensure_key(own / "host_key", host.name)
     secret = base64.b64encode((own / "host_key").read_bytes()).decode()
@@ -37,6 +41,11 @@ def prepare(place: Place, host: Host, public_key: str) -> str:
         value = base64.b64encode(text.encode()).decode()
         write_private(own / name, f"io.systemd.credential.binary:{name}={value}")
     return host_key
+
+
+def kept_state(place: Place, host: Host, stage: str = "") -> Path:
+    """Return where the host's booted state, or that of a later stage, is kept, or would be."""
+    return states.folder(place, host, command(place, host), stage)
 
 
 def _check_devices(host: Host) -> None:
@@ -81,8 +90,19 @@ def start(place: Place, host: Host, *, fresh: bool) -> None:  # noqa: ARG001 - N
     words = command(place, host)
     keeper = [sys.executable, "-B", str(Path(__file__).with_name("keeper.py"))]
     keeper += [str(place.socket(host.name)), loopback(host.name), *words]
+    if states.laid(place, host):
+        keeper += ["-loadvm", states.NAME]
     hosts.launch(place, host.name, ["nsenter", f"--net=/run/netns/{place.fabric}", *keeper])
     write_private(place.host(host.name) / "qemu.json", json.dumps(words))
+
+
+def welcome(place: Place, host: Host) -> None:
+    """Introduce a machine that answers and was woken; keep the state of one whose first boot this was."""
+    states.introduce(place, host)
+    unbooted = place.host(host.name) / UNBOOTED
+    if unbooted.exists():
+        states.keep(place, host, kept_state(place, host))
+        unbooted.unlink()
 
 
 def right(place: Place, host: Host) -> bool:

@@ -52,6 +52,19 @@ class Monitor:
         """Take the machine back to a kept state, running."""
         self._human("loadvm", name)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the machine's clock for a while, with all that it wrote on its disk."""
+        self.execute("stop")
+        try:
+            yield
+        finally:
+            self.execute("cont")
+
+    def reset(self) -> None:
+        """Press the machine's reset button: what a power cycle would do."""
+        self.execute("system_reset")
+
     def _human(self, word: str, name: str) -> None:
         complaint = self.execute("human-monitor-command", **{"command-line": f"{word} {name}"})
         if complaint.strip():

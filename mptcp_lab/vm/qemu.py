@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import subprocess
 import threading
 from pathlib import Path
 
+from mptcp_lab.embedded.command import run
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, write_private
 
@@ -28,7 +31,15 @@ def base_command(accelerator: str) -> list[str]:
     command = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]
     command += ["-accel", ACCELERATORS[accelerator], "-cpu", PROCESSORS[accelerator], "-m", str(MEMORY_MIB)]
     command += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-    return [*command, "-device", "virtio-rng-pci"]
+    # vmgenid tells a kernel that it was woken from a kept state: random numbers begin anew.
+    return [*command, "-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"]
+
+
+@functools.cache
+def identity() -> str:
+    """Return what has to be the same for a kept state to wake: QEMU's version, and the processor's model."""
+    processor = re.findall(r"(?m)^(?:model name|microcode|flags)\s*:.*", Path("/proc/cpuinfo").read_text())
+    return run(PROGRAM, "--version") + "\n".join(sorted(set(processor)))
 
 
 def accelerator(place: Place, image: Path) -> str:
@@ -53,7 +64,10 @@ def first_boot(image: Path, accelerator: str, *, keep: bool = False) -> bool:
     command += ["-drive", f"if=virtio,format=raw,cache=unsafe,snapshot={snapshot},file={image / 'disk.img'}"]
     command += ["-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.img"), "-append"]
     action = "systemd.run_success_action=poweroff-force systemd.run_failure_action=poweroff-force"
-    command += [f"root=LABEL=root rw console=ttyS0 systemd.run=/usr/local/sbin/vm-first-boot {action}"]
+    # panic: what does not boot ends at once, rather than at a prompt that nobody sees.
+    command += [
+        f"root=LABEL=root rw console=ttyS0 panic=1 systemd.run=/usr/local/sbin/vm-first-boot {action}"
+    ]
     return says(command, FIRST_BOOT_DONE, FIRST_BOOT_WITHIN[accelerator])
 
 

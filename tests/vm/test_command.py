@@ -13,7 +13,7 @@ import pytest
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place
 from mptcp_lab.inventory import Host, load, resolve
-from mptcp_lab.vm import disk, machines, qemu
+from mptcp_lab.vm import disk, machines, qemu, states
 
 
 @pytest.fixture
@@ -88,3 +88,45 @@ def test_the_image_s_name_changes_with_the_guest_s_files(
     assert disk.fingerprint() == before
     (tmp_path / "guest/etc/fstab").write_text("other\n")
     assert disk.fingerprint() != before
+
+
+@pytest.fixture
+def kept(place: Place, host: Host, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A booted state as the cache has it, but for what QEMU puts in its disk."""
+    monkeypatch.setattr(qemu, "accelerator", lambda *_: "tcg")
+    monkeypatch.setattr(qemu, "identity", lambda: "QEMU 7.2")
+    folder = machines.kept_state(place, host)
+    folder.mkdir(parents=True)
+    (folder / "disk.qcow2").write_text("memory and disk")
+    (folder / "known_host").write_text("client ssh-ed25519 AAAA")
+    return folder
+
+
+def test_a_state_is_kept_for_one_qemu_and_one_shape_of_machine_and_for_any_lab(
+    place: Place, host: Host, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert machines.kept_state(replace(place, name="another"), host) == kept
+    others = {
+        machines.kept_state(place, replace(host, nics=host.nics[:1])),
+        machines.kept_state(place, replace(host, name="other")),
+        machines.kept_state(place, host, "configured"),
+    }
+    monkeypatch.setattr(qemu, "identity", lambda: "QEMU 10.0")
+    others.add(machines.kept_state(place, host))
+    assert len(others | {kept}) == 5
+
+
+def test_only_a_fresh_machine_is_woken_from_a_kept_state(place: Place, host: Host, kept: Path) -> None:
+    machines.prepare(place, host, "key")
+    disk_of_host = place.host(host.name) / "disk.qcow2"
+    assert disk_of_host.read_text() == "memory and disk" and states.laid(place, host) == kept
+    (place.host(host.name) / states.MARK).unlink()  # what its introduction ends with
+    disk_of_host.write_text("used")
+    machines.prepare(place, host, "key")
+    assert disk_of_host.read_text() == "used" and states.laid(place, host) is None
+
+
+def test_a_state_that_did_not_wake_is_not_tried_again(place: Place, host: Host, kept: Path) -> None:
+    machines.prepare(place, host, "key")
+    states.discard(place, host)
+    assert not kept.exists()

@@ -1,78 +1,36 @@
-"""Two virtual machines: kernels of their own, the roles on them, netem, a cut management NIC, another kernel.
+"""Two virtual machines: kernels of their own, kept states, the roles on them, netem, a cut management NIC.
 
-Emulated, a boot takes a quarter of a minute at best, so these are `long`. Tests that change a machine for
-good begin and end with a state that QEMU kept.
+Emulated, these take minutes, so they are `long`; tests/vm/conftest.py says what they begin from.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
 
-from mptcp_lab.embedded import hosts
-from mptcp_lab.probe import Probe, eventually
+from mptcp_lab.embedded.command import run
+from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.probe import Probe
 from mptcp_lab.suite.targets import target
-from mptcp_lab.vm import qemu
-from mptcp_lab.vm.monitor import monitor
-from tests.e2e.conftest import BIN, Configured, run_tool
-from tests.labs import OwnLab, own_lab
+from mptcp_lab.vm.machines import kept_state
+from tests.e2e.conftest import Configured
+from tests.labs import OwnLab
+from tests.vm.conftest import answers_again, begin, go_back, play
 
 pytestmark = pytest.mark.long
-#: What a machine may take to answer again on a loaded machine where it is emulated.
-ANSWERS_WITHIN = 600.0
 #: After this long without a new connection a host takes a change of its network back: the role's default.
 WAY_BACK_AFTER = 60.0
 #: Its timer is exact to a second; an emulated machine takes a few to stop the unit.
 TIMER_SLACK = 15.0
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnLab]:
-    if not shutil.which(qemu.PROGRAM):
-        pytest.skip(f"unsupported: {qemu.PROGRAM} is not installed (./lab up --inventory vm installs it)")
-    lab = own_lab(tmp_path_factory.mktemp("inventory") / "vm", "test-vm", "vm")
-    lab.down()
-    try:
-        lab.up()
-        keep(lab, "up")
-        yield lab
-    finally:
-        lab.down()
-    assert lab.traces() == []
-
-
-@pytest.fixture(scope="module")
-def configured(own: OwnLab, tmp_path_factory: pytest.TempPathFactory) -> Configured:
-    lab = Configured(own, tmp_path_factory.mktemp("results"))
-    lab.first_play = lab.play()
-    return lab
-
-
-def keep(own: OwnLab, state: str) -> None:
-    for name in own.lab.hosts:
-        with monitor(own.place, name) as machine:
-            machine.save(state)
-
-
-def go_back(own: OwnLab, name: str, state: str) -> None:
-    with monitor(own.place, name) as machine:
-        machine.load(state)
-    answers_again(own, name)
-
-
-def answers_again(own: OwnLab, name: str, within: float = ANSWERS_WITHIN) -> None:
-    eventually(lambda: hosts.answers(own.place, name), until=bool, within=within)
-
-
-def play(own: OwnLab, playbook: str, *arguments: str) -> tuple[int, str]:
-    command = [str(BIN / "ansible-playbook"), "-i", str(own.folder), f"playbooks/{playbook}.yml", *arguments]
-    done = run_tool(command)
-    return done.returncode, done.stdout + done.stderr
+#: Clocks are set to a second, and asking takes its time where it is emulated.
+CLOCK_SLACK = 10.0
+DRAW = "cat /proc/sys/kernel/random/uuid"
 
 
 def test_machines_have_a_kernel_of_their_own_and_a_second_up_leaves_them_alone(own: OwnLab) -> None:
@@ -98,6 +56,25 @@ def test_a_restored_machine_is_what_it_was(own: OwnLab) -> None:
     own.ssh("client", "touch /root/later")
     go_back(own, "client", "up")
     assert "later" not in own.ssh("client", "ls /root")
+
+
+def test_a_woken_machine_is_the_new_lab_s_own(own: OwnLab, tmp_path: Path) -> None:
+    """Down and up wakes what was kept: the same boot, another host key, new random numbers, the time."""
+    about = "cat /proc/sys/kernel/random/boot_id"
+    boot, drawn = own.ssh("client", about), own.ssh("client", DRAW)
+    known = (own.place.state / "known_hosts").read_text()
+    own.down()
+    begin(own)
+    assert own.ssh("client", about) == boot
+    assert own.ssh("client", DRAW) != drawn
+    assert (own.place.state / "known_hosts").read_text() != known
+    assert abs(time.time() - float(own.ssh("client", "date +%s"))) < CLOCK_SLACK
+    assert "crng reseeded due to virtual machine fork" in own.ssh("client", "dmesg")
+    kept, blank = kept_state(own.place, own.lab.hosts["client"]), tmp_path / "ssh_config"
+    config = (own.place.state / "ssh_config").read_text()
+    blank.write_text("".join(line for line in config.splitlines(True) if "IdentityFile" not in line))
+    with pytest.raises(EmbeddedError, match="Permission denied"):
+        run("ssh", "-F", str(blank), "-i", str(kept / "id_ed25519"), "client", "true")
 
 
 def cut_off_for(own: OwnLab, host: str) -> float:
@@ -127,19 +104,13 @@ def test_a_change_that_cuts_management_off_is_taken_back_by_the_host(own: OwnLab
         variables.write_text(right[0])
         machines.write_text(right[1])
     assert code != 0, output
-    assert "takes the change back by itself 60 s after it" in " ".join(output.split())
+    assert "takes the change back by itself 60 s after it" in output
     answers_again(own, "client")
     cut_off = cut_off_for(own, "client")
     assert cut_off <= WAY_BACK_AFTER + TIMER_SLACK, f"the host was back after {cut_off:.1f} s"
     assert "10.0.2.2" not in own.ssh("client", "ip -brief address")
     assert own.ssh("client", "cat /proc/sys/kernel/random/boot_id") == boot
     go_back(own, "client", "up")
-
-
-def test_the_roles_converge_on_machines(configured: Configured) -> None:
-    again = configured.play()
-    recap = [line for line in again.splitlines() if "changed=" in line]
-    assert recap and all("changed=0" in line and "failed=0" in line for line in recap), again
 
 
 @contextmanager
@@ -170,18 +141,3 @@ def test_direct_3_is_red_where_netem_loses_all_of_a_path(configured: Configured)
         run = configured.suite("--claim", "DIRECT-3")
     assert run.verdicts()["DIRECT-3"] == "fail", run.output
     assert "subflows" in run.reason("DIRECT-3")
-
-
-def test_the_kernel_role_goes_to_the_backports_kernel_and_mptcp_runs_on_it(own: OwnLab) -> None:
-    before = own.ssh("server1", "uname -r").strip()
-    code, output = play(own, "kernel", "--limit", "server1", "-e", "mptcp_kernel_source=backports")
-    assert code != 0 and "lab_kernel_ok: true" in output
-    consent = ["-e", '{"lab_kernel_ok": true, "lab_reboot_ok": true}']
-    code, output = play(own, "kernel", "--limit", "server1", "-e", "mptcp_kernel_source=backports", *consent)
-    assert code == 0, output
-    after = own.ssh("server1", "uname -r").strip()
-    assert after != before and tuple(map(int, after.split(".")[:2])) > (6, 12)
-    assert before in own.ssh("server1", "cat /boot/grub/grub.cfg")
-    own.ssh("server1", "python3 -c 'import socket; socket.socket(2, 1, 262)'")
-    go_back(own, "server1", "up")
-    assert own.ssh("server1", "uname -r").strip() == before
