@@ -41,7 +41,7 @@ def kernel() -> ModuleType:
 
 def test_grub_entries_by_kernel_the_first_boots_by_itself(kernel: ModuleType) -> None:
     assert list(kernel.grub_entries(GRUB).items()) == [
-        ("7.3.4+deb13-amd64", "gnulinux-simple-1f"),
+        ("7.3.4+deb13-amd64", "gnulinux-advanced-1f>gnulinux-7.3.4+deb13-amd64-advanced-1f"),
         ("6.12.107+deb13-amd64", "gnulinux-advanced-1f>gnulinux-6.12.107+deb13-amd64-advanced-1f"),
     ]
 
@@ -84,7 +84,7 @@ def test_a_kernel_without_a_boot_entry_is_not_booted(
 ) -> None:
     monkeypatch.setattr(kernel, "boot_entries", lambda: ["6.12.107+deb13-amd64"])
     with pytest.raises(SystemExit, match=r"9.9 is to boot, but has no boot entry .*not rebooted"):
-        kernel.select("9.9", apply=True)
+        kernel.select("9.9")
 
 
 def test_the_kernel_is_found_among_the_files_of_packages(kernel: ModuleType) -> None:
@@ -111,3 +111,40 @@ def test_a_file_with_another_digest_is_refused(
     (tmp_path / "linux.deb").write_bytes(b"something else")
     with pytest.raises(SystemExit, match="nothing was installed"):
         kernel.given([json.dumps(given)])
+
+
+@pytest.mark.parametrize(
+    ("filesystem", "abstraction", "once"),
+    [("ext2", "", True), ("xfs", "", True), ("ext2", "lvm", False), ("btrfs", "", False)],
+)
+def test_a_kernel_boots_once_only_where_grub_can_take_that_back(
+    kernel: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    filesystem: str,
+    abstraction: str,
+    once: bool,
+) -> None:
+    menu = tmp_path / "grub.cfg"
+    menu.write_text('if [ "${next_entry}" ] ; then\n   save_env next_entry\nfi\n' + GRUB)
+    monkeypatch.setattr(kernel, "GRUB_MENUS", (str(menu),))
+    monkeypatch.setattr(kernel.shutil, "which", lambda name: None if name == "grubby" else f"/sbin/{name}")
+    monkeypatch.setattr(kernel, "run", lambda *argv: filesystem if argv[2] == "fs" else abstraction)
+    assert kernel.boots_once() is once
+    menu.write_text(GRUB)
+    assert kernel.boots_once() is False  # nothing in the menu would read the word
+
+
+def test_a_proved_kernel_boots_from_now_on_where_the_lab_has_said_which_one_does(
+    kernel: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    menu, choice = tmp_path / "grub.cfg", tmp_path / "90-mptcp-lab.cfg"
+    menu.write_text(GRUB)
+    monkeypatch.setattr(kernel, "GRUB_MENUS", (str(menu),))
+    monkeypatch.setattr(kernel, "GRUB_CHOICE", choice)
+    monkeypatch.setattr(kernel, "run", lambda *argv: "")
+    kernel.settle("7.3.4+deb13-amd64", apply=True)
+    assert capsys.readouterr().out == "unchanged\n"  # the owner's word, if there is one, stays
+    kernel.pin("6.12.107+deb13-amd64")
+    kernel.settle("7.3.4+deb13-amd64", apply=True)
+    assert capsys.readouterr().out.startswith("changed") and not choice.exists()

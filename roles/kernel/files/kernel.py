@@ -2,7 +2,8 @@
 
     kernel.py look MANAGER SUITE PACKAGE...            say what would be installed, and what runs and boots
     kernel.py install MANAGER SUITE PACKAGE...         install it, then say the same
-    kernel.py select check|apply KERNEL                make KERNEL the one that boots next
+    kernel.py select KERNEL                            make KERNEL the one that boots next
+    kernel.py settle check|apply KERNEL                let KERNEL, which was proved, boot from now on
     kernel.py before                                   say the same, of the kernel that ran before the lab
     kernel.py forget check|apply                       let the system choose again what boots
 
@@ -10,6 +11,9 @@ MANAGER is apt or dnf; a PACKAGE is a name, NAME=VERSION, or JSON with `path` or
 file that was fetched to /var/cache/mptcp-lab. look, install and before print one JSON line: `install` (what
 is missing), `running` and `wanted` (kernel releases; wanted is "" while packages are missing), `entries`
 (kernels that have a boot entry). Nothing is ever removed.
+
+Where GRUB can write its environment, a kernel boots once: until it is proved the running one stays the
+default, and the machine's reset button brings it back.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ STATE = Path("/var/lib/mptcp-lab/kernel.json")
 CACHE = Path("/var/cache/mptcp-lab")
 GRUB_CHOICE = Path("/etc/default/grub.d/90-mptcp-lab.cfg")
 GRUB_MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+#: As in Debian's /etc/grub.d/00_header: on these GRUB reads its environment and cannot write it.
+NOT_WRITTEN_BY_GRUB = set("diskfilter lvm btrfs cpiofs newc odc romfs squash4 tarfs zfs".split())
 LOADER_ENTRIES = ("/boot/loader/entries", "/boot/efi/loader/entries", "/efi/loader/entries")
 #: A kernel in a list of files, one per line: in /boot, or beside its modules as Debian has it since 7.3.
 IMAGE = re.compile(r"(?m)/(?:boot/vmlinuz-|lib/modules/(?=[^/\s]+/vmlinuz$))([^/\s]+)")
@@ -147,6 +153,8 @@ def look(manager: Apt | Dnf, install: bool) -> None:
     missing = absent or manager.missing()
     if install and missing:
         remember()
+        if boots_once() and platform.release() in boot_entries():
+            pin(platform.release())  # a kernel that comes first in the menu is not the default for that
         manager.install()
         missing = []
     kernels = sorted(set(IMAGE.findall(manager.contents()))) if not missing else []
@@ -178,7 +186,8 @@ def remember() -> None:
 def grub_entries(menu: str) -> dict[str, str]:
     """Return GRUB's path to the entry of each kernel of a grub.cfg, in the menu's order; no recovery modes.
 
-    An entry in a submenu is addressed as `SUBMENU_ID>ENTRY_ID`.
+    An entry in a submenu is addressed as `SUBMENU_ID>ENTRY_ID`. The entry that names its kernel goes before
+    the first one, which is another kernel's as soon as that is newer.
     """
     found: dict[str, str] = {}
     submenu = entry = ""
@@ -192,6 +201,8 @@ def grub_entries(menu: str) -> dict[str, str]:
                 entry = f"{submenu}>{name}" if indent and submenu else name
         image = re.match(r"\s*linux\w*\s+\S*/vmlinuz-(\S+)", line)
         if image and entry and "-recovery-" not in entry:
+            if f"-{image[1]}-advanced-" in entry:
+                found[image[1]] = entry  # stays in its place
             found.setdefault(image[1], entry)
     return found
 
@@ -212,6 +223,24 @@ def boot_entries() -> list[str]:
     return list(
         dict.fromkeys([kernel for menu in menus for kernel in grub_entries(menu)] + loader_entries(files))
     )
+
+
+def boots_once() -> bool:
+    """Tell whether GRUB can be asked to boot an entry once: it has to take the word back by itself."""
+    if shutil.which("grubby") or not shutil.which("grub-reboot") or not Path(GRUB_MENUS[0]).exists():
+        return False
+    folder = str(Path(GRUB_MENUS[0]).parent)
+    lies_on = f"{run('grub-probe', '-t', 'fs', folder)} {run('grub-probe', '-t', 'abstraction', folder)}"
+    return "save_env next_entry" in Path(GRUB_MENUS[0]).read_text() and not NOT_WRITTEN_BY_GRUB & set(
+        lies_on.split()
+    )
+
+
+def pin(kernel: str) -> None:
+    """Have GRUB boot `kernel`, whatever comes first."""
+    wanted = f'GRUB_DEFAULT="{grub_entries(Path(GRUB_MENUS[0]).read_text())[kernel]}"\n'
+    if not GRUB_CHOICE.exists() or GRUB_CHOICE.read_text() != wanted:
+        write_choice(wanted)
 
 
 def choose_with_grub(kernel: str, apply: bool) -> str:
@@ -236,7 +265,7 @@ def write_choice(text: str) -> None:
     run("update-grub")
 
 
-def select(kernel: str, apply: bool) -> None:
+def select(kernel: str) -> None:
     """Make `kernel` boot next; the running one has to have its entry too, for the way back."""
     entries, running = boot_entries(), platform.release()
     for needed, why in ((kernel, "is to boot"), (running, "runs, and is the way back")):
@@ -245,20 +274,26 @@ def select(kernel: str, apply: bool) -> None:
                 f"{needed} {why}, but has no boot entry (there are: {', '.join(entries) or 'none'}); not "
                 "rebooted. Repair the boot menu (update-grub, or kernel-install), then repeat"
             )
-    if apply:
-        remember()
-    if shutil.which("grubby"):
-        now = run("grubby", "--default-kernel").strip()
-        if now.endswith(f"vmlinuz-{kernel}"):
+    remember()
+    if boots_once():
+        pin(running)
+        run("grub-reboot", grub_entries(Path(GRUB_MENUS[0]).read_text())[kernel])
+        print(f"changed: {kernel} boots next, once")
+    elif shutil.which("grubby"):
+        if run("grubby", "--default-kernel").strip().endswith(f"vmlinuz-{kernel}"):
             print("unchanged")
             return
-        if apply:
-            run("grubby", f"--set-default=/boot/vmlinuz-{kernel}")
+        run("grubby", f"--set-default=/boot/vmlinuz-{kernel}")
         print(f"changed: {kernel} boots next")
     elif shutil.which("update-grub"):
-        print(choose_with_grub(kernel, apply))
+        print(choose_with_grub(kernel, apply=True))
     else:
         print("unchanged: this system's boot loader chooses by itself")
+
+
+def settle(kernel: str, apply: bool) -> None:
+    """Let a kernel that was proved boot from now on, where the lab has said which one does."""
+    print(choose_with_grub(kernel, apply) if GRUB_CHOICE.exists() else "unchanged")
 
 
 def before() -> None:
@@ -290,7 +325,9 @@ def main() -> None:
         manager, suite, *packages = rest
         look((Apt if manager == "apt" else Dnf)(suite, given(packages)), verb == "install")
     elif verb == "select":
-        select(rest[1], rest[0] == "apply")
+        select(rest[0])
+    elif verb == "settle":
+        settle(rest[1], rest[0] == "apply")
     elif verb == "before":
         before()
     else:
