@@ -97,7 +97,8 @@ def start(place: Place, host: Host, *, fresh: bool) -> None:
 
     Unless its network namespace is `fresh`, the host starts with its NICs as a reboot leaves them.
     """
-    base, own, run = image.image(place), place.host(host.name), place.run / host.name
+    base = image.image(place, image.recipe_of(host))
+    own, run = place.host(host.name), place.run / host.name
     script = str(Path(__file__).with_name("host.sh"))
     arguments = [str(base), str(own), place.netns(host.name), host.name, str(run), str(base / "pool")]
     arguments += [",".join(DROPPED), "yes" if fresh else "no"]

@@ -1,4 +1,4 @@
-"""The embedded hosts' root filesystem and package pool: built once, then shared read-only by every host."""
+"""The embedded hosts' root filesystems and package pools: built once, then shared read-only by hosts."""
 
 from __future__ import annotations
 
@@ -12,33 +12,65 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mptcp_lab.embedded import rootfs
+from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
-from mptcp_lab.embedded.recipe import CONTAINER
+from mptcp_lab.embedded.recipe import CONTAINER, IMAGES, Recipe
 from mptcp_lab.embedded.rootfs import Say
+from mptcp_lab.inventory.model import Host, Lab
 
 KIND = "image"
 
 
-def image(place: Place) -> Path:
+def image(place: Place, recipe: Recipe = CONTAINER) -> Path:
     """Return where the image of today's recipe is, or will be: ``root/``, ``pool/`` and ``manifest.json``."""
-    return place.cache / f"{KIND}-{CONTAINER.fingerprint()}"
+    return place.cache / f"{KIND}-{recipe.fingerprint()}"
 
 
-def present(place: Place) -> bool:
+def recipe_of(host: Host) -> Recipe:
+    """Return what a host is made from: its ``lab_image``; `EmbeddedError` names what there is."""
+    name = str(host.variables.get("lab_image", "debian-13"))
+    if name not in IMAGES:
+        raise EmbeddedError(
+            f"{host.name}: lab_image {name!r} is none of {', '.join(IMAGES)}", "correct it in the inventory"
+        )
+    return IMAGES[name]
+
+
+def present(place: Place, recipe: Recipe = CONTAINER) -> bool:
     """Tell whether the image is there, whole (it is renamed into place when it is finished)."""
-    return (image(place) / "manifest.json").is_file()
+    return (image(place, recipe) / "manifest.json").is_file()
 
 
-def build(place: Place, say: Say) -> None:
-    """Build image and pool, telling `say` each stage; remove older images when no lab can be using them."""
-    say("building the hosts' root filesystem and package pool (once)")
-    with draft_of(place, image(place)) as draft:
+def all_present(place: Place, lab: Lab) -> bool:
+    """Tell whether the images of all of the lab's hosts are there."""
+    return all(present(place, recipe_of(host)) for host in lab.hosts.values())
+
+
+def build(place: Place, lab: Lab, say: Say) -> None:
+    """Build the images that the lab lacks, telling `say` each stage; remove ones that no lab can use."""
+    for name, recipe in IMAGES.items():
+        if any(recipe_of(host) is recipe for host in lab.hosts.values()) and not present(place, recipe):
+            say(f"building the hosts' root filesystem and package pool, {name} (once)")
+            _build(place, name, recipe, say)
+
+
+def _build(place: Place, name: str, recipe: Recipe, say: Say) -> None:
+    with draft_of(place, image(place, recipe), *(image(place, each) for each in IMAGES.values())) as draft:
         root = draft / "root"
-        rootfs.make(root, CONTAINER, say)
-        manifest = rootfs.manifest(root, CONTAINER)
+        rootfs.make(root, recipe, say, _guest(name))
+        manifest = rootfs.manifest(root, recipe)
         (root / "srv/pool").rename(draft / "pool")
         (root / "srv/pool").mkdir()
         (draft / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def _guest(name: str) -> list[str]:
+    """Return mmdebstrap's options for an image that comes with files of ours."""
+    files = Path(__file__).with_name(name)
+    if not files.is_dir():
+        return []
+    enable = '--customize-hook=chroot "$1" systemctl enable --quiet lab-ssh.socket'
+    return [f'--essential-hook=cp -RT "{files}" "$1"', enable]
 
 
 @contextmanager
@@ -51,8 +83,8 @@ def one_build(place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def draft_of(place: Place, final: Path) -> Iterator[Path]:
-    """Build in a folder beside: it becomes `final`, and takes older ones' place, when all of it is done."""
+def draft_of(place: Place, final: Path, *keep: Path) -> Iterator[Path]:
+    """Build in a folder beside: it becomes `final`; others of its kind go then, but for those to `keep`."""
     private_folder(place.cache)
     draft = Path(tempfile.mkdtemp(prefix=f"draft-{os.getpid()}-", dir=place.cache))
     try:
@@ -64,14 +96,14 @@ def draft_of(place: Place, final: Path) -> Iterator[Path]:
         raise
     give_to_caller(final)
     if not any(place.cache.parent.glob("*/hosts")):  # another lab of this checkout may stand on an older one
-        clean(place, final)
+        clean(place, final, *keep)
 
 
-def clean(place: Place, keep: Path) -> None:
+def clean(place: Place, *keep: Path) -> None:
     """Remove images of the same kind by other recipes, and drafts of builds that died."""
-    kind = keep.name.partition("-")[0]
+    kind = keep[0].name.partition("-")[0]
     for folder in place.cache.glob(f"{kind}-*"):
-        if folder != keep:
+        if folder not in keep:
             shutil.rmtree(folder, ignore_errors=True)  # only room is lost; the next build tries again
     clean_drafts(place)
 

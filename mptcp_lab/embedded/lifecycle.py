@@ -24,8 +24,8 @@ Say = Callable[[str], None]
 class Kind:
     """What differs between flavours: the image, and how a host is made, started and known to be as wanted."""
 
-    present: Callable[[Place], bool]
-    build: Callable[[Place, Say], None]
+    present: Callable[[Place, Lab], bool]
+    build: Callable[[Place, Lab, Say], None]
     prepare: Callable[[Place, Host, str], str]
     start: Callable[..., None]
     right: Callable[[Place, Host], bool]
@@ -41,7 +41,7 @@ def _nothing(place: Place, host: Host) -> None:
 #: By the inventory's ``lab_flavour``: those whose hosts live on this machine.
 KINDS = {
     "embedded": Kind(
-        image.present, image.build, hosts.prepare, hosts.start, lambda *_: True, _nothing, _nothing, 30.0
+        image.all_present, image.build, hosts.prepare, hosts.start, lambda *_: True, _nothing, _nothing, 30.0
     ),
     "vm": Kind(
         disk.present,
@@ -61,10 +61,10 @@ def up(place: Place, lab: Lab, say: Say) -> bool:
     require_root()
     with _locked(place):
         kind = KINDS[lab.flavour]
-        if not kind.present(place):
+        if not kind.present(place, lab):
             with image.one_build(place):
-                if not kind.present(place):  # another lab of this checkout may have built it meanwhile
-                    kind.build(place, say)
+                if not kind.present(place, lab):  # another lab of this checkout may have built it meanwhile
+                    kind.build(place, lab, say)
         private_folder(place.state)
         private_folder(place.run)
         alive = set(hosts.running(place))

@@ -48,6 +48,16 @@ CONTAINER = Recipe(
     masked=("ssh.service", "ssh.socket", *IDLE),
     revision=2,
 )
+#: The release before. Its systemd offers no SSH on a Unix socket: units of ours do (debian-12/).
+OLDER = Recipe(
+    suite="bookworm",
+    base=tuple(BASE),
+    pool={"bookworm": (*ROLES_NEED, "network-manager")},
+    masked=CONTAINER.masked,
+    revision=1,
+)
+#: What a host's ``lab_image`` may say.
+IMAGES = {"debian-13": CONTAINER, "debian-12": OLDER}
 
 
 def mirror() -> str | None:

@@ -14,6 +14,7 @@ from mptcp_lab.embedded.image import draft_of
 from mptcp_lab.embedded.place import Place
 from mptcp_lab.embedded.recipe import BASE, IDLE, ROLES_NEED, SUITE, Recipe
 from mptcp_lab.embedded.rootfs import Say
+from mptcp_lab.inventory.model import Lab
 from mptcp_lab.vm import qemu
 
 KERNEL = "linux-image-amd64"
@@ -65,12 +66,18 @@ def fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def present(place: Place) -> bool:
-    """Tell whether the image is there, whole."""
+def present(place: Place, lab: Lab) -> bool:
+    """Tell whether the image is there, whole; `EmbeddedError` where a host asks for another."""
+    for host in lab.hosts.values():
+        if host.variables.get("lab_image", "debian-13") != "debian-13":
+            raise EmbeddedError(
+                f"{host.name}: virtual machines are debian-13, not {host.variables['lab_image']}",
+                "take lab_image out of the inventory",
+            )
     return (image(place) / "manifest.json").is_file()
 
 
-def build(place: Place, say: Say) -> None:
+def build(place: Place, _lab: Lab, say: Say) -> None:
     """Build the image, and boot it once; `EmbeddedError` when it does not boot."""
     say("building the virtual machines' disk image and package pool (once)")
     with draft_of(place, image(place)) as draft:

@@ -1,0 +1,30 @@
+"""Which image a host is made from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mptcp_lab.embedded import image
+from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.embedded.place import here
+from mptcp_lab.embedded.recipe import CONTAINER, OLDER
+from mptcp_lab.inventory import Host, load, resolve
+
+
+@pytest.fixture(scope="module")
+def client() -> Host:
+    return load(resolve("embedded")).hosts["client"]
+
+
+def test_a_host_is_debian_13_unless_it_says_debian_12(client: Host) -> None:
+    assert image.recipe_of(client) is CONTAINER
+    assert image.recipe_of(replace(client, variables={"lab_image": "debian-12"})) is OLDER
+    assert image.image(here(), OLDER) != image.image(here())
+
+
+def test_an_image_that_there_is_not_is_refused(client: Host) -> None:
+    other = replace(client, variables={"lab_image": "debian-11"})
+    with pytest.raises(EmbeddedError, match="client: lab_image 'debian-11' is none of debian-13, debian-12"):
+        image.recipe_of(other)
