@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from mptcp_lab.embedded import fabric, hosts, keys
@@ -101,7 +102,8 @@ def welcome(place: Place, host: Host) -> None:
     states.introduce(place, host)
     unbooted = place.host(host.name) / UNBOOTED
     if unbooted.exists():
-        states.keep(place, host, kept_state(place, host))
+        with suppress(EmbeddedError, OSError):  # units that failed, no room: the next `up` boots again
+            states.keep(place, host, kept_state(place, host))
         unbooted.unlink()
 
 

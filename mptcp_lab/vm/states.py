@@ -39,6 +39,7 @@ echo {seed} >/dev/urandom
 cat >/{host_key} <<'END'
 {secret}END
 echo '{public}' >/root/.ssh/authorized_keys
+sync
 systemctl restart ssh.service
 """
 
