@@ -10,6 +10,10 @@ from mptcp_lab.wire import Analysis, CaptureFile, Segment, analyse
 CAPTURES = Path(__file__).parent / "captures"
 
 
+#: Captures of connections that ended in some way that a row has to know of.
+ODD = Path(__file__).parent / "odd"
+
+
 def capture_paths() -> list[Path]:
     return sorted(each for each in CAPTURES.iterdir() if each.suffix in (".pcap", ".pcapng"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,9 +11,8 @@ from mptcp_lab.wire.analyse import near
 from mptcp_lab.wire.model import KEPT
 from mptcp_lab.wire.packet import SYN
 from mptcp_lab.wire.ranges import RangeSet
-from tests.wire.conftest import analysis_of, named, segments_of
+from tests.wire.conftest import ODD, analysis_of, named, segments_of
 
-ODD = Path(__file__).parent / "odd"
 STATES = {
     "handshake": (State.MPTCP, 1),
     "join": (State.MPTCP, 3),

@@ -26,10 +26,9 @@ from mptcp_lab.wire import (
     parse_segment,
 )
 from mptcp_lab.wire.packet import ETHERNET, IPV4, NULL, RAW, SLL, SLL2, SYN
-from tests.wire.conftest import CAPTURES, named, segments_of
+from tests.wire.conftest import CAPTURES, ODD, named, segments_of
 from tests.wire.tshark import fields
 
-ODD = Path(__file__).parent / "odd"
 SYN_SEGMENT = Segment(
     ip_address("198.18.1.1"),
     4000,

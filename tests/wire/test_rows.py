@@ -31,7 +31,7 @@ from mptcp_lab.wire import (
 )
 from mptcp_lab.wire.packet import ACK, FIN, RST, SYN
 from mptcp_lab.wire.rows import ROWS, Level, Observation, Outcome
-from tests.wire.conftest import analysis_of, capture_paths, named, segments_of
+from tests.wire.conftest import ODD, analysis_of, capture_paths, named, segments_of
 
 Segments = list[Segment]
 BY_ALIAS = {row.alias: row for row in ROWS}
@@ -414,6 +414,21 @@ def test_breaches_of_the_real_kernel_are_the_known_ones() -> None:
         if row.check(connection).outcome is Outcome.BREACH
     }
     assert seen == KERNEL_BREACHES
+
+
+def test_an_add_addr_that_comes_beside_another_may_be_dropped_but_no_other() -> None:
+    """Seen of Linux 6.18: of two announcements at once the second has no echo, and the connection ends."""
+    segments = list(segments_of(ODD / "add_addr_dropped.pcapng"))
+    assert outcomes("R42", segments) == {Outcome.OK}
+    echoes = [
+        at
+        for at, each in enumerate(segments)
+        if any(
+            isinstance(option, AddAddr) and option.echo and option.address_id == 5 for option in each.options
+        )
+    ]
+    without = [each for at, each in enumerate(segments) if at not in echoes]
+    assert echoes and outcomes("R42", without) == {Outcome.BREACH}
 
 
 def test_rows_are_the_catalogues() -> None:

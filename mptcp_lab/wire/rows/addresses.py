@@ -70,13 +70,19 @@ def authentic(connection: Connection) -> Observation:
 
 @row("3.4.1/4", "R42", MUST, "every ADD_ADDR is echoed, without HMAC")
 def echoed(connection: Connection) -> Observation:
-    """Look for the echo of each announcement; where it is lost, the announcement comes again (R43)."""
+    """Look for the echo of each announcement; where it is lost, the announcement comes again (R43).
+
+    Linux drops one that comes while it is at work on another (net/mptcp/pm.c, mptcp_pm_add_addr_received),
+    as if it had been lost: where the connection ends before it comes again, nothing is known of it.
+    """
     seen = []
     for each in connection.announcements:
         packet = _echo(connection, each)
         if packet is not None:
             seen.append(ok(each.packet, packet))
-        elif not _again(connection, each) and _outlived(connection, each):
+        elif not (_again(connection, each) or _beside_another(connection, each)) and _outlived(
+            connection, each
+        ):
             seen.append(breach("ADD_ADDR was received and not echoed", each.packet))
     return worst(seen, "no ADD_ADDR that had the time to be echoed")
 
@@ -85,6 +91,14 @@ def _again(connection: Connection, announced: Announcement) -> bool:
     return any(
         each.packet > announced.packet and each.option == announced.option and each.side is announced.side
         for each in connection.announcements
+    )
+
+
+def _beside_another(connection: Connection, announced: Announcement) -> bool:
+    """Whether it came between another announcement and the echo of that one."""
+    earlier = [each for each in connection.announcements if each.side is announced.side]
+    return any(
+        each.packet < announced.packet < (_echo(connection, each) or announced.packet) for each in earlier
     )
 
 
