@@ -97,10 +97,20 @@ def _file(path: Path) -> str:
 
 def packages() -> Facts:
     """Installed packages with their versions."""
+    if not shutil.which("dpkg-query"):
+        return rpms()
     shown = lines(
         "dpkg-query", "--show", "--showformat", "${binary:Package} ${Version} ${db:Status-Abbrev}\n"
     )
     return {name: version for name, version, *status in map(str.split, shown) if status and status[0] != "un"}
+
+
+def rpms() -> Facts:
+    """Installed packages of the RHEL family; of several versions, as of kernels, the one installed last."""
+    pattern = "%{INSTALLTIME} %{NAME}.%{ARCH} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\n"
+    shown = map(str.split, lines("rpm", "--query", "--all", "--queryformat", pattern))
+    by_time = sorted(shown, key=lambda words: int(words[0]))
+    return {name: version for _, name, version in by_time if not name.endswith(".(none)")}  # no signing keys
 
 
 def sysctls() -> Facts:
@@ -362,6 +372,9 @@ def show() -> None:
         "system": f"{release['ID']}-{release.get('VERSION_ID', 'unreleased')}",
         "tools": {name: tool_version(*argv) for name, argv in TOOLS.items() if shutil.which(argv[0])},
     }
+    if not shutil.which("dpkg-query"):
+        print(json.dumps({**read_all(), **told}))
+        return
     left_behind = ("rc", "un")  # removed, its configuration kept; known by name only
     shown = lines(
         "dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${binary:Package} ${Version}\n"
