@@ -66,6 +66,16 @@ print(json.loads(shown.stdout)["packages"])
 """
 
 
+#: What restore does there about packages, and no more: network and units there are this machine's.
+RESTORED = """\
+import sys
+sys.path.insert(0, "roles/record/files")
+import record
+record.restore_packages({was})
+print(record.packages())
+"""
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a repository of three versions, a play, and the programs of a host with dnf."""
@@ -91,13 +101,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def host(folder: Path, *versions: str) -> subprocess.CompletedProcess[str]:
+def host(folder: Path, *versions: str, then: str = RECORDED) -> subprocess.CompletedProcess[str]:
     """Hold a host without the package to each of these versions in turn; then say what is installed."""
     ansible = Path(sys.executable).with_name("ansible-playbook")
     play = f"{ansible} -i localhost, {folder}/play.yml -e path={folder}/bin"
     script = [SCRATCH, f"cp {folder}/lab.repo /etc/yum.repos.d"]
     script += [f"{play} -e version={version}" for version in versions]
-    script += [f"PATH={folder}/bin python3 -B -c {shlex.quote(RECORDED)}"]
+    script += [f"PATH={folder}/bin python3 -B -c {shlex.quote(then)}"]
     script += ["rpm --query --queryformat 'has %{EPOCH} %{VERSION}\\n' lab-tool", "cat /opt/lab/tool"]
     return subprocess.run(
         ["unshare", "--mount", "sh", "-c", "\n".join(script)],
@@ -130,3 +140,16 @@ def test_a_version_that_cannot_be_had_is_named_and_nothing_is_installed(scratch:
     assert done.returncode != 0
     assert "dnf cannot get: lab-tool.noarch=3.0-1 (there is 1.0-1, 1:1.5-1, 2.0-1)" in told, told
     assert "has " not in done.stdout
+
+
+def test_restore_takes_away_what_came_since(scratch: Path) -> None:
+    done = host(scratch, "1.0-1", then=RESTORED.format(was={}))
+    assert "\n{}\n" in done.stdout, done.stdout + done.stderr
+    assert "package lab-tool is not installed" in done.stdout
+
+
+def test_restore_goes_back_to_the_version_that_was(scratch: Path) -> None:
+    done = host(scratch, "2.0-1", then=RESTORED.format(was={"lab-tool.noarch": "1.0-1"}))
+    assert done.stdout.endswith("{'lab-tool.noarch': '1.0-1'}\nhas (none) 1.0\n1.0\n"), (
+        done.stdout + done.stderr
+    )

@@ -211,14 +211,23 @@ KINDS: dict[str, Callable[[], Facts]] = {
 
 
 def restore_packages(was: Facts) -> None:
-    """Purge the packages that came since, and go back to the versions that were, where apt has them."""
+    """Purge the packages that came since, and go back to the versions that were, where they are to be had."""
     now = packages()
-    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
-    if new := sorted(set(now) - set(was)):
-        run("apt-get", "--yes", "--quiet", "purge", *new)
-    other = [f"{name}={version}" for name, version in was.items() if name in now and now[name] != version]
-    for package in other:
-        run("apt-get", "--yes", "--quiet", "--allow-downgrades", "install", package, check=False)
+    new = sorted(set(now) - set(was))
+    other = {name: version for name, version in was.items() if name in now and now[name] != version}
+    if shutil.which("dpkg-query"):
+        os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+        apt = ("apt-get", "--yes", "--quiet")
+        remove, back = (*apt, "purge"), (*apt, "--allow-downgrades", "install")
+        older = [f"{name}={version}" for name, version in other.items()]
+    else:
+        dnf = ("dnf", "--assumeyes", "--quiet")
+        remove, back = (*dnf, "remove", "--noautoremove"), (*dnf, "downgrade")
+        older = ["{0}-{2}.{1}".format(*name.rsplit(".", 1), version) for name, version in other.items()]
+    if new:
+        run(*remove, *new)
+    for package in older:
+        run(*back, package, check=False)
 
 
 def keep(path: Path) -> dict[str, Any] | None:
@@ -401,4 +410,5 @@ def main() -> None:
         restore(mode == "apply")
 
 
-main()
+if __name__ == "__main__":
+    main()
