@@ -47,10 +47,19 @@ def still_ours(machines: Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_traces(machines: Session, untouched: dict[str, NetworkState]) -> Iterator[None]:
-    """A check that leaves a trace on any host fails, even if it passed."""
+def no_traces(
+    request: pytest.FixtureRequest, machines: Session, untouched: dict[str, NetworkState]
+) -> Iterator[None]:
+    """A check that leaves a trace on any host fails, even if it passed.
+
+    Hundreds of checks only look at one session's packets (`ordinary`): while no probe has been asked for
+    anything since the last comparison, there is nothing to compare.
+    """
     yield
+    if "ordinary" in request.fixturenames and machines.begun == machines.compared:
+        return
     left = traces(machines, untouched)
+    machines.compared = machines.begun
     assert not left, "the check left traces: " + "; ".join(left)
 
 

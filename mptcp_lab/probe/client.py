@@ -103,6 +103,8 @@ class ProbeClient:
         self.hello: Mapping[str, Any] = {}
         #: Is given the host's name and the pcapng of every capture that was stopped.
         self.on_capture: Callable[[str, bytes], None] = lambda _host, _pcapng: None
+        #: How many operations were begun so far; those of the lease change nothing and do not count.
+        self.begun = 0
         self._transport = transport
         self._channel = channel
         self._ids = itertools.count(1)
@@ -158,6 +160,7 @@ class ProbeClient:
         """Begin an operation."""
         pending = Pending(self, op)
         number = next(self._ids)
+        self.begun += not op.startswith("lease_")
         line = json.dumps({"id": number, "op": op, "args": args}, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             if self._gone:

@@ -45,7 +45,9 @@ def two_legs(client: Machine, front: Front, family: int, evidence: EvidenceBox) 
     over_family = {pair for pair in found if (":" in pair[0]) == (family == 6)}
     assert over_family == expected.addresses
     assert moved.mptcp("MPCapableACKRX") == 1
-    assert moved.mptcp("MPJoinAckRx") == len(found) - 1
+    # Between the look at A's socket and the end more may come up over the other family.
+    counted, asked_for = moved.mptcp("MPJoinAckRx"), {(s.src, s.sport, s.dst) for s in joins(asked)}
+    assert len(found) - 1 <= counted <= len(asked_for), f"{counted} joins counted, {len(asked_for)} asked for"
     assert capable(first_syns(asked)[0]) and len(answers(asked)) == 1, f"the front leg: {shown(asked)}"
     assert {(str(s.src), str(s.dst)) for s in joins(asked)} >= found - {_first(client, proxy, family)}
     assert (ended.got.protocol, ended.got.is_mptcp) == (IPPROTO_TCP, False)

@@ -65,10 +65,16 @@ class Session:
     def __init__(self, lab: Lab, probes: Mapping[str, Probe]) -> None:
         self.lab = lab
         self.check_lease: Callable[[], None] = lambda: None
+        self.compared = -1  # `begun` when the network states were compared last
         self.machines = {name: Machine(lab, lab.hosts[name], probe) for name, probe in probes.items()}
         self._captures: list[tuple[str, bytes]] = []
         for probe in probes.values():
             probe.on_capture = lambda host, pcapng: self._captures.append((host, pcapng))
+
+    @property
+    def begun(self) -> int:
+        """How many operations the machines' probes have begun so far; it stays while nobody asks them."""
+        return sum(machine.probe.begun for machine in self.machines.values())
 
     def take_captures(self) -> list[tuple[str, bytes]]:
         """Return host and pcapng of every capture that ended since the last call."""

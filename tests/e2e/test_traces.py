@@ -38,7 +38,7 @@ LEFT = (
     ),
 )
 #: Cheap checks, more of them than traces.
-CLAIMS = ("--claim=R01", "--claim=R02", "--claim=R03")
+CLAIMS = ("--claim=PROXY-6", "--claim=PROXY-7")
 
 
 def pulled_cable(lab: Configured) -> tuple[list[str], list[str]]:
