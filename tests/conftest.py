@@ -1,5 +1,7 @@
 """Which of the project's own tests run, and in which order."""
 
+import signal
+
 import pytest
 
 #: Labs of the embedded tests come and go before the end-to-end labs, which stay: 128 inotify instances, the
@@ -8,7 +10,10 @@ LONGEST_FIRST = ("tests/embedded/", "tests/e2e/test_whole_suite.py", "tests/e2e/
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and let what the tests start be interrupted."""
+    # Shells have what they leave in the background ignore it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "long: takes minutes; `./lab test -m long` runs these")
 
 

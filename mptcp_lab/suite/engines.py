@@ -31,7 +31,8 @@ def versions(machine: Machine) -> dict[str, str]:
         main = machine.probe.run(
             ["systemctl", "show", "--property=MainPID", "--value", engine]
         ).stdout.strip()
-        said = machine.probe.run([f"/proc/{main}/exe", "-v"])
+        # By the shell, which says that there is no such program where the engine is down: no version then.
+        said = machine.probe.run(["sh", "-c", f"exec /proc/{main}/exe -v"])
         if version := VERSION.search(said.stdout + said.stderr):
             found[engine] = version[1]
     return found
