@@ -104,7 +104,7 @@ def keep(place: Place, host: Host, kept: Path) -> None:
         write_private(draft / "id_ed25519", (place.state / "id_ed25519").read_text())
         public = (own / "host_key.pub").read_text().split()
         write_private(draft / "known_host", f"{host.name} {public[0]} {public[1]}\n")
-        shutil.rmtree(kept, ignore_errors=True)
+        shutil.rmtree(kept, ignore_errors=True)  # mostly there is none; what stays makes the next line fail
         draft.rename(kept)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # not there any more when all went well
@@ -114,7 +114,7 @@ def keep(place: Place, host: Host, kept: Path) -> None:
 def discard(place: Place, host: Host) -> None:
     """Forget a state that did not wake: the next `up` after a `down` boots."""
     if kept := laid(place, host):
-        shutil.rmtree(kept, ignore_errors=True)
+        shutil.rmtree(kept, ignore_errors=True)  # another lab may be at the same, having seen the same
 
 
 def _make_room(states: Path) -> None:
