@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import itertools
 import json
 import shlex
 import threading
 import time
-import zlib
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -18,14 +20,28 @@ import paramiko
 from mptcp_lab.errors import LabBroken, LabError
 from mptcp_lab.ssh import Target, connect
 
-AGENT_FILE = Path(__file__).with_name("agent.py")
+AGENT = Path(__file__).with_name("agent")
 SILENCE_LIMIT = 4.0  # the probe speaks about every second
-# Reads the program from standard input: nothing is written to the host's disk.
+# Reads the program from standard input into memory: nothing is written to the host's disk.
 BOOTSTRAP = (
-    "import sys,zlib;i=sys.stdin.buffer;AGENT_SOURCE=zlib.decompress(i.read(int(i.readline())));"
-    "sys.argv=['agent.py','probe','--management='+sys.argv[1]];exec(compile(AGENT_SOURCE,'agent.py','exec'))"
+    "import os,runpy,sys;i=sys.stdin.buffer;f=os.memfd_create('mptcp-lab');"
+    "os.write(f,i.read(int(i.readline())));sys.argv=['agent','probe','--management='+sys.argv[1]];"
+    "runpy.run_path(f'/proc/self/fd/{f}',run_name='__main__')"
 )
 Event = Mapping[str, Any]
+
+
+@functools.cache
+def packed() -> bytes:
+    """Return the program that runs on hosts as a zip; the same bytes for the same sources."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for source in sorted(AGENT.rglob("*.py")):
+            # A ZipInfo made by hand has the same date always.
+            archive.writestr(
+                zipfile.ZipInfo(str(source.relative_to(AGENT))), source.read_bytes(), zipfile.ZIP_DEFLATED
+            )
+    return buffer.getvalue()
 
 
 class ProbeError(LabError):
@@ -128,7 +144,7 @@ class ProbeClient:
             transport.close()
             raise HostVanished(target.name, f"could not start the probe: {error}") from None
         client = cls(target.name, transport, channel)
-        payload = zlib.compress(AGENT_FILE.read_bytes(), 9)
+        payload = packed()
         try:
             with contextlib.suppress(OSError):  # it has ended already: the greeting finds out why
                 channel.sendall(f"{len(payload)}\n".encode() + payload)

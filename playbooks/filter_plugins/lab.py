@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_interface
+from pathlib import Path
 from typing import Any
 
 Nic = Mapping[str, Any]
@@ -178,6 +179,18 @@ def lab_retired_origins(found: Iterable[str], services: Iterable[Mapping[str, An
     return [name for name in there if name not in wanted]
 
 
+def program_files(folder: str, to: str) -> list[dict[str, str]]:
+    """Return the Python files below a folder of the controller as `settled` takes them, for a folder `to`."""
+    return [
+        {
+            "path": f"{to}/{source.relative_to(folder)}",
+            "content": source.read_text(),
+            "validate": "python3 -m py_compile %s",
+        }
+        for source in sorted(Path(folder).rglob("*.py"))
+    ]
+
+
 FILTERS: tuple[Callable[..., Any], ...] = (
     lab_routes,
     lab_endpoints,
@@ -186,6 +199,7 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     lab_backends,
     lab_retired,
     lab_retired_origins,
+    program_files,
 )
 
 

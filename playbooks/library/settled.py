@@ -43,7 +43,7 @@ options:
     type: list
     elements: dict
   absent:
-    description: Files that must not be there.
+    description: Files that must not be there, and folders, which go with all that is in them.
     type: list
     elements: path
   sysctls:
@@ -227,12 +227,12 @@ def relabel(path: Path) -> None:
 
 
 def settle_absent(path: Path, outcome: Outcome) -> None:
-    """Take a file away."""
+    """Take a file away, or a folder with all that is in it."""
     if path.is_symlink() or path.exists():
         outcome.pending.add(str(path))
         outcome.facts(path, attributes(path), {"state": "absent"})
         if not outcome.check:
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 # --- the kernel's settings ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from mptcp_lab.probe import Probe
 from mptcp_lab.suite.targets import target
 from tests.e2e.conftest import Configured
 
-PROGRAM = "/usr/local/lib/mptcp-lab-endpoint.py"
+PROGRAM = "/usr/local/lib/mptcp-lab-endpoint"
 FLAGS = {"eth1": {"subflow", "fullmesh", "backup"}, "eth2": {"subflow", "laminar"}}
 USUAL = {"eth1": {"subflow", "fullmesh"}, "eth2": {"subflow", "fullmesh"}}
 

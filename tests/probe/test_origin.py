@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from mptcp_lab.probe import Origin, OriginRecord, Probe, ProbeError, Stream, eventually
-from mptcp_lab.probe.client import AGENT_FILE
+from mptcp_lab.probe.client import AGENT
 from tests.probe.hosts import Pair
 
 SERVER = "198.18.1.2"
@@ -25,9 +25,7 @@ LISTENERS = [
 def origin(pair: Pair, server: Probe) -> Iterator[Origin]:
     config = pair.server.folder / "origin.json"
     config.write_text(json.dumps({"name": "b", "listeners": LISTENERS}))
-    service = subprocess.Popen(
-        pair.server.inside(["python3", str(AGENT_FILE), "origin", "--config", str(config)])
-    )
+    service = subprocess.Popen(pair.server.inside(["python3", str(AGENT), "origin", "--config", str(config)]))
     origin = server.origin("b")
     eventually(lambda: counts_or_none(origin), lambda counts: counts is not None, within=5, what="origin up")
     yield origin
@@ -165,7 +163,7 @@ def test_a_wrong_configuration_is_one_clear_error(pair: Pair) -> None:
     config = pair.server.folder / "wrong.json"
     config.write_text(json.dumps({"name": "w", "listeners": [{"address": "0.0.0.0", "port": 1}]}))
     done = subprocess.run(
-        pair.server.inside(["python3", str(AGENT_FILE), "origin", "--config", str(config)]),
+        pair.server.inside(["python3", str(AGENT), "origin", "--config", str(config)]),
         capture_output=True,
         text=True,
         timeout=10,

@@ -8,7 +8,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 from mptcp_lab.probe import Probe, Stream, eventually
-from mptcp_lab.probe.client import AGENT_FILE
+from mptcp_lab.probe.client import AGENT
 from tests.probe.hosts import Pair
 from tests.probe.test_origin import counts_or_none
 
@@ -18,9 +18,7 @@ SERVER, PORT, MANY = "198.18.1.2", 7600, 400
 def test_many_connections_at_once(pair: Pair, client: Probe, server: Probe) -> None:
     config = pair.server.folder / "load.json"
     config.write_text(json.dumps({"name": "load", "listeners": [{"address": SERVER, "port": PORT}]}))
-    service = subprocess.Popen(
-        pair.server.inside(["python3", str(AGENT_FILE), "origin", "--config", str(config)])
-    )
+    service = subprocess.Popen(pair.server.inside(["python3", str(AGENT), "origin", "--config", str(config)]))
     origin = server.origin("load")
     eventually(lambda: counts_or_none(origin), lambda counts: counts is not None, within=5, what="origin up")
 

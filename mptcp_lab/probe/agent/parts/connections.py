@@ -1,0 +1,96 @@
+"""How connections come about: accepted by a listener, or made."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from typing import Any
+
+from .basics import AgentError
+from .sockets import Cancelled, Waker, new_socket
+from .streams import Stream
+
+
+class Listener:
+    """A listening socket whose connections are accepted as they come (unless held back) and queued."""
+
+    def __init__(self, sock: socket.socket, hold: bool) -> None:
+        self.sock = sock
+        self.accepted = 0
+        self._queue: collections.deque[tuple[Stream, Any, float]] = collections.deque()
+        self._changed = threading.Condition()
+        self._waker = Waker()
+        self._go = threading.Event()
+        if not hold:
+            self._go.set()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Begin to accept, for a listener that was opened with hold."""
+        self._go.set()
+
+    def _run(self) -> None:
+        self._go.wait()
+        with contextlib.suppress(Cancelled):
+            while True:
+                self._waker.wait(self.sock, select.POLLIN)
+                with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+                    sock, peer = self.sock.accept()
+                    with self._changed:
+                        self.accepted += 1
+                        self._queue.append((Stream(sock), peer, time.monotonic()))
+                        self._changed.notify_all()
+
+    def take(self, within: float) -> tuple[Stream, Any, float]:
+        """The next accepted connection: (stream, peer, when)."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._queue, within):
+                raise AgentError("timeout", f"no connection to accept within {within:g} s", errno.ETIMEDOUT)
+            return self._queue.popleft()
+
+    def close(self) -> None:
+        """Stop listening and drop what nobody took."""
+        self._waker.wake()
+        self._go.set()
+        self._thread.join()
+        self.sock.close()
+        self._waker.close()
+        for stream, _, _ in self._queue:
+            stream.close(reset=True)
+
+
+def connect(
+    address: str, port: int, protocol: str, source: str | None, device: str | None, within: float
+) -> tuple[Stream, float]:
+    """(stream, seconds); failure is AgentError "connect" with seconds and errno (ETIMEDOUT: time over)."""
+    started = time.monotonic()
+    try:
+        sock = new_socket(address, protocol, device)
+        try:
+            if source is not None:
+                sock.bind((source, 0))
+            number = sock.connect_ex((address, port))
+            if number == errno.EINPROGRESS:
+                poll = select.poll()
+                poll.register(sock, select.POLLOUT)
+                finished = poll.poll(within * 1000)
+                number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if finished else errno.ETIMEDOUT
+            if number:
+                raise OSError(number, os.strerror(number))
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        seconds = time.monotonic() - started
+        code = error.errno or 0
+        way = f"from {source or 'any'} to {address} port {port}"
+        message = f"{errno.errorcode.get(code, code)} after {seconds:.3f} s, {way}"
+        raise AgentError("connect", message, code, seconds=seconds) from None
+    return Stream(sock), time.monotonic() - started

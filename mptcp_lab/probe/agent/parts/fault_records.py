@@ -1,0 +1,57 @@
+"""Records of faults that are applied, and the lock that orders who writes, applies and lifts.
+
+A record /run/mptcp-lab/faults/ID.json is synced before the fault is applied. It holds the steps that undo it:
+names of UNDO and their arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+from .basics import RUN, AgentError, Json
+from .fault_undo import run_undo
+from .files import file_lock, write_synced
+
+FAULTS = RUN / "faults"
+LOCK_PATIENCE = (
+    10.0  # of a probe; a keeper goes on after KEEPER_PATIENCE, as who holds the lock may be frozen
+)
+
+
+def fault_lock(
+    patience: float = LOCK_PATIENCE, go_on: bool = False
+) -> contextlib.AbstractContextManager[None]:
+    """The lock over fault records."""
+    return file_lock(FAULTS / "lock", patience, go_on)
+
+
+def read_faults() -> list[Json]:
+    """Every record, the oldest first."""
+    records = []
+    for path in FAULTS.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError):  # lifted just now
+            records.append(json.loads(path.read_text()))
+    return sorted(records, key=lambda record: float(record["since"]))
+
+
+def lift_fault(fault: str, patience: float = LOCK_PATIENCE, go_on: bool = False) -> bool:
+    """Undo a fault and forget it; False when it was lifted before. A failure is recorded and raised."""
+    with fault_lock(patience, go_on):
+        return undo_and_forget(FAULTS / f"{fault}.json")
+
+
+def undo_and_forget(path: Path) -> bool:
+    """Undo the fault of this record and remove it; False when there is none. The caller holds fault_lock."""
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return False
+    try:
+        run_undo(record["undo"])
+    except (AgentError, OSError) as error:
+        write_synced(path, {**record, "tries": record["tries"] + 1, "error": str(error)})
+        raise
+    path.unlink()
+    return True

@@ -1,0 +1,81 @@
+"""Programs of the system, and systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import subprocess
+
+from .basics import AgentError, Json
+
+
+class Commands:
+    """Commands run for the controller; those that still run end with the probe."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def run(self, argv: list[str], timeout: float, stdin: str = "") -> Json:
+        """Run to the end, or kill the whole process group when the time is over (`timed_out`)."""
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._running.add(process)
+        timed_out = False
+        try:
+            out, err = process.communicate(stdin.encode(), timeout)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+            self._kill(process)
+            out, err = process.communicate()
+        finally:
+            self._running.discard(process)
+        return {
+            "returncode": process.returncode,
+            "stdout": out.decode(errors="replace"),
+            "stderr": err.decode(errors="replace"),
+            "timed_out": timed_out,
+        }
+
+    @staticmethod
+    def _kill(process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for process in list(self._running):
+            self._kill(process)
+
+
+TOOL_WITHIN = 60.0  # a starved or emulated host takes ten seconds to start a unit
+
+
+def run_tool(argv: list[str], stdin: str = "") -> str:
+    """Run a system tool that must succeed and return its output; AgentError "tool" quotes what it said."""
+    try:
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, timeout=TOOL_WITHIN, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise AgentError("tool", f"{' '.join(argv)}: not done within {TOOL_WITHIN:.0f} s") from None
+    except FileNotFoundError:
+        raise AgentError("unsupported", f"{argv[0]} is not installed on this host", errno.ENOENT) from None
+    if done.returncode:
+        raise AgentError("tool", f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def notify(message: str) -> None:
+    """sd_notify(3): tell systemd, if it is who started this."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)
