@@ -54,15 +54,21 @@ MPTCP_EVENT_ATTRS = {
 MPTCP_EVENT_ADDRESSES = {5: "saddr", 6: "saddr", 7: "daddr", 8: "daddr"}
 # RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, RTNLGRP_IPV6_RULE
 ROUTE_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | (1 << 18)
+# include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h; what rules have is numbered as in routes
+RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR = 16, 17, 20, 21
+RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE = 24, 25, 32, 33
+IFF_UP, IFLA_IFNAME, IFLA_CARRIER, IFA_ADDRESS, IFA_LOCAL = 1, 3, 33, 1, 2
+RTA_DST, RTA_OIF, RTA_TABLE = 1, 4, 15
+IFINFOMSG, IFADDRMSG, RTMSG = 16, 8, 12  # lengths of what stands before the attributes
 ROUTE_EVENTS = {
-    16: "link",
-    17: "link_removed",
-    20: "address",
-    21: "address_removed",
-    24: "route",
-    25: "route_removed",
-    32: "rule",
-    33: "rule_removed",
+    RTM_NEWLINK: "link",
+    RTM_DELLINK: "link_removed",
+    RTM_NEWADDR: "address",
+    RTM_DELADDR: "address_removed",
+    RTM_NEWROUTE: "route",
+    RTM_DELROUTE: "route_removed",
+    RTM_NEWRULE: "rule",
+    RTM_DELRULE: "rule_removed",
 }
 
 
@@ -86,22 +92,24 @@ def decode_route_event(kind: int, payload: bytes) -> Json | None:
     if kind not in ROUTE_EVENTS:
         return None
     event: Json = {"event": "network", "type": ROUTE_EVENTS[kind]}
-    if kind in (16, 17):
-        attrs = parse_attrs(payload[16:])
-        event["device"] = attrs[3].rstrip(b"\0").decode()
-        event["up"] = bool(struct.unpack_from("=I", payload, 8)[0] & 1)
-        if 33 in attrs:
-            event["carrier"] = bool(attrs[33][0])
-    elif kind in (20, 21):
-        attrs = parse_attrs(payload[8:])
+    if kind in (RTM_NEWLINK, RTM_DELLINK):
+        attrs = parse_attrs(payload[IFINFOMSG:])
+        event["device"] = attrs[IFLA_IFNAME].rstrip(b"\0").decode()
+        event["up"] = bool(struct.unpack_from("=I", payload, 8)[0] & IFF_UP)
+        if IFLA_CARRIER in attrs:
+            event["carrier"] = bool(attrs[IFLA_CARRIER][0])
+    elif kind in (RTM_NEWADDR, RTM_DELADDR):
+        attrs = parse_attrs(payload[IFADDRMSG:])
         event["device"] = device_name(struct.unpack_from("=I", payload, 4)[0])
-        event["address"] = f"{text_address(attrs.get(2) or attrs[1])}/{payload[1]}"
+        event["address"] = f"{text_address(attrs.get(IFA_LOCAL) or attrs[IFA_ADDRESS])}/{payload[1]}"
     else:
-        attrs = parse_attrs(payload[12:])
-        event["table"] = struct.unpack("=I", attrs[15])[0] if 15 in attrs else payload[4]
-        event["destination"] = f"{text_address(attrs[1])}/{payload[1]}" if 1 in attrs else "default"
-        if kind in (24, 25) and 4 in attrs:
-            event["device"] = device_name(struct.unpack("=i", attrs[4])[0])
+        attrs = parse_attrs(payload[RTMSG:])
+        event["table"] = struct.unpack("=I", attrs[RTA_TABLE])[0] if RTA_TABLE in attrs else payload[4]
+        event["destination"] = (
+            f"{text_address(attrs[RTA_DST])}/{payload[1]}" if RTA_DST in attrs else "default"
+        )
+        if kind in (RTM_NEWROUTE, RTM_DELROUTE) and RTA_OIF in attrs:
+            event["device"] = device_name(struct.unpack("=i", attrs[RTA_OIF])[0])
     return event
 
 

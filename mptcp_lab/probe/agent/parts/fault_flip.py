@@ -10,16 +10,18 @@ from .fault_plan import Plan
 from .netlink import NLA_F_NESTED, NLM_F_ACK, Netlink, pack_attr
 from .tools import run_tool
 
-NFNL_BATCH_BEGIN, NFNL_BATCH_END, NFT_NEWRULE, NFPROTO_INET, NETLINK_NETFILTER = (
-    0x10,
-    0x11,
-    (10 << 8) | 6,
-    1,
-    12,
-)
+NETLINK_NETFILTER, NFPROTO_INET = 12, 1
+NFNL_BATCH_BEGIN, NFNL_BATCH_END, NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWRULE = 0x10, 0x11, 10, 6
 NLM_F_CREATE, NLM_F_APPEND = 0x400, 0x800
+# include/uapi/linux/netfilter/nf_tables.h
+RULE_TABLE, RULE_CHAIN, RULE_EXPRESSIONS = 1, 2, 4
+LIST_ELEM, EXPR_NAME, EXPR_DATA, DATA_VALUE = 1, 1, 2, 1
+PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LEN = 1, 2, 3, 4
+PAYLOAD_SREG, PAYLOAD_CSUM_TYPE, PAYLOAD_CSUM_OFFSET = 5, 6, 7
+BITWISE_SREG, BITWISE_DREG, BITWISE_LEN, BITWISE_MASK, BITWISE_XOR = 1, 2, 3, 4, 5
+TRANSPORT_HEADER, REGISTER, CSUM_INET = 2, 1, 1
+TCP_CHECKSUM_OFFSET = 16
 DOFFS = range(5, 16)  # TCP header lengths in words
-TRANSPORT_BASE, REGISTER, CHECKSUM_INET, TCP_CHECKSUM_OFFSET = 2, 1, 1, 16
 
 
 def _be32(kind: int, value: int) -> bytes:
@@ -35,27 +37,31 @@ def add_flip_rule(table: str, chain: str, offset: int, mask: bytes) -> None:
 
     The nft tool cannot say "mend the checksum of a raw payload", the kernel can (nft_payload).
     """
-    where = _be32(2, TRANSPORT_BASE) + _be32(3, offset) + _be32(4, len(mask))
-    zero = _nest(4, pack_attr(1, b"\xff" * len(mask)))
+    where = _be32(PAYLOAD_BASE, TRANSPORT_HEADER) + _be32(PAYLOAD_OFFSET, offset)
+    where += _be32(PAYLOAD_LEN, len(mask))
+    registers = _be32(BITWISE_SREG, REGISTER) + _be32(BITWISE_DREG, REGISTER) + _be32(BITWISE_LEN, len(mask))
+    keep_all = _nest(BITWISE_MASK, pack_attr(DATA_VALUE, b"\xff" * len(mask)))
+    mend = _be32(PAYLOAD_CSUM_TYPE, CSUM_INET) + _be32(PAYLOAD_CSUM_OFFSET, TCP_CHECKSUM_OFFSET)
     expressions = (
-        ("payload", _be32(1, REGISTER) + where),
-        (
-            "bitwise",
-            _be32(1, REGISTER)
-            + _be32(2, REGISTER)
-            + _be32(3, len(mask))
-            + zero
-            + _nest(5, pack_attr(1, mask)),
-        ),
-        ("payload", where + _be32(5, REGISTER) + _be32(6, CHECKSUM_INET) + _be32(7, TCP_CHECKSUM_OFFSET)),
+        ("payload", _be32(PAYLOAD_DREG, REGISTER) + where),
+        ("bitwise", registers + keep_all + _nest(BITWISE_XOR, pack_attr(DATA_VALUE, mask))),
+        ("payload", where + _be32(PAYLOAD_SREG, REGISTER) + mend),
     )
-    elements = [_nest(1, pack_attr(1, name.encode() + b"\0"), _nest(2, data)) for name, data in expressions]
-    rule = pack_attr(1, table.encode() + b"\0") + pack_attr(2, chain.encode() + b"\0") + _nest(4, *elements)
-    batch = struct.pack("!BBH", 0, 0, 10)
-    flags = NLM_F_CREATE | NLM_F_APPEND
+    elements = [
+        _nest(LIST_ELEM, pack_attr(EXPR_NAME, name.encode() + b"\0"), _nest(EXPR_DATA, data))
+        for name, data in expressions
+    ]
+    rule = pack_attr(RULE_TABLE, table.encode() + b"\0") + pack_attr(RULE_CHAIN, chain.encode() + b"\0")
+    rule += _nest(RULE_EXPRESSIONS, *elements)
+    batch = struct.pack("!BBH", 0, 0, NFNL_SUBSYS_NFTABLES)
+    new_rule = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE
     messages = (
         (NFNL_BATCH_BEGIN, 0, batch),
-        (NFT_NEWRULE, flags | NLM_F_ACK, struct.pack("!BBH", NFPROTO_INET, 0, 0) + rule),
+        (
+            new_rule,
+            NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK,
+            struct.pack("!BBH", NFPROTO_INET, 0, 0) + rule,
+        ),
         (NFNL_BATCH_END, 0, batch),
     )
     with Netlink(NETLINK_NETFILTER) as netlink:

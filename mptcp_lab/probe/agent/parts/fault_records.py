@@ -15,9 +15,8 @@ from .fault_undo import run_undo
 from .files import file_lock, write_synced
 
 FAULTS = RUN / "faults"
-LOCK_PATIENCE = (
-    10.0  # of a probe; a keeper goes on after KEEPER_PATIENCE, as who holds the lock may be frozen
-)
+# Of a probe; a keeper goes on after KEEPER_PATIENCE, as who holds the lock may be frozen.
+LOCK_PATIENCE = 10.0
 
 
 def fault_lock(
