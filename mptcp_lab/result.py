@@ -136,11 +136,15 @@ def number(value: float) -> str:
 
 
 def save(result: Result, path: Path) -> None:
-    """Write result.json so that a reader sees the old file or the whole new one, never a part."""
+    """Write result.json."""
+    replace(path, json.dumps(to_json(result), indent=1, ensure_ascii=False) + "\n")
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the whole new one, never a part."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
-        json.dump(to_json(result), file, indent=1, ensure_ascii=False)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

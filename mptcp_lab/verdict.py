@@ -48,13 +48,14 @@ class ExitCode(IntEnum):
 
 
 class Ending(StrEnum):
-    """Why a run stopped."""
+    """Why a run stopped; unfinished is what was written while it went on, and stays where it was killed."""
 
     COMPLETE = "complete"
     DEADLINE = "deadline"
     INTERRUPTED = "interrupted"
     LAB_BROKEN = "lab broken"
     LAB_BUSY = "lab busy"
+    UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def exit_code(verdicts: Collection[Verdict], ending: Ending, rules: Rules) -> Ex
     """Return the exit code of a run.
 
     A busy or broken lab outweighs a failed claim, since what was seen then may be the lab's doing. An
-    interrupted run counts as one in which not everything ran, and so does, with ``--expect-all``, one
-    that met its deadline.
+    interrupted run (or an unfinished one) counts as one in which not everything ran, and so does, with
+    ``--expect-all``, one that met its deadline.
     """
     if ending is Ending.LAB_BUSY:
         return ExitCode.LAB_BUSY
@@ -100,7 +101,7 @@ def exit_code(verdicts: Collection[Verdict], ending: Ending, rules: Rules) -> Ex
         return ExitCode.LAB_BROKEN
     if Verdict.FAIL in verdicts or (ending is Ending.DEADLINE and rules.expect_all):
         return ExitCode.CLAIM_FAILED
-    if ending is Ending.INTERRUPTED or not RAN.intersection(verdicts):
+    if ending in (Ending.INTERRUPTED, Ending.UNFINISHED) or not RAN.intersection(verdicts):
         return ExitCode.NOTHING_RAN
     if Verdict.NON_STRICT in verdicts or Verdict.FLAKY in verdicts:
         return ExitCode.NOT_STRICT

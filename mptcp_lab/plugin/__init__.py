@@ -22,13 +22,12 @@ import pytest
 from mptcp_lab import result as results
 from mptcp_lab.errors import Inconclusive, LabBroken, LabBusy, LabError, Unsupported
 from mptcp_lab.inventory import InventoryError, Lab
-from mptcp_lab.plugin import cases, options
+from mptcp_lab.plugin import cases, options, views
 from mptcp_lab.plugin.attempt import BOX, RAISED, Seen, run_once
 from mptcp_lab.plugin.cases import case_of, claim
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.plugin.live import Live
-from mptcp_lab.plugin.run import Run
-from mptcp_lab.report import html, junit
+from mptcp_lab.plugin.run import Case, Run
 from mptcp_lab.report.terminal import summary
 from mptcp_lab.result import Check
 from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
@@ -200,6 +199,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         run.stop(Ending.LAB_BUSY, str(error), error.next_step)
     live.ends(check)
     item.ihook.pytest_runtest_logreport(report=_report(item, check, tries[-1]))
+    following = case_of(nextitem) if nextitem else None
+    if following and following.claim.family != case.claim.family:
+        views.write(run.result(_selected(item.session), unfinished=True), run.folder)
+        live.report_so_far(_shown(item.config, run.folder / "report.html"))
     return True
 
 
@@ -229,12 +232,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         run.stop(Ending.INTERRUPTED, "the run was interrupted")
-    selected = [case for item in session.items if (case := case_of(item))]
     run.other_failures = session.testsfailed > sum(c.verdict is Verdict.FAIL for c in run.checks)
-    result = run.result(selected)
-    results.save(result, run.folder / "result.json")
-    (run.folder / "junit.xml").write_text(junit.render(result), encoding="utf-8")
-    (run.folder / "report.html").write_text(html.render(result, run.folder), encoding="utf-8")
+    views.write(run.result(_selected(session)), run.folder)
     session.exitstatus = run.exit_code()
     if session.config.option.tbstyle == "auto" and not run.other_failures:
         session.config.option.tbstyle = "no"  # the summary explains failures; tracebacks are for who asks
@@ -249,6 +248,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.line("")
     for line in summary(results.load(run.folder), _shown(config, run.folder / "report.html")):
         config.stash[LIVE].line(line)
+
+
+def _selected(session: pytest.Session) -> list[Case]:
+    return [case for item in session.items if (case := case_of(item))]
 
 
 def _shown(config: pytest.Config, path: Path) -> str:

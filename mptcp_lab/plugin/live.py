@@ -17,6 +17,7 @@ class Live:
         self._reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
         self._family = ""
         self._not_started = 0
+        self._told = False
 
     def begins(self, case: Case) -> None:
         """Say which check is running, on a terminal only: the verdict overwrites it."""
@@ -36,6 +37,12 @@ class Live:
             self._reporter.rewrite("", erase=True)
             self._reporter.write("\r")
         self.line(check_line(check))
+
+    def report_so_far(self, report: str) -> None:
+        """Say, once, where what was found so far can be looked at already."""
+        if not self._told:
+            self.line([(f"report so far {report}", "dim")])
+        self._told = True
 
     def line(self, line: Line) -> None:
         """Print one line of spans; pytest decides about colour."""

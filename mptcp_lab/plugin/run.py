@@ -17,6 +17,8 @@ from mptcp_lab.report.lab import lab_document
 from mptcp_lab.result import Attempt, Check, NotRun, Result
 from mptcp_lab.verdict import Ending, ExitCode, Outcome, Rules, Verdict, decide, exit_code
 
+STILL_GOING = "the run was still going on when this was written"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -81,18 +83,19 @@ class Run:
         self.checks.append(check)
         return check
 
-    def result(self, selected: Sequence[Case]) -> Result:
-        """Return the run as it stands, of the cases that were selected."""
+    def result(self, selected: Sequence[Case], unfinished: bool = False) -> Result:
+        """Return the run as it stands, of the cases that were selected; ``unfinished`` while it goes on."""
+        ending, sentence = (Ending.UNFINISHED, STILL_GOING) if unfinished else (self.ending, self.sentence)
         done = {check.case for check in self.checks}
-        reason = self.sentence or "the run was stopped"
+        reason = sentence or "the run was stopped"
         left_out = tuple(NotRun(case.name, reason) for case in selected if case.name not in done)
         return Result(
             run_id=self.folder.name,
             started=timestamp(self._started),
             finished=timestamp(datetime.now(UTC)),
-            ending=self.ending,
-            sentence=self.sentence,
-            exit_code=int(self.exit_code()),
+            ending=ending,
+            sentence=sentence,
+            exit_code=int(self.exit_code(ending)),
             checks=tuple(self.checks),
             not_run=left_out,
             lab=lab_document(self.lab, self.facts),
@@ -100,12 +103,12 @@ class Run:
             version=__version__,
         )
 
-    def exit_code(self) -> ExitCode:
+    def exit_code(self, ending: Ending | None = None) -> ExitCode:
         """Return the exit code as things stand; a failure outside the claims counts as a failure."""
         verdicts = [check.verdict for check in self.checks]
         if self.other_failures:
             verdicts.append(Verdict.FAIL)
-        return exit_code(verdicts, self.ending, self.rules)
+        return exit_code(verdicts, ending or self.ending, self.rules)
 
 
 def timestamp(moment: datetime) -> str:

@@ -19,7 +19,7 @@ from mptcp_lab.report.terminal import ENDINGS
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import topology
 from mptcp_lab.result import Attempt, Check, Evidence, Result, number
-from mptcp_lab.verdict import ExitCode, Verdict
+from mptcp_lab.verdict import Ending, ExitCode, Verdict
 
 TEXT_SHOWN = 6000
 ROWS_SHOWN = 60
@@ -81,7 +81,7 @@ def render(result: Result, folder: Path) -> str:
     page: str = _template().render(
         result=result,
         counts={verdict: count for verdict, count in result.counts.items() if count},
-        ending=ENDINGS[ExitCode(result.exit_code)],
+        ending="" if result.ending is Ending.UNFINISHED else ENDINGS[ExitCode(result.exit_code)],
         started=_moment(result.started).strftime("%Y-%m-%d %H:%M:%S UTC"),
         seconds=f"{(_moment(result.finished) - _moment(result.started)).total_seconds():.1f}",
         topology=Markup(topology(result.lab)) if result.lab else "",  # noqa: S704 - escaped in svg

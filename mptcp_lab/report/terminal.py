@@ -64,8 +64,9 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
     yield _counts(result)
     if result.sentence and result.ending is not Ending.DEADLINE:
         yield [(f"{result.ending.value}: ", "purple"), (result.sentence, "")]
-    code = ExitCode(result.exit_code)
-    yield [(f"exit code {int(code)}: {ENDINGS[code]}", "dim")]
+    if result.ending is not Ending.UNFINISHED:
+        code = ExitCode(result.exit_code)
+        yield [(f"exit code {int(code)}: {ENDINGS[code]}", "dim")]
     if report:
         yield [(f"report {report}", "")]
 

@@ -80,6 +80,34 @@ def test_an_interrupted_run_writes_what_has_run(project: Path) -> None:
     assert (folder / "report.html").exists()
 
 
+KILLED = """
+import os, signal
+from mptcp_lab.plugin import claim
+
+@claim("DIRECT-3")
+def test_first_family(): pass
+
+@claim("SPLIT-1")
+def test_second_family():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_that_was_killed_has_left_what_it_had_found(project: Path) -> None:
+    (project / "conformance" / "test_suite.py").write_text(KILLED)
+    done = typed(project)
+    assert done.returncode == -9
+    folder = project / ".lab" / "results" / "latest"
+    document = json.loads((folder / "result.json").read_text())
+    assert document["run"]["ending"] == "unfinished"
+    assert {check["case"]: check["verdict"] for check in document["checks"]} == {"DIRECT-3": "pass"}
+    assert [entry["case"] for entry in document["not_run"]] == ["SPLIT-1"]
+    page = (folder / "report.html").read_text()
+    assert "Unfinished: the run was still going on when this was written." in page
+    assert "Exit code" not in page
+    assert f"report so far .lab/results/{folder.resolve().name}/report.html" in done.stdout
+
+
 def test_a_claim_that_nobody_made_is_refused(project: Path) -> None:
     done = typed(project, "--claim", "DIRECT-77")
     assert done.returncode == 2
