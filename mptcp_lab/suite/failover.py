@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from mptcp_lab.inventory.model import Service
+from mptcp_lab.inventory.model import Nic, Service
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import all_joined, expected_pairs
@@ -93,14 +94,23 @@ class Story:
         return {str(s.src) for s in data if times[0] <= s.time_ns < times[1]}
 
 
+def path_names(nics: Sequence[Nic]) -> dict[str, str]:
+    """Return the paths of these NICs' addresses by name, with the NIC where several are on one segment."""
+    used = Counter(nic.segment for nic in nics)
+    names: dict[str, str] = {}
+    for nic in nics:
+        name = nic.segment if used[nic.segment] == 1 else f"{nic.segment} {nic.device}"
+        names |= {str(nic.address(family)): name for family in (4, 6)}
+    return names
+
+
 def _keep(story: Story, ended: Ended, behind: Machine, client: Machine, evidence: EvidenceBox) -> None:
-    """Keep the gap at the origin, the bytes of every NIC over time, and the telling packets."""
+    """Keep the gap at the origin, the bytes of every path over time, and the telling packets."""
     zero = story.packets[0].time_ns
     gap = ended.got.received.gaps[0]
     begun = behind.probe.clock().realtime_of(gap.start) - zero / 1e9
-    names = {str(nic.address(family)): nic.device for nic in client.paths for family in (4, 6)}
-    series = bytes_by_sender(story.packets, story.port, zero, names)
+    series = bytes_by_sender(story.packets, story.port, zero, path_names(client.paths))
     marks = [(story.lost - zero / 1e9, "path lost"), (story.back - zero / 1e9, "path back")]
     evidence.figure("gap", 1000 * gap.seconds, "ms")
-    evidence.timeline("bytes sent per NIC", series, marks, gap=(begun, begun + gap.seconds))
+    evidence.timeline("bytes sent on each path", series, marks, gap=(begun, begun + gap.seconds))
     evidence.packets(rows(story.packets, client.name, "", zero))

@@ -120,7 +120,7 @@ def _is_dss(option: MptcpOption) -> bool:
 def bytes_by_sender(
     found: Iterable[Segment], port: int, start_ns: int, names: Mapping[str, str]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Return, per sending NIC (`names` by address), (seconds since start, payload bytes so far) to `port`."""
+    """Return, per sender (`names` by address), (seconds since start, payload bytes so far) to `port`."""
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for s in found:
         if s.dport == port and s.payload_length:
