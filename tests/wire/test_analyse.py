@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from mptcp_lab.wire import Analysis, Dss, MpJoinSyn, Segment, Side, State, analyse
-from mptcp_lab.wire.analyse import near
 from mptcp_lab.wire.model import KEPT
 from mptcp_lab.wire.packet import SYN
 from mptcp_lab.wire.ranges import RangeSet
+from mptcp_lab.wire.step_tcp import near
 from tests.wire.conftest import ODD, analysis_of, named, segments_of
 
 STATES = {

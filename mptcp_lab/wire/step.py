@@ -1,0 +1,181 @@
+"""One segment, whole: handshake, options, then its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mptcp_lab.wire.codec import WINDOW_SCALE, TcpOption
+from mptcp_lab.wire.model import Announcement, Connection, Event, Side, State, Subflow
+from mptcp_lab.wire.options import (
+    AddAddr,
+    AddAddrV0,
+    Dss,
+    MpCapable,
+    MpCapableV0,
+    MpFail,
+    MpFastclose,
+    MpJoinSyn,
+    MpJoinSynAck,
+    MpPrio,
+    MpPrioV0,
+    MptcpOption,
+    RemoveAddr,
+    TcpRst,
+)
+from mptcp_lab.wire.packet import ACK, FIN, RST, SYN, Segment
+from mptcp_lab.wire.step_data import DataStep
+from mptcp_lab.wire.step_tcp import near
+
+LearnKey = Callable[[Connection, Side, int, int], None]
+"""Takes a key that a side of a connection showed in a packet of this number."""
+
+
+class Step(DataStep):
+    """One segment: `run` takes it into its connection."""
+
+    __slots__ = ("_learn_key",)
+
+    def __init__(
+        self, learn_key: LearnKey, connection: Connection, subflow: Subflow, side: Side, segment: Segment
+    ) -> None:
+        super().__init__(connection, subflow, side, segment)
+        self._learn_key = learn_key
+
+    def run(self) -> None:
+        """Take the segment into its connection."""
+        segment, subflow = self.segment, self.subflow
+        subflow.last_ns, subflow.last_packet = segment.time_ns, segment.number
+        options = [each for each in segment.options if isinstance(each, MptcpOption)]
+        self._sync(options)
+        in_order = self._track()
+        if segment.flags & SYN:
+            self._syn(options)
+        elif subflow.ack is None and self.side is subflow.opener and not segment.flags & RST:
+            self._third(options)
+        if options:
+            self._options(options, in_order)
+        if segment.payload_length and not segment.flags & SYN:
+            self._payload(bool(options))
+        if segment.flags & FIN and self.half.fin_packet is None:
+            self.half.fin_packet = segment.number
+        if segment.flags & RST and self.half.rst_packet is None:
+            self.half.rst_packet = segment.number
+
+    def _syn(self, options: list[MptcpOption]) -> None:
+        segment, subflow, connection = self.segment, self.subflow, self.connection
+        for option in segment.options:
+            if isinstance(option, TcpOption) and option.kind == WINDOW_SCALE and option.data:
+                self.half.window_scale = min(option.data[0], 14)
+        if segment.flags & ACK:
+            if subflow.syn_ack is None:
+                subflow.syn_ack = segment
+            if subflow.syn is not None:
+                self.other.syn_data = min(self.other.acked - 1, subflow.syn.payload_length)
+            if connection.state is State.OPENING and not options:
+                self._fall_back("SYN/ACK without MP_CAPABLE")
+                self.half.plain_end = 1
+            return
+        subflow.syns += 1
+        if subflow.syn is None:
+            subflow.syn = segment
+            if connection.fallback and subflow.joined:
+                self.find("join-after-fallback", "MP_JOIN after the connection fell back to TCP")
+        elif connection.state is State.OPENING and not options:
+            self._fall_back("SYN sent again without MP_CAPABLE")
+
+    def _third(self, options: list[MptcpOption]) -> None:
+        """The opener's first packet after the handshake's SYN."""
+        segment, subflow, connection = self.segment, self.subflow, self.connection
+        subflow.ack = segment
+        if subflow.syn_ack is not None:
+            subflow.established_ns, subflow.established_packet = segment.time_ns, segment.number
+        capable = any(isinstance(each, MpCapable) for each in options)
+        confirmed = Side.SERVER in connection.first_dss
+        if connection.state is State.OPENING and not capable and not confirmed and self.ssn == 1:
+            self._fall_back("third packet without MP_CAPABLE")
+        elif connection.state is State.OPENING:
+            connection.state = State.MPTCP
+
+    def _options(self, options: list[MptcpOption], in_order: bool) -> None:
+        segment, connection = self.segment, self.connection
+        self.half.mptcp_packets += 1
+        if connection.state is State.TCP:
+            connection.state = State.PARTIAL
+        fallback = connection.fallback
+        if fallback and self.other.plain_end is not None and segment.number != fallback.packet:
+            assert self.other.isn is not None
+            if near((segment.ack - self.other.isn) % (1 << 32), 32, self.other.acked) >= self.other.plain_end:
+                names = ", ".join(each.name for each in options)
+                self.find("option-after-fallback", f"{names} after the peer was seen to be TCP")
+        for option in options:
+            match option:
+                case Dss():
+                    self._dss(option, in_order)
+                case MpCapable():
+                    self._capable(option)
+                case MpJoinSyn():
+                    self.subflow.opener_id = option.address_id
+                    self.half.backup = option.backup
+                case MpJoinSynAck():
+                    self.subflow.responder_id = option.address_id
+                    self.half.backup = option.backup
+                    self.subflow.joined = True
+                case AddAddr():
+                    self._add_addr(option)
+                case AddAddrV0():
+                    connection.old_announcements.add(self._event(option))
+                case RemoveAddr():
+                    connection.removals.add(self._event(option))
+                case MpPrioV0():
+                    connection.priorities.add(self._event(option))
+                case MpPrio():
+                    self.half.backup = option.backup
+                    connection.priorities.add(self._event(option))
+                case MpFail():
+                    connection.fails.add(self._event(option))
+                case MpFastclose():
+                    connection.fastcloses.add(self._event(option))
+                case TcpRst():
+                    connection.resets.add(self._event(option))
+                    if not segment.flags & RST:
+                        self.find("rst-option", "MP_TCPRST on a segment without RST")
+                case MpCapableV0():
+                    self._version_0()
+
+    def _event(self, option: MptcpOption) -> Event:
+        segment = self.segment
+        on_rst = bool(segment.flags & RST)
+        return Event(segment.number, segment.time_ns, self.side, self.subflow.id, option, on_rst)
+
+    def _version_0(self) -> None:
+        """Version 0 derives everything by other means: known by name, followed as TCP."""
+        self._fall_back("MP_CAPABLE of version 0")
+
+    def _add_addr(self, option: AddAddr) -> None:
+        segment = self.segment
+        if option.echo:
+            self.connection.echoes.add(self._event(option))
+            return
+        self.connection.announcements.add(
+            Announcement(segment.number, segment.time_ns, self.side, self.subflow.id, option, segment.sport)
+        )
+
+    def _capable(self, option: MpCapable) -> None:
+        connection, segment = self.connection, self.segment
+        if option.sender_key is None:
+            return
+        self._learn_key(connection, self.side, option.sender_key, segment.number)
+        if segment.flags & SYN:
+            return
+        if option.receiver_key is not None:
+            self._learn_key(connection, self.side.peer, option.receiver_key, segment.number)
+        self._first_windows()
+        stream = connection.stream(self.side)
+        if option.data_length and stream.idsn is not None:
+            first = Dss(
+                dsn=stream.idsn + 1,
+                subflow_seq=1,
+                data_length=option.data_length,
+                checksum=option.checksum,
+            )
+            self._mapping(first, octets=0)
