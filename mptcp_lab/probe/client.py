@@ -23,11 +23,16 @@ from mptcp_lab.ssh import Target, connect
 AGENT = Path(__file__).with_name("agent")
 SILENCE_LIMIT = 4.0  # the probe speaks about every second
 # Reads the program from standard input into memory: nothing is written to the host's disk.
-BOOTSTRAP = (
-    "import os,runpy,sys;i=sys.stdin.buffer;f=os.memfd_create('mptcp-lab');"
-    "os.write(f,i.read(int(i.readline())));sys.argv=['agent','probe','--management='+sys.argv[1]];"
-    "runpy.run_path(f'/proc/self/fd/{f}',run_name='__main__')"
-)
+BOOTSTRAP = """
+import os, runpy, sys
+try:
+    memory = os.memfd_create("mptcp-lab", 9)  # MFD_CLOEXEC | MFD_NOEXEC_SEAL: vm.memfd_noexec may ask for it
+except OSError:
+    memory = os.memfd_create("mptcp-lab")  # Linux before 6.3
+os.write(memory, sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))
+sys.argv = ["agent", "probe", "--management=" + sys.argv[1]]
+runpy.run_path(f"/proc/self/fd/{memory}", run_name="__main__")
+"""
 Event = Mapping[str, Any]
 
 
