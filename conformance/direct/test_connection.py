@@ -72,15 +72,18 @@ def test_fullmesh(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
 
 
 @claim("DIRECT-4")
-def test_one_connection(a: Machine, b: Machine) -> None:
+def test_one_connection(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     """Whatever the number of subflows, B accepts once and A holds one socket."""
-    accepted = b.probe.origin(origin_of(b).name).counts()["accepted"]
-    before = a.sockets()
+    origin = b.probe.origin(origin_of(b).name)
+    accepted, sockets = origin.counts()["accepted"], a.sockets()
     with direct_flow(a, b) as data:
         transfer = data.start()
-        all_joined(data, expected_pairs(a, b))
-        held = a.sockets() - before
+        subflows = all_joined(data, expected_pairs(a, b))
+        held = a.sockets() - sockets
         ended = data.end(transfer)
-    assert held == 1
-    assert b.probe.origin(origin_of(b).name).counts()["accepted"] == accepted + 1
+    taken = origin.counts()["accepted"] - accepted
+    evidence.figure("subflows", len(subflows))
+    evidence.figure("sockets at A", held)
+    evidence.figure("connections accepted by B", taken)
+    assert (held, taken) == (1, 1)
     assert ended.intact
