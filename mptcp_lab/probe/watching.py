@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 import time
 import zlib
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from mptcp_lab.errors import LabError
 from mptcp_lab.probe.client import Event, ProbeClient
 from mptcp_lab.probe.waiting import NeverHappened
 
@@ -90,10 +92,15 @@ class Capture:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._name is not None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._name is None:
+            return
+        if kind is None:
             self._probe.call("close", item=self._name)
             self._name = None
+            return
+        with contextlib.suppress(LabError):  # what went wrong before is what counts
+            self.stop()  # its packets tell why
 
     def stop(self) -> bytes:
         """End the capture and fetch it: pcapng, an interface per NIC, nanosecond timestamps of the kernel."""

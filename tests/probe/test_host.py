@@ -102,6 +102,14 @@ def test_events_of_a_connection_and_an_address(client: Probe, server: Probe) -> 
     assert gone["at"] > created["at"]
 
 
+def test_a_capture_is_kept_where_something_went_wrong_meanwhile(client: Probe) -> None:
+    kept: list[bytes] = []
+    client.on_capture = lambda _host, pcapng: kept.append(pcapng)
+    with pytest.raises(RuntimeError, match="meanwhile"), client.capture(["eth1"]):
+        raise RuntimeError("meanwhile")
+    assert kept[0][:4] == b"\x0a\x0d\x0d\x0a"
+
+
 def test_a_capture_holds_every_header_and_no_payload(client: Probe, server: Probe, tmp_path: Path) -> None:
     outer = [client.nics()["eth1"]]
     with server.listen(SERVER, 7000) as listener, client.capture(["eth1", "eth2"]) as capture:
