@@ -119,14 +119,16 @@ def acknowledged(found: list[Segment], front: Front) -> Legs:
     return Legs(acked - first, inner.subflows[0].client.acked - 1)
 
 
-def all_acknowledged(flow: Flow, nbytes: int, within: float = 10.0) -> None:
-    """Wait until A's kernel knows so many bytes to be acknowledged at the level of MPTCP."""
-    eventually(
-        lambda: (flow.stream.facts().info or {}).get("bytes_acked", 0),
-        until=nbytes.__le__,
-        within=within,
-        what="bytes DATA_ACKed to A",
-    )
+def ahead_of_backend(front: Front, flow: Flow, nbytes: int, within: float = 10.0) -> None:
+    """Wait until so many more bytes are DATA_ACKed to A than B's kernel has got."""
+    number = flow.record().number
+
+    def ahead() -> int:
+        # A's figure first: of one connection from end to end, B's kernel would have had all of it before.
+        acked = (flow.stream.facts().info or {}).get("bytes_acked", 0)
+        return acked - (backend(front).facts(number).tcp or {}).get("bytes_received", 0)
+
+    eventually(ahead, until=nbytes.__le__, within=within, what="bytes DATA_ACKed to A that B does not have")
 
 
 def _leads_to(connection: Connection, front: Front) -> bool:

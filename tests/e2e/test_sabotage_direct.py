@@ -18,6 +18,11 @@ STARVED = (
 FED = "nft delete table inet sabotage"
 #: A-2's handshakes leave A, its data does not.
 MUTE = STARVED.replace("hook input", "hook output")
+#: A-1 carries some data to B, then none any more.
+SPENT = (
+    f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK} }}; add rule inet sabotage c"
+    " ip saddr 198.18.1.10 tcp dport 7000 meta length > 300 quota over 60 kbytes drop'"
+)
 SYSCTL = "/usr/local/bin/sysctl"
 FALSE_SYSCTL = f"printf '#!/bin/sh\\necho net.mptcp.enabled = 0' > {SYSCTL}; chmod 755 {SYSCTL}"
 
@@ -54,3 +59,8 @@ SABOTAGES = (
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.claim)
 def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
     assert_seen(configured, sabotage)
+
+
+@pytest.mark.long  # the check gives the stream two minutes
+def test_a_path_that_comes_back_and_carries_nothing_is_seen(configured: Configured) -> None:
+    assert_seen(configured, Sabotage("DIRECT-9", "server1", SPENT, FED, "20000 more octets"))
