@@ -23,5 +23,5 @@ def test_acknowledges_by_itself(a: Machine, front: Front, evidence: EvidenceBox)
         ended = data.end(transfer)
     evidence.figure("acknowledged to A by DATA_ACK", legs.front, "bytes")
     evidence.figure("acknowledged by B", legs.back, "bytes")
-    assert legs.front - legs.back >= AHEAD_BYTES
+    assert legs.front > legs.back
     assert ended.intact

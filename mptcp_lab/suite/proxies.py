@@ -120,15 +120,20 @@ def acknowledged(found: list[Segment], front: Front) -> Legs:
 
 
 def ahead_of_backend(front: Front, flow: Flow, nbytes: int, within: float = 10.0) -> None:
-    """Wait until so many more bytes are DATA_ACKed to A than B's kernel has got."""
+    """Wait until B's kernel takes no more, and so many more bytes are DATA_ACKed to A than it has got."""
     number = flow.record().number
 
-    def ahead() -> int:
+    def reading() -> tuple[int, int]:
         # A's figure first: of one connection from end to end, B's kernel would have had all of it before.
         acked = (flow.stream.facts().info or {}).get("bytes_acked", 0)
-        return acked - (backend(front).facts(number).tcp or {}).get("bytes_received", 0)
+        return acked, (backend(front).facts(number).tcp or {}).get("bytes_received", 0)
 
-    eventually(ahead, until=nbytes.__le__, within=within, what="bytes DATA_ACKed to A that B does not have")
+    eventually(
+        lambda: (reading(), reading()),
+        until=lambda pair: pair[0] == pair[1] and pair[1][0] - pair[1][1] >= nbytes,
+        within=within,
+        what="(bytes DATA_ACKed to A, bytes at B), twice the same and far apart",
+    )
 
 
 def _leads_to(connection: Connection, front: Front) -> bool:
