@@ -35,8 +35,9 @@ from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK, FIN, PSH, RAW, RST, SYN
 
 HEARD_WITHIN_SECONDS = 5.0
-#: After this long a SYN is sent again (RFC 6298, 2.1): a port that was just plugged in loses the first.
-SYN_TIMEOUT_SECONDS = 1.0
+#: After this long a SYN is sent again (RFC 6298, 2.1): a port that was just plugged in loses the first. So is
+#: data without its DATA_ACK: an ADD_ADDR that goes out with the acknowledgement leaves no room for that.
+RETRANSMIT_SECONDS = 1.0
 #: Below those that kernels choose (net.ipv4.ip_local_port_range).
 PORTS = range(20000, 30000)
 #: What a host ignores on a live connection, by row: an unknown id, a wrong key, a reason without a reset.
@@ -117,21 +118,30 @@ class Subflow:
 
     def __init__(self, wire: Wire, leg: Leg, endpoint: Endpoint) -> None:
         self.wire, self.leg, self.endpoint = wire, leg, endpoint
+        self._last: Segment | None = None
 
     def says(self, flags: int, *options: Option, payload: bytes = b"") -> None:
         """Send the next segment."""
-        self.wire.send(self.leg.segment(flags, *options, payload=payload))
+        segment = self.leg.segment(flags, *options, payload=payload)
+        self._last = segment if payload else self._last
+        self.wire.send(segment)
 
     def asks(self, option: Option, what: str = "SYN/ACK") -> Segment:
         """Send a SYN, again and again, until it is answered; return the SYN/ACK."""
-        syn, end = self.leg.segment(SYN, option), time.monotonic() + self.wire.heard_within
+        syn = self.leg.segment(SYN, option)
+        self.wire.send(syn)
+        return self._hears_or_repeats(syn, SYN | ACK, lambda _: True, what)
+
+    def _hears_or_repeats(self, sent: Segment, flags: int, suits: Suits, what: str) -> Segment:
+        """Hear the answer to a segment, which is sent again as long as there is none."""
+        end = time.monotonic() + self.wire.heard_within
         while True:
-            self.wire.send(syn)
             try:
-                return self.hears(SYN | ACK, what=what, within=SYN_TIMEOUT_SECONDS)
+                return self.hears(flags, suits, what, within=RETRANSMIT_SECONDS)
             except NeverHappened:
                 if time.monotonic() >= end:
                     raise
+            self.wire.send(sent)
 
     def hears(
         self, flags: int, suits: Suits = lambda _: True, what: str = "", within: float = 0.0
@@ -158,9 +168,13 @@ class Subflow:
         self.says(PSH | ACK, far, payload=payload)
 
     def hears_data_ack(self) -> Segment:
-        """Wait until the other end has acknowledged all data."""
-        return self.hears(
-            ACK, lambda segment: _acknowledges(segment, self.endpoint.dsn), "DATA_ACK of all data"
+        """Wait until the other end has acknowledged all data; the last of it is sent again meanwhile."""
+        assert self._last is not None, "nothing was sent on this subflow"
+        return self._hears_or_repeats(
+            self._last,
+            ACK,
+            lambda segment: _acknowledges(segment, self.endpoint.dsn),
+            "DATA_ACK of all data",
         )
 
 
