@@ -40,7 +40,7 @@ def test_all_paths_cut(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
             data.until_received(RESUMED_BYTES, within=RESUMED_WITHIN_SECONDS)
             seconds = time.monotonic() - restored
         ended = data.end(transfer, within=RESUMED_WITHIN_SECONDS)
-        capture.stop()
+        capture.stop()  # evidence: how what was under way came again
     evidence.document("retransmission timeouts in a row, per subflow", tries)
     evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
     evidence.figure("resumed", seconds, "s")

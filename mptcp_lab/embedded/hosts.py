@@ -207,6 +207,6 @@ def remove_cgroup(group: Path) -> None:
 
 
 def forget(place: Place, host: str) -> None:
-    """Remove a stopped host's own files; after a crash some, or all, may not be there."""
-    shutil.rmtree(place.host(host), ignore_errors=True)
-    shutil.rmtree(place.run / host, ignore_errors=True)
+    """Remove a stopped host's own files."""
+    shutil.rmtree(place.host(host), ignore_errors=True)  # after a crash it may not be there
+    shutil.rmtree(place.run / host, ignore_errors=True)  # nor may this

@@ -126,8 +126,8 @@ def down(place: Place, say: Say) -> bool:
         _remove(place, known)
         fabric.remove(fabric.existing(place))
         hosts.remove_cgroup(hosts.cgroup(place))
-        for folder in (place.run, place.state):  # after a crash either may not be there
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in (place.run, place.state):
+            shutil.rmtree(folder, ignore_errors=True)  # after a crash either may not be there
         image.clean_drafts(place)
         with suppress(OSError):
             Path("/run/systemd").rmdir()  # only where nspawn's private mount point was ours and is empty

@@ -52,7 +52,7 @@ CATEGORIES = {
     Verdict.PASS: "passed",
     Verdict.FAIL: "failed",
     Verdict.UNSUPPORTED: "skipped",
-    Verdict.NON_STRICT: "xfailed",
+    Verdict.NON_STRICT: "xfailed",  # of pytest's words the one for a failure that does not count
     Verdict.FLAKY: "flaky",
     Verdict.INCONCLUSIVE: "inconclusive",
 }

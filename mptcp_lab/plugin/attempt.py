@@ -61,6 +61,7 @@ def classify(error: BaseException | None, box: EvidenceBox) -> Outcome:
     match error:
         case None:
             return Outcome.OVER_LIMIT if any(f.exceeded for f in box.figures) else Outcome.HELD
+        # A skip is told by its reason too, and fails under --expect-all: it hides nothing.
         case Unsupported() | pytest.skip.Exception():
             return Outcome.UNSUPPORTED
         case LabBroken() | LabBusy() | Inconclusive():

@@ -152,8 +152,8 @@ def make_folder(folder: Path) -> None:
         partial.replace(folder.parent / "latest")
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "result.json").exists():  # a run of ours, replaced; it may have no evidence
-            shutil.rmtree(folder / "evidence", ignore_errors=True)
+        if (folder / "result.json").exists():  # a run of ours, replaced
+            shutil.rmtree(folder / "evidence", ignore_errors=True)  # it may have none
 
 
 def _limit(text: str) -> tuple[str, float]:
