@@ -32,7 +32,13 @@ cp -r /root/.ssh /home/{USER}/ && chown -R {USER}: /home/{USER}/.ssh
 """
 FREE = f"echo '{USER} ALL=(root) NOPASSWD: ALL' >/etc/sudoers.d/{USER}"
 ASKED = f"echo '{USER} ALL=(root) ALL' >/etc/sudoers.d/{USER}"
-REMOVE = f"rm -f /etc/sudoers.d/{USER}; ! id {USER} 2>/dev/null || userdel --remove {USER}"
+#: Ansible keeps its connections, and so processes of the user, for a minute: they end first.
+REMOVE = f"""
+rm -f /etc/sudoers.d/{USER}
+id {USER} >/dev/null 2>&1 || exit 0
+timeout 20 sh -c 'while pkill -KILL -u {USER}; do sleep 0.1; done'
+userdel --remove {USER}
+"""
 
 
 class AsUser(Configured):
