@@ -12,6 +12,8 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,15 @@ def test_restore_takes_every_host_back_to_what_it_was(configured: Configured) ->
         assert any(word in line for line in configured_now), f"the comparison is blind: no {word} before"
 
 
+def family(pid: int) -> list[int]:
+    """Return a process and its descendants, parents first."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # ended meanwhile
+        children = []
+    return [pid, *(each for child in children for each in family(int(child)))]
+
+
 def killed(lab: Configured, moment: float) -> bool:
     """Run lab.yml and kill -9 it with all its children at a moment (seconds); False where it ended before."""
     with subprocess.Popen(
@@ -80,7 +91,10 @@ def killed(lab: Configured, moment: float) -> bool:
             assert play.wait(moment) == 0
             return False
         except subprocess.TimeoutExpired:
-            os.killpg(play.pid, signal.SIGKILL)
+            # Ansible's workers lead sessions of their own, so the play's process group is not all of it.
+            for pid in family(play.pid):
+                with suppress(ProcessLookupError):  # ended meanwhile
+                    os.kill(pid, signal.SIGKILL)
             return True
 
 
