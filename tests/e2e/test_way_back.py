@@ -73,7 +73,7 @@ def family(pid: int) -> list[int]:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:  # ended meanwhile
-        children = []
+        return []
     return [pid, *(each for child in children for each in family(int(child)))]
 
 
@@ -85,7 +85,6 @@ def killed(lab: Configured, moment: float) -> bool:
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     ) as play:
         try:
             assert play.wait(moment) == 0
