@@ -7,12 +7,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from mptcp_lab.inventory.errors import InventoryError
+from mptcp_lab.inventory.locate import locate
 from mptcp_lab.inventory.model import Lab
-from mptcp_lab.inventory.validate import InventoryError, lab_from
+from mptcp_lab.inventory.sources import Source, read
+from mptcp_lab.inventory.validate import lab_from
 
 ROOT = Path(__file__).resolve().parents[2]
+
+#: How long ansible-inventory may take; on a quiet machine it takes 0.6 s.
+TIMEOUT_S = 120
 
 __all__ = ["ROOT", "InventoryError", "load", "resolve"]
 
@@ -43,32 +51,65 @@ def resolve(word: str) -> Path:
 
 
 def load(path: Path | str) -> Lab:
-    """Read and validate an inventory; raise `InventoryError` with one clear sentence."""
+    """Read and validate an inventory; raise `InventoryError` with one clear sentence, file and line.
+
+    Nothing in the inventory runs: only YAML and INI files are read, with limits on size and time.
+    """
     path = Path(path)
     if not path.exists():
         raise InventoryError(str(path), "path", "no such file or folder", "inventories/embedded")
+    sources = read(path)
+    document = _listed(path)
+    try:
+        return lab_from(document, str(path))
+    except InventoryError as error:
+        raise error.located(_location(sources, error)) from None
+
+
+def _location(sources: Sequence[Source], error: InventoryError) -> str:
+    return locate(sources, error.host, "" if error.variable in ("name", "groups") else error.variable)
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    """Return the document that ``ansible-inventory --list`` prints."""
     tool = Path(sys.executable).with_name("ansible-inventory")
     command = [str(tool if tool.exists() else "ansible-inventory"), "-i", str(path), "--list"]
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
+        "ANSIBLE_INVENTORY_ENABLED": "yaml,ini",
     }
+    example = "inventories/embedded/hosts.yml"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False, timeout=TIMEOUT_S
+        )
     except FileNotFoundError:
         raise InventoryError(
             str(path), "ansible-inventory", "not found", "run ./lab, which prepares .venv"
         ) from None
+    except subprocess.TimeoutExpired:
+        problem = f"ansible-inventory did not end within {TIMEOUT_S} s"
+        raise InventoryError(str(path), "inventory", problem, example) from None
     if done.returncode != 0:
-        raise InventoryError(
-            str(path), "inventory", _first_error(done.stderr), "inventories/embedded/hosts.yml"
-        )
-    return lab_from(json.loads(done.stdout), str(path))
+        raise InventoryError(str(path), "inventory", _reason(done.stderr), example)
+    try:
+        document = json.loads(done.stdout)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise InventoryError(str(path), "inventory", "ansible-inventory printed no JSON object", example)
+    return document
 
 
-def _first_error(stderr: str) -> str:
-    """Pick the line of ansible-inventory's complaint that says what is wrong."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    telling = [line for line in lines if "ERROR" in line or "Failed" in line]
-    return (telling or lines or ["ansible-inventory failed without a word"])[-1]
+def _reason(stderr: str) -> str:
+    """Return the line of ansible-inventory's complaint that names the fault."""
+    lines = [" ".join(line.split()) for line in stderr.splitlines() if line.strip()]
+    for word in ("Origin:", "failed to parse", "ERROR", "Failed"):
+        named = [line for line in lines if word in line]
+        if named and word == "Origin:":
+            return f"{_reason(stderr.replace('Origin:', ''))} ({named[0]})"
+        if named:
+            return named[-1]
+    return (lines or ["ansible-inventory failed without a message"])[-1]

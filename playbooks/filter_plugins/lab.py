@@ -179,6 +179,22 @@ def lab_retired_origins(found: Iterable[str], services: Iterable[Mapping[str, An
     return [name for name in there if name not in wanted]
 
 
+#: What a configuration, a unit or a script takes as one word, without quotes and without a second meaning.
+WORD = re.compile(r"[A-Za-z0-9_.:/@%+,-]+")
+
+
+def one_word(value: Any) -> str:
+    """Return a value as the one word that it has to be in a configuration; ValueError where it is not one.
+
+    Templates pass what comes from the inventory through it, so that no value adds a line, a directive or a
+    command, whoever calls the role.
+    """
+    text = str(value)
+    if not WORD.fullmatch(text):
+        raise ValueError(f"{text!r} is not one word of letters, digits and _ . : / @ % + , -")
+    return text
+
+
 def program_files(folder: str, to: str) -> list[dict[str, str]]:
     """Return the Python files below a folder of the controller as `settled` takes them, for a folder `to`."""
     return [
@@ -199,6 +215,7 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     lab_backends,
     lab_retired,
     lab_retired_origins,
+    one_word,
     program_files,
 )
 

@@ -78,7 +78,7 @@ CASES = {
     "address outside its segment": (nic("a", ipv4="10.0.0.1/24"), "a", "lab_nics[0].ipv4", "not in segment"),
     "not an address": (nic("a", ipv4="198.18.1"), "a", "lab_nics[0].ipv4", "198.18.1"),
     "wrong family": (nic("a", ipv6="198.18.1.10/24"), "a", "lab_nics[0].ipv6", "is not IPv6"),
-    "unknown key": (nic("a", speed="1g"), "a", "lab_nics[0]", "unknown key 'speed'"),
+    "unknown key": (nic("a", speed="1g"), "a", "lab_nics[0].speed", "unknown key 'speed'"),
     "unknown flag": (nic("a", endpoint=["sub"]), "a", "lab_nics[0].endpoint", "'sub' is not one of"),
     "flags that are no list": (nic("a", endpoint="subflow"), "a", "lab_nics[0].endpoint", "no list"),
     "flags that exclude each other": (

@@ -54,7 +54,7 @@ def test_the_word_is_an_inventory_and_no_host_name(project: Path, arguments: lis
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("all: {}\n", "no host is listed"), ("all: {\n", "parse"), (None, "no such inventory")],
+    [("all: {}\n", "no host is listed"), ("all: {\n", "hosts.yml:2: not YAML"), (None, "no such inventory")],
 )
 def test_an_inventory_of_no_use_is_one_sentence(project: Path, content: str | None, sentence: str) -> None:
     if content is not None:

@@ -91,3 +91,14 @@ def test_what_was_not_found_is_not_retired() -> None:
 def test_origins_that_are_no_services_are_retired() -> None:
     found = ["/o", "/etc/mptcp-lab/origin-origin.json", "/etc/mptcp-lab/origin-late-one.json"]
     assert FILTERS["lab_retired_origins"](found, [{"engine": "origin", "name": "origin"}]) == ["late-one"]
+
+
+@pytest.mark.parametrize("value", ["10s;\n\t\tserver 127.0.0.1:1", "a b", "';id;'", "$(id)", "", "a\n"])
+def test_a_value_that_is_no_single_word_does_not_reach_a_configuration(value: str) -> None:
+    with pytest.raises(ValueError, match="not one word"):
+        FILTERS["one_word"](value)
+
+
+def test_addresses_times_and_names_are_words() -> None:
+    words = ["198.18.1.10", "2001:db8:1::10", "10s", 7000, "test1-seen2", "/etc/haproxy/errors"]
+    assert [FILTERS["one_word"](word) for word in words] == [str(word) for word in words]

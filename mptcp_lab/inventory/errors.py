@@ -1,0 +1,24 @@
+"""The one error of this package: what is wrong with an inventory, and where."""
+
+from __future__ import annotations
+
+from mptcp_lab.errors import LabError
+
+
+class InventoryError(LabError):
+    """The inventory is wrong: host, variable, problem, an example of right; file and line where known.
+
+    ``location`` is ``file:line``, or empty where the file is not known.
+    """
+
+    def __init__(self, host: str, variable: str, problem: str, example: str, location: str = "") -> None:
+        place = ": ".join(part for part in (location or "inventory", host, variable) if part)
+        super().__init__(problem, place, f"correct it, for example: {example}")
+        self.host, self.variable, self.problem, self.example = host, variable, problem, example
+        self.location = location
+
+    def located(self, location: str) -> InventoryError:
+        """Return the same error with its file and line, unless it has them already."""
+        if self.location or not location:
+            return self
+        return InventoryError(self.host, self.variable, self.problem, self.example, location)
