@@ -10,7 +10,7 @@ import mptcp_lab
 from mptcp_lab import cli
 from mptcp_lab.inventory.load import ROOT
 
-CAPTURE = ROOT / "tests/wire/captures/join.pcap"
+CAPTURE = ROOT / "tests/wire/captures/handshake.pcapng"
 HEAVY = ("yaml", "paramiko", "ansible", "pytest", "jinja2", "scapy")
 
 
