@@ -11,11 +11,17 @@ import sys
 import time
 from types import FrameType
 
-from mptcp_lab.embedded import doctor, lifecycle
+from mptcp_lab.embedded import doctor, lifecycle, recorded
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, here
+from mptcp_lab.errors import LabError
 from mptcp_lab.inventory import InventoryError, Lab, load, resolve
+from mptcp_lab.inventory.fields import HOSTNAME
 from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.inventory.validate import RESERVED_LAB_NAMES
+
+#: Where an inventory of a lab on this machine finds the ssh_config that `up` writes.
+OPENS_LAB = 'lab_ssh_config: "{{ ansible_config_file | dirname }}/.lab/labs/{{ lab_name }}/ssh_config"'
 
 
 class Progress:
@@ -49,22 +55,28 @@ def main() -> int:
         description="Labs on this machine: up, down, status.",
     )
     parser.add_argument("action", choices=["up", "down", "status", "doctor"])
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--inventory",
         default="inventory",
         help="a path, or a name under inventories/ (default: ansible.cfg's)",
     )
+    which.add_argument("--lab", metavar="NAME", help="down only: the lab of this name, without its inventory")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line instead of progress and prose"
     )
     arguments = parser.parse_args()
+    if arguments.lab and arguments.action != "down":
+        parser.error("--lab is for down only")
     signal.signal(signal.SIGTERM, _interrupt)  # so that a terminated build cleans up after itself
     if arguments.action in ("up", "down") and os.geteuid() != 0:
         become_root()
     progress = Progress(arguments.json)
     try:
+        if arguments.action == "down":
+            return _down(arguments.inventory, arguments.lab, arguments.json, progress)
         return _act(arguments.action, arguments.inventory, arguments.json, progress)
-    except (EmbeddedError, InventoryError) as error:
+    except LabError as error:
         progress.close()
         print(error, file=sys.stderr)
         return 4
@@ -89,13 +101,9 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
     if action == "doctor":
         return 0 if doctor.report(doctor.examine()) else 1
-    if action == "down":  # by name alone: the inventory may have been edited, or be wrong
-        changed = lifecycle.down(_place_by_name(inventory), progress)
-        progress.close()
-        _tell(as_json, {"changed": changed}, "the lab is down" if changed else "there was no lab")
-        return 0
     lab = load(resolve(inventory))
     place = _place(lab)
+    _check_ssh_config(lab)
     if action == "up":
         changed = lifecycle.up(place, lab, progress)
         progress.close()
@@ -112,6 +120,15 @@ def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
     return 0 if set(states.values()) == {"up"} else 1
 
 
+def _down(inventory: str, name: str | None, as_json: bool, progress: Progress) -> int:
+    """Take one lab down: the one of a name, or the one that an inventory describes."""
+    place = _place_of_name(name) if name else _place_to_take_down(inventory, progress)
+    changed = lifecycle.down(place, progress)
+    progress.close()
+    _tell(as_json, {"changed": changed}, "the lab is down" if changed else f"there was no lab {place.name}")
+    return 0
+
+
 def _tell(as_json: bool, document: dict[str, object], prose: str) -> None:
     print(json.dumps(document) if as_json else prose)
 
@@ -125,12 +142,47 @@ def _place(lab: Lab) -> Place:
     return here(lab.name)
 
 
-def _place_by_name(inventory: str) -> Place:
-    """Find the lab to take down even when its inventory no longer reads."""
+def _place_of_name(name: str) -> Place:
+    """Find a lab by its name alone; refuse a name that no lab of this checkout has."""
+    if not HOSTNAME.fullmatch(name) or name in RESERVED_LAB_NAMES or not lifecycle.exists(here(name)):
+        up = ", ".join(each.name for each in recorded.read_all(here())) or "none"
+        raise EmbeddedError(
+            f"there is no lab {name!r} (up from this checkout: {up})", "./lab down --lab NAME"
+        )
+    return here(name)
+
+
+def _place_to_take_down(inventory: str, progress: Progress) -> Place:
+    """Find the lab that an inventory describes, by what `up` recorded where it cannot be read any more."""
+    labs = recorded.read_all(here())
     try:
-        return here(load(resolve(inventory)).name)
+        source = resolve(inventory)
+    except InventoryError as error:
+        if labs:
+            up = ", ".join(f"{each.name} ({each.source or 'from an unknown inventory'})" for each in labs)
+            raise EmbeddedError(f"{error}; labs that are up: {up}", "./lab down --lab NAME") from None
+        raise
+    try:
+        return _place(load(source))
     except InventoryError:
-        return here()
+        names = recorded.of_source(here(), source)
+        if len(names) != 1:
+            raise
+        progress(f"{source} is not sound; lab {names[0]} was brought up from it")
+        return here(names[0])
+
+
+def _check_ssh_config(lab: Lab) -> None:
+    """Refuse a copy of an inventory that looks for the lab's ssh_config where older versions wrote it."""
+    for host in lab.hosts.values():
+        path = str(host.variables.get("lab_ssh_config", ""))
+        if "/.lab/{{" in path.replace(" ", ""):
+            raise InventoryError(
+                host.name,
+                "lab_ssh_config",
+                f"{path} is where older versions kept a lab's state",
+                OPENS_LAB,
+            )
 
 
 if __name__ == "__main__":

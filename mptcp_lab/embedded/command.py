@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterable
 from typing import Any
 
+from mptcp_lab.answers import records
 from mptcp_lab.embedded.errors import EmbeddedError
 
 
@@ -40,7 +40,6 @@ def ip_batch(netns: str | None, lines: Iterable[str]) -> None:
 
 
 def ip_json(netns: str, *arguments: str) -> list[dict[str, Any]]:
-    """Return what ``ip -json`` shows in a network namespace."""
-    out = run(*privileged(), "ip", "-n", netns, "-json", "-details", *arguments)
-    found: list[dict[str, Any]] = json.loads(out) if out.strip() else []
-    return found
+    """Return the links (or addresses) that ``ip -json`` shows in a network namespace: each has a name."""
+    argv = ("ip", "-n", netns, "-json", "-details", *arguments)
+    return records(run(*privileged(), *argv), " ".join(argv), "ifname")

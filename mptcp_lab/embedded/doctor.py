@@ -1,4 +1,8 @@
-"""What this machine can do for an embedded lab, found by use and never by a version number."""
+"""Report what this machine can do for a lab, found by use and never by a version number.
+
+`./lab doctor` runs this file by itself, with any Python from 3.7 on and before there is a .venv: it imports
+nothing but the standard library. Packages are looked at by ./lab.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +10,132 @@ import errno
 import os
 import shutil
 import socket
+import struct
 import subprocess
-import uuid
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from mptcp_lab.embedded.errors import EmbeddedError
-from mptcp_lab.embedded.hosts import cgroup_root
+from pathlib import Path
 
 IPPROTO_MPTCP = 262
+TRIAL_TIMEOUT_S = 20
+#: Where a machine has its cgroup v2 tree: unified and hybrid set-ups.
+CGROUP_ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+CGROUP_ADVICE = "mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
+
+# include/uapi/linux: netlink.h, netfilter/nfnetlink.h, netfilter/nf_tables.h
+NETLINK_NETFILTER = 12
+NLM_F_REQUEST = 1
+NLMSG_ERROR = 2
+NFT_MSG_GETGEN = 10 << 8 | 16
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: ``needed`` for the lab to come up, or only for what ``detail`` names."""
+    """One thing looked at: is it there (None: could not be tried), and does the lab need it to come up."""
 
     what: str
-    there: bool
+    there: bool | None
     needed: bool
     detail: str
 
 
+@dataclass(frozen=True)
+class Module:
+    """A part of the kernel, often a module that is loaded by its first use, and what the lab needs it for.
+
+    ``command`` uses it, in a shell with network and mounts of its own.
+    """
+
+    name: str
+    purpose: str
+    needed: bool
+    tool: str
+    command: str
+
+
+VETH = "ip link add name try0 type veth peer name try1"
+BRIDGE = Module("bridge", "the lab's switch", True, "ip", "ip link add name br0 type bridge")
+VETH_PAIR = Module("veth", "the hosts' NICs", True, "ip", VETH)
+OVERLAY = Module(
+    "overlay",
+    "the hosts' files",
+    True,
+    "mount",
+    "mount -t tmpfs tmpfs /mnt && cd /mnt && mkdir l u w m && "
+    "mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m",
+)
+TBF = Module(
+    "sch_tbf",
+    "rate limits",
+    False,
+    "tc",
+    f"{VETH} && tc qdisc add dev try0 root tbf rate 1mbit burst 32k latency 50ms",
+)
+TUN = Module("tun", "the virtual machines' NICs", False, "ip", "ip tuntap add dev try0 mode tap")
+NF_TABLES = Module("nf_tables", "faults and forwarders", True, "", "")
+OTHERS = (
+    Module(
+        "nft tcp option mptcp",
+        "option stripping",
+        False,
+        "nft",
+        "nft add table inet t && nft add chain inet t c && nft add rule inet t c reset tcp option mptcp",
+    ),
+    Module(
+        "sch_netem", "delay and loss", False, "tc", f"{VETH} && tc qdisc add dev try0 root netem delay 1ms"
+    ),
+)
+
+
 def examine() -> list[Finding]:
-    """Look at everything; root is needed to try namespaces."""
+    """Look at everything; only root can try what the kernel does."""
     findings = [_mptcp(), _cgroup(), _root()]
-    if os.geteuid() == 0:
-        findings += [_in_netns(*trial) for trial in TRIALS]
-    return findings
+    modules = (BRIDGE, VETH_PAIR, OVERLAY, NF_TABLES, TBF, TUN, *OTHERS)
+    return findings + [_finding(module) for module in modules]
+
+
+def refusal(module: Module) -> str:
+    """Use a part of the kernel; return nothing where that works, else why it does not."""
+    if module is NF_TABLES:
+        return _nf_tables_refusal()
+    argv = ["unshare", "--net", "--mount", "sh", "-c", module.command]
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=TRIAL_TIMEOUT_S, check=False)
+    except FileNotFoundError:
+        return "unshare is not installed"
+    except subprocess.TimeoutExpired:
+        return f"no answer within {TRIAL_TIMEOUT_S} s"
+    if done.returncode == 0:
+        return ""
+    complaint = done.stderr.decode(errors="replace").strip().splitlines()
+    return complaint[0] if complaint else f"exit status {done.returncode}"
+
+
+def _nf_tables_refusal() -> str:
+    """Ask nf_tables for its generation over netlink: hosts have the program nft, this machine needs none."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as link:
+            link.settimeout(TRIAL_TIMEOUT_S)
+            link.sendto(struct.pack("=IHHII4x", 20, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0), (0, 0))
+            answer = link.recv(4096)
+    except OSError as error:
+        return error.strerror or str(error)
+    kind, code = struct.unpack_from("=H", answer, 4)[0], 0
+    if kind == NLMSG_ERROR and len(answer) >= 20:
+        code = -struct.unpack_from("=i", answer, 16)[0]
+    return os.strerror(code) if code else ""
+
+
+def _finding(module: Module) -> Finding:
+    """Try one part of the kernel, where that can be tried."""
+    if os.geteuid() != 0:
+        return Finding(module.name, None, module.needed, f"{module.purpose}: only root can try it")
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    if module.tool and shutil.which(module.tool, path=path) is None:
+        return Finding(module.name, None, module.needed, f"{module.purpose}: no {module.tool} here to try it")
+    why = refusal(module)
+    return Finding(module.name, not why, module.needed, f"{module.purpose}: {why}" if why else module.purpose)
 
 
 def _mptcp() -> Finding:
@@ -50,10 +153,10 @@ def _mptcp() -> Finding:
 
 
 def _cgroup() -> Finding:
-    try:
-        return Finding("cgroup v2", True, True, str(cgroup_root()))
-    except EmbeddedError as error:
-        return Finding("cgroup v2", False, True, error.next_step)
+    for path in CGROUP_ROOTS:
+        if (path / "cgroup.controllers").exists():
+            return Finding("cgroup v2", True, True, str(path))
+    return Finding("cgroup v2", False, True, CGROUP_ADVICE)
 
 
 def _root() -> Finding:
@@ -63,55 +166,16 @@ def _root() -> Finding:
     return Finding("root", able, True, "through sudo" if able else "neither root nor sudo")
 
 
-VETH = "ip link add name try0 type veth peer name try1"
-OVERLAY = (
-    "d=$(mktemp -d) && cd $d && mkdir l u w m && "
-    "unshare -m mount -t overlay o -olowerdir=l,upperdir=u,workdir=w m"
-)
-NFT = "nft add table inet t && nft add chain inet t c"
-Trial = tuple[str, bool, str, str]
-#: What, whether it is needed, for what, and a shell command that uses it in a network namespace of its own.
-TRIALS: tuple[Trial, ...] = (
-    (
-        "veth and bridge",
-        True,
-        "the fabric",
-        f"ip link add name br0 type bridge && {VETH} && ip link set try1 master br0",
-    ),
-    ("overlay mounts", True, "the hosts' files", f"{OVERLAY}; r=$?; rm -rf $d; exit $r"),
-    ("nftables", True, "faults", NFT),
-    (
-        "nftables tcp option mptcp",
-        False,
-        "option stripping",
-        f"{NFT} && nft add rule inet t c reset tcp option mptcp",
-    ),
-    (
-        "tbf",
-        False,
-        "rate limits",
-        f"{VETH} && tc qdisc add dev try0 root tbf rate 1mbit burst 32k latency 50ms",
-    ),
-    ("netem", False, "delay and loss", f"{VETH} && tc qdisc add dev try0 root netem delay 1ms"),
-)
-
-
-def _in_netns(what: str, needed: bool, purpose: str, command: str) -> Finding:
-    name = f"mlab-try-{uuid.uuid4().hex[:8]}"
-    subprocess.run(["ip", "netns", "add", name], check=False, capture_output=True)
-    try:
-        argv = ["ip", "netns", "exec", name, "sh", "-c", command]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-    complaint = done.stderr.strip().splitlines()
-    detail = purpose if done.returncode == 0 else f"{purpose}: {complaint[0] if complaint else 'refused'}"
-    return Finding(what, done.returncode == 0, needed, detail)
-
-
 def report(findings: list[Finding], say: Callable[[str], None] = print) -> bool:
-    """Print the findings; return whether everything needed is there."""
+    """Print the findings; return whether nothing needed was found missing."""
     for found in findings:
-        mark = "ok     " if found.there else "MISSING" if found.needed else "absent "
-        say(f"{mark} {found.what:<27} {found.detail}")
-    return all(found.there for found in findings if found.needed)
+        mark = "ok" if found.there else "untried" if found.there is None else "absent"
+        say(
+            f"{'MISSING' if found.there is False and found.needed else mark:<8}{found.what:<28}{found.detail}"
+        )
+    return not [found for found in findings if found.needed and found.there is False]
+
+
+if __name__ == "__main__":
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    sys.exit(0 if report(examine()) else 1)

@@ -98,7 +98,7 @@ def _converge_cables(place: Place, lab: Lab) -> bool:
         lines.append(f"link set {cable.port} addrgenmode none master {cable.segment} up")
     for port, cable in wanted.items():
         link = ports.get(port)
-        if link and (link.get("master") != cable.segment or "UP" not in link["flags"]):
+        if link and (link.get("master") != cable.segment or "UP" not in link.get("flags", ())):
             lines.append(f"link set {port} master {cable.segment} up")
     ip_batch(place.fabric, lines)
     limited = [cable for cable in wanted.values() if cable.rate]

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mptcp_lab.embedded import image, keys
+from mptcp_lab.embedded.doctor import CGROUP_ADVICE, CGROUP_ROOTS
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
 from mptcp_lab.inventory.model import Host
@@ -33,12 +34,10 @@ GREETS_WITHIN_SECONDS = 30.0
 
 def cgroup_root() -> Path:
     """Return the machine's cgroup v2 tree, on unified and on hybrid set-ups."""
-    for path in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
+    for path in CGROUP_ROOTS:
         if (path / "cgroup.controllers").exists():
             return path
-    raise EmbeddedError(
-        "this machine has no cgroup v2 tree", "mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
-    )
+    raise EmbeddedError("this machine has no cgroup v2 tree", CGROUP_ADVICE)
 
 
 def cgroup(place: Place, host: str = "") -> Path:

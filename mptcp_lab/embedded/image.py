@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def _guest(name: str) -> list[str]:
     if not files.is_dir():
         return []
     enable = '--customize-hook=chroot "$1" systemctl enable --quiet lab-ssh.socket'
-    return [f'--essential-hook=cp -RT "{files}" "$1"', enable]
+    return [f'--essential-hook=cp -RT {shlex.quote(str(files))} "$1"', enable]
 
 
 @contextmanager
@@ -95,7 +96,7 @@ def draft_of(place: Place, final: Path, *keep: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)  # what went wrong is the error to see; `down` tries again
         raise
     give_to_caller(final)
-    if not any(place.cache.parent.glob("*/hosts")):  # another lab of this checkout may stand on an older one
+    if not any(place.labs.glob("*/hosts")):  # another lab of this checkout may stand on an older one
         clean(place, final, *keep)
 
 

@@ -48,9 +48,10 @@ def ssh_config(place: Place, hosts: Iterable[str]) -> str:
         f"Host {name} {name}.*\n    HostKeyAlias {name}\n    ProxyCommand nc -U {place.socket(name)}\n"
         for name in hosts
     ]
+    state = str(place.state).replace("%", "%%")  # ssh_config(5), TOKENS
     lines.append(
-        f'Host *\n    User root\n    IdentityFile "{place.state}/id_ed25519"\n    IdentitiesOnly yes\n'
-        f'    UserKnownHostsFile "{place.state}/known_hosts"\n    GlobalKnownHostsFile /dev/null\n'
+        f'Host *\n    User root\n    IdentityFile "{state}/id_ed25519"\n    IdentitiesOnly yes\n'
+        f'    UserKnownHostsFile "{state}/known_hosts"\n    GlobalKnownHostsFile /dev/null\n'
         "    StrictHostKeyChecking yes\n    HostKeyAlgorithms ssh-ed25519\n    PasswordAuthentication no\n"
         "    ConnectTimeout 5\n    ServerAliveInterval 5\n    ServerAliveCountMax 2\n    LogLevel ERROR\n"
     )

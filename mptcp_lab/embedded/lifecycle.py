@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mptcp_lab.embedded import fabric, hosts, image, keys
+from mptcp_lab.embedded import fabric, hosts, image, kernel, keys, recorded
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
 from mptcp_lab.inventory.model import Host, Lab
@@ -59,13 +59,16 @@ KINDS = {
 def up(place: Place, lab: Lab, say: Say) -> bool:
     """Bring the lab to what the inventory says; return whether anything had to change."""
     require_root()
+    require_new_place(place)
     with _locked(place):
         kind = KINDS[lab.flavour]
+        kernel.require(lab)
         if not kind.present(place, lab):
             with image.one_build(place):
                 if not kind.present(place, lab):  # another lab of this checkout may have built it meanwhile
                     kind.build(place, lab, say)
         private_folder(place.state)
+        recorded.write(place, lab.source)
         private_folder(place.run)
         alive = set(hosts.running(place))
         gone = sorted(_known(place) - set(lab.hosts))
@@ -122,12 +125,15 @@ def down(place: Place, say: Say) -> bool:
     require_root()
     with _locked(place):
         known = sorted(_known(place))
-        there = bool(known or fabric.existing(place) or place.state.exists() or place.run.exists())
+        there = exists(place)
         _remove(place, known)
         fabric.remove(fabric.existing(place))
         hosts.remove_cgroup(hosts.cgroup(place))
-        for folder in (place.run, place.state):
+        old = (place.old_state,) if recorded.is_old(place) else ()
+        for folder in (place.run, place.state, *old):
             shutil.rmtree(folder, ignore_errors=True)  # after a crash either may not be there
+        if old:
+            place.old_state.with_name(f"{place.name}.lock").unlink(missing_ok=True)
         image.clean_drafts(place)
         with suppress(OSError):
             Path("/run/systemd").rmdir()  # only where nspawn's private mount point was ours and is empty
@@ -136,8 +142,15 @@ def down(place: Place, say: Say) -> bool:
         return there
 
 
+def exists(place: Place) -> bool:
+    """Return whether anything of the lab is on this machine."""
+    there = _known(place) or fabric.existing(place) or place.state.exists() or place.run.exists()
+    return bool(there) or recorded.is_old(place)
+
+
 def status(place: Place, lab: Lab) -> dict[str, str]:
     """Return each host's state: ``up``, ``starting`` (or hung) or ``down``."""
+    require_new_place(place)
     alive = set(hosts.running(place))
     return {
         name: "up"
@@ -154,6 +167,15 @@ def require_root() -> None:
     if os.geteuid() != 0:
         raise EmbeddedError(
             "namespaces, mounts and cgroups need root", "./lab asks for it through sudo, or run it as root"
+        )
+
+
+def require_new_place(place: Place) -> None:
+    """Refuse a lab that an older version of this checkout brought up: its hosts run from another folder."""
+    if recorded.is_old(place):
+        raise EmbeddedError(
+            f"the lab {place.name} was brought up by an older version, from {place.old_state}",
+            f"./lab down --lab {place.name}, then ./lab up",
         )
 
 

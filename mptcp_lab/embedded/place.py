@@ -7,11 +7,13 @@ The id comes from the checkout's path and the lab's name, so two checkouts can e
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mptcp_lab.folders import STATE_FOLDER, give_to_caller, private_folder, write_private
 from mptcp_lab.inventory.load import ROOT
+
+__all__ = ["NETNS", "Place", "give_to_caller", "here", "private_folder", "write_private"]
 
 NETNS = Path("/run/netns")
 
@@ -31,17 +33,32 @@ class Place:
     @property
     def cache(self) -> Path:
         """The image and the package pool; kept by ``down``."""
-        return self.root / ".lab" / "cache"
+        return self.root / STATE_FOLDER / "cache"
+
+    @property
+    def labs(self) -> Path:
+        """The folder of all labs of this checkout: nothing but labs lies there."""
+        return self.root / STATE_FOLDER / "labs"
 
     @property
     def state(self) -> Path:
-        """Keys, ssh_config and the hosts' own files (0700); removed by ``down``."""
-        return self.root / ".lab" / self.name
+        """Keys, ssh_config, `record` and the hosts' own files (0700); removed by ``down``."""
+        return self.labs / self.name
+
+    @property
+    def record(self) -> Path:
+        """What `up` writes down of the lab: from which inventory it was brought up."""
+        return self.state / "lab.json"
+
+    @property
+    def old_state(self) -> Path:
+        """Where older versions kept the state, beside results and cache."""
+        return self.root / STATE_FOLDER / self.name
 
     @property
     def lock(self) -> Path:
         """The lock that `up` and `down` take: one of them at a time."""
-        return self.root / ".lab" / f"{self.name}.lock"
+        return self.labs / f"{self.name}.lock"
 
     @property
     def run(self) -> Path:
@@ -74,29 +91,3 @@ class Place:
 def here(name: str = "embedded") -> Place:
     """Return the place of this checkout's lab with that name."""
     return Place(ROOT, name)
-
-
-def private_folder(path: Path) -> Path:
-    """Make a folder that only its owner may enter, owned by the user who called sudo where one did."""
-    missing = [p for p in (path, *path.parents) if not p.exists()]
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for made in missing:
-        give_to_caller(made)
-    return path
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file (0600) in one step: readers see the old text or the new, never half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    give_to_caller(draft)
-    draft.replace(path)
-
-
-def give_to_caller(path: Path) -> None:
-    """Under sudo, hand a file or folder to the calling user, who drives Ansible and the suite."""
-    uid, gid = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
-    if os.geteuid() == 0 and uid and gid:
-        os.chown(path, int(uid), int(gid))

@@ -8,6 +8,7 @@ signatures; the local index needs none.
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +35,11 @@ def _bootstrap(root: Path, recipe: Recipe, say: Say, options: Iterable[str]) -> 
     command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(recipe.base)}"]
     command += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "doc", "locale")]
     command += options
-    command += [f'--customize-hook=sh {hook} "$1" {recipe.suite} {parts}', recipe.suite, str(root)]
+    command += [
+        f'--customize-hook=sh {shlex.quote(str(hook))} "$1" {recipe.suite} {parts}',
+        recipe.suite,
+        str(root),
+    ]
     if source := mirror():
         command.append(source)
     last: list[str] = []

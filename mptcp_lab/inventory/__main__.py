@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mptcp_lab.embedded.place import here
 from mptcp_lab.inventory import InventoryError, load, resolve
-from mptcp_lab.inventory.load import ROOT
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def answer(action: str, path: Path) -> str:
     if action == "flavour":
         return lab.flavour
     if action == "ssh-config":
-        config = ROOT / ".lab" / lab.name / "ssh_config"
+        config = here(lab.name).state / "ssh_config"
         return str(config) if config.exists() else ""
     return f"{lab.name}: {len(lab.hosts)} hosts on {len(lab.segments)} segments, sound"
 

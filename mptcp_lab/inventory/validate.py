@@ -27,7 +27,11 @@ FLAVOURS = ("embedded", "vm", "hardware")
 #: Variables of the lab as a whole: every host has the same.
 SHARED = ("lab_name", "lab_flavour", "lab_segments")
 
-__all__ = ["InventoryError", "lab_from"]
+#: Folders below .lab that are no lab's, and names that Ansible or the lab's switch has already.
+RESERVED_LAB_NAMES = ("ansible", "cache", "labs", "render", "results", "venvs")
+RESERVED_HOST_NAMES = ("all", "fabric", "ungrouped")
+
+__all__ = ["RESERVED_HOST_NAMES", "RESERVED_LAB_NAMES", "InventoryError", "lab_from"]
 
 
 def lab_from(document: Mapping[str, Any], source: str) -> Lab:
@@ -47,6 +51,8 @@ def lab_from(document: Mapping[str, Any], source: str) -> Lab:
         functions = frozenset(group for group, inside in members.items() if name in inside)
         hosts[name] = _host(name, functions, hostvars.get(name, {}), segments)
     lab_name = fields.name(names[0], "lab_name", shared.get("lab_name", "lab"), "rack1")
+    if lab_name in RESERVED_LAB_NAMES:
+        raise InventoryError(names[0], "lab_name", f"{lab_name!r} is reserved", "rack1")
     flavour = fields.choice(names[0], "lab_flavour", shared.get("lab_flavour", "hardware"), FLAVOURS)
     check_addresses(hosts)
     check_backends(hosts)
@@ -78,6 +84,8 @@ def _host(
     name: str, functions: frozenset[str], variables: Mapping[str, Any], segments: Mapping[str, Segment]
 ) -> Host:
     fields.name(name, "name", name, "server1")
+    if name in RESERVED_HOST_NAMES:
+        raise InventoryError(name, "name", f"{name!r} is reserved", "server1")
     if not functions:
         raise InventoryError(
             name, "groups", f"the host is in none of {', '.join(FUNCTIONS)}", "clients: {hosts: {client: }}"

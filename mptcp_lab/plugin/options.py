@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from mptcp_lab import catalogue
+from mptcp_lab.folders import STATE_FOLDER as LAB_FOLDER
+from mptcp_lab.folders import private_folder
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.verdict import Rules
 
-LAB_FOLDER = ".lab"
 #: An ordinary run sees each gap once; a distribution needs more.
 REPETITIONS = 1
 
@@ -145,7 +146,7 @@ def results_folder(config: pytest.Config, lab: Lab) -> Path:
 def make_folder(folder: Path) -> None:
     """Make the run's folder, and link it as the latest where it lies among the others."""
     if folder.parent.name == "results" and folder.parent.parent.name == LAB_FOLDER:
-        folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder.parent.parent)
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder.parent / f".latest-{os.getpid()}"
         partial.symlink_to(folder.name)

@@ -8,6 +8,7 @@ what a role finds out on a host (NetworkManager, another's mptcpd) is taken to b
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def _paper_host(folder: Path, host: Host, paper: Paper) -> None:
         json.dumps({**answer, "ansible_facts": facts, "stdout": json.dumps({**found, **kernel})})
     )
     interpreter = folder / "python"
-    interpreter.write_text(f"#!/bin/sh\ncat >/dev/null\ncat {folder}/answer.json\n")
+    interpreter.write_text(f"#!/bin/sh\ncat >/dev/null\ncat {shlex.quote(str(folder))}/answer.json\n")
     interpreter.chmod(0o700)
 
 

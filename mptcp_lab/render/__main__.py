@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mptcp_lab.errors import LabError
+from mptcp_lab.folders import private_folder
 from mptcp_lab.inventory import load, resolve
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.render import File, render
@@ -33,7 +34,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         lab = load(resolve(arguments.inventory))
-        folder = arguments.folder or ROOT / ".lab/render" / lab.name
+        folder = arguments.folder or private_folder(ROOT / ".lab/render") / lab.name
         check_folder(folder)
         files = render(lab)
         write(folder, files)

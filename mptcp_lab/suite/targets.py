@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import LabBroken
-from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.model import Host, Lab
 from mptcp_lab.ssh import Target
 
@@ -38,14 +38,14 @@ def target(lab: Lab, host: Host) -> Target:
 
 def ssh_config(lab: Lab) -> Path | None:
     """Return the lab's own ssh_config, where it has one."""
-    path = ROOT / ".lab" / lab.name / "ssh_config"
+    path = here(lab.name).state / "ssh_config"
     return path if path.exists() else None
 
 
 def ssh_arguments(host: Host) -> list[str]:
     """Return what to type after ``ssh`` to get to a host, from the variables that Ansible uses."""
     variables = host.variables
-    words: list[str] = str(variables.get("ansible_ssh_common_args", "")).split()
+    words: list[str] = shlex.split(str(variables.get("ansible_ssh_common_args", "")))
     for name, option in OPTIONS.items():
         if name in variables:
             words += [option, str(variables[name])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def build(place: Place, _lab: Lab, say: Say) -> None:
     say("building the virtual machines' disk image and package pool (once)")
     with draft_of(place, image(place)) as draft:
         root = draft / "root"
-        hook = f'--essential-hook=cp -RT "{GUEST}" "$1"'
+        hook = f'--essential-hook=cp -RT {shlex.quote(str(GUEST))} "$1"'
         enable = '--customize-hook=chroot "$1" systemctl enable --quiet vm-management.service ssh.service'
         rootfs.make(root, VM, say, [hook, enable])
         manifest = rootfs.manifest(root, VM)

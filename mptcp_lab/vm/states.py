@@ -83,8 +83,10 @@ def introduce(place: Place, host: Host) -> None:
         secret=(own / "host_key").read_text(),
         public=keys.user_key(place),
     )
-    options = f"-i {kept}/id_ed25519 -o UserKnownHostsFile={kept}/known_host -o HostKeyAlias={host.name}"
-    command = ["ssh", "-F", str(place.state / "ssh_config"), *options.split(), host.name, "sh -s"]
+    known = str(kept / "known_host").replace("%", "%%")
+    options = ["-i", str(kept / "id_ed25519"), "-o", f'UserKnownHostsFile="{known}"']
+    options += ["-o", f"HostKeyAlias={host.name}"]
+    command = ["ssh", "-F", str(place.state / "ssh_config"), *options, host.name, "sh -s"]
     run(*command, text=text, within=WITHIN_SECONDS)
     (own / MARK).unlink()
 

@@ -1,0 +1,122 @@
+"""What the lab needs of the kernel is asked for by use, and an `ip` that answers oddly is no traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mptcp_lab.embedded import doctor, fabric, kernel
+from mptcp_lab.embedded.command import ip_json
+from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.embedded.place import Place
+from mptcp_lab.errors import LabError
+from mptcp_lab.inventory import Lab, load, resolve
+from mptcp_lab.inventory.load import ROOT
+
+DOCTOR = ROOT / "mptcp_lab/embedded/doctor.py"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return load(resolve("embedded"))
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of stand-ins, found before the machine's own tools."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return folder
+
+
+def stand_in(tools: Path, name: str, script: str) -> None:
+    (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+    (tools / name).chmod(0o755)
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "[{}]", "[{},{},{}]"])
+def test_a_machine_without_module_bridge_has_no_bridges(
+    tmp_path: Path, lab: Lab, tools: Path, answer: str
+) -> None:
+    """As on a machine that was just booted: module bridge is loaded by the first bridge, made here."""
+    stand_in(
+        tools,
+        "ip",
+        f"case \"$*\" in *-json*) echo '{answer}' ;; *-batch*) cat >>'{tmp_path}/made' ;; esac",
+    )
+    assert fabric._converge_bridges(Place(tmp_path, "test"), lab)
+    made = (tmp_path / "made").read_text()
+    for segment in lab.segments:
+        assert f"link add {segment} type bridge" in made
+
+
+@pytest.mark.parametrize("answer", ["RTNETLINK answers", "{}", "[1]", '[{"ifindex": 3}]'])
+def test_an_answer_that_cannot_be_used_is_one_sentence(tools: Path, answer: str) -> None:
+    stand_in(tools, "ip", f"echo '{answer}'")
+    with pytest.raises(LabError, match="`ip -n space -json -details link show` printed") as caught:
+        ip_json("space", "link", "show")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("module", [doctor.BRIDGE, doctor.VETH_PAIR, doctor.TBF])
+def test_a_module_that_is_not_to_be_had_is_named(lab: Lab, tools: Path, module: doctor.Module) -> None:
+    (client, *others) = lab.hosts.values()
+    rated = replace(client, nics=(replace(client.nics[0], rate="10mbit"),))
+    lab = replace(lab, hosts={host.name: host for host in (rated, *others)})
+    kind = module.command.rpartition(" type ")[2].partition(" ")[0]
+    if module is doctor.TBF:
+        stand_in(tools, "tc", "echo 'Error: Specified qdisc kind is unknown.' >&2; exit 2")
+    else:
+        stand_in(
+            tools,
+            "ip",
+            f'case "$*" in *"type {kind}"*) echo "Error: Unknown device type." >&2; exit 2 ;; esac',
+        )
+    with pytest.raises(EmbeddedError, match=f"the kernel gives no {module.name}, needed for") as caught:
+        kernel.require(lab)
+    assert "\n" not in str(caught.value)
+    assert f"modprobe {module.name}" in str(caught.value)
+
+
+def test_overlay_that_is_not_to_be_had_is_named(lab: Lab, tools: Path) -> None:
+    refuse = "echo \"mount: unknown filesystem type 'overlay'.\" >&2; exit 32"
+    stand_in(tools, "mount", f'case "$*" in *lowerdir*) {refuse} ;; esac; exec /bin/mount "$@"')
+    with pytest.raises(EmbeddedError, match=r"the kernel gives no overlay, .*unknown filesystem type"):
+        kernel.require(lab)
+
+
+def test_nf_tables_that_is_not_to_be_had_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subsystem 200 of nfnetlink stands for one whose module is not there: no kernel has it."""
+    monkeypatch.setattr(doctor, "NFT_MSG_GETGEN", 200 << 8 | 16)
+    with pytest.raises(EmbeddedError, match=r"the kernel gives no nf_tables, .*\(Invalid argument\)"):
+        kernel.require(lab)
+
+
+def test_a_kernel_that_has_all_of_it_is_not_refused(lab: Lab) -> None:
+    kernel.require(lab)
+    kernel.require(replace(lab, flavour="vm"))
+
+
+def test_the_doctor_imports_nothing_but_the_standard_library() -> None:
+    script = f"import runpy, sys; runpy.run_path({str(DOCTOR)!r}); print(sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "mptcp_lab" not in done.stdout
+
+
+def test_what_cannot_be_tried_is_not_missing() -> None:
+    """The program nft may be absent: hosts have their own. A part of the kernel that refuses is missing."""
+    absent = replace(doctor.BRIDGE, tool="nft-of-nobody")
+    assert doctor._finding(absent).there is None
+    refused = replace(doctor.BRIDGE, command="echo no such device >&2; false")
+    lines: list[str] = []
+    assert doctor.report([doctor._finding(absent), doctor._finding(doctor.NF_TABLES)], lines.append)
+    assert [line.split()[0] for line in lines] == ["untried", "ok"]
+    assert not doctor.report([doctor._finding(refused)], lines.append)
+    assert lines[-1] == "MISSING bridge                      the lab's switch: no such device"

@@ -1,0 +1,78 @@
+"""Words that ./lab understands, and what it does about all others: nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.front.conftest import Checkout
+
+COMMANDS = "run up down status shell pcap doctor help render lock restore test".split()
+NOT_UNDERSTOOD = [
+    "frobnicate",
+    "--frobnicate",
+    "up junk",
+    "up junk --foo",
+    "down junk",
+    "down --foo",
+    "down --inventory",
+    "down --inventory=",
+    "down --lab embedded --inventory vm",
+    "up --lab embedded",
+    "status junk",
+    "lock junk",
+    "lock --foo",
+    "doctor junk",
+    "doctor --yes",
+    "render one two",
+    "render --foo",
+    "restore lab.yml",
+    "restore --foo",
+    "restore --limit",
+    "shell",
+    "shell --foo",
+    "pcap",
+    "pcap --inventory vm file",
+    "test --inventory vm",
+    "help frobnicate",
+    "help --foo",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_every_command_has_help_of_its_own_and_does_nothing_else(
+    checkout: Checkout, command: str, word: str
+) -> None:
+    done = checkout.lab(command, word)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: ./lab {command}")
+    assert len(done.stdout.splitlines()) > 2
+    assert checkout.lab("help", command).stdout == done.stdout
+    assert checkout.is_untouched()
+
+
+def test_help_is_taken_anywhere_before_the_words_of_a_host(checkout: Checkout) -> None:
+    for words in ("down --inventory vm --help", "shell client --help", "restore --limit client -h"):
+        done = checkout.lab(*words.split())
+        assert (done.returncode, done.stdout[:12]) == (0, "Usage: ./lab"), words
+    assert checkout.is_untouched()
+
+
+@pytest.mark.parametrize("words", NOT_UNDERSTOOD)
+def test_words_that_are_not_understood_are_refused_with_usage(checkout: Checkout, words: str) -> None:
+    done = checkout.lab(*words.split(" "))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lab: ")
+    assert "Usage: ./lab " in done.stderr
+    assert checkout.is_untouched()
+
+
+def test_help_groups_all_commands(checkout: Checkout) -> None:
+    shown = checkout.lab("help").stdout
+    assert checkout.lab().stdout == shown
+    groups = [line for line in shown.splitlines() if line and not line.startswith((" ", "Usage"))]
+    assert groups == ["Run", "Look", "Change", "Developers", "Options of most commands"]
+    listed = [
+        line.split()[0] for line in shown.splitlines() if line.startswith("  ") and "--" not in line[:5]
+    ]
+    assert sorted(listed) == sorted(COMMANDS)
