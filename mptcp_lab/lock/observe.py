@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from mptcp_lab.answers import member, parse
 from mptcp_lab.errors import LabBroken
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.lock.document import Host
@@ -15,6 +15,10 @@ from mptcp_lab.suite.session import Machine, Session
 #: Prints what a host is; the same that is put on record before the lab comes.
 SCRIPT = ROOT / "roles/record/files/record.py"
 WITHIN_SECONDS = 60.0
+#: What the script has to print for a lock.
+READINGS = (
+    "kernel system tools packages files sysctls links addresses routes rules endpoints limits nft_tables"
+).split()
 
 
 def observe(machines: Session) -> dict[str, Host]:
@@ -28,7 +32,10 @@ def observe(machines: Session) -> dict[str, Host]:
         done = machine.probe.run(["python3", "-", "show"], timeout=WITHIN_SECONDS, stdin=script)
         if done.returncode:
             raise LabBroken(f"it cannot be looked at: {done.stderr.strip()}", machine.name, "./lab status")
-        shown = json.loads(done.stdout)
+        tool = f"{SCRIPT.name} show on {machine.name}"
+        shown = parse(done.stdout, tool)
+        for name in READINGS:
+            member(shown, tool, name)
         parts = {name: shown[name] for name in ("kernel", "system", "tools", "packages", "files")}
         return Host(**parts, settings=dict(_settings(machine, shown)))
 

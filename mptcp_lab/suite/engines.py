@@ -50,6 +50,8 @@ def _haproxy_sessions(front: Front) -> int:
         for row in csv.DictReader(io.StringIO(table))
         if (row["pxname"], row["svname"]) == (front.service.name, "FRONTEND")
     ]
+    if not found:
+        raise Inconclusive(front.machine.name, f"haproxy's statistics have no listener {front.service.name}")
     return found[0]
 
 
@@ -72,7 +74,10 @@ def restart(front: Front) -> None:
 def cpu_seconds(front: Front) -> float:
     """Return the CPU time that the engine's unit has used since it started."""
     shown = ["systemctl", "show", "--property=CPUUsageNSec", "--value", front.service.engine]
-    return int(_output(front.machine, shown)) / 1e9
+    used = _output(front.machine, shown)
+    if not used.isdecimal():
+        raise Inconclusive(front.machine.name, f"{' '.join(shown)} printed {used!r}, not a time")
+    return int(used) / 1e9
 
 
 def _output(machine: Machine, command: list[str]) -> str:

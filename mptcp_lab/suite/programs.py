@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from mptcp_lab.answers import records
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.suite.session import Machine
@@ -24,7 +24,8 @@ def client(machine: Machine, language: str, *arguments: str) -> dict[str, Any]:
         command, program = ["sh", "-c", RUN_BINARY, "client"], base64.b64encode(compiled()).decode()
     else:
         command, program = ["python3", "-"], (EXAMPLES / "client.py").read_text()
-    return dict(json.loads(output(machine, command, arguments, program)))
+    (document,) = records(f"[{output(machine, command, arguments, program)}]", f"client in {language}")
+    return document
 
 
 def script(machine: Machine, name: str, *arguments: str) -> str:

@@ -7,7 +7,7 @@ from difflib import ndiff
 from ipaddress import ip_address
 from pathlib import Path
 
-from mptcp_lab.errors import Unsupported
+from mptcp_lab.errors import Inconclusive, Unsupported
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.suite import path_probe
 from mptcp_lab.suite.session import Machine
@@ -50,6 +50,11 @@ def chosen(machine: Machine, source: str, destination: str) -> tuple[str, str]:
     """Return (next hop, device) that the kernel chooses for packets from a source address."""
     done = machine.probe.run(["ip", "-o", "route", "get", destination, "from", source])
     words = done.stdout.split()
+    if "dev" not in words[:-1]:
+        said = (done.stderr or done.stdout).strip()
+        raise Inconclusive(
+            machine.name, f"`ip route get {destination} from {source}` chose no device: {said}"
+        )
     hop = words[words.index("via") + 1] if "via" in words else destination
     return hop, words[words.index("dev") + 1]
 

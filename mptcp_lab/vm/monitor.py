@@ -12,6 +12,7 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
+from mptcp_lab.answers import member, parse
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, here
 
@@ -33,9 +34,13 @@ class Monitor:
         self.stream.write(json.dumps(request).encode() + b"\n")
         self.stream.flush()
         while line := self.stream.readline():
-            answer = json.loads(line)
+            tool = f"QMP of {self.host}"
+            answer = parse(line.decode(errors="replace"), tool)
+            if not isinstance(answer, dict):
+                raise EmbeddedError(f"{tool} answered {command} with no object", "./lab down, ./lab up")
             if "error" in answer:
-                raise EmbeddedError(f"{self.host}: {command}: {answer['error']['desc']}", "./lab up")
+                why = member(answer, tool, "error", "desc")
+                raise EmbeddedError(f"{self.host}: {command}: {why}", "./lab up")
             if "return" in answer:
                 return answer["return"]  # what else there may be are events
         raise EmbeddedError(f"{self.host}: QEMU ended during {command}", "./lab up starts it again")

@@ -46,8 +46,13 @@ def ip(*arguments: str) -> list[dict[str, Any]]:
     if "ip" in lacking():
         return []
     shown = subprocess.run(["ip", "-j", *arguments], capture_output=True, check=True).stdout
-    found: list[dict[str, Any]] = json.loads(shown or "[]")
-    return found
+    try:
+        found = json.loads(shown or "[]")
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        raise SystemExit(f"`ip -j {' '.join(arguments)}` printed no list: {shown[:80]!r}")
+    return [entry for entry in found if entry]  # ip prints {} for an entry that a filter left out
 
 
 def lacking() -> list[str]:
@@ -74,7 +79,7 @@ def management() -> list[str]:
         link["ifname"]
         for link in ip("address", "show")
         for address in link.get("addr_info", [])
-        if address.get("local") == local and link["ifname"] != "lo"
+        if address.get("local") == local and link.get("ifname", "lo") != "lo"
     }
     defaults = ip("-4", "route", "show", "default") + ip("-6", "route", "show", "default")
     return sorted(carrying | {route["dev"] for route in defaults if "dev" in route})

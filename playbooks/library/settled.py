@@ -303,9 +303,11 @@ def needs(unit: str, restart: list[str], reload: list[str], pending: set[str]) -
     todo = [] if found.get("UnitFileState") == "enabled" else ["enable"]
     if found.get("ActiveState") != "active":
         todo.append("start")
-    elif found["NeedDaemonReload"] == "yes" or newer(restart, found["ActiveEnterTimestamp"], pending):
+    elif found.get("NeedDaemonReload") == "yes" or newer(
+        restart, found.get("ActiveEnterTimestamp", ""), pending
+    ):
         todo.append("restart")
-    elif newer(reload, found["StateChangeTimestamp"], pending):
+    elif newer(reload, found.get("StateChangeTimestamp", ""), pending):
         todo.append("reload")
     return todo
 

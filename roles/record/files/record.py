@@ -125,20 +125,31 @@ def sysctls() -> Facts:
     return found
 
 
+def ip_records(*arguments: str) -> list[dict[str, Any]]:
+    """Return the devices that ip prints as JSON; for one that a filter left out it prints an empty object."""
+    printed = run("ip", "-j", *arguments)
+    try:
+        found = json.loads(printed or "[]")
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        sys.exit(f"`ip -j {' '.join(arguments)}` printed no list: {printed[:80]!r}")
+    return [entry for entry in found if "ifname" in entry]
+
+
 def links() -> Facts:
     """Whether each network device is set up."""
-    shown = json.loads(run("ip", "-j", "link", "show"))
-    return {link["ifname"]: "up" if "UP" in link["flags"] else "down" for link in shown}
+    shown = ip_records("link", "show")
+    return {link["ifname"]: "up" if "UP" in link.get("flags", ()) else "down" for link in shown}
 
 
 def addresses() -> Facts:
     """Addresses that somebody configured: neither leased nor made up by the kernel."""
-    shown = json.loads(run("ip", "-j", "address", "show"))
     return {
         f"{a['local']}/{a['prefixlen']} dev {link['ifname']}": "present"
-        for link in shown
+        for link in ip_records("address", "show")
         for a in link.get("addr_info", [])
-        if a["scope"] == "global" and not a.get("dynamic")
+        if a.get("scope") == "global" and not a.get("dynamic") and {"local", "prefixlen"} <= a.keys()
     }
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 
 from .basics import AgentError, Json
 from .capabilities import require
 from .fault_plan import Plan, refuse_management
 from .fault_reads import device_addresses, root_qdisc, route_lines
 from .path_manager import PathManager
-from .tools import run_tool
+from .tools import read_link, run_tool
 
 
 def device_undo(device: str) -> list[tuple[str, Json]]:
@@ -23,8 +22,12 @@ def device_undo(device: str) -> list[tuple[str, Json]]:
         for line in route_lines(family)
         if any(mark in f"{line} " for mark in marks)
     ]
-    link = json.loads(run_tool(["ip", "-j", "link", "show", "dev", device]))[0]
-    undo = {"device": device, "up": "UP" in link["flags"], "addresses": addresses, "routes": routes}
+    undo = {
+        "device": device,
+        "up": "UP" in read_link(device)["flags"],
+        "addresses": addresses,
+        "routes": routes,
+    }
     return [("device", undo)]
 
 
@@ -42,7 +45,7 @@ def plan_link_up(_fault: str, device: str, address: str | None = None) -> Plan:
     `address`, one of its own, comes after the link, as from DHCP: daemons hear of it by that event.
     """
     refuse_management(device)
-    if "UP" in json.loads(run_tool(["ip", "-j", "link", "show", "dev", device]))[0]["flags"]:
+    if "UP" in read_link(device)["flags"]:
         raise AgentError("refused", f"{device} is up already")
     later = [] if address is None else [matching_address(device, address)]
 

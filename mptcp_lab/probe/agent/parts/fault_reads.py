@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 from pathlib import Path
 
 from .basics import Json
-from .tools import run_tool
+from .tools import read_records, run_tool
 
 
 def device_addresses(device: str) -> list[list[str]]:
     """A device's addresses as arguments of `ip address add`; link-local ones come back by themselves."""
     found = []
-    for entry in json.loads(run_tool(["ip", "-j", "address", "show", "dev", device]))[0]["addr_info"]:
+    links = read_records(["ip", "-j", "address", "show", "dev", device], "addr_info")
+    for entry in (entry for link in links for entry in link["addr_info"] if entry):
         if entry["family"] == "inet6" and entry["scope"] == "link":
             continue
         argv = [f"{entry['local']}/{entry['prefixlen']}"]
@@ -62,7 +62,7 @@ def rule_lines(family: str) -> list[str]:
 
 def root_qdisc(device: str) -> Json:
     """The root qdisc of a device."""
-    qdiscs: list[Json] = json.loads(run_tool(["tc", "-j", "qdisc", "show", "dev", device]))
+    qdiscs = read_records(["tc", "-j", "qdisc", "show", "dev", device], "kind", "handle")
     return next((qdisc for qdisc in qdiscs if qdisc.get("root")), {"kind": "noqueue", "handle": "0:"})
 
 

@@ -100,8 +100,18 @@ def read_json_tools(commands: dict[str, list[str]]) -> Json:
             documents[name] = {"error": f"{commands[name][0]}: not installed"}
             continue
         out, err = process.communicate(timeout=10)
-        documents[name] = json.loads(out or "[]") if process.returncode == 0 else {"error": err.strip()}
+        documents[name] = (
+            _document(out, commands[name]) if process.returncode == 0 else {"error": err.strip()}
+        )
     return documents
+
+
+def _document(out: str, argv: list[str]) -> Any:
+    """What a tool printed, parsed; an error document where it is no JSON."""
+    try:
+        return json.loads(out or "[]")
+    except (ValueError, RecursionError):
+        return {"error": f"{' '.join(argv)}: no JSON: {out[:80]!r}"}
 
 
 IP_READINGS = {
@@ -150,7 +160,10 @@ def read_ip_batches() -> Json:
     for process, names in started:
         assert process.stdout is not None
         with process.stdout:
-            documents = split_json(process.stdout.read())
+            try:
+                documents = split_json(process.stdout.read())
+            except (ValueError, RecursionError):  # each tool by itself says which one it was
+                documents = []
         if process.wait(timeout=10) == 0 and len(documents) == len(names):
             found.update(zip(names, documents))
         else:
@@ -172,10 +185,11 @@ def network_state() -> Json:
     """Everything about this host's network that a fault may change, without what changes by itself."""
     state = read_ip_batches()
     state |= read_json_tools({name: IP_READINGS[name] for name in ("nft", "qdiscs")})
-    neighbours = state.pop("neighbours")
+    shown = state.pop("neighbours")
+    neighbours = [n for n in shown if isinstance(n, dict)] if isinstance(shown, list) else []
     state["permanent_neighbours"] = [n for n in neighbours if "PERMANENT" in n.get("state", [])]
     state["resolving"] = [
-        f"{n['dst']} on {n['dev']}" for n in neighbours if "INCOMPLETE" in n.get("state", [])
+        f"{n.get('dst')} on {n.get('dev')}" for n in neighbours if "INCOMPLETE" in n.get("state", [])
     ]
     with contextlib.suppress(AgentError), PathManager() as manager:
         state["endpoints"] = manager.endpoints()

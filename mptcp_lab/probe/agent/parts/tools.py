@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import signal
 import socket
@@ -71,6 +72,35 @@ def run_tool(argv: list[str], stdin: str = "") -> str:
     if done.returncode:
         raise AgentError("tool", f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
+
+
+def read_records(argv: list[str], *required: str) -> list[Json]:
+    """Run a tool that prints a JSON list and return its objects, each with the required fields.
+
+    Empty objects are dropped: ip prints one for each entry that a filter left out. Any other answer is an
+    AgentError "tool" that quotes it.
+    """
+    printed = run_tool(argv)
+    try:
+        document = json.loads(printed or "[]")
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
+        raise AgentError("tool", f"{' '.join(argv)}: no list of objects: {printed[:80]!r}")
+    found = [entry for entry in document if entry]
+    for entry in found:
+        if not entry.keys() >= set(required):
+            lacking = ", ".join(sorted(set(required) - entry.keys()))
+            raise AgentError("tool", f"{' '.join(argv)}: an entry without {lacking}: {str(entry)[:80]}")
+    return found
+
+
+def read_link(device: str) -> Json:
+    """Return what ip shows of one device: name and flags at least."""
+    links = read_records(["ip", "-j", "link", "show", "dev", device], "ifname", "flags")
+    if not links:
+        raise AgentError("tool", f"ip -j link show dev {device}: no such device in the answer")
+    return links[0]
 
 
 def notify(message: str) -> None:
