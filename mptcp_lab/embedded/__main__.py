@@ -82,7 +82,8 @@ def main() -> int:
         return 4
     except KeyboardInterrupt:
         progress.close()
-        print("interrupted; ./lab down takes away what is there", file=sys.stderr)
+        which = "" if arguments.inventory == "inventory" else f" --inventory {arguments.inventory}"
+        print(f"interrupted; next: ./lab up{which} to go on, ./lab down{which} to remove it", file=sys.stderr)
         return 130
 
 

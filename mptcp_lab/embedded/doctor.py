@@ -178,4 +178,8 @@ def report(findings: list[Finding], say: Callable[[str], None] = print) -> bool:
 
 if __name__ == "__main__":
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    sys.exit(0 if report(examine()) else 1)
+    try:
+        sys.exit(0 if report(examine(), lambda line: print(line, flush=True)) else 1)
+    except BrokenPipeError:  # the reader has seen enough (| head)
+        sys.stderr.close()
+        os._exit(1)

@@ -14,6 +14,7 @@ import pytest
 from mptcp_lab.embedded import fabric, hosts
 from mptcp_lab.embedded.command import ip_json
 from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.probe import eventually
 from mptcp_lab.suite.cables import cable_of, pull
 from tests.labs import OwnLab, own_lab
 
@@ -121,8 +122,24 @@ def test_down_cleans_up_after_an_up_that_was_killed_at_any_moment(fresh: OwnLab)
         assert fresh.traces() == []
 
 
+def test_an_interrupted_up_is_one_sentence_and_the_next_goes_on(fresh: OwnLab) -> None:
+    command = [sys.executable, "-m", "mptcp_lab.embedded", "up", "--inventory", str(fresh.folder)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        eventually(fresh.place.record.exists, until=bool, within=60, what="hosts under way")
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith("interrupted; next: ./lab up --inventory ")
+    assert "Traceback" not in said
+    assert fresh.up() is True
+    assert set(fresh.status().values()) == {"up"}
+
+
 def test_a_second_up_at_the_same_time_is_told_so(fresh: OwnLab) -> None:
     command = [sys.executable, "-m", "mptcp_lab.embedded", "up", "--inventory", str(fresh.folder)]
+    fresh.place.labs.mkdir(parents=True, exist_ok=True)
     with fresh.place.lock.open("a") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
         second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
