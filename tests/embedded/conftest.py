@@ -12,7 +12,7 @@ from tests.labs import OwnLab, own_lab
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnLab]:
     """A lab that is up when the module's first test begins and gone after its last."""
-    lab = own_lab(tmp_path_factory.mktemp("inventory") / "own", "test-own")
+    lab = own_lab(tmp_path_factory.mktemp("inventory") / "own lab", "test-own")
     lab.down()
     lab.up()
     yield lab

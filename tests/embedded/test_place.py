@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.embedded import __main__ as command
-from mptcp_lab.embedded import lifecycle, place, recorded
+from mptcp_lab.embedded import keys, lifecycle, place, recorded
+from mptcp_lab.embedded.command import run
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, private_folder
-from mptcp_lab.inventory import InventoryError, load
+from mptcp_lab.inventory import Host, InventoryError, load
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.validate import RESERVED_HOST_NAMES, RESERVED_LAB_NAMES
+from mptcp_lab.suite.targets import ssh_arguments
 
 
 class Checkout:
@@ -189,3 +192,18 @@ def test_exists_is_false_for_a_lab_that_never_was(checkout: Checkout) -> None:
     assert not lifecycle.exists(checkout.place("never"))
     with pytest.raises(EmbeddedError, match="there is no lab 'never'"):
         command._place_of_name("never")
+
+
+@pytest.mark.parametrize("folder", ["a check out", "50% done", "it's here"])
+def test_ssh_reads_the_config_of_a_checkout_at_any_path(tmp_path: Path, folder: str) -> None:
+    lab = Place(tmp_path / folder, "rack1")
+    private_folder(lab.state)
+    keys.write_ssh_files(lab, {"client": "ssh-ed25519 AAAA"})
+    config = shlex.quote(str(lab.state / "ssh_config"))
+    words = ssh_arguments(
+        Host("client", frozenset(), (), (), True, {"ansible_ssh_common_args": f"-F {config}"})
+    )
+    shown = run("ssh", "-G", *words).splitlines()
+    for name, file in (("identityfile", "id_ed25519"), ("userknownhostsfile", "known_hosts")):
+        value = next(line.partition(" ")[2] for line in shown if line.startswith(f"{name} "))
+        assert value.strip('"').replace("%%", "%") == str(lab.state / file)
