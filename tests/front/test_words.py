@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mptcp_lab.inventory.load import ROOT
 from tests.front.conftest import Checkout
 
 COMMANDS = "run up down status shell pcap doctor help render lock restore test".split()
@@ -76,3 +77,12 @@ def test_help_groups_all_commands(checkout: Checkout) -> None:
         line.split()[0] for line in shown.splitlines() if line.startswith("  ") and "--" not in line[:5]
     ]
     assert sorted(listed) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("words", ["--frobnicate", "junk", "--claim NOSUCH-1"])
+def test_options_that_the_suite_does_not_take_are_refused_before_the_lab_is_touched(words: str) -> None:
+    done = Checkout(ROOT).lab("run", *words.split())
+    assert done.returncode == 2
+    assert words.split()[-1] in done.stderr
+    assert "lab: pytest does not take these options" in done.stderr
+    assert "$ " not in done.stderr  # no command was run
