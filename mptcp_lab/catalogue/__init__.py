@@ -51,12 +51,16 @@ class Family:
 
 @dataclass(frozen=True)
 class Correction:
-    """A claim that turned out otherwise on a real kernel: what it said, what is seen instead."""
+    """A claim that turned out otherwise on a real kernel: what it said, what is seen instead.
+
+    ``sentence`` is the short form, for reports of captures that show the deviation.
+    """
 
     claim: str
     kernel: str
     was: str
     seen: str
+    sentence: str = ""
 
 
 @dataclass(frozen=True)

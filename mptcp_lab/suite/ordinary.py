@@ -39,7 +39,7 @@ class End:
         mine = {nic.address(family) for nic in client.host.nics for family in (4, 6)}
         found = (each for each in segments(pcapng) if each.src in mine or each.dst in mine)
         packets = tuple(replace(each, number=number) for number, each in enumerate(found, 1))
-        return cls(host, packets, analyse(packets), pcapng)
+        return cls(host, packets, analyse(packets, is_whole_end=True), pcapng)
 
     def named(self, numbers: tuple[int, ...]) -> list[Segment]:
         """The packets of these numbers."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from mptcp_lab.wire.capture import CaptureError, CaptureFile
 from mptcp_lab.wire.options import AddAddr, MpCapable, MpJoinSyn, MptcpOption, TcpRst
 from mptcp_lab.wire.packet import ACK, FIN, PSH, RST, SYN, Segment
+from mptcp_lab.wire.words import option_words
 
 LETTERS = ((SYN, "S"), (FIN, "F"), (RST, "R"), (PSH, "P"), (ACK, "."))
 
@@ -21,7 +21,7 @@ def segments(pcapng: bytes) -> list[Segment]:
         Path(file.name).write_bytes(pcapng)
         capture = CaptureFile(file.name)
         try:
-            found = list(capture)
+            found = [each for each in capture if not each.options_cut]
         except CaptureError:
             if capture.segments:
                 raise
@@ -107,7 +107,7 @@ def rows(
             "from": f"{s.src}:{s.sport}",
             "to": f"{s.dst}:{s.dport}",
             "flags": flag_letters(s),
-            "options": ", ".join(option_text(option) for option in mptcp_options(s)),
+            "options": ", ".join(option_words(option) for option in mptcp_options(s)),
         }
         for s in telling[:most]
     ]
@@ -128,22 +128,3 @@ def bytes_by_sender(
             so_far = points[-1][1] if points else 0.0
             points.append(((s.time_ns - start_ns) / 1e9, so_far + s.payload_length))
     return dict(series)
-
-
-def option_text(option: MptcpOption) -> str:
-    """Return an MPTCP option as people write it: its name, and the fields that say something."""
-    words = [option.name]
-    for field in dataclasses.fields(option):
-        value = getattr(option, field.name)
-        if value is None or value is False or field.name in ("reserved", "version"):
-            continue
-        words.append(field.name if value is True else f"{field.name} {_value_text(field.name, value)}")
-    return " ".join(words)
-
-
-def _value_text(name: str, value: object) -> str:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, int) and name.endswith(("key", "token", "nonce")):
-        return f"{value:x}"
-    return str(value)

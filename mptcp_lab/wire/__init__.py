@@ -1,6 +1,6 @@
 """RFC 8684 on the wire: codec, keys, packets, captures and their analysis.
 
-Codec and keys have no dependency; reading capture files needs scapy.
+Only the standard library is needed.
 """
 
 from mptcp_lab.wire.analyse import Analyser, analyse, analyse_file
@@ -44,7 +44,7 @@ from mptcp_lab.wire.options import (
     RemoveAddr,
     TcpRst,
 )
-from mptcp_lab.wire.packet import Segment, UnsupportedLink, build_packet, parse_segment
+from mptcp_lab.wire.packet import Segment, Unread, build_packet, parse_segment, read_frame
 
 __all__ = [
     "AddAddr",
@@ -77,7 +77,7 @@ __all__ = [
     "Subflow",
     "TcpOption",
     "TcpRst",
-    "UnsupportedLink",
+    "Unread",
     "ack_hmac",
     "add_addr_hmac",
     "analyse",
@@ -92,6 +92,7 @@ __all__ = [
     "internet_checksum",
     "join_hmac",
     "parse_segment",
+    "read_frame",
     "split_options",
     "syn_ack_hmac",
     "token",

@@ -1,6 +1,8 @@
 """`python -m mptcp_lab.wire FILE`: what a capture says about MPTCP, without a lab.
 
-Exit codes: 0 no requirement is breached, 1 a MUST is, 2 there is no TCP to look at, 3 only a SHOULD is.
+Exit codes: 0 no requirement is breached, 1 a MUST is, 2 the capture cannot be read or has no TCP in it, 3
+only a SHOULD is. A deviation that the catalogue's corrections explain is shown as known and counts as no
+breach.
 """
 
 from __future__ import annotations
@@ -29,15 +31,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m mptcp_lab.wire",
         description="Connections, subflows and RFC 8684 verdicts of a pcap or pcapng file.",
     )
-    parser.add_argument("file", help="capture, headers are enough: tcpdump -i any -s 128 -w FILE tcp")
+    parser.add_argument(
+        "file",
+        help="pcap or pcapng, also gzipped or a pipe, - for standard input; headers are enough: "
+        "tcpdump -i any -s 128 -w FILE tcp",
+    )
+    parser.add_argument(
+        "--whole-end",
+        action="store_true",
+        help="the capture has all interfaces of one end: data that is not in it was not sent on another path",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_const", const=as_json, dest="render", help="print JSON")
     form.add_argument("--html", action="store_const", const=as_html, dest="render", help="print an HTML page")
     options = parser.parse_args(arguments)
     try:
-        report = document(*analyse_file(options.file))
+        report = document(*analyse_file(options.file, options.whole_end))
     except CaptureError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"{options.file}: {error.strerror or error} while it was read; try it with a copy",
+            file=sys.stderr,
+        )
+        return 2
+    except MemoryError:
+        print(f"{options.file}: too many connections for this memory; split it: editcap -c", file=sys.stderr)
         return 2
     try:
         sys.stdout.write((options.render or as_text)(report))

@@ -1,18 +1,23 @@
-"""Capture files to TCP segments, one at a time: pcap and pcapng (read by scapy), also ones cut short."""
+"""Turn captures into TCP segments, one at a time: pcap and pcapng, from files and pipes, also gzipped.
+
+The records are read in `records`; this module turns their frames into segments and counts what it could not
+read.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-import struct
+import stat
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from mptcp_lab.wire.packet import Segment, UnsupportedLink, parse_segment
+from mptcp_lab.wire.packet import Segment, Unread, read_frame
+from mptcp_lab.wire.records import Records, RecordsError
 
+STDIN = "-"
 _AGAIN = "capture it with: tcpdump -i any -s 128 -w FILE tcp"
-_NANOSECOND = 1_000_000_000
 
 
 class CaptureError(Exception):
@@ -20,80 +25,95 @@ class CaptureError(Exception):
 
 
 class CaptureFile:
-    """The TCP segments of a capture file, in order; iterate once.
+    """The TCP segments of a capture, in order; iterate once. A path of `-` means standard input.
 
-    While iterating, `packets` counts what was read and `segments` what was TCP. `cut` says that the file ends
-    within a packet. CaptureError, on opening: cannot be read, empty, no capture; at the end: no TCP in it.
+    While iterating, `packets` counts what was read, `segments` what was TCP, `cut_headers` the segments
+    among them whose options the snap length cut off, and `unread` by name what was not read: link types,
+    tunnels, fragments, TCP cut before its ports. `cut` is true for a file that ends within a packet,
+    `damage` says where and why reading stopped before the end of the file. CaptureError, on opening: cannot
+    be read, empty, no capture; at the end: no TCP in it.
     """
 
     def __init__(self, path: str | Path) -> None:
-        # Only this module needs scapy: codec and keys stay free of dependencies.
-        from scapy.error import Scapy_Exception
-        from scapy.utils import RawPcapReader
-
-        reader: Any = RawPcapReader  # its annotations allow paths only
-        # A cut file is reported by `cut`; scapy would print a warning per oddity.
-        logging.getLogger("scapy.runtime").setLevel(logging.ERROR)
+        self.name = "standard input" if str(path) == STDIN else str(path)
         self.path = Path(path)
         self.packets = 0
         self.segments = 0
-        self.cut = False
+        self.cut_headers = 0
+        self.unread: Counter[Unread] = Counter()
         try:
-            self._file: BinaryIO = self.path.open("rb")
-            size = os.fstat(self._file.fileno()).st_size
+            self._file: BinaryIO = sys.stdin.buffer if str(path) == STDIN else _opened(self.path)
         except OSError as error:
             raise CaptureError(f"{path}: {error.strerror}; name a pcap or pcapng file") from None
         try:
-            self._reader = reader(self._file)
-        except Scapy_Exception:
-            self._file.close()
-            why = "is no pcap or pcapng capture" if size else "is empty"
-            raise CaptureError(f"{path}: {why}; {_AGAIN}") from None
-        self._is_ng = not hasattr(self._reader, "linktype")
-        if self._is_ng:
-            self.cut = _ng_is_cut(self.path, size)
+            self._records = Records(self._file)
+        except RecordsError as error:
+            self._close()
+            raise CaptureError(f"{self.name}: {error}; {_AGAIN}") from None
+        except OSError as error:
+            self._close()
+            raise CaptureError(f"{self.name}: {error.strerror or error}; {_AGAIN}") from None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the file ends within a packet. Known once it was read."""
+        return self._records.cut
+
+    @property
+    def damage(self) -> str:
+        """Where and why reading stopped before the end of the file; empty if it did not."""
+        return self._records.damage
+
+    @property
+    def unattributed(self) -> int:
+        """How many TCP packets were cut before their sequence numbers: their connections are unknown."""
+        return sum(count for what, count in self.unread.items() if what.is_tcp)
 
     def __iter__(self) -> Iterator[Segment]:
-        read = self._pcapng if self._is_ng else self._pcap
+        unread = self.unread
         try:
-            for link_type, frame, wire_length, time_ns in read():
+            for link_type, frame, wire_length, time_ns in self._records:
                 self.packets += 1
-                segment = parse_segment(link_type, frame, wire_length, self.packets, time_ns)
-                if segment is not None:
+                read = read_frame(link_type, frame, wire_length, self.packets, time_ns)
+                if isinstance(read, Segment):
                     self.segments += 1
-                    yield segment
-        except UnsupportedLink as error:
-            raise CaptureError(f"{self.path}: {error} is not read here; {_AGAIN}") from None
+                    if read.options_cut:
+                        self.cut_headers += 1
+                    yield read
+                elif read is not None:
+                    unread[read] += 1
         finally:
-            self._file.close()
+            self._close()
         if not self.segments:
-            raise CaptureError(f"{self.path}: no TCP header in its {self.packets} packets; {_AGAIN}")
+            raise CaptureError(self._no_tcp())
 
-    def _pcap(self) -> Iterator[tuple[int, bytes, int, int]]:
-        unit = 1 if self._reader.nano else 1000
-        # The upper bits of the link type's field say how long the frame check sequence is.
-        link_type = self._reader.linktype & 0x03FFFFFF
-        end = 24
-        for frame, meta in self._reader:
-            end += 16 + meta.caplen
-            yield link_type, frame, meta.wirelen, meta.sec * _NANOSECOND + meta.usec * unit
-        self.cut = self._file.tell() != end
+    def _no_tcp(self) -> str:
+        """What to say of a capture without a single TCP segment."""
+        found = [f"{packets(count)} {what.text}" for what, count in self.unread.most_common()]
+        found += [self.damage] * bool(self.damage)
+        if any(what.is_tunnel for what in self.unread):
+            again = "what is inside a tunnel is not read here: capture at an end of the tunnel"
+        elif self.unattributed:
+            again = "capture it again with a snap length of 128 or more"
+        else:
+            again = _AGAIN
+        why = f": {', '.join(found)}" if found else ""
+        return f"{self.name}: no TCP header in its {packets(self.packets)}{why}; {again}"
 
-    def _pcapng(self) -> Iterator[tuple[int, bytes, int, int]]:
-        for frame, meta in self._reader:
-            ticks = ((meta.tshigh or 0) << 32) + (meta.tslow or 0)
-            yield meta.linktype, frame, meta.wirelen, ticks * _NANOSECOND // meta.tsresol
+    def _close(self) -> None:
+        if self._file is not sys.stdin.buffer:
+            self._file.close()
 
 
-def _ng_is_cut(path: Path, size: int) -> bool:
-    """Whether the last octets are not the end of a block: a block ends with the length it began with."""
-    with path.open("rb") as file:
-        file.seek(max(0, size - 4))
-        tail = file.read(4)
-        for order in "<>":
-            length = struct.unpack(order + "I", tail)[0]
-            if 12 <= length <= size:
-                file.seek(size - length + 4)
-                if file.read(4) == tail:
-                    return False
-    return True
+def _opened(path: Path) -> BinaryIO:
+    """Open a file or a pipe. A directory or a socket gives OSError."""
+    file = path.open("rb")
+    if stat.S_ISBLK(path.stat().st_mode):
+        file.close()
+        raise OSError(0, "is a block device")
+    return file
+
+
+def packets(count: int) -> str:
+    """Return a number of packets in words."""
+    return f"{count} packet{'s' * (count != 1)}"

@@ -1,4 +1,4 @@
-"""What follows from the keys of a connection: tokens, initial DSNs, HMACs; and the DSS checksum (RFC 8684).
+"""Derive tokens, initial DSNs and HMACs from the keys of a connection; compute DSS checksums (RFC 8684).
 
 Keys, tokens and nonces are unsigned integers in network order: 64, 32 and 32 bits.
 """
@@ -25,6 +25,21 @@ def token(key: int) -> int:
 def idsn(key: int) -> int:
     """The initial DSN of the host which chose `key`: last 64 bits of SHA-256 (3.1). Data starts at +1."""
     return int.from_bytes(_digest(key)[-8:], "big")
+
+
+@lru_cache(maxsize=1024)
+def _digest_v0(key: int) -> bytes:
+    return hashlib.sha1(key.to_bytes(8, "big"), usedforsecurity=False).digest()
+
+
+def token_v0(key: int) -> int:
+    """The token of version 0: first 32 bits of SHA-1 (RFC 6824, 3.1)."""
+    return int.from_bytes(_digest_v0(key)[:4], "big")
+
+
+def idsn_v0(key: int) -> int:
+    """The initial DSN of version 0: last 64 bits of SHA-1 (RFC 6824, 3.1)."""
+    return int.from_bytes(_digest_v0(key)[-8:], "big")
 
 
 def join_hmac(sender_key: int, receiver_key: int, sender_nonce: int, receiver_nonce: int) -> bytes:

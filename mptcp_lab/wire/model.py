@@ -69,6 +69,27 @@ class State(Enum):
     PARTIAL = "partial"
 
 
+class Lack(Enum):
+    """A kind of packets that a capture does not have although they were sent."""
+
+    START = "start"
+    DIRECTION = "direction"
+    HANDSHAKE = "handshake"
+    OCTETS = "octets"
+    OPTIONS = "options"
+    HEADERS = "headers"
+    PATH = "path"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that was sent and not captured: what, how that is known, and from which packet on."""
+
+    lack: Lack
+    text: str
+    packet: int
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """An MPTCP option that stands for something happening: who sent it, where and when."""
@@ -91,6 +112,8 @@ class Announcement:
     subflow: int
     option: AddAddr
     port: int
+    connection_packets: int  # of the connection up to here
+    peer_packets: int  # of the peer on this subflow up to here
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +224,8 @@ class Half:
     ranges: deque[MappedRange] = field(default_factory=deque)
     unmapped: list[tuple[int, int, int]] = field(default_factory=list)  # start, end, packet
     data_ack: int | None = None
-    missing: bool = False  # the peer acknowledged what the capture does not have
+    packets: int = 0
+    missing_packet: int | None = None  # where the peer acknowledged what had not been captured
     backup: bool = False  # this side asks the other not to use the subflow
     mptcp_packets: int = 0
     syn_data: int = 0  # octets of the SYN's data that the SYN/ACK took (TCP Fast Open): outside the stream
@@ -232,6 +256,11 @@ class Subflow:
     established_ns: int | None = None
     established_packet: int | None = None
     syns: int = 0
+    answered_packet: int | None = None  # of the SYN/ACK, also where its options were cut off
+    is_past_handshake: bool = False  # the opener has sent more than SYNs
+    is_third_missing: bool = False  # what came in the place of the third packet shows that it was sent before
+    cut_headers: int = 0
+    is_opening_cut: bool = False  # its SYN or SYN/ACK is among those
     last_ns: int = 0
     last_packet: int = 0
 
@@ -261,6 +290,11 @@ class Connection:
 
     id: int
     state: State
+    is_whole_end: bool = False  # the capture has all interfaces of one end, by the word of whoever made it
+    is_translated: bool = False  # packets were seen with more than one pair of addresses
+    version: int | None = None  # of MPTCP, once an option has shown it
+    packets: int = 0
+    gaps: tuple[Gap, ...] = ()
     client: Stream = field(default_factory=lambda: Stream(Side.CLIENT))
     server: Stream = field(default_factory=lambda: Stream(Side.SERVER))
     subflows: list[Subflow] = field(default_factory=list)
@@ -291,9 +325,12 @@ class Connection:
 
     @property
     def incomplete(self) -> bool:
-        """Whether the capture lacks packets that were acknowledged, or the start."""
-        missing = any(half.missing for each in self.subflows for half in (each.client, each.server))
-        return missing or self.state is State.PARTIAL
+        """Whether packets of the connection are known not to be in the capture; `gaps` says which."""
+        return bool(self.gaps)
+
+    def lacks(self, *kinds: Lack) -> Gap | None:
+        """The first gap of one of these kinds, of any kind if none is named."""
+        return next((each for each in self.gaps if not kinds or each.lack in kinds), None)
 
 
 @dataclass(slots=True)
@@ -304,6 +341,7 @@ class Analysis:
     segments: int = 0
     start_ns: int | None = None
     end_ns: int = 0
+    copies: int = 0  # packets that the capture has again, as they were or with translated addresses
     disorder: int | None = None  # first packet that is earlier than those before it
     malformed: Log[tuple[int, str]] = field(default_factory=Log)  # packet, what
 

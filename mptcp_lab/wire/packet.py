@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from types import MappingProxyType
 
 from mptcp_lab.wire.codec import Option, decode_option, encode_options, split_options
 from mptcp_lab.wire.keys import internet_checksum
@@ -16,17 +18,89 @@ FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 NULL, ETHERNET, RAW, LOOP, SLL, IPV4, IPV6, SLL2 = 0, 1, 101, 108, 113, 228, 229, 276
 """Link types of pcap (LINKTYPE_...)."""
 
-_TCP = 6
-_VLAN_TAGS = (0x8100, 0x88A8)
+LINK_NAMES: Mapping[int, str] = MappingProxyType(
+    {
+        9: "PPP",
+        50: "PPP in HDLC framing",
+        51: "PPPoE",
+        104: "Cisco HDLC",
+        105: "802.11",
+        107: "Frame Relay",
+        119: "802.11 with Prism header",
+        122: "IP over Fibre Channel",
+        127: "802.11 with radiotap header",
+        147: "USER0",
+        149: "USER2, on macOS PKTAP",
+        166: "PPP with direction",
+        189: "USB",
+        192: "PPI",
+        195: "802.15.4",
+        204: "PPP with direction",
+        220: "USB",
+        239: "NFLOG",
+        249: "USBPcap",
+        253: "netlink",
+        258: "PKTAP",
+        271: "vsock",
+    }
+)
+"""Link types that are not read here (LINKTYPE_...), by the names that people know."""
+
+_TCP, _UDP = 6, 17
+_IPV4_TYPE, _IPV6_TYPE = 0x0800, 0x86DD
+_VLAN_TAGS = (0x8100, 0x88A8, 0x9100, 0x9200)
 _V6_EXTENSIONS = (0, 43, 60)  # hop-by-hop, routing, destination options: length in the second octet
 _V6_FRAGMENT = 44
+_PORTS_AND_NUMBERS = (
+    16  # octets of a TCP header up to window: what a segment cut by the snap length must have
+)
+
+_TUNNEL_TYPES = {
+    0x8864: "PPPoE",
+    0x8847: "MPLS",
+    0x8848: "MPLS",
+    0x88E5: "MACsec",
+    0x88E7: "provider backbone bridging",
+    0x8926: "VN-Tag",
+    0x894F: "NSH",
+    0x22F3: "TRILL",
+}
+_TUNNEL_PROTOCOLS = {
+    4: "IPIP",
+    41: "IPv6 in IP",
+    47: "GRE",
+    50: "IPsec ESP",
+    51: "IPsec AH",
+    97: "EtherIP",
+    115: "L2TP",
+    137: "MPLS in IP",
+}
+_TUNNEL_PORTS = {
+    1701: "L2TP",
+    2152: "GTP",
+    3544: "Teredo",
+    4341: "LISP",
+    4500: "IPsec NAT traversal",
+    4789: "VXLAN",
+    4790: "VXLAN-GPE",
+    6080: "GUE",
+    6081: "Geneve",
+    6635: "MPLS in UDP",
+    8472: "VXLAN",
+    51820: "WireGuard",
+}
 
 IpAddress = IPv4Address | IPv6Address
 _address = lru_cache(maxsize=4096)(ip_address)
 
 
-class UnsupportedLink(ValueError):
-    """A link type this module does not read."""
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Why a packet was not read: `text` completes "N packets ..."; `is_tcp`: TCP that is cut too short."""
+
+    text: str
+    is_tunnel: bool = False
+    is_tcp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +109,8 @@ class Segment:
 
     `seq`, `ack` and `window` are as on the wire (no scaling). `payload` holds the octets at hand and
     `payload_length` what the IP header says: captures of headers have less. `malformed`: what is no option.
+    `options_cut`: the capture lacks a part of the TCP header, and no option is known. `ip_id`: of IPv4,
+    else 0.
     """
 
     src: IpAddress
@@ -51,6 +127,8 @@ class Segment:
     number: int = 0
     time_ns: int = 0
     malformed: tuple[MalformedOption, ...] = ()
+    options_cut: bool = False
+    ip_id: int = field(default=0, compare=False)
 
 
 def _options(octets: bytes) -> tuple[tuple[Option, ...], tuple[MalformedOption, ...]]:
@@ -68,26 +146,55 @@ def _options(octets: bytes) -> tuple[tuple[Option, ...], tuple[MalformedOption, 
     return tuple(good), tuple(bad)
 
 
-def ip_start(link_type: int, frame: bytes) -> int | None:
-    """Where the IP header starts, or None if there is none. UnsupportedLink for a link type unknown here."""
+def _tunnel(name: str) -> Unread:
+    return Unread(f"in a {name} tunnel", is_tunnel=True)
+
+
+_FRAGMENT = Unread("a later fragment of an IP packet")
+_CUT_TCP = Unread("TCP cut by the snap length before its sequence numbers", is_tcp=True)
+_CUT_IP = Unread("cut by the snap length within the IP header", is_tcp=True)
+
+
+def _unread_link(link_type: int) -> Unread:
+    name = f" ({LINK_NAMES[link_type]})" if link_type in LINK_NAMES else ""
+    return Unread(
+        f"of link type {link_type}{name}, which is not read here", is_tunnel=link_type in (149, 258)
+    )
+
+
+def ip_start(link_type: int, frame: bytes) -> int | Unread | None:
+    """Where the IP header starts; None or the reason if there is none that can be read."""
     if link_type == ETHERNET:
-        at = 12
-        while int.from_bytes(frame[at : at + 2], "big") in _VLAN_TAGS:
-            at += 4
-        return _if_ip(frame, at)
-    if link_type == SLL2:
-        return 20 if frame[:2] in (b"\x08\x00", b"\x86\xdd") else None
-    if link_type == SLL:
-        return _if_ip(frame, 14)
-    if link_type in (RAW, IPV4, IPV6, 12, 14):  # 12 and 14: what some systems wrote for RAW
+        at, ip = 12, 14
+    elif link_type == SLL2:
+        at, ip = 0, 20
+    elif link_type == SLL:
+        at, ip = 14, 16
+    elif link_type in (RAW, IPV4, IPV6, 12, 14):  # 12 and 14: what some systems wrote for RAW
         return 0
-    if link_type in (NULL, LOOP):
+    elif link_type in (NULL, LOOP):
         return 4
-    raise UnsupportedLink(f"link type {link_type}")
+    else:
+        return _unread_link(link_type)
+    kind = int.from_bytes(frame[at : at + 2], "big")
+    while kind in _VLAN_TAGS:
+        # A tag, then the type of what follows: in cooked captures behind the pseudo-header.
+        kind = int.from_bytes(frame[ip + 2 : ip + 4], "big")
+        ip += 4
+    if kind in (_IPV4_TYPE, _IPV6_TYPE):
+        return ip
+    return _tunnel(_TUNNEL_TYPES[kind]) if kind in _TUNNEL_TYPES else None
 
 
-def _if_ip(frame: bytes, at: int) -> int | None:
-    return at + 2 if frame[at : at + 2] in (b"\x08\x00", b"\x86\xdd") else None
+def _other_protocol(protocol: int, frame: bytes, at: int) -> Unread | None:
+    """What stands where TCP would: a tunnel, or None for what may well be there."""
+    if protocol in _TUNNEL_PROTOCOLS:
+        return _tunnel(_TUNNEL_PROTOCOLS[protocol])
+    if protocol == _UDP and len(frame) >= at + 4:
+        for port in struct.unpack_from(">HH", frame, at):
+            if port in _TUNNEL_PORTS:
+                return _tunnel(_TUNNEL_PORTS[port])
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,63 +203,74 @@ class _Ip:
     dst: IpAddress
     tcp_start: int
     end: int
+    id: int = 0
 
 
-def _ipv4(frame: bytes, at: int, wire_length: int) -> _Ip | None:
-    if (
-        len(frame) < at + 20
-        or frame[at + 9] != _TCP
-        or int.from_bytes(frame[at + 6 : at + 8], "big") & 0x1FFF
-    ):
-        return None
-    total = int.from_bytes(frame[at + 2 : at + 4], "big")
+def _ipv4(frame: bytes, at: int, wire_length: int) -> _Ip | Unread | None:
+    if len(frame) < at + 20:
+        return None if len(frame) > at + 9 and frame[at + 9] != _TCP else _CUT_IP
+    total, number, fragment = struct.unpack_from(">HHH", frame, at + 2)
+    start = at + (frame[at] & 0x0F) * 4
+    if fragment & 0x1FFF:
+        return _FRAGMENT if frame[at + 9] == _TCP else None
+    if frame[at + 9] != _TCP:
+        return _other_protocol(frame[at + 9], frame, start)
     # Length 0: a super-packet that segmentation offload had not filled in when it was captured.
     end = at + total if total else wire_length
-    src, dst = _address(frame[at + 12 : at + 16]), _address(frame[at + 16 : at + 20])
-    return _Ip(src, dst, at + (frame[at] & 0x0F) * 4, end)
+    return _Ip(_address(frame[at + 12 : at + 16]), _address(frame[at + 16 : at + 20]), start, end, number)
 
 
-def _ipv6(frame: bytes, at: int, wire_length: int) -> _Ip | None:
+def _ipv6(frame: bytes, at: int, wire_length: int) -> _Ip | Unread | None:
     if len(frame) < at + 40:
-        return None
+        is_other = len(frame) > at + 6 and frame[at + 6] not in (_TCP, *_V6_EXTENSIONS, _V6_FRAGMENT)
+        return None if is_other else _CUT_IP
     total = int.from_bytes(frame[at + 4 : at + 6], "big")
     end = at + 40 + total if total else wire_length
     src, dst = _address(frame[at + 8 : at + 24]), _address(frame[at + 24 : at + 40])
     following, at = frame[at + 6], at + 40
     while following != _TCP:
+        if following not in (*_V6_EXTENSIONS, _V6_FRAGMENT):
+            return _other_protocol(following, frame, at)
         if len(frame) < at + 8:
-            return None
+            return _CUT_IP
         if following in _V6_EXTENSIONS:
             following, at = frame[at], at + 8 + frame[at + 1] * 8
-        elif following == _V6_FRAGMENT and not int.from_bytes(frame[at + 2 : at + 4], "big") & 0xFFF8:
-            following, at = frame[at], at + 8
+        elif int.from_bytes(frame[at + 2 : at + 4], "big") & 0xFFF8:
+            return _FRAGMENT if frame[at] == _TCP else None
         else:
-            return None
+            following, at = frame[at], at + 8
     return _Ip(src, dst, at, end)
 
 
-def parse_segment(
+def read_frame(
     link_type: int, frame: bytes, wire_length: int | None = None, number: int = 0, time_ns: int = 0
-) -> Segment | None:
-    """The TCP segment in a captured frame; None if there is none or its header was not captured in full.
+) -> Segment | Unread | None:
+    """The TCP segment in a captured frame, or why it was not read; None for what is no TCP.
 
     `wire_length` is the frame's length on the wire, where that differs from what was captured.
     """
     start = ip_start(link_type, frame)
-    if start is None or len(frame) <= start:
-        return None
+    if not isinstance(start, int):
+        return start
+    if len(frame) <= start:
+        return _CUT_IP if (wire_length or 0) > start else None
     version = frame[start] >> 4
     if version not in (4, 6):
         return None
     ip = (_ipv4 if version == 4 else _ipv6)(frame, start, wire_length or len(frame))
-    if ip is None or len(frame) < ip.tcp_start + 20:
-        return None
+    if not isinstance(ip, _Ip):
+        return ip
     at = ip.tcp_start
+    if ip.end < at + 20:
+        return None
+    if len(frame) < at + _PORTS_AND_NUMBERS:
+        return _CUT_TCP
     sport, dport, seq, ack, offset, flags, window = struct.unpack_from(">HHIIBBH", frame, at)
     payload_start = at + (offset >> 4) * 4
-    if not at + 20 <= payload_start <= min(len(frame), ip.end):
+    if not at + 20 <= payload_start <= ip.end:
         return None
-    options, malformed = _options(frame[at + 20 : payload_start])
+    is_cut = payload_start > len(frame)
+    options, malformed = ((), ()) if is_cut else _options(frame[at + 20 : payload_start])
     return Segment(
         ip.src,
         sport,
@@ -168,7 +286,17 @@ def parse_segment(
         number,
         time_ns,
         malformed,
+        is_cut,
+        ip.id,
     )
+
+
+def parse_segment(
+    link_type: int, frame: bytes, wire_length: int | None = None, number: int = 0, time_ns: int = 0
+) -> Segment | None:
+    """The TCP segment in a captured frame; None if there is none or its header was not captured in full."""
+    read = read_frame(link_type, frame, wire_length, number, time_ns)
+    return read if isinstance(read, Segment) and not read.options_cut else None
 
 
 def build_packet(segment: Segment) -> bytes:

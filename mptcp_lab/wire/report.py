@@ -6,11 +6,13 @@ import html
 import json
 from typing import Any
 
-from mptcp_lab.wire.capture import CaptureFile
+from mptcp_lab.catalogue import corrections
+from mptcp_lab.wire.capture import CaptureFile, packets
 from mptcp_lab.wire.model import Analysis, Connection, Side, State, Stream, Subflow
-from mptcp_lab.wire.rows import ROWS, Outcome
+from mptcp_lab.wire.rows import ROWS, Observation, Outcome, Row
+from mptcp_lab.wire.words import option_words, subflow_state
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON document."""
 
 Document = dict[str, Any]
@@ -20,18 +22,29 @@ def document(analysis: Analysis, capture: CaptureFile) -> Document:
     """The whole report as JSON types. Times are in seconds from the first segment, addresses are text."""
     start = analysis.start_ns or 0
     plain = [each for each in analysis.connections if each.state is State.TCP]
+    others = [each for each in analysis.connections if each.state is not State.TCP]
+    leftovers = [each for each in others if is_leftover(each)]
+    shown = {each.id for each in others} - {each.id for each in leftovers}
     return {
         "schema": SCHEMA,
-        "file": str(capture.path),
+        "file": capture.name,
         "packets": capture.packets,
         "segments": capture.segments,
         "cut": capture.cut,
+        "damage": capture.damage,
+        "cut_headers": capture.cut_headers + capture.unattributed,
+        "unread": [
+            {"packets": count, "what": what.text, "tunnel": what.is_tunnel}
+            for what, count in capture.unread.most_common()
+        ],
+        "copies": analysis.copies,
         "disorder": analysis.disorder,
         "start_ns": start,
         "duration_s": _seconds(analysis.end_ns, start),
         "malformed": [{"packet": packet, "reason": reason} for packet, reason in analysis.malformed],
         "plain_tcp": len(plain),
-        "connections": [_connection(each, start) for each in analysis.connections if each not in plain],
+        "leftovers": [_leftover(each, start) for each in leftovers],
+        "connections": [_connection(each, start) for each in others if each.id in shown],
         "plain_verdicts": _plain_verdicts(plain),
     }
 
@@ -40,12 +53,53 @@ def _seconds(time_ns: int, start_ns: int) -> float:
     return round((time_ns - start_ns) / 1e9, 6)
 
 
+def is_leftover(connection: Connection) -> bool:
+    """Whether all that the capture has of a connection are packets without data from its end.
+
+    A SYN/ACK that is sent again, a reset, an acknowledgement: their connection began before the capture.
+    """
+    halves = [half for each in connection.subflows for half in (each.client, each.server)]
+    is_empty = not any(half.payload for half in halves)
+    has_begun = any(each.syn is not None or each.is_opening_cut for each in connection.subflows)
+    one_way = any(not half.packets for half in halves) or connection.packets <= _MOST_LEFT
+    is_late = connection.state is State.PARTIAL and is_empty and not has_begun and one_way
+    return is_late and not any(row.check(connection).outcome is Outcome.BREACH for row in ROWS)
+
+
+def shows_mptcp(connection: Connection) -> bool:
+    """Whether any option of MPTCP was captured, on which all else rests."""
+    halves = (half for each in connection.subflows for half in (each.client, each.server))
+    return connection.state is not State.PARTIAL or any(half.mptcp_packets for half in halves)
+
+
+_MOST_LEFT = 6
+"""Packets that a connection's last exchange of FINs or resets takes, without data."""
+
+
+def _leftover(connection: Connection, start: int) -> Document:
+    subflow = connection.subflows[0]
+    return {
+        "id": connection.id,
+        "source": [str(subflow.src), subflow.sport],
+        "destination": [str(subflow.dst), subflow.dport],
+        "first_packet": subflow.first_packet,
+        "start_s": _seconds(subflow.start_ns, start),
+        "packets": connection.packets,
+    }
+
+
 def _connection(connection: Connection, start: int) -> Document:
     fallback = connection.fallback
     return {
         "id": connection.id,
         "state": connection.state.value,
+        "version": connection.version,
+        "shows_mptcp": shows_mptcp(connection),
+        "packets": connection.packets,
         "incomplete": connection.incomplete,
+        "gaps": [
+            {"lack": each.lack.value, "text": each.text, "packet": each.packet} for each in connection.gaps
+        ],
         "fallback": fallback
         and {
             "packet": fallback.packet,
@@ -54,7 +108,7 @@ def _connection(connection: Connection, start: int) -> Document:
         },
         "unknown_token": _hex(connection.unknown_token, 8),
         "streams": {side.value: _stream(connection.stream(side)) for side in Side},
-        "subflows": [_subflow(each, start) for each in connection.subflows],
+        "subflows": [_subflow(connection, each, start) for each in connection.subflows],
         "announcements": [
             {
                 "packet": each.packet,
@@ -107,10 +161,11 @@ def _stream(stream: Stream) -> Document:
     }
 
 
-def _subflow(subflow: Subflow, start: int) -> Document:
+def _subflow(connection: Connection, subflow: Subflow, start: int) -> Document:
     established = subflow.established_ns
     return {
         "id": subflow.id,
+        "state": subflow_state(connection, subflow),
         "opener": subflow.opener.value,
         "joined": subflow.joined,
         "source": [str(subflow.src), subflow.sport],
@@ -153,28 +208,33 @@ def _events(connection: Connection, start: int) -> list[Document]:
             "side": each.side.value,
             "subflow": each.subflow,
             "option": each.option.name,
-            "what": str(each.option),
+            "what": option_words(each.option),
         }
         for each in sorted((each for log in logs for each in log), key=lambda each: each.packet)
     ]
 
 
 def _verdicts(connection: Connection) -> list[Document]:
-    verdicts = []
-    for row in ROWS:
-        seen = row.check(connection)
-        verdicts.append(
-            {
-                "id": row.id,
-                "alias": row.alias,
-                "level": row.level.value,
-                "requirement": row.requirement,
-                "outcome": seen.outcome.value,
-                "packets": list(seen.packets),
-                "detail": seen.detail,
-            }
-        )
-    return verdicts
+    return [_verdict(row, row.check(connection)) for row in ROWS]
+
+
+def _verdict(row: Row, seen: Observation) -> Document:
+    return {
+        "id": row.id,
+        "alias": row.alias,
+        "level": row.level.value,
+        "requirement": row.requirement,
+        "outcome": seen.outcome.value,
+        "packets": list(seen.packets),
+        "detail": seen.detail,
+        "known": _known(row) if seen.outcome is Outcome.KNOWN else None,
+    }
+
+
+def _known(row: Row) -> Document:
+    """Return what the catalogue's corrections say of a deviation."""
+    correction = next(each for each in corrections() if each.claim == row.id)
+    return {"kernel": correction.kernel, "sentence": correction.sentence}
 
 
 def _plain_verdicts(connections: list[Connection]) -> list[Document]:
@@ -207,14 +267,37 @@ def as_text(report: Document) -> str:
 def _text_file(report: Document) -> list[str]:
     """What is to be said of the file as a whole: its size and its flaws."""
     cut = ", cut short" if report["cut"] else ""
+    unknown = sum(not each["shows_mptcp"] for each in report["connections"])
+    counts = [f"{len(report['connections']) - unknown} MPTCP connections", f"{report['plain_tcp']} plain TCP"]
+    counts += [f"{unknown} unknown"] * bool(unknown)
     lines = [
-        f"{report['file']}: {report['packets']} packets in {report['duration_s']:.3f} s{cut}; "
-        f"{len(report['connections'])} MPTCP connections, {report['plain_tcp']} plain TCP"
+        f"{report['file']}: {packets(report['packets'])} in {report['duration_s']:.3f} s{cut}; "
+        f"{', '.join(counts)}"
     ]
+    if report["damage"]:
+        lines.append(f"  {report['damage']}; what comes after is not read")
     if report["disorder"]:
         lines.append(
             f"  packets are not in order of time from {report['disorder']} on, verdicts may be wrong; "
             f"run: reordercap {report['file']} SORTED"
+        )
+    if report["cut_headers"]:
+        lines.append(
+            f"  the snap length cuts the TCP headers of {packets(report['cut_headers'])}: nothing is "
+            "concluded from them; capture again with: tcpdump -s 128"
+        )
+    lines += [f"  not read: {packets(each['packets'])} {each['what']}" for each in report["unread"]]
+    if report["copies"]:
+        lines.append(
+            f"  {packets(report['copies'])} twice in the capture, as they are or with translated addresses "
+            "(-i any, NAT): counted once"
+        )
+    if report["leftovers"]:
+        firsts = " ".join(str(each["first_packet"]) for each in report["leftovers"][:8])
+        more = " ..." if len(report["leftovers"]) > 8 else ""
+        lines.append(
+            f"  leftovers of {len(report['leftovers'])} connections from before the capture, without data "
+            f"[packets {firsts}{more}]"
         )
     lines += [
         f"  malformed option in packet {each['packet']}: {each['reason']}" for each in report["malformed"]
@@ -223,27 +306,41 @@ def _text_file(report: Document) -> list[str]:
 
 
 def _text_connection(connection: Document) -> list[str]:
+    shown = [each for each in connection["verdicts"] if each["outcome"] != Outcome.NOT_OBSERVED.value]
+    lines = _text_facts(connection)
+    lines.append(f"  {len(shown)} of {len(connection['verdicts'])} requirements observed:")
+    for each in shown:
+        lines += ["    " + line for line in _text_verdict(each)]
+    return lines
+
+
+def _text_facts(connection: Document) -> list[str]:
+    """What a connection is and what happened on it, without verdicts."""
     state = connection["state"]
+    if connection["version"] == 0:
+        state += ", version 0 (RFC 6824; RFC 8684 is not held against it)"
     if connection["fallback"]:
         state += f" (packet {connection['fallback']['packet']}: {connection['fallback']['reason']})"
     if connection["incomplete"]:
         state += ", capture incomplete"
     lines = [f"connection {connection['id']}: {state}"]
+    lines += [f"  incomplete: {each['text']}" for each in connection["gaps"][:_GAPS_SHOWN]]
+    if len(connection["gaps"]) > _GAPS_SHOWN:
+        lines.append(f"  incomplete: and {len(connection['gaps']) - _GAPS_SHOWN} gaps more")
     for side, stream in connection["streams"].items():
         token = f"token {stream['token']}" if stream["token"] else "token unknown"
         lines.append(f"  {side}: {token}, {stream['octets']} octets, {stream['reinjected']} reinjected")
     lines += ["  " + line for each in connection["subflows"] for line in _text_subflow(each)]
-    lines += [f"  packet {each['packet']}: {each['side']} {each['what']}" for each in connection["events"]]
+    events = [(each["packet"], f"{each['side']} sends {each['what']}") for each in connection["events"]]
     for each in connection["announcements"]:
         port = f" port {each['port']}" if each["port"] else ""
-        lines.append(
-            f"  packet {each['packet']}: {each['side']} announces {each['address']}{port} (id {each['id']})"
-        )
-    shown = [each for each in connection["verdicts"] if each["outcome"] != Outcome.NOT_OBSERVED.value]
-    lines.append(f"  {len(shown)} of {len(connection['verdicts'])} requirements observed:")
-    for each in shown:
-        lines.append("    " + _text_verdict(each))
+        text = f"{each['side']} announces {each['address']}{port} (id {each['id']})"
+        events.append((each["packet"], text))
+    lines += [f"  packet {packet}: {text}" for packet, text in sorted(events)]
     return lines
+
+
+_GAPS_SHOWN = 4
 
 
 def _text_subflow(subflow: Document) -> list[str]:
@@ -251,14 +348,24 @@ def _text_subflow(subflow: Document) -> list[str]:
     sent = ", ".join(f"{side} {half['octets']}" for side, half in subflow["halves"].items())
     flags = "".join(f", {side} asks for backup" for side, half in subflow["halves"].items() if half["backup"])
     start = f"{subflow['start_s']:.3f} s"
-    return [f"subflow {subflow['id']}: {source} > {destination} at {start}, octets: {sent}{flags}"]
+    return [
+        f"subflow {subflow['id']}: {source} > {destination} at {start}, octets: {sent}{flags}",
+        f"  {subflow['state']}",
+    ]
 
 
-def _text_verdict(verdict: Document) -> str:
+def _text_verdict(verdict: Document) -> list[str]:
     packets = " ".join(map(str, verdict["packets"][:8])) or "-"
     detail = f" ({verdict['detail']})" if verdict["detail"] else ""
     head = f"{verdict['outcome']:<6} {verdict['alias']} {verdict['id']} {verdict['level']}"
-    return f"{head}: {verdict['requirement']}{detail} [packets {packets}]"
+    lines = [f"{head}: {verdict['requirement']}{detail} [packets {packets}]"]
+    if verdict["known"]:
+        lines.append(f"       {_known_words(verdict['known'])}")
+    return lines
+
+
+def _known_words(known: Document) -> str:
+    return f"known deviation of Linux {known['kernel']}: {known['sentence']}"
 
 
 _PAGE = """<!doctype html>
@@ -266,7 +373,7 @@ _PAGE = """<!doctype html>
 <style>body{{font:15px/1.4 sans-serif;margin:2em;max-width:75em}}
 table{{border-collapse:collapse;margin:.5em 0}}
 td,th{{border:1px solid #bbb;padding:.2em .5em;text-align:left;vertical-align:top}}
-.ok{{background:#dfd}}.breach{{background:#fcc}}.not-observed{{color:#777}}</style>
+.ok{{background:#dfd}}.known{{background:#ffd}}.breach{{background:#fcc}}.not-observed{{color:#777}}</style>
 <h1>{title}</h1><p style="white-space:pre-line">{summary}</p>
 {body}
 </html>
@@ -277,11 +384,11 @@ def as_html(report: Document) -> str:
     """The document as one self-contained page."""
     parts = []
     for connection in report["connections"]:
-        head, *lines = _text_connection({**connection, "verdicts": []})
+        head, *lines = _text_facts(connection)
         parts.append(f"<h2>{html.escape(head)}</h2>")
-        parts.append(f"<pre>{html.escape(chr(10).join(lines[:-1]))}</pre>")
+        parts.append(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
         parts.append(_html_verdicts(connection["verdicts"]))
-    summary = "\n".join(_text_file(report)).split(": ", 1)[1]
+    summary = "\n".join(_text_file(report))[len(report["file"]) + 2 :]
     return _PAGE.format(
         title=html.escape(report["file"]), summary=html.escape(summary), body="\n".join(parts)
     )
@@ -296,7 +403,7 @@ def _html_verdicts(verdicts: list[Document]) -> str:
             each["id"],
             each["level"],
             each["requirement"],
-            each["detail"],
+            "; ".join(filter(None, (each["detail"], each["known"] and _known_words(each["known"])))),
             " ".join(map(str, each["packets"])),
         )
         columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)

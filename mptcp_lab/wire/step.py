@@ -14,6 +14,7 @@ from mptcp_lab.wire.options import (
     MpCapableV0,
     MpFail,
     MpFastclose,
+    MpJoinAck,
     MpJoinSyn,
     MpJoinSynAck,
     MpPrio,
@@ -45,21 +46,52 @@ class Step(DataStep):
         """Take the segment into its connection."""
         segment, subflow = self.segment, self.subflow
         subflow.last_ns, subflow.last_packet = segment.time_ns, segment.number
+        self.connection.packets += 1
+        self.half.packets += 1
+        if segment.options_cut:
+            self._without_options()
+            return
         options = [each for each in segment.options if isinstance(each, MptcpOption)]
         self._sync(options)
         in_order = self._track()
         if segment.flags & SYN:
             self._syn(options)
-        elif subflow.ack is None and self.side is subflow.opener and not segment.flags & RST:
+        elif not subflow.is_past_handshake and self.side is subflow.opener and not segment.flags & RST:
             self._third(options)
         if options:
             self._options(options, in_order)
         if segment.payload_length and not segment.flags & SYN:
             self._payload(bool(options))
+        self._ends()
+
+    def _ends(self) -> None:
+        segment = self.segment
         if segment.flags & FIN and self.half.fin_packet is None:
             self.half.fin_packet = segment.number
         if segment.flags & RST and self.half.rst_packet is None:
             self.half.rst_packet = segment.number
+
+    def _without_options(self) -> None:
+        """Take a segment whose options were not captured as TCP only: nothing follows from absent options."""
+        segment, subflow = self.segment, self.subflow
+        subflow.cut_headers += 1
+        self._sync([])
+        self._track()
+        if segment.flags & SYN:
+            subflow.is_opening_cut = True
+            if segment.flags & ACK and subflow.answered_packet is None:
+                subflow.answered_packet = segment.number
+            elif not segment.flags & ACK:
+                subflow.syns += 1
+        elif self.side is subflow.opener and not segment.flags & RST:
+            subflow.is_past_handshake = True
+            self._establish()
+        self._ends()
+
+    def _establish(self) -> None:
+        subflow = self.subflow
+        if subflow.answered_packet is not None and subflow.established_packet is None:
+            subflow.established_ns, subflow.established_packet = self.segment.time_ns, self.segment.number
 
     def _syn(self, options: list[MptcpOption]) -> None:
         segment, subflow, connection = self.segment, self.subflow, self.connection
@@ -67,6 +99,8 @@ class Step(DataStep):
             if isinstance(option, TcpOption) and option.kind == WINDOW_SCALE and option.data:
                 self.half.window_scale = min(option.data[0], 14)
         if segment.flags & ACK:
+            if subflow.answered_packet is None:
+                subflow.answered_packet = segment.number
             if subflow.syn_ack is None:
                 subflow.syn_ack = segment
             if subflow.syn is not None:
@@ -84,17 +118,26 @@ class Step(DataStep):
             self._fall_back("SYN sent again without MP_CAPABLE")
 
     def _third(self, options: list[MptcpOption]) -> None:
-        """The opener's first packet after the handshake's SYN."""
+        """Take the opener's first packet after the handshake's SYN.
+
+        An option that has no place in the third packet of a handshake, or data that does not begin the
+        stream, shows that another one was sent before, which is not in the capture.
+        """
         segment, subflow, connection = self.segment, self.subflow, self.connection
-        subflow.ack = segment
-        if subflow.syn_ack is not None:
-            subflow.established_ns, subflow.established_packet = segment.time_ns, segment.number
-        capable = any(isinstance(each, MpCapable) for each in options)
-        confirmed = Side.SERVER in connection.first_dss
-        if connection.state is State.OPENING and not capable and not confirmed and self.ssn == 1:
-            self._fall_back("third packet without MP_CAPABLE")
-        elif connection.state is State.OPENING:
-            connection.state = State.MPTCP
+        subflow.is_past_handshake = True
+        self._establish()
+        has_proof = any(isinstance(each, (MpCapable, MpCapableV0, MpJoinAck)) for each in options)
+        is_expected = connection.state in (State.OPENING, State.MPTCP) or subflow.joined
+        if is_expected and not has_proof and (options or self.ssn != 1 or segment.flags & FIN):
+            subflow.is_third_missing = True
+        else:
+            subflow.ack = segment
+        if connection.state is State.OPENING and not subflow.joined:
+            confirmed = Side.SERVER in connection.first_dss
+            if not has_proof and not confirmed and not subflow.is_third_missing and not subflow.cut_headers:
+                self._fall_back("third packet without MP_CAPABLE")
+            elif has_proof or options:
+                connection.state = State.MPTCP
 
     def _options(self, options: list[MptcpOption], in_order: bool) -> None:
         segment, connection = self.segment, self.connection
@@ -108,6 +151,8 @@ class Step(DataStep):
                 names = ", ".join(each.name for each in options)
                 self.find("option-after-fallback", f"{names} after the peer was seen to be TCP")
         for option in options:
+            if connection.version is None and isinstance(option, (AddAddrV0, MpPrioV0)):
+                connection.version = 0  # its handshake is not in the capture
             match option:
                 case Dss():
                     self._dss(option, in_order)
@@ -140,16 +185,20 @@ class Step(DataStep):
                     if not segment.flags & RST:
                         self.find("rst-option", "MP_TCPRST on a segment without RST")
                 case MpCapableV0():
-                    self._version_0()
+                    self._version_0(option)
 
     def _event(self, option: MptcpOption) -> Event:
         segment = self.segment
         on_rst = bool(segment.flags & RST)
         return Event(segment.number, segment.time_ns, self.side, self.subflow.id, option, on_rst)
 
-    def _version_0(self) -> None:
-        """Version 0 derives everything by other means: known by name, followed as TCP."""
-        self._fall_back("MP_CAPABLE of version 0")
+    def _version_0(self, option: MpCapableV0) -> None:
+        """Take the keys of version 0: each SYN has its sender's, the third packet both (RFC 6824, 3.1)."""
+        connection, segment = self.connection, self.segment
+        connection.version = 0
+        self._learn_key(connection, self.side, option.sender_key, segment.number)
+        if option.receiver_key is not None:
+            self._learn_key(connection, self.side.peer, option.receiver_key, segment.number)
 
     def _add_addr(self, option: AddAddr) -> None:
         segment = self.segment
@@ -157,11 +206,22 @@ class Step(DataStep):
             self.connection.echoes.add(self._event(option))
             return
         self.connection.announcements.add(
-            Announcement(segment.number, segment.time_ns, self.side, self.subflow.id, option, segment.sport)
+            Announcement(
+                segment.number,
+                segment.time_ns,
+                self.side,
+                self.subflow.id,
+                option,
+                self.subflow.address(self.side)[1],
+                self.connection.packets,
+                self.other.packets,
+            )
         )
 
     def _capable(self, option: MpCapable) -> None:
         connection, segment = self.connection, self.segment
+        if connection.version is None or segment.flags & ACK:
+            connection.version = option.version
         if option.sender_key is None:
             return
         self._learn_key(connection, self.side, option.sender_key, segment.number)

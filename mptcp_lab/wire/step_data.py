@@ -59,7 +59,9 @@ class DataStep(TcpStep):
         # Of a partial connection, other subflows may be in the capture as strangers.
         whole = connection.state is not State.PARTIAL and stream.first_dsn is not None
         if whole and stream.highest is not None and acked > stream.highest:
-            self.find("data-ack-ahead", f"DATA_ACK {acked}, data ends at {stream.highest}")
+            is_past_end = stream.data_fin is not None and acked > stream.data_fin + 1
+            kind = "data-ack-past-end" if is_past_end else "data-ack-ahead"
+            self.find(kind, f"DATA_ACK {acked}, data ends at {stream.highest}")
         stream.edge = max(acked + self._scaled(segment.window, stream), stream.edge or 0)
         stream.reach = max(acked + self._scaled(self.half.window, stream), stream.edge, stream.reach or 0)
         if stream.acked is None or acked > stream.acked:
@@ -120,7 +122,7 @@ class DataStep(TcpStep):
     def _data_fin(self, stream: Stream, dsn: int) -> None:
         if stream.data_fin is None:
             stream.data_fin, stream.data_fin_packet = dsn, self.segment.number
-        elif stream.data_fin != dsn:
+        elif (stream.data_fin - dsn) % (1 << 32):  # a number of 4 octets may have come without the upper half
             self.find("data-fin-moved", f"DATA_FIN at {dsn}, before at {stream.data_fin}")
 
     def _map(self, stream: Stream, start: int, end: int, dsn: int, octets: int) -> None:
@@ -205,7 +207,9 @@ class DataStep(TcpStep):
         connection.first_data.setdefault(self.side, segment)
         end = self.ssn + segment.payload_length
         silent = not has_options and self.side not in connection.first_dss
-        if connection.state is State.MPTCP and silent and not half.mapped.covers(self.ssn, end):
+        # What was not captured before may have had the mapping.
+        is_first = half.synced and half.seen.covers(1, end) and not self.subflow.cut_headers
+        if connection.state is State.MPTCP and silent and is_first and not half.mapped.covers(self.ssn, end):
             self._fall_back("first data without DSS")
         if connection.state is State.FALLBACK:
             if not has_options and half.plain_end is None:

@@ -78,7 +78,8 @@ class TcpStep:
             if acked > other.acked:
                 # Sequence number 0 is the SYN, which a capture may start after.
                 if not other.seen.covers(max(1, other.acked), acked):
-                    other.missing = other.missing or other.synced
+                    if other.missing_packet is None and other.synced:
+                        other.missing_packet = segment.number
                     other.next_ssn = max(other.next_ssn, acked)
                 other.acked = acked
                 while other.ranges and other.ranges[0].end <= acked:

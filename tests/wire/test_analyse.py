@@ -124,7 +124,8 @@ def test_ports_used_again_are_a_new_connection() -> None:
 
 def test_a_syn_sent_again_is_not() -> None:
     segments = list(segments_of(named("handshake")))
-    (connection,) = analyse(segments[:1] + segments).connections
+    again = replace(segments[0], time_ns=segments[0].time_ns + 1_000_000_000)
+    (connection,) = analyse([segments[0], again, *segments[1:]]).connections
     assert connection.subflows[0].syns == 2
 
 
@@ -144,7 +145,7 @@ def test_a_syn_ack_to_an_earlier_syn_from_these_ports_is_no_answer() -> None:
 def test_joins_to_one_unknown_token_are_one_connection() -> None:
     (join,) = (each for each in segments_of(named("join_unknown_token")) if each.flags & SYN)
     analysis: Analysis = analyse(
-        [join, replace(join, sport=5), replace(join, sport=6, options=(MpJoinSyn(1, 9, 9),))]
+        [join, replace(join, sport=5, seq=5), replace(join, sport=6, options=(MpJoinSyn(1, 9, 9),))]
     )
     assert [len(each.subflows) for each in analysis.connections] == [2, 1]
 

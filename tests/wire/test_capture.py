@@ -182,7 +182,7 @@ ERRORS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no packets": (lambda path: path.write_bytes(pcap(RAW)), "no TCP header in its 0 packets"),
     "not tcp": (
         lambda path: path.write_bytes(pcap(RAW, PACKET[:9] + b"\x11" + PACKET[10:])),
-        "no TCP header in its 1",
+        "no TCP header in its 1 packet;",
     ),
     "link type": (lambda path: path.write_bytes(pcap(147, PACKET)), "link type 147"),
 }

@@ -16,7 +16,7 @@ from mptcp_lab import catalogue
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.wire.rows import ROWS as PASSIVE
 from tests.e2e import test_sabotage_rfc8684 as sabotage
-from tests.wire.test_rows import KERNEL_BREACHES, NOT_SHOWN, RED
+from tests.wire.test_rows import KERNEL_DEVIATIONS, NOT_SHOWN, RED
 
 ROWS = {claim.alias: claim for claim in catalogue.claims().values() if claim.family == "rfc8684"}
 MODULES = sorted((ROOT / "conformance" / "rfc8684").glob("test_*.py"))
@@ -77,7 +77,7 @@ def seen_red() -> dict[str, list[str]]:
             found[row].append(where)
     for row, capture, _ in NOT_SHOWN:
         found[row].append(f"`{capture}` without it")
-    for row in sorted({row for row, _ in KERNEL_BREACHES} | NOT_STRICT.keys()):
+    for row in sorted({row for row, _ in KERNEL_DEVIATIONS} | NOT_STRICT.keys()):
         found[row].append("the real kernel")
     by_id = {row.id: row.alias for row in ROWS.values()}
     for where, case in sabotage.reds():

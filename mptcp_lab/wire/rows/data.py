@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from mptcp_lab.wire.model import Connection, State, Stream
+from mptcp_lab.wire.model import Connection, Lack, State, Stream
 from mptcp_lab.wire.options import MpPrioV0
-from mptcp_lab.wire.rows.requirement import Level, Observation, breach, ok, row, unseen, without, worst
+from mptcp_lab.wire.rows.requirement import (
+    ANY,
+    ON_SUBFLOW,
+    Level,
+    Observation,
+    breach,
+    known,
+    ok,
+    row,
+    unseen,
+    without,
+    worst,
+)
 
 MUST, SHOULD = Level.MUST, Level.SHOULD
 _NO_DATA = "no mapped data"
@@ -16,19 +28,31 @@ def _streams(connection: Connection) -> list[Stream]:
     return [each for each in (connection.client, connection.server) if each.first_dsn is not None]
 
 
-@row("3.3.1/1", "R28", MUST, "mappings cover every octet, and data sent again on a subflow keeps its mapping")
+@row(
+    "3.3.1/1",
+    "R28",
+    MUST,
+    "mappings cover every octet, and data sent again on a subflow keeps its mapping",
+    (Lack.START, Lack.HEADERS),
+)
 def mapped(connection: Connection) -> Observation:
     """Rebuild the map and compare it with the payload."""
     streams = _streams(connection)
     if not streams or connection.state is not State.MPTCP:
         return unseen(_NO_DATA)
     findings = connection.found("mapping-conflict")
-    if not connection.incomplete:
+    if not connection.lacks(*ON_SUBFLOW):
         findings += connection.found("unmapped")
     return without(findings, ok(*(each.first_packet for each in streams)))
 
 
-@row("B.2/1", "R60", MUST, "data in a SYN is no part of the data stream, which begins after it at IDSN + 1")
+@row(
+    "B.2/1",
+    "R60",
+    MUST,
+    "data in a SYN is no part of the data stream, which begins after it at IDSN + 1",
+    ON_SUBFLOW,
+)
 def fast_open(connection: Connection) -> Observation:
     """Look at the first mapping: subflow sequence number 1 is what follows the SYN's data."""
     subflow, stream = connection.subflows[0], connection.client
@@ -43,7 +67,7 @@ def fast_open(connection: Connection) -> Observation:
     return ok(subflow.syn.number, stream.first_packet)
 
 
-@row("3.3.1/2", "R29", MUST, "the data-level stream is delivered once and in order")
+@row("3.3.1/2", "R29", MUST, "the data-level stream is delivered once and in order", ANY)
 def delivered(connection: Connection) -> Observation:
     """No hole between the initial DSN and a DATA_FIN that the receiver acknowledged."""
     seen = []
@@ -52,8 +76,6 @@ def delivered(connection: Connection) -> Observation:
             continue
         start, end = stream.idsn + 1, stream.data_fin
         if start < end and not stream.mapped.covers(start, end):
-            if connection.incomplete:
-                continue
             seen.append(breach(f"the {stream.side.value}'s stream has holes", stream.data_fin_acked_packet))
         else:
             detail = f"{end - start} octets from the {stream.side.value}"
@@ -72,9 +94,9 @@ def data_acks(connection: Connection) -> Observation:
     acknowledged = [each for each in (connection.client, connection.server) if each.data_acks]
     if not acknowledged:
         return unseen("no DATA_ACK")
-    findings = connection.found("data-ack-back", "data-ack-short")
+    findings = connection.found("data-ack-back", "data-ack-past-end")
     if not connection.incomplete:
-        findings += connection.found("data-ack-ahead")
+        findings += connection.found("data-ack-ahead", "data-ack-short")
     short = sum(each.data_acks_short for each in acknowledged)
     total = sum(each.data_acks for each in acknowledged)
     detail = f"{total} DATA_ACKs, {short} of 4 octets"
@@ -91,7 +113,7 @@ def window(connection: Connection) -> Observation:
     """Compare the end of each mapping with the highest DATA_ACK plus window.
 
     Linux counts from a DATA_ACK with the window that the subflow has by TCP's rules, by which a duplicate
-    acknowledgement makes none smaller; what only such a window allows is told, and no breach.
+    acknowledgement makes none smaller; what only such a window allows is a known deviation.
     """
     streams = [each for each in _streams(connection) if each.edge is not None and not each.scale_unknown]
     if not streams:
@@ -102,10 +124,10 @@ def window(connection: Connection) -> Observation:
     if not kept:
         return without(connection.found("window"), ok(*(each.first_packet for each in streams)))
     detail = f"{len(kept)} mappings beyond a window that a duplicate acknowledgement made smaller"
-    return without(connection.found("window"), ok(*(each.packet for each in kept), detail=detail))
+    return without(connection.found("window"), known(detail, *(each.packet for each in kept)))
 
 
-@row("3.3.3/1", "R33", MUST, "DATA_FIN takes one DSN and is acknowledged by DATA_ACK")
+@row("3.3.3/1", "R33", MUST, "DATA_FIN takes one DSN and is acknowledged by DATA_ACK", (Lack.START,))
 def data_fin(connection: Connection) -> Observation:
     """Look for the DATA_ACK of DATA_FIN + 1, and for a DATA_FIN that changes its place."""
     findings = connection.found("data-fin-moved")
@@ -117,7 +139,7 @@ def data_fin(connection: Connection) -> Observation:
     return without(findings, worst(seen, "no DATA_FIN was acknowledged in the capture"))
 
 
-@row("3.3.3/2", "R34", MUST, "DATA_FIN is acknowledged only when all data has arrived")
+@row("3.3.3/2", "R34", MUST, "DATA_FIN is acknowledged only when all data has arrived", ANY)
 def data_fin_last(connection: Connection) -> Observation:
     """When a DATA_FIN is acknowledged, all data before it has been seen."""
     seen = []
@@ -126,7 +148,7 @@ def data_fin_last(connection: Connection) -> Observation:
             continue
         if stream.early_fin_ack is None:
             seen.append(ok(stream.data_fin_acked_packet))
-        elif not connection.incomplete:
+        else:
             seen.append(breach("DATA_FIN acknowledged, data before it is missing", stream.early_fin_ack))
     return worst(seen, "no DATA_FIN was acknowledged in the capture")
 
@@ -150,7 +172,7 @@ def subflows_closed(connection: Connection) -> Observation:
         outstanding = any(each.acked <= each.payload for each in halves)  # the SYN counts as one
         if resets and outstanding:
             seen.append(ok(last, *resets, detail=f"subflow {subflow.id} had data outstanding"))
-        elif resets:
+        elif resets and not any(each.packet < resets[0] for each in connection.gaps):
             seen.append(breach(f"subflow {subflow.id} is reset after DATA_FIN", last, *resets))
         elif all(each.fin_packet is not None for each in halves):
             seen.append(ok(*(each.fin_packet for each in halves)))
@@ -173,7 +195,7 @@ def reinjected(connection: Connection) -> Observation:
     return Observation(found.outcome, found.packets, found.detail or f"{total} octets reinjected")
 
 
-@row("3.3.8/1", "R37", SHOULD, "a backup subflow carries no new data while a regular one works")
+@row("3.3.8/1", "R37", SHOULD, "a backup subflow carries no new data while a regular one works", ANY)
 def backup(connection: Connection) -> Observation:
     """Look for new data on subflows that the peer has asked to keep as backup, by flag B or MP_PRIO."""
     asked = [each for each in connection.subflows if each.client.backup or each.server.backup]

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from mptcp_lab.wire.model import Connection
+from mptcp_lab.wire.model import Connection, Subflow
 from mptcp_lab.wire.options import MpFail, MpFastclose, TcpRst
 from mptcp_lab.wire.rows.handshake import capable
-from mptcp_lab.wire.rows.requirement import Level, Observation, breach, ok, row, unseen, without, worst
+from mptcp_lab.wire.rows.requirement import (
+    ANY,
+    ON_SUBFLOW,
+    Level,
+    Observation,
+    breach,
+    ok,
+    row,
+    unseen,
+    without,
+    worst,
+)
 
 MUST = Level.MUST
 
@@ -56,6 +67,7 @@ def _reason(option: TcpRst, packet: int) -> Observation:
     "R52",
     MUST,
     "first data without MPTCP options in either direction: TCP from then on, without options",
+    ON_SUBFLOW,
 )
 def silent_start(connection: Connection) -> Observation:
     """A handshake with keys, then data without DSS: no option afterwards."""
@@ -67,7 +79,11 @@ def silent_start(connection: Connection) -> Observation:
 
 
 @row(
-    "3.7/2", "R53", MUST, "a checksum failure with several subflows: RST with MP_FAIL, the connection goes on"
+    "3.7/2",
+    "R53",
+    MUST,
+    "a checksum failure with several subflows: RST with MP_FAIL, the connection goes on",
+    ANY,
 )
 def failed_one(connection: Connection) -> Observation:
     """Look at MP_FAIL while other subflows exist."""
@@ -76,11 +92,19 @@ def failed_one(connection: Connection) -> Observation:
         if len(connection.subflows) < 2 or not isinstance(event.option, MpFail):
             continue
         others = [each for each in connection.subflows if each.id != event.subflow]
-        if not event.on_rst:
+        if not event.on_rst and any(_is_alive(each, event.packet) for each in others):
             seen.append(breach("MP_FAIL without RST although there are other subflows", event.packet))
-        elif any(each.last_packet > event.packet for each in others):
+        elif event.on_rst and any(each.last_packet > event.packet for each in others):
             seen.append(ok(event.packet))
     return worst(seen, "no MP_FAIL with several subflows")
+
+
+def _is_alive(subflow: Subflow, packet: int) -> bool:
+    """Whether a subflow was up at a packet: established, and not ended by either host."""
+    halves = (subflow.client, subflow.server)
+    ends = [end for each in halves for end in (each.fin_packet, each.rst_packet) if end is not None]
+    established = subflow.established_packet
+    return established is not None and established < packet and not any(each < packet for each in ends)
 
 
 @row(
@@ -88,6 +112,7 @@ def failed_one(connection: Connection) -> Observation:
     "R54",
     MUST,
     "a checksum failure on the only subflow: MP_FAIL both ways, then an infinite mapping",
+    ANY,
 )
 def failed_only(connection: Connection) -> Observation:
     """Look for the answer and the infinite mapping after MP_FAIL.
@@ -113,7 +138,7 @@ def failed_only(connection: Connection) -> Observation:
     return ok(alone[0].packet, answer.packet, fallback.packet)
 
 
-@row("3.7/4", "R55", MUST, "after fallback there is no MP_JOIN and no MPTCP option")
+@row("3.7/4", "R55", MUST, "after fallback there is no MP_JOIN and no MPTCP option", ON_SUBFLOW)
 def quiet(connection: Connection) -> Observation:
     """Look for options of a side that has seen its peer's plain TCP."""
     fallback = connection.fallback

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mptcp_lab.wire.model import Connection, Side
+from mptcp_lab.wire.model import Connection, Side, Subflow
 from mptcp_lab.wire.options import MpCapable, MptcpOption
 from mptcp_lab.wire.packet import Segment
-from mptcp_lab.wire.rows.requirement import Level, Observation, breach, ok, row, unseen, without, worst
+from mptcp_lab.wire.rows.requirement import (
+    ON_SUBFLOW,
+    Level,
+    Observation,
+    breach,
+    known,
+    ok,
+    row,
+    unseen,
+    without,
+    worst,
+)
 
 MUST = Level.MUST
 _NO_HANDSHAKE = "the capture has no MP_CAPABLE handshake"
+_MOST_LATE = 1 << 40
+"""Octets by which a captured mapping may be behind the initial DSN: a gap of a terabyte is none."""
 
 
 def capable(segment: Segment | None) -> MpCapable | None:
@@ -89,6 +102,7 @@ def third_ack(connection: Connection) -> Observation:
     "R04",
     MUST,
     "the client's first data repeats MP_CAPABLE with its length unless the server has confirmed the keys",
+    ON_SUBFLOW,
 )
 def first_data(connection: Connection) -> Observation:
     """A DSS or ADD_ADDR of the server shows that it has the keys; before that the data needs MP_CAPABLE."""
@@ -142,7 +156,7 @@ def plain_syn(connection: Connection) -> Observation:
     return ok(first.syn.number, first.syn_ack.number)
 
 
-@row("3.1/9", "R09", MUST, "after a SYN/ACK without MP_CAPABLE the client sends no MPTCP option")
+@row("3.1/9", "R09", MUST, "after a SYN/ACK without MP_CAPABLE the client sends no MPTCP option", ON_SUBFLOW)
 def plain_syn_ack(connection: Connection) -> Observation:
     """Look at the client's packets after the SYN/ACK."""
     first = connection.subflows[0]
@@ -154,7 +168,13 @@ def plain_syn_ack(connection: Connection) -> Observation:
     return without(findings, ok(first.syn_ack.number, first.ack.number))
 
 
-@row("3.1/10", "R10", MUST, "after a third packet without MP_CAPABLE the server sends no MPTCP option")
+@row(
+    "3.1/10",
+    "R10",
+    MUST,
+    "after a third packet without MP_CAPABLE the server sends no MPTCP option",
+    ON_SUBFLOW,
+)
 def plain_third_ack(connection: Connection) -> Observation:
     """The server knows from the third packet on: its next ones have no option."""
     fallback = connection.fallback
@@ -187,14 +207,20 @@ def derived(connection: Connection) -> Observation:
             continue
         if stream.first_dsn == stream.idsn + 1:
             seen.append(ok(stream.first_packet))
-        elif not connection.incomplete:
+        elif not connection.incomplete or (stream.first_dsn - stream.idsn - 1) % (1 << 64) > _MOST_LATE:
             detail = f"the {stream.side.value}'s data starts at {stream.first_dsn}, not {stream.idsn + 1}"
             seen.append(breach(detail, stream.first_packet))
     seen += [ok(each.first_packet) for each in connection.subflows if each.joined and connection.server.token]
     return worst(seen, "no keys with data or joins")
 
 
-@row("3.1/14", "R14", MUST, "flag C of a host: no further subflow to the address and port it came from")
+@row(
+    "3.1/14",
+    "R14",
+    MUST,
+    "flag C of a host: no further subflow to the address and port it came from",
+    by_address=True,
+)
 def no_join_initial(connection: Connection) -> Observation:
     """Look for joins to the first subflow's address of whoever set flag C."""
     seen = []
@@ -216,7 +242,13 @@ def no_join_initial(connection: Connection) -> Observation:
     return worst(seen, "nobody set flag C")
 
 
-@row("3.1/15", "R15", MUST, "checksums in both directions if either host set flag A, in none if neither did")
+@row(
+    "3.1/15",
+    "R15",
+    MUST,
+    "checksums in both directions if either host set flag A, in none if neither did",
+    ON_SUBFLOW,
+)
 def checksums(connection: Connection) -> Observation:
     """Count the mappings with and without a checksum."""
     flags = {name: option.checksum_required for name, _, option in handshake(connection)}
@@ -234,16 +266,37 @@ def checksums(connection: Connection) -> Observation:
     return worst(seen, "no mappings")
 
 
-@row("3.1/16", "R16", MUST, "no subflow is opened before a DSS of the peer has come over the first one")
+@row(
+    "3.1/16",
+    "R16",
+    MUST,
+    "no subflow is opened before a DSS of the peer has come over the first one",
+    ON_SUBFLOW,
+)
 def established_first(connection: Connection) -> Observation:
-    """Compare the first join of each opener with the peer's first DSS."""
+    """Compare the first join of each opener with the peer's first DSS.
+
+    Linux takes an ADD_ADDR for confirmation as well (net/mptcp/options.c, check_fully_established).
+    """
     if connection.unknown_token is not None or capable(connection.subflows[0].syn) is None:
         return unseen(_NO_HANDSHAKE)
     seen = []
     for each in connection.subflows[1:]:
         confirmed = connection.first_dss.get(each.opener.peer)
         if confirmed is None or confirmed > each.first_packet:
-            seen.append(breach("MP_JOIN before any DSS of the peer", each.first_packet, confirmed))
+            announced = _announced_first(connection, each)
+            if announced is None:
+                seen.append(breach("MP_JOIN before any DSS of the peer", each.first_packet, confirmed))
+            else:
+                detail = "MP_JOIN before any DSS of the peer, but after its ADD_ADDR"
+                seen.append(known(detail, announced, each.first_packet, confirmed))
         else:
             seen.append(ok(confirmed, each.first_packet))
     return worst(seen, "no join")
+
+
+def _announced_first(connection: Connection, join: Subflow) -> int | None:
+    """The packet of the first address that the peer announced before a join."""
+    peer = join.opener.peer
+    packets = (each.packet for each in connection.announcements if each.side is peer)
+    return next((each for each in packets if each < join.first_packet), None)

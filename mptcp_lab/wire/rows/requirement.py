@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from mptcp_lab.wire.model import Connection, Finding
+from mptcp_lab.wire.model import Connection, Finding, Lack
 
 
 class Level(Enum):
@@ -20,6 +20,7 @@ class Outcome(Enum):
     """What a connection shows of a requirement."""
 
     OK = "ok"
+    KNOWN = "known"  # not as the RFC has it, and known to be so: the catalogue's corrections name the kernel
     BREACH = "breach"
     NOT_OBSERVED = "not-observed"
 
@@ -38,23 +39,66 @@ Check = Callable[[Connection], Observation]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A requirement: `id` is RFC8684-<section>/<n>, `alias` the catalogue's R-number."""
+    """A requirement: `id` is RFC8684-<section>/<n>, `alias` the catalogue's R-number.
+
+    `look` finds what a connection shows, `unknown_with` names the gaps of a capture that take a breach's
+    ground away; `by_address`: it compares addresses, which a translator on the way changes.
+    """
 
     id: str
     alias: str
     level: Level
     requirement: str
-    check: Check
+    look: Check
+    unknown_with: tuple[Lack, ...]
+    by_address: bool
+
+    def check(self, connection: Connection) -> Observation:
+        """Judge a connection: the one rule of `./lab pcap` and of the suite.
+
+        Version 0 (RFC 6824) is another protocol, and what is not in the capture is nobody's breach.
+        """
+        if connection.version == 0:
+            return unseen("MPTCP version 0 (RFC 6824): RFC 8684 is not held against it")
+        seen = self.look(connection)
+        if seen.outcome in (Outcome.OK, Outcome.NOT_OBSERVED):
+            return seen
+        gap = connection.lacks(*self.unknown_with) if self.unknown_with else None
+        if gap is not None:
+            return unseen(f"cannot be known: {gap.text}")
+        if self.by_address and connection.is_translated:
+            return unseen(
+                "cannot be known: the capture has packets before and after their addresses are translated"
+            )
+        return seen
 
 
 _REGISTERED: list[Row] = []
 
 
-def row(number: str, alias: str, level: Level, requirement: str) -> Callable[[Check], Check]:
-    """Register a check as the row RFC8684-<number>."""
+ANY = tuple(Lack)
+#: A breach on a captured subflow stands, whatever went over a path that was not captured.
+ON_SUBFLOW = tuple(each for each in Lack if each is not Lack.PATH)
+
+
+def row(
+    number: str,
+    alias: str,
+    level: Level,
+    requirement: str,
+    unknown_with: tuple[Lack, ...] = (),
+    by_address: bool = False,
+) -> Callable[[Check], Check]:
+    """Register a check as the row RFC8684-<number>.
+
+    Without `unknown_with`, the packets that show a breach are its whole proof. ANY is for what is absent
+    from the capture, or has to come before something else in it.
+    """
 
     def register(check: Check) -> Check:
-        _REGISTERED.append(Row(f"RFC8684-{number}", alias, level, requirement, check))
+        _REGISTERED.append(
+            Row(f"RFC8684-{number}", alias, level, requirement, check, unknown_with, by_address)
+        )
         return check
 
     return register
@@ -75,6 +119,11 @@ def breach(detail: str, *packets: int | None) -> Observation:
     return Observation(Outcome.BREACH, _numbers(packets), detail)
 
 
+def known(detail: str, *packets: int | None) -> Observation:
+    """A deviation that the catalogue's corrections explain, as these packets show."""
+    return Observation(Outcome.KNOWN, _numbers(packets), detail)
+
+
 def unseen(detail: str) -> Observation:
     """The capture says nothing about the requirement, and why."""
     return Observation(Outcome.NOT_OBSERVED, (), detail)
@@ -85,16 +134,18 @@ def _numbers(packets: Iterable[int | None]) -> tuple[int, ...]:
 
 
 def worst(observations: Iterable[Observation], nothing: str) -> Observation:
-    """Several observations of one requirement in one: a breach beats ok beats `nothing` observed."""
+    """Several observations of one requirement in one: breach, known deviation, ok, `nothing` observed."""
     seen = [each for each in observations if each.outcome is not Outcome.NOT_OBSERVED]
     if not seen:
         return unseen(nothing)
-    for outcome in (Outcome.BREACH, Outcome.OK):
-        these = [each for each in seen if each.outcome is outcome]
-        if these:
-            packets = _numbers(number for each in these for number in each.packets)
-            return Observation(outcome, packets, "; ".join(each.detail for each in these if each.detail))
-    raise AssertionError("neither breach nor ok among what was seen")
+    outcome = next(each for each in _WORST_FIRST if any(one.outcome is each for one in seen))
+    these = [each for each in seen if each.outcome is outcome]
+    packets = _numbers(number for each in these for number in each.packets)
+    details = dict.fromkeys(each.detail for each in these if each.detail)
+    return Observation(outcome, packets, "; ".join(details))
+
+
+_WORST_FIRST = (Outcome.BREACH, Outcome.KNOWN, Outcome.OK)
 
 
 def without(findings: list[Finding], when_none: Observation) -> Observation:
