@@ -42,7 +42,7 @@ class CaptureFile:
         self.cut_headers = 0
         self.unread: Counter[Unread] = Counter()
         try:
-            self._file: BinaryIO = sys.stdin.buffer if str(path) == STDIN else _opened(self.path)
+            self._file: BinaryIO = _standard_input() if str(path) == STDIN else _opened(self.path)
         except OSError as error:
             raise CaptureError(f"{path}: {error.strerror}; name a pcap or pcapng file") from None
         try:
@@ -101,8 +101,15 @@ class CaptureFile:
         return f"{self.name}: no TCP header in its {packets(self.packets)}{why}; {again}"
 
     def _close(self) -> None:
-        if self._file is not sys.stdin.buffer:
+        if sys.stdin is None or self._file is not sys.stdin.buffer:
             self._file.close()
+
+
+def _standard_input() -> BinaryIO:
+    """Return standard input. OSError if this process has none."""
+    if sys.stdin is None:
+        raise OSError(0, "standard input is closed")
+    return sys.stdin.buffer
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -5,8 +5,6 @@ Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
 
 from __future__ import annotations
 
-import gzip
-import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ MOST_OCTETS = 1 << 24
 """Longer packets and blocks are damage: libpcap's own limit for a packet is 2**18, 2**27 on D-Bus only."""
 
 _CHUNK = 1 << 16
+_GZIP, _GZIP_MAGIC = 31, b"\x1f\x8b"
 _NANOSECOND = 1_000_000_000
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
 _BYTE_ORDER = 0x1A2B3C4D
@@ -55,10 +54,9 @@ class Source:
         self._stream: Readable = file
         self.ended = False
         head = self._peek(4)
-        if head[:2] == b"\x1f\x8b":
-            pushed = _Prefixed(self._buffer, file)
+        if head.startswith(_GZIP_MAGIC):
+            self._stream = _Gunzip(self._buffer, file)
             self._buffer, self._from, self.ended = b"", 0, False
-            self._stream = gzip.GzipFile(mode="rb", fileobj=pushed)
             head = self._peek(4)
         self.head = head
 
@@ -73,7 +71,7 @@ class Source:
                 more = self._stream.read(max(_CHUNK, size - len(self._buffer) + self._from))
             except EOFError:
                 more, self.flaw = b"", "the compressed data ends early"
-            except (zlib.error, gzip.BadGzipFile, struct.error):
+            except zlib.error:
                 more, self.flaw = b"", "the compressed data is damaged"
             if more:
                 self._buffer, self._from = self._buffer[self._from :] + more, 0
@@ -100,21 +98,31 @@ class Source:
         return len(self._buffer) - self._from
 
 
-class _Prefixed(io.RawIOBase):
-    """A stream with octets before it that were read already."""
+class _Gunzip:
+    """A gzip stream of any number of members, decompressed as far as it is whole."""
 
-    def __init__(self, prefix: bytes, file: BinaryIO) -> None:
-        super().__init__()
-        self._prefix = prefix
+    def __init__(self, start: bytes, file: Readable) -> None:
         self._file = file
+        self._input = start
+        self._member = zlib.decompressobj(wbits=_GZIP)
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Return some octets, none at the end."""
-        if self._prefix:
-            most = len(self._prefix) if size < 0 else size
-            out, self._prefix = self._prefix[:most], self._prefix[most:]
-            return out
-        return self._file.read(size)
+    def read(self, size: int, /) -> bytes:
+        """Return some octets, none at the end. EOFError if the stream ends within a member."""
+        while True:
+            data, self._input = self._input or self._file.read(_CHUNK), b""
+            if self._member.eof:
+                if not data.startswith(_GZIP_MAGIC):  # the end, or padding
+                    return b""
+                self._member = zlib.decompressobj(wbits=_GZIP)
+            out = self._member.decompress(data, size)
+            if self._member.eof:
+                self._input = self._member.unused_data
+            elif data or out:
+                self._input = self._member.unconsumed_tail
+            else:
+                raise EOFError
+            if out:
+                return out
 
 
 @dataclass(slots=True)

@@ -70,8 +70,15 @@ def test_one_path_left_out(sound: Segments) -> None:
         left = [each for each in sound if flow(each) != gone]
         analysis = analyse(left)
         assert not breaches(analysis), gone
-        if left and carried(analysis) != carried(analyse(sound)):
+        right = analyse(sound)
+        if acknowledged(analysis) == acknowledged(right) and carried(analysis) != carried(right):
             assert any(each.incomplete for each in analysis.connections), gone
+
+
+def acknowledged(analysis: Analysis) -> set[int]:
+    """The highest DATA_ACKs of a capture."""
+    streams = [each for one in analysis.connections for each in (one.client, one.server)]
+    return {each.acked for each in streams if each.acked is not None}
 
 
 def carried(analysis: Analysis) -> list[object]:
