@@ -35,14 +35,15 @@ FIELDS = (
 
 
 def connections(count: int) -> Iterator[Segment]:
-    """The same transfer, from other ports."""
+    """The same transfer, from other ports and sequence numbers: else it would be a translated copy."""
     source = list(CaptureFile(SOURCE))
     for number in range(count):
         at = source[number % len(source)]
         shift = number // len(source)
         client = (at.dport if at.sport == 7000 else at.sport) + shift
         ports = {"dport": client % 65536} if at.sport == 7000 else {"sport": client % 65536}
-        yield replace(at, **ports)
+        numbers = {"seq": (at.seq + shift) % 2**32, "ack": (at.ack + shift) % 2**32 if at.flags & ACK else 0}
+        yield replace(at, **ports, **numbers)
 
 
 def one_connection(count: int) -> Iterator[Segment]:
