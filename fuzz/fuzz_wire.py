@@ -16,11 +16,10 @@ with atheris.instrument_imports():
     from mptcp_lab.wire import (
         MalformedOption,
         Segment,
-        UnsupportedLink,
         analyse,
         decode_mptcp,
         decode_options,
-        parse_segment,
+        read_frame,
     )
 
 LINK_TYPES = (0, 1, 101, 108, 113, 228, 229, 276, 12, 147)
@@ -37,11 +36,8 @@ def one_input(data: bytes) -> None:
             raise AssertionError(f"{options} does not encode back to {data.hex()}")
     segments: list[Segment] = []
     for link_type in LINK_TYPES:
-        try:
-            segment = parse_segment(link_type, data)
-        except UnsupportedLink:
-            continue
-        if segment is not None:
+        segment = read_frame(link_type, data, len(data) + 40)
+        if isinstance(segment, Segment):
             segments.append(segment)
     analyse(segments)
 

@@ -150,9 +150,9 @@ def _tunnel(name: str) -> Unread:
     return Unread(f"in a {name} tunnel", is_tunnel=True)
 
 
-_FRAGMENT = Unread("a later fragment of an IP packet")
-_CUT_TCP = Unread("TCP cut by the snap length before its sequence numbers", is_tcp=True)
-_CUT_IP = Unread("cut by the snap length within the IP header", is_tcp=True)
+_FRAGMENT = Unread("that are later fragments of an IP packet")
+_CUT_TCP = Unread("of TCP that the snap length cuts before the sequence numbers", is_tcp=True)
+_CUT_IP = Unread("that the snap length cuts within the IP header", is_tcp=True)
 
 
 def _unread_link(link_type: int) -> Unread:

@@ -14,6 +14,10 @@ CAPTURES = Path(__file__).parent / "captures"
 ODD = Path(__file__).parent / "odd"
 
 
+#: Captures that lack something or have it twice, and damaged ones: see test_derived.py and test_reading.py.
+CASES = Path(__file__).parent / "cases"
+
+
 def capture_paths() -> list[Path]:
     return sorted(each for each in CAPTURES.iterdir() if each.suffix in (".pcap", ".pcapng"))
 

@@ -23,10 +23,9 @@ from mptcp_lab.wire.model import Connection, Lack, State
 from mptcp_lab.wire.packet import ETHERNET, FIN, SYN
 from mptcp_lab.wire.report import is_leftover
 from mptcp_lab.wire.rows import ROWS, Outcome
-from tests.wire.conftest import CAPTURES, ODD, capture_paths, named, segments_of
+from tests.wire.conftest import CAPTURES, CASES, ODD, capture_paths, named, segments_of
 
 Segments = list[Segment]
-CASES = Path(__file__).parent / "cases"
 SOUND = [*capture_paths(), CASES / "whole.pcap.gz"]
 
 

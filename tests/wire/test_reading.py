@@ -15,9 +15,8 @@ import pytest
 from mptcp_lab.wire import CaptureError, CaptureFile, build_packet
 from mptcp_lab.wire.analyse import analyse_file
 from mptcp_lab.wire.packet import ETHERNET, RAW, SLL, SLL2
-from tests.wire.conftest import named, segments_of
+from tests.wire.conftest import CASES, named, segments_of
 from tests.wire.test_capture import PACKET, SYN_SEGMENT, pcap
-from tests.wire.test_derived import CASES
 
 COMMAND = [sys.executable, "-m", "mptcp_lab.wire"]
 BOTH_FORMATS = pytest.mark.parametrize("name", ["join", "handshake"])  # pcap, pcapng
@@ -252,7 +251,7 @@ def test_a_snap_length_that_leaves_no_header_is_said(tmp_path: Path) -> None:
     path.write_bytes(pcap(RAW) + record * 3)
     done = run(str(path))
     assert done.returncode == 2
-    assert b"3 packets TCP cut by the snap length before its sequence numbers" in done.stderr
+    assert b"3 packets of TCP that the snap length cuts before the sequence numbers" in done.stderr
     assert b"snap length of 128" in done.stderr
 
 
