@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except KeyboardInterrupt:
+        print(f"{options.file}: interrupted before a TCP packet had come; nothing to report", file=sys.stderr)
+        return 2
     except MemoryError:
         print(f"{options.file}: too many connections for this memory; split it: editcap -c", file=sys.stderr)
         return 2

@@ -222,9 +222,16 @@ def analyse(segments: Iterable[Segment], is_whole_end: bool = False) -> Analysis
 
 
 def analyse_file(path: str | Path, is_whole_end: bool = False) -> tuple[Analysis, CaptureFile]:
-    """All connections of a capture file, and the file as read. CaptureError if there is no TCP in it."""
+    """All connections of a capture file, and the file as read. CaptureError if there is no TCP in it.
+
+    An interrupt from the keyboard ends a capture that comes through a pipe; what had come is analysed.
+    """
     capture = CaptureFile(path)
     analyser = Analyser(is_whole_end)
-    for segment in capture:
-        analyser.feed(segment)
+    try:
+        for segment in capture:
+            analyser.feed(segment)
+    except KeyboardInterrupt:
+        if not capture.segments:
+            raise
     return analyser.finish(capture.unattributed), capture

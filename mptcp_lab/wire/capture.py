@@ -10,8 +10,8 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from mptcp_lab.wire.packet import Segment, Unread, read_frame
 from mptcp_lab.wire.records import Records, RecordsError
@@ -42,7 +42,7 @@ class CaptureFile:
         self.cut_headers = 0
         self.unread: Counter[Unread] = Counter()
         try:
-            self._file: BinaryIO = _standard_input() if str(path) == STDIN else _opened(self.path)
+            self._file: BufferedReader = _standard_input() if str(path) == STDIN else _opened(self.path)
         except OSError as error:
             raise CaptureError(f"{path}: {error.strerror}; name a pcap or pcapng file") from None
         try:
@@ -101,18 +101,17 @@ class CaptureFile:
         return f"{self.name}: no TCP header in its {packets(self.packets)}{why}; {again}"
 
     def _close(self) -> None:
-        if sys.stdin is None or self._file is not sys.stdin.buffer:
-            self._file.close()
+        self._file.close()
 
 
-def _standard_input() -> BinaryIO:
+def _standard_input() -> BufferedReader:
     """Return standard input. OSError if this process has none."""
     if sys.stdin is None:
         raise OSError(0, "standard input is closed")
-    return sys.stdin.buffer
+    return BufferedReader(FileIO(sys.stdin.fileno(), closefd=False))
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BufferedReader:
     """Open a file or a pipe. A directory or a socket gives OSError."""
     file = path.open("rb")
     if stat.S_ISBLK(path.stat().st_mode):

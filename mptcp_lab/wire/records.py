@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 MOST_OCTETS = 1 << 24
 """Longer packets and blocks are damage: libpcap's own limit for a packet is 2**18, 2**27 on D-Bus only."""
@@ -39,14 +39,14 @@ class RecordsError(Exception):
 class Readable(Protocol):
     """A stream of octets."""
 
-    def read(self, size: int, /) -> bytes:
-        """Return some octets, none at the end."""
+    def read1(self, size: int, /) -> bytes:
+        """Return some octets as soon as there are any, none at the end."""
 
 
 class Source:
     """Octets of a stream, decompressed if it is gzip; `at` counts them, `flaw` names what broke them."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Readable) -> None:
         self.at = 0
         self.flaw = ""
         self._buffer = b""
@@ -68,7 +68,7 @@ class Source:
         """Have so many octets in the buffer, unless the stream ends before."""
         while len(self._buffer) - self._from < size and not self.ended:
             try:
-                more = self._stream.read(max(_CHUNK, size - len(self._buffer) + self._from))
+                more = self._stream.read1(max(_CHUNK, size - len(self._buffer) + self._from))
             except EOFError:
                 more, self.flaw = b"", "the compressed data ends early"
             except zlib.error:
@@ -106,10 +106,10 @@ class _Gunzip:
         self._input = start
         self._member = zlib.decompressobj(wbits=_GZIP)
 
-    def read(self, size: int, /) -> bytes:
+    def read1(self, size: int, /) -> bytes:
         """Return some octets, none at the end. EOFError if the stream ends within a member."""
         while True:
-            data, self._input = self._input or self._file.read(_CHUNK), b""
+            data, self._input = self._input or self._file.read1(_CHUNK), b""
             if self._member.eof:
                 if not data.startswith(_GZIP_MAGIC):  # the end, or padding
                     return b""
@@ -146,7 +146,7 @@ class Records:
     `cut`: the stream ends within a record. `damage`: where a record is senseless, so that reading stops.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Readable) -> None:
         self.cut = False
         self.damage = ""
         self._source = source = Source(file)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import os
+import signal
 import struct
 import subprocess
 import sys
+import termios
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +101,35 @@ def test_a_pipe_that_brings_nothing() -> None:
     done = run("-", input=b"")
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
     assert done.stderr.startswith(b"standard input: is empty; ")
+
+
+def test_an_interrupt_ends_a_capture_that_comes_through_a_pipe() -> None:
+    """As when ^C ends tcpdump at the other end of the pipe: what had come is reported."""
+    data = named("join").read_bytes()
+    with subprocess.Popen(
+        [*COMMAND, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(data)
+        process.stdin.flush()
+        wait_until_taken(process.stdin.fileno(), process.pid)
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        out, errors = process.stdout.read(), process.stderr.read()
+    assert errors == b""
+    assert b"standard input: " in out and b"connection 0: mptcp" in out
+
+
+def wait_until_taken(pipe: int, reader: int) -> None:
+    """Wait until the reader of a pipe has taken everything, and sleeps until more comes."""
+    deadline = time.monotonic() + 60
+    status = Path(f"/proc/{reader}/stat")
+    while (
+        struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+        or ") S " not in status.read_text()
+    ):
+        assert time.monotonic() < deadline, "the reader does not read"
+        time.sleep(0.01)
 
 
 TAGGED = {
