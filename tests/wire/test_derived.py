@@ -121,6 +121,11 @@ def test_a_late_start(sound: Segments) -> None:
             assert any(each.incomplete for each in analysis.connections), start
 
 
+def test_an_early_end(sound: Segments) -> None:
+    for end in {*range(1, min(60, len(sound))), *range(60, len(sound), 97)}:
+        assert not breaches(analyse(sound[:end])), end
+
+
 def test_any_one_packet_missing(sound: Segments) -> None:
     """Any that TCP shows to be missing: an acknowledgement alone leaves no trace when a capture loses it."""
     for at in {*range(min(60, len(sound))), *range(60, len(sound), 41)}:
@@ -267,6 +272,19 @@ def test_every_snap_length(path: Path) -> None:
             assert any(each.lacks(Lack.HEADERS) for each in analysis.connections), snap_length
         if State.FALLBACK not in right:
             assert not any(each.state is State.FALLBACK for each in analysis.connections), snap_length
+
+
+@pytest.mark.parametrize("name", ["nat-any.pcap", "version-0.pcap", "two-interfaces.pcapng"])
+def test_what_is_left_of_captures_from_the_field(name: str) -> None:
+    segments = list(segments_of(CASES / name))
+    is_client = from_client(segments)
+    for start in range(1, len(segments)):
+        assert not breaches(analyse(segments[start:])), start
+    for one in flows(segments):
+        assert not breaches(analyse([each for each in segments if flow(each) == one])), one
+        assert not breaches(analyse([each for each in segments if flow(each) != one])), one
+    for side in (True, False):
+        assert not breaches(analyse([each for each in segments if is_client(each) is side])), side
 
 
 CASE_GAPS = {

@@ -118,7 +118,7 @@ def failed_only(connection: Connection) -> Observation:
     """Look for the answer and the infinite mapping after MP_FAIL.
 
     Where data was sent again before, what is in flight need not be contiguous: a reset is as right then, and
-    a capture that shows neither tells nothing.
+    a capture that shows neither tells nothing. Nor does one that ends while both may still come.
     """
     alone = [each for each in connection.fails if len(connection.subflows) == 1 and not each.on_rst]
     if not alone:
@@ -131,6 +131,8 @@ def failed_only(connection: Connection) -> Observation:
             if resets:
                 return ok(alone[0].packet, *resets, detail="reset: the data in flight was not contiguous")
             return unseen("data was sent again on the only subflow, and no reset was captured")
+        if not only.closed:
+            return unseen("the capture ends after MP_FAIL, before the connection does")
         return breach("no infinite mapping after MP_FAIL", alone[0].packet)
     answer = next((each for each in alone if each.side is not alone[0].side), None)
     if answer is None:
