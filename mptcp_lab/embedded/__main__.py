@@ -82,8 +82,10 @@ def main() -> int:
         return 4
     except KeyboardInterrupt:
         progress.close()
-        which = "" if arguments.inventory == "inventory" else f" --inventory {arguments.inventory}"
-        print(f"interrupted; next: ./lab up{which} to go on, ./lab down{which} to remove it", file=sys.stderr)
+        option = "" if arguments.inventory == "inventory" else f" --inventory {arguments.inventory}"
+        print(
+            f"interrupted; next: ./lab up{option} to go on, ./lab down{option} to remove it", file=sys.stderr
+        )
         return 130
 
 

@@ -16,7 +16,7 @@ BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range
 CASES = {
     "not yaml": ("all: {hosts: [}\n", 1, "not YAML"),
     "a tab": ("all:\n\thosts:\n", 2, "not YAML"),
-    "latin1": (b"all:\n  hosts:\n    caf\xe9:\n", 3, "not UTF-8"),
+    "latin1": (b"all:\n  hosts:\n    h\xe9:\n", 3, "not UTF-8"),
     "twice the same host": ("all:\n  hosts:\n    a: {}\n    b: {}\n    a: {}\n", 5, "(first in line 3)"),
     "twice the same group": ("all: {}\nclients: {}\nall: {}\n", 3, "'all' stands twice"),
     "a group in itself": ("all:\n  children:\n    x:\n      children:\n        all:\n", 1, "contains itself"),
@@ -106,8 +106,8 @@ def test_an_executable_of_the_folder_does_not_run(tmp_path: Path, command: str) 
         ('lab_mptcp: "off"', 'lab_mptpc: "off"', "hosts.yml", "lab_mptpc", "did you mean lab_mptcp?"),
         ("blackhole_timeout: 0", 'blackhole_timeout: "0 1"',
          "group_vars/all.yml", "lab_mptcp_sysctls.blackhole_timeout", "not one number or word"),
-        ("lab_flavour: embedded", "lab_flavour: embeded",
-         "group_vars/all.yml", "lab_flavour", "did you mean embedded?"),
+        ("lab_flavour: embedded", "lab_flavour: hardwar",
+         "group_vars/all.yml", "lab_flavour", "did you mean hardware?"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_file_and_line(tmp_path, was, now, file, variable, text) -> None:
