@@ -163,7 +163,8 @@ def _place_to_take_down(inventory: str, progress: Progress) -> Place:
     except InventoryError as error:
         if labs:
             up = ", ".join(f"{each.name} ({each.source or 'from an unknown inventory'})" for each in labs)
-            raise EmbeddedError(f"{error}; labs that are up: {up}", "./lab down --lab NAME") from None
+            what = f"{inventory}: {error.problem}; labs that are up: {up}"
+            raise EmbeddedError(what, "./lab down --lab NAME") from None
         raise
     try:
         return _place(load(source))
