@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mptcp_lab.text import printable
+
 
 class LabError(Exception):
     """Something is not as it must be.
@@ -18,7 +20,7 @@ class LabError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         step = f"; next: {self.next_step}" if self.next_step else ""
-        return f"{place}{self.what}{step}"
+        return printable(f"{place}{self.what}{step}")
 
 
 class LabBroken(LabError):

@@ -30,6 +30,7 @@ from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.run import Case, Run
 from mptcp_lab.report.terminal import summary
 from mptcp_lab.result import Check
+from mptcp_lab.text import printable
 from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
 
 __all__ = [
@@ -261,7 +262,7 @@ def _shown(config: pytest.Config, path: Path) -> str:
 
 
 def _refuse(sentence: str, code: ExitCode) -> int:
-    print(f"ERROR: {sentence}", file=sys.stderr)
+    print(f"ERROR: {printable(sentence)}", file=sys.stderr)
     return int(code)
 
 

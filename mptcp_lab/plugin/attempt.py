@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,13 +11,13 @@ from _pytest.runner import runtestprotocol
 from mptcp_lab.errors import Inconclusive, LabBroken, LabBusy, LabError, Unsupported
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.result import Attempt
+from mptcp_lab.text import printable
 from mptcp_lab.verdict import Outcome
 
 BOX = pytest.StashKey[EvidenceBox]()
 RAISED = pytest.StashKey[list[BaseException]]()
 
 REASON_LINES = 12
-ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def run_once(item: pytest.Item, nextitem: pytest.Item | None, box: EvidenceBox) 
     report = next((r for r in reports if r.outcome != "passed"), reports[-1])
     if outcome in (Outcome.BREACHED, Outcome.INCONCLUSIVE) and report.longrepr:
         captured = "".join(f"\n--- {title}\n{text}" for title, text in report.sections)
-        box.text("failure", _uncoloured(f"{report.longreprtext}\n{captured}"))
+        box.text("failure", printable(f"{report.longreprtext}\n{captured}"))
     attempt = Attempt(
         outcome=outcome,
         reason=_reason(outcome, error, report, box),
@@ -53,7 +52,7 @@ def run_once(item: pytest.Item, nextitem: pytest.Item | None, box: EvidenceBox) 
         figures=box.figures,
         evidence=box.files,
     )
-    return Seen(attempt, error, report.longreprtext or attempt.reason)
+    return Seen(attempt, error, printable(report.longreprtext or attempt.reason))
 
 
 def classify(error: BaseException | None, box: EvidenceBox) -> Outcome:
@@ -88,14 +87,9 @@ def _reason(
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(error)
     phase = "" if report.when == "call" else f"in {report.when}: "
-    told = [line for line in _uncoloured(text).removeprefix("AssertionError: ").splitlines() if line.strip()]
+    told = [line for line in printable(text).removeprefix("AssertionError: ").splitlines() if line.strip()]
     lines = told or [type(error).__name__]
     return phase + "\n".join(line.rstrip() for line in lines[:REASON_LINES])
-
-
-def _uncoloured(text: str) -> str:
-    """Drop terminal escapes: pytest colours differences, and a host may have sent anything."""
-    return ESCAPES.sub("", text)
 
 
 def _where(item: pytest.Item, report: pytest.TestReport) -> str:

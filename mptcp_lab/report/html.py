@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,8 @@ from mptcp_lab.report.terminal import ENDINGS
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import topology
 from mptcp_lab.result import Attempt, Check, Evidence, Result, number
+from mptcp_lab.text import printable
+from mptcp_lab.untrusted import MOST_BYTES, parse_json
 from mptcp_lab.verdict import Ending, ExitCode, Verdict
 
 TEXT_SHOWN = 6000
@@ -98,12 +99,18 @@ def _template() -> Any:
         loader=PackageLoader("mptcp_lab.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
     environment.filters["spread"] = lambda row, table: Markup(table.picture(row))  # noqa: S704 - as in svg
     return environment.get_template("report.html.j2")
+
+
+def _finalize(value: object) -> object:
+    """Make what the page shows printable; markup is made here, from text that was made printable."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _moment(text: str) -> datetime:
@@ -147,13 +154,13 @@ def _shown(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
                 missing.append(evidence.file)
                 continue
             if evidence.kind == "timeline":
-                drawing = timeline(json.loads(content), paths)
+                drawing = timeline(parse_json(content.decode()), paths)
                 pictures.append((evidence.name, Markup(drawing)))  # noqa: S704 - escaped in svg
             elif evidence.kind in ("subflows", "packets"):
-                tables.append(_table(evidence.name, json.loads(content)))
+                tables.append(_table(evidence.name, parse_json(content.decode())))
             elif evidence.kind == "text":
                 texts.append((evidence.name, _shortened(content.decode(errors="replace"))))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
             missing.append(f"{evidence.file} (damaged)")
             continue
         files.append(evidence)
@@ -162,10 +169,14 @@ def _shown(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
 
 def _read(folder: Path, evidence: Evidence) -> bytes | None:
     """Return a file of the run's folder; nothing outside it is ever read."""
-    path = (folder / evidence.file).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+    try:
+        path = (folder / evidence.file).resolve()
+        if not path.is_relative_to(folder.resolve()) or not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES)  # what is longer is cut, and damaged
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL in it, a loop of links
         return None
-    return path.read_bytes()
 
 
 def _shortened(text: str) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree as ET
 
 from mptcp_lab.result import Check, Result
+from mptcp_lab.text import printable
 from mptcp_lab.verdict import Verdict
 
-# What XML 1.0 cannot hold, such as the escapes of terminal colours in a captured line.
-FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 ELEMENTS = {
     Verdict.FAIL: "failure",
     Verdict.INCONCLUSIVE: "error",
@@ -27,6 +25,7 @@ def render(result: Result) -> str:
     root = ET.Element("testsuites", name="mptcp-lab")
     for family in dict.fromkeys(check.family for check in result.checks):
         root.append(_suite(result, family, [check for check in result.checks if check.family == family]))
+    _clean(root)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -54,12 +53,16 @@ def _case(check: Check) -> ET.Element:
     facts = {"verdict": check.verdict.value, "level": check.level.value, "source": check.source}
     facts |= {figure.name: f"{figure.value:.10g} {figure.unit}".strip() for figure in check.figures}
     for name, value in facts.items():
-        ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
+        ET.SubElement(properties, "property", name=name, value=value)
     if element := ELEMENTS.get(check.verdict):
-        mark = ET.SubElement(case, element, type=check.verdict.value, message=_clean(check.reason))
-        mark.text = _clean(f"{check.level.value}: {check.claim}\n{check.where}\n{check.next_step}").strip()
+        mark = ET.SubElement(case, element, type=check.verdict.value, message=check.reason)
+        mark.text = f"{check.level.value}: {check.claim}\n{check.where}\n{check.next_step}".strip()
     return case
 
 
-def _clean(text: str) -> str:
-    return FORBIDDEN.sub("?", text)
+def _clean(root: ET.Element) -> None:
+    """Make every text of the document printable: XML cannot hold what a terminal obeys."""
+    for element in root.iter():
+        for name, value in element.items():
+            element.set(name, printable(value))
+        element.text = printable(element.text or "")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from mptcp_lab.report.side_by_side import comparisons
 from mptcp_lab.result import Check, Result
+from mptcp_lab.text import one_line, printable
 from mptcp_lab.verdict import Ending, ExitCode, Verdict
 
 Line = list[tuple[str, str]]
@@ -63,7 +64,9 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
         yield left_out
     yield _counts(result)
     if result.sentence and result.ending is not Ending.DEADLINE:
-        yield [(f"{result.ending.value}: ", "purple"), (result.sentence, "")]
+        first, *others = printable(result.sentence).splitlines() or [""]
+        yield [(f"{result.ending.value}: ", "purple"), (first, "")]
+        yield from ([(f"    {line}", "")] for line in others)
     if result.ending is not Ending.UNFINISHED:
         code = ExitCode(result.exit_code)
         yield [(f"exit code {int(code)}: {ENDINGS[code]}", "dim")]
@@ -82,7 +85,7 @@ def told_apart(result: Result) -> list[Check]:
 def _explanation(check: Check) -> Iterator[Line]:
     yield [(f"{check.verdict.value}  ", STYLES[check.verdict]), (check.case, "bold")]
     yield _fact("claim", f"{check.level.value}: {check.claim}")
-    for number, line in enumerate(check.reason.splitlines() or [""]):
+    for number, line in enumerate(printable(check.reason).splitlines() or [""]):
         yield _fact("why" if number == 0 else "", line)
     if check.verdict is Verdict.FLAKY:
         yield _fact("", "it held on its one retry; both results are kept")
@@ -114,6 +117,7 @@ def _left_out(result: Result) -> Line:
 
 def paint(line: Line, colour: bool) -> str:
     """Return a line as text, with terminal colours where they are wanted."""
+    shown = [(one_line(text), style) for text, style in line]
     if not colour:
-        return "".join(text for text, _ in line).rstrip()
-    return "".join(f"\x1b[{ANSI[style]}m{text}\x1b[0m" if style and text else text for text, style in line)
+        return "".join(text for text, _ in shown).rstrip()
+    return "".join(f"\x1b[{ANSI[style]}m{text}\x1b[0m" if style and text else text for text, style in shown)
