@@ -38,6 +38,10 @@ class Inconclusive(LabError):
         super().__init__(why, part, next_step)
 
 
+class Breach(LabError):
+    """A helper of the checks saw what the claim forbids; like a failed assertion of the check itself."""
+
+
 class Unsupported(LabError):
     """A capability is missing; found by use, never by a version number."""
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mptcp_lab.errors import LabError
+from mptcp_lab.errors import Breach
 from mptcp_lab.probe.client import Pending, ProbeClient, ProbeError
 from mptcp_lab.probe.facts import Address, Progress, SocketFacts, TransferResult, parse_address
 
 MARGIN = 5.0  # what a call may take beyond the time that the host waits
 
 
-class ConnectFailed(LabError):
+class ConnectFailed(Breach):
     """connect() failed with ``errno`` after ``seconds``; ETIMEDOUT also when the caller's time was over."""
 
     def __init__(self, host: str, message: str, errno: int, seconds: float) -> None:
@@ -23,12 +23,16 @@ class ConnectFailed(LabError):
         self.seconds = seconds
 
 
-class TransferFailed(LabError):
+class TransferFailed(Breach):
     """A transfer ended with an error, or not in its time; ``result`` is what there was of it, if it ended."""
 
     def __init__(self, host: str, message: str, result: TransferResult | None) -> None:
         super().__init__(message, host)
         self.result = result
+
+
+class NothingAccepted(ProbeError, Breach):
+    """No connection came to a listener in its time."""
 
 
 class Transfer:
@@ -152,10 +156,14 @@ class Listener:
         return int(self._probe.call("accepted", listener=self._name))
 
     def accept(self, within: float = 5.0) -> Stream:
-        """The next accepted connection. Raises ProbeError "timeout"."""
-        return Stream(
-            self._probe, self._probe.call("accept", within + MARGIN, listener=self._name, timeout=within)
-        )
+        """Return the next accepted connection. Raises NothingAccepted."""
+        try:
+            document = self._probe.call("accept", within + MARGIN, listener=self._name, timeout=within)
+        except ProbeError as error:
+            if error.kind != "timeout":
+                raise
+            raise NothingAccepted(self._probe.host, error.op, error.document) from None
+        return Stream(self._probe, document)
 
     def release(self) -> None:
         """Begin to accept, for a listener opened with ``hold``."""

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mptcp_lab import catalogue
+from mptcp_lab.report.causes import causes
 from mptcp_lab.report.side_by_side import Comparison, comparisons
 from mptcp_lab.report.terminal import ENDINGS
 from mptcp_lab.report.timeline import timeline
@@ -88,6 +89,8 @@ def render(result: Result, folder: Path) -> str:
         topology=Markup(topology(result.lab)) if result.lab else "",  # noqa: S704 - escaped in svg
         facts=_facts(result.lab),
         highlight=_highlight(sections),
+        causes=causes(result),
+        grouped={case for cause in causes(result) if len(cause.cases) > 1 for case in cause.cases},
         sections=sections,
     )
     return page

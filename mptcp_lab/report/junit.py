@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from mptcp_lab.report.causes import causes
 from mptcp_lab.result import Check, Result
 from mptcp_lab.text import printable
 from mptcp_lab.verdict import Verdict
@@ -20,7 +21,8 @@ def render(result: Result) -> str:
     """Return the document: a suite per family, a case per check.
 
     JUnit knows no degrees: inconclusive is an error, unsupported and non-strict are skipped (the ``type``
-    says which), flaky has passed and says so in a property.
+    says which), flaky has passed and says so in a property. A suite's properties name each cause that left
+    checks undecided once, with how many in the whole run.
     """
     root = ET.Element("testsuites", name="mptcp-lab")
     for family in dict.fromkeys(check.family for check in result.checks):
@@ -42,6 +44,10 @@ def _suite(result: Result, family: str, checks: list[Check]) -> ET.Element:
         skipped=str(elements.count("skipped")),
         time=f"{sum(check.duration for check in checks):.3f}",
     )
+    if mine := [cause for cause in causes(result) if {check.case for check in checks} & {*cause.cases}]:
+        properties = ET.SubElement(suite, "properties")
+        for number, cause in enumerate(mine, 1):
+            ET.SubElement(properties, "property", name=f"cause {number}", value=str(cause))
     suite.extend(_case(check) for check in checks)
     return suite
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mptcp_lab.report.causes import Cause, causes
 from mptcp_lab.report.side_by_side import comparisons
 from mptcp_lab.result import Check, Result
 from mptcp_lab.text import one_line, printable
@@ -25,6 +26,7 @@ STYLES = {
 ANSI = {"green": "32", "yellow": "33", "red": "31", "blue": "34", "purple": "35", "bold": "1", "dim": "2"}
 WORTH_TELLING = (Verdict.FAIL, Verdict.NON_STRICT, Verdict.FLAKY, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED)
 CASE_WIDTH = 30
+CASES_SHOWN = 8
 ENDINGS = {
     ExitCode.ALL_WELL: "all well",
     ExitCode.CLAIM_FAILED: "a claim failed",
@@ -54,8 +56,14 @@ def family_line(family: str, title: str) -> Line:
 
 def summary(result: Result, report: str = "") -> Iterator[Line]:
     """Yield what a person wants to know at the end: what did not pass, tables, counts, the report."""
+    shared = [cause for cause in causes(result) if len(cause.cases) > 1]
+    grouped = {case for cause in shared for case in cause.cases}
     for check in told_apart(result):
-        yield from _explanation(check)
+        if check.case not in grouped:
+            yield from _explanation(check)
+            yield []
+    for cause in shared:
+        yield from _shared(cause)
         yield []
     for table in comparisons(result):
         yield from ([(line, "bold" if not number else "")] for number, line in enumerate(table.lines()))
@@ -67,6 +75,8 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
         first, *others = printable(result.sentence).splitlines() or [""]
         yield [(f"{result.ending.value}: ", "purple"), (first, "")]
         yield from ([(f"    {line}", "")] for line in others)
+        if waiting := sum(not check.attempts for check in result.checks):
+            yield [(f"{waiting} not started because of it", "yellow")]
     if result.ending is not Ending.UNFINISHED:
         code = ExitCode(result.exit_code)
         yield [(f"exit code {int(code)}: {ENDINGS[code]}", "dim")]
@@ -94,6 +104,19 @@ def _explanation(check: Check) -> Iterator[Line]:
     yield _fact("source", check.source)
     if check.next_step:
         yield _fact("next", check.next_step)
+
+
+def _shared(cause: Cause) -> Iterator[Line]:
+    """Yield what left several checks undecided, once for all of them."""
+    verdict = Verdict.INCONCLUSIVE
+    yield [(f"{verdict.value}  ", STYLES[verdict]), (cause.count, "bold")]
+    first, *others = printable(cause.reason).splitlines() or [""]
+    yield _fact("cause", f"{cause.where}: {first}" if cause.where else first)
+    yield from (_fact("", line) for line in others)
+    if cause.next_step:
+        yield _fact("next", cause.next_step)
+    more = len(cause.cases) - CASES_SHOWN
+    yield _fact("took", ", ".join(cause.cases[:CASES_SHOWN]) + (f" and {more} more" if more > 0 else ""))
 
 
 def _fact(name: str, value: str) -> Line:
