@@ -9,7 +9,7 @@ from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
 from mptcp_lab.suite.drift import differences, drift_from_lock, rehearsal
 from mptcp_lab.suite.facts import facts
 from mptcp_lab.suite.session import Session
-from mptcp_lab.suite.units import listeners, units
+from mptcp_lab.suite.units import listeners, missing_listeners, units
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
 
@@ -52,12 +52,7 @@ def test_listeners(machines: Session, evidence: EvidenceBox) -> None:
         mptcp, tcp = listeners(machine.probe)
         evidence.document(f"listeners on {name}", {"mptcp": sorted(mptcp), "tcp": sorted(tcp - mptcp)})
         ours = {service.port for service in machine.host.services}
-        for service in machine.host.services:
-            if service.engine == "forwarder":
-                continue  # forwards packets: listens to nothing
-            ports = {port for _, port in (mptcp if service.mptcp != "off" else tcp - mptcp)}
-            if service.port not in ports:
-                wrong.append(f"{name}: {service.name}, port {service.port}, mptcp: {service.mptcp}")
+        wrong += [f"{name}: {what}" for what in missing_listeners(machine.host, mptcp, tcp).values()]
         wild = {port for address, port in tcp if address.strip("[]*") in ("", "::", ANY_IPV4)}
         if machines.lab.flavour != "embedded":  # where a host has programs of its own, SSH first of all
             wild &= ours

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mptcp_lab.inventory.model import Host
+from mptcp_lab.inventory.model import Host, Service
 from mptcp_lab.probe import Probe
 
 NETWORK = ("mptcp-lab-network", "mptcp-lab-mptcp")
@@ -19,6 +19,25 @@ def units(host: Host) -> list[str]:
     return names
 
 
+def engine_of(unit: str) -> str:
+    """Return the engine whose services a unit runs."""
+    return next((engine for engine, name in ENGINE_UNITS.items() if name == unit), "origin")
+
+
+def missing_listeners(
+    host: Host, mptcp: set[tuple[str, int]], tcp: set[tuple[str, int]]
+) -> dict[Service, str]:
+    """Return the services that do not listen as the inventory says, each with what was expected, in words."""
+    missing = {}
+    for service in host.services:
+        if service.engine == "forwarder":
+            continue  # forwards packets: listens to nothing
+        ports = {port for _, port in (mptcp if service.mptcp != "off" else tcp - mptcp)}
+        if service.port not in ports:
+            missing[service] = f"{service.name}, port {service.port}, mptcp: {service.mptcp}"
+    return missing
+
+
 def listeners(probe: Probe) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
     """Return the MPTCP listeners, and all TCP listeners (MPTCP ones too), each as (address, port).
 
@@ -28,8 +47,15 @@ def listeners(probe: Probe) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]
 
 
 def _listening(probe: Probe, kind: str) -> set[tuple[str, int]]:
+    return listening(probe.run(["ss", "-Hln", kind]).stdout)
+
+
+def listening(printed: str) -> set[tuple[str, int]]:
+    """Return address and port of every listener that `ss -Hln` printed."""
     found = set()
-    for line in probe.run(["ss", "-Hln", kind]).stdout.splitlines():
-        address, _, port = line.split()[3].rpartition(":")
-        found.add((address, int(port)))
+    for line in printed.splitlines():
+        words = line.split()
+        address, _, port = words[3].rpartition(":") if len(words) > 3 else ("", "", "")
+        if port.isdecimal():
+            found.add((address, int(port)))
     return found
