@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 
@@ -73,12 +73,11 @@ class Guard:
         A STATE claim fails by what it finds broken; only a full disk explains that.
         """
         needed = self._needed()
-        causes: list[Cause] = []
+        known = {cause for causes in self._broken.values() for cause in causes}
 
         def found() -> list[Cause]:
             self._read_again(needed)
-            causes[:] = [cause for name in needed for cause in self._broken.get(name, ()) if explains(cause)]
-            return causes
+            return [cause for name in needed for cause in self._broken.get(name, ()) if explains(cause)]
 
         def explains(cause: Cause) -> bool:
             if cause.engine in self._machines[cause.host].handled:
@@ -87,14 +86,13 @@ class Guard:
 
         try:
             with self.lowered():
-                eventually(found, until=lambda left: not left, within=SETTLE_WITHIN_SECONDS)
-        except NeverHappened:
-            return min(causes, key=lambda cause: not cause.is_about_host).error()
+                if not known.intersection(causes := found()):
+                    causes = _what_stays(found)
         except LabBroken as error:
             return error
         except LabError:
             return None  # the failure itself says more
-        return None
+        return min(causes, key=lambda cause: not cause.is_about_host).error() if causes else None
 
     @property
     def unsound(self) -> set[str]:
@@ -131,6 +129,14 @@ class Guard:
             for cause in self._broken.get(host, ()):
                 if cause.is_about_host:
                     raise cause.error()
+
+
+def _what_stays(found: Callable[[], list[Cause]]) -> list[Cause]:
+    """Return what is still broken when everything has had the time to come back."""
+    try:
+        return eventually(found, until=lambda causes: not causes, within=SETTLE_WITHIN_SECONDS)
+    except NeverHappened:
+        return found()
 
 
 def _is_state(item: pytest.Item) -> bool:

@@ -115,8 +115,8 @@ def _units(machine: Machine, states: str | None) -> Iterator[Cause]:
 
 def _full(space: str) -> Iterator[str]:
     """Yield each mount point without room that one of the folders lies on."""
-    for line in dict.fromkeys(space.splitlines()[1:]):
-        words = line.split(None, 5)
+    lines = [line.split(None, 5) for line in space.splitlines()[1:]]
+    for words in {words[-1]: words for words in lines if len(words) == 6}.values():
         sizes = [int(word) for word in words[1:4] if word.isdecimal()]
         if len(sizes) == 3 and sizes[0] > LEAST_KB > sizes[2]:
             yield words[5]
