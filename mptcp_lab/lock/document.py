@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from mptcp_lab.errors import LabError
+from mptcp_lab.lock.yaml_text import parse_yaml
 from mptcp_lab.text import one_line
-from mptcp_lab.untrusted import Malformed, Node, parse_yaml, read_text
+from mptcp_lab.untrusted import Malformed, Node, read_text
 
 NAME = "lab.lock.yml"
 FORMAT = 1

@@ -23,7 +23,7 @@ import pytest
 from mptcp_lab.errors import Inconclusive, LabBroken, LabBusy, LabError, Unsupported
 from mptcp_lab.inventory import InventoryError, Lab
 from mptcp_lab.plugin import cases, options, views
-from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, mark_shared, run_once
+from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, end_session, mark_shared, run_once
 from mptcp_lab.plugin.cases import case_of, claim
 from mptcp_lab.plugin.evidence import EvidenceBox, no_room
 from mptcp_lab.plugin.live import Live
@@ -202,9 +202,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return True
     live.begins(case)
     explain = item.config.stash.get(EXPLAIN, None)
-    tries = [run_once(item, nextitem, run.box(case, 0), explain)]
+    following: pytest.Item | pytest.Session = nextitem or item.session
+    tries = [run_once(item, following, run.box(case, 0), explain)]
     if case.timing and tries[0].attempt.outcome in (Outcome.BREACHED, Outcome.OVER_LIMIT):
-        tries.append(run_once(item, nextitem, run.box(case, 1), explain))
+        tries.append(run_once(item, following, run.box(case, 1), explain))
     error = tries[-1].error
     check = run.record(case, [seen.attempt for seen in tries], getattr(error, "next_step", ""))
     if isinstance(error, LabBroken):
@@ -213,8 +214,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         run.stop(Ending.LAB_BUSY, str(error), error.next_step)
     live.ends(check)
     item.ihook.pytest_runtest_logreport(report=_report(item, check, tries[-1]))
-    following = case_of(nextitem) if nextitem else None
-    if following and following.claim.family != case.claim.family:
+    if nextitem is None and (problem := end_session(item)):
+        run.stop(Ending.LAB_BROKEN, f"the session cannot be ended: {problem}")
+    coming = case_of(nextitem) if nextitem else None
+    if coming and coming.claim.family != case.claim.family:
         try:
             views.write(run.result(_selected(item.session), unfinished=True), run.folder)
         except OSError as full:

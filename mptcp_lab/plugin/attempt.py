@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
+from typing import cast
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -46,16 +47,20 @@ class Seen:
 
 
 def run_once(
-    item: pytest.Item, nextitem: pytest.Item | None, box: EvidenceBox, explain: Explain | None = None
+    item: pytest.Item,
+    following: pytest.Item | pytest.Session,
+    box: EvidenceBox,
+    explain: Explain | None = None,
 ) -> Seen:
     """Run a check through set-up, call and teardown, and judge what it saw.
 
     A failed assertion in teardown counts like one in the check: a trace left behind is a breach. ``explain``
-    is asked why the claim did not hold: what it returns makes the check inconclusive instead.
+    is asked why the claim did not hold: what it returns makes the check inconclusive instead. Fixtures that
+    ``following`` needs stay, after the last check the session's: hosts are still read to explain.
     """
     item.stash[BOX] = box
     item.stash[RAISED] = []
-    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    reports = runtestprotocol(item, nextitem=cast(pytest.Item, following), log=False)
     raised: list[BaseException] = item.stash[RAISED]
     error = _telling(raised)
     outcome = classify(error, box)
@@ -79,6 +84,15 @@ def run_once(
         evidence=box.files,
     )
     return Seen(attempt, error, printable(report.longreprtext or attempt.reason))
+
+
+def end_session(item: pytest.Item) -> str:
+    """Tear down what the session has left after its last check; return what went wrong, or nothing."""
+    try:
+        item.session._setupstate.teardown_exact(None)
+    except Exception as error:  # whatever a fixture raises
+        return str(error) or type(error).__name__
+    return ""
 
 
 def classify(error: BaseException | None, box: EvidenceBox) -> Outcome:

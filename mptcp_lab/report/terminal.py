@@ -11,7 +11,7 @@ from mptcp_lab.report.causes import Cause, causes
 from mptcp_lab.report.side_by_side import comparisons
 from mptcp_lab.result import Check, Result
 from mptcp_lab.text import one_line, printable
-from mptcp_lab.verdict import Ending, ExitCode, Verdict
+from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
 
 Line = list[tuple[str, str]]
 
@@ -95,15 +95,21 @@ def told_apart(result: Result) -> list[Check]:
 def _explanation(check: Check) -> Iterator[Line]:
     yield [(f"{check.verdict.value}  ", STYLES[check.verdict]), (check.case, "bold")]
     yield _fact("claim", f"{check.level.value}: {check.claim}")
-    for number, line in enumerate(printable(check.reason).splitlines() or [""]):
+    place = f"{check.where}: " if check.where and not _has_line(check) else ""
+    for number, line in enumerate(printable(f"{place}{check.reason}").splitlines() or [""]):
         yield _fact("why" if number == 0 else "", line)
     if check.verdict is Verdict.FLAKY:
         yield _fact("", "it held on its one retry; both results are kept")
-    if check.where:
+    if check.where and not place:
         yield _fact("where", check.where)
     yield _fact("source", check.source)
     if check.next_step:
         yield _fact("next", check.next_step)
+
+
+def _has_line(check: Check) -> bool:
+    """Tell whether a check's place is a line of its source, and no host."""
+    return check.attempts[-1].outcome not in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED)
 
 
 def _shared(cause: Cause) -> Iterator[Line]:

@@ -341,3 +341,49 @@ def test_gap(evidence):
     assert suite(source, "--limit", "bytes on eth7, of all=1", "--limit", "gap of the stream=900").code == 0
     # a figure of a check that is not selected, and of the suite's helpers
     assert suite(source + TWO, "--limit", "gap, median=9", "--claim", "DIRECT-3").code == 0
+
+
+SESSION = """
+from mptcp_lab.plugin import explain_failures
+
+events = []
+
+def explain(item):
+    events.append(f"explained {item.name}")
+    return None if "shut" in events else Inconclusive("client", "it is down", "start it")
+
+def pytest_configure(config):
+    explain_failures(config, explain)
+
+@pytest.fixture(scope="session")
+def machines():
+    events.append("open")
+    yield events
+    events.append("shut")
+    ENDING
+
+@pytest.fixture
+def fault(machines):
+    events.append("fault")
+    yield
+    events.append("lifted")
+
+def pytest_unconfigure():
+    print("events", *events)
+"""
+
+
+def test_the_last_check_is_explained_before_the_session_ends(suite: Suite) -> None:
+    source = '@claim("DIRECT-7", timing=True)\ndef test_a(fault):\n    assert 0\n'
+    inner = suite(source, "-s", conftest=SESSION.replace("ENDING", ""))
+    assert inner.verdicts == {"DIRECT-7": "inconclusive"}
+    assert inner.check("DIRECT-7")["reason"] == "it is down"
+    assert "open fault lifted explained test_a shut" in inner.text
+
+
+def test_a_session_that_cannot_be_ended_is_told(suite: Suite) -> None:
+    source = '@claim("DIRECT-7")\ndef test_a(fault): pass\n'
+    inner = suite(source, conftest=SESSION.replace("ENDING", "raise TimeoutError('no answer')"))
+    assert inner.verdicts == {"DIRECT-7": "pass"}
+    assert "lab broken: the session cannot be ended: no answer" in inner.lines
+    assert inner.code == 4
