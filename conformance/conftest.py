@@ -65,7 +65,7 @@ def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
 @pytest.fixture(scope="session")
 def untouched(pytestconfig: pytest.Config, machines: Session) -> dict[str, NetworkState]:
     """The network state of every host as it was when the run began, and no earlier run had a part in it."""
-    with pytestconfig.stash[GUARD].lowered():
+    with pytestconfig.stash[GUARD].lowering():
         no_faults(machines)
         return network_states(machines)
 
@@ -84,18 +84,18 @@ def no_traces(
 
     Hundreds of checks only look at one session's packets (`ordinary`): while no probe has been asked for
     anything since the last comparison, there is nothing to compare. Nor is there on a host that somebody
-    broke meanwhile; once mended, it is compared with what it is then.
+    broke meanwhile; once repaired, it is compared with what it is then.
     """
     guard = request.config.stash[GUARD]
-    if mended := guard.take_mended():
-        with guard.lowered():
+    if repaired := guard.take_repaired():
+        with guard.lowering():
             now = network_states(machines)
-        untouched.update({name: now[name] for name in mended})
+        untouched.update({name: now[name] for name in repaired})
     yield
     if "ordinary" in request.fixturenames and machines.begun == machines.compared:
         return
     sound = {name: state for name, state in untouched.items() if name not in guard.unsound}
-    with guard.lowered():
+    with guard.lowering():
         left = traces(machines, sound)
     machines.compared = machines.begun
     assert not left, "the check left traces: " + "; ".join(left)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mptcp_lab.text import printable
+from mptcp_lab.text import make_printable
 
 
 class LabError(Exception):
@@ -20,7 +20,7 @@ class LabError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         step = f"; next: {self.next_step}" if self.next_step else ""
-        return printable(f"{place}{self.what}{step}")
+        return make_printable(f"{place}{self.what}{step}")
 
 
 class LabBroken(LabError):

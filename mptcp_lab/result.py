@@ -17,7 +17,7 @@ from typing import Any
 
 from mptcp_lab.catalogue import FAMILIES
 from mptcp_lab.files import write_synced
-from mptcp_lab.text import one_line, shortened
+from mptcp_lab.text import shorten, to_one_line
 from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
 from mptcp_lab.verdict import Ending, Level, Outcome, Rules, Verdict, decide, exit_code
 
@@ -162,7 +162,7 @@ def load(path: Path) -> Result:
         raise ResultError(f"{path}: {error}; run the suite again") from None
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA or isinstance(schema, bool):
-        what = f"not a result of schema {SCHEMA} (schema is {shortened(schema)})"
+        what = f"not a result of schema {SCHEMA} (schema is {shorten(schema)})"
         raise ResultError(f"{path}: {what}; use the revision that wrote it")
     try:
         return from_json(document)
@@ -222,7 +222,7 @@ def _moment(node: Node) -> str:
             raise ValueError
         datetime.fromisoformat(text)
     except ValueError:
-        raise Malformed(f"{node.place}: {shortened(text)} is not a UTC time") from None
+        raise Malformed(f"{node.place}: {shorten(text)} is not a UTC time") from None
     return text
 
 
@@ -238,14 +238,14 @@ def _check_agreement(result: Result, root: Node) -> None:
         follows = decide(outcomes, check.level, rules)
         if check.verdict is not follows:
             raise Malformed(
-                f"{one_line(check.case)} is said to be {check.verdict}, and its attempts make it {follows}"
+                f"{to_one_line(check.case)} is said to be {check.verdict}, and its attempts make it {follows}"
             )
         if check.case in seen:
-            raise Malformed(f"case {one_line(check.case)} is there twice")
+            raise Malformed(f"case {to_one_line(check.case)} is there twice")
         seen.add(check.case)
     for verdict, node in root["counts"].members():
         if node.whole() != result.counts.get(verdict):
-            raise Malformed(f"counts.{one_line(verdict)} is {node.whole()}, and the verdicts are others")
+            raise Malformed(f"counts.{to_one_line(verdict)} is {node.whole()}, and the verdicts are others")
     verdicts = [check.verdict for check in result.checks]
     # A failure outside the claims, such as in an ordinary test, counts as one that failed.
     codes = [exit_code(found, result.ending, rules) for found in (verdicts, [*verdicts, Verdict.FAIL])]
@@ -300,7 +300,7 @@ def _check_from_json(node: Node) -> Check:
     _ = [_evidence_from_json(each) for each in node["evidence"].items()]
     family = node["family"].text()
     if family not in FAMILIES:
-        raise Malformed(f"{node.place}.family: {shortened(family)} is not one of {', '.join(FAMILIES)}")
+        raise Malformed(f"{node.place}.family: {shorten(family)} is not one of {', '.join(FAMILIES)}")
     return Check(
         **plain,
         family=family,
@@ -337,5 +337,5 @@ def _evidence_from_json(node: Node) -> Evidence:
     node.only(*(field.name for field in fields(Evidence)))
     kind = node["kind"].text()
     if kind not in KINDS:
-        raise Malformed(f"{node.place}.kind: {shortened(kind)} is not one of {', '.join(KINDS)}")
+        raise Malformed(f"{node.place}.kind: {shorten(kind)} is not one of {', '.join(KINDS)}")
     return Evidence(node["name"].text(), kind, node["file"].text())

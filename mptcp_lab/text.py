@@ -13,7 +13,7 @@ UNPRINTABLE = re.compile(
 )
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Return the text without colours, and with whatever else is not printable as an escape such as \\x1b.
 
     Line ends and tabs stay.
@@ -21,15 +21,15 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(_escape, COLOURS.sub("", text))
 
 
-def one_line(text: str) -> str:
-    """Return the text as `printable` does, with line ends and tabs as escapes too."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+def to_one_line(text: str) -> str:
+    """Return the text as `make_printable` does, with line ends and tabs as escapes too."""
+    return make_printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def shortened(value: object, most: int = 80) -> str:
+def shorten(value: object, most: int = 80) -> str:
     """Return a value's repr as one line of at most so many characters."""
     try:
-        shown = one_line(repr(value))
+        shown = to_one_line(repr(value))
     except ValueError:  # a whole number with more digits than Python converts
         shown = "a number of thousands of digits"
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mptcp_lab.text import one_line, shortened
+from mptcp_lab.text import shorten, to_one_line
 
 MOST_BYTES = 64 << 20
 DEEPEST = 40
@@ -52,7 +52,7 @@ def parse_json(text: str) -> Any:
     except Malformed:
         raise
     except ValueError as error:
-        raise Malformed(f"cut short or not JSON ({one_line(str(error))})") from None
+        raise Malformed(f"cut short or not JSON ({to_one_line(str(error))})") from None
     check_depth(document)
     return document
 
@@ -143,14 +143,14 @@ class Node:
         """Refuse members with other names than these."""
         for key in self.mapping():
             if key not in keys:
-                raise Malformed(f"{self._where}unknown key {shortened(key)}")
+                raise Malformed(f"{self._where}unknown key {shorten(key)}")
 
     @property
     def _where(self) -> str:
-        return f"{one_line(self.place)}: " if self.place else ""
+        return f"{to_one_line(self.place)}: " if self.place else ""
 
     def _not(self, what: str) -> Malformed:
-        return Malformed(f"{self._where}{shortened(self.value)} is not {what}")
+        return Malformed(f"{self._where}{shorten(self.value)} is not {what}")
 
 
 def _refuse_constant(word: str) -> float:
@@ -162,7 +162,7 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise Malformed(f"key {shortened(twice)} is given twice in one object")
+        raise Malformed(f"key {shorten(twice)} is given twice in one object")
     return found
 
 

@@ -9,7 +9,7 @@ from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
 from mptcp_lab.suite.drift import differences, drift_from_lock, rehearsal
 from mptcp_lab.suite.facts import facts
 from mptcp_lab.suite.session import Session
-from mptcp_lab.suite.units import listeners, missing_listeners, units
+from mptcp_lab.suite.units import find_missing_listeners, listeners, units
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
 
@@ -52,7 +52,7 @@ def test_listeners(machines: Session, evidence: EvidenceBox) -> None:
         mptcp, tcp = listeners(machine.probe)
         evidence.document(f"listeners on {name}", {"mptcp": sorted(mptcp), "tcp": sorted(tcp - mptcp)})
         ours = {service.port for service in machine.host.services}
-        wrong += [f"{name}: {what}" for what in missing_listeners(machine.host, mptcp, tcp).values()]
+        wrong += [f"{name}: {what}" for what in find_missing_listeners(machine.host, mptcp, tcp).values()]
         wild = {port for address, port in tcp if address.strip("[]*") in ("", "::", ANY_IPV4)}
         if machines.lab.flavour != "embedded":  # where a host has programs of its own, SSH first of all
             wild &= ours

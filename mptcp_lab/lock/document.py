@@ -12,7 +12,7 @@ import yaml
 
 from mptcp_lab.errors import LabError
 from mptcp_lab.lock.yaml_text import parse_yaml
-from mptcp_lab.text import one_line
+from mptcp_lab.text import to_one_line
 from mptcp_lab.untrusted import Malformed, Node, read_text
 
 NAME = "lab.lock.yml"
@@ -110,7 +110,7 @@ def parse(text: str, where: str) -> Lock:
         newer = (
             f"it has format {document['format']}, and this revision of mptcp-lab knows formats up to {FORMAT}"
         )
-        wrote = one_line(str(document.get("revision")))
+        wrote = to_one_line(str(document.get("revision")))
         raise LockError(newer, where, f"use the revision that wrote it ({wrote})")
     digest = document.pop("digest", "")
     try:

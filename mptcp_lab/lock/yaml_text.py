@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from mptcp_lab.text import one_line, shortened
+from mptcp_lab.text import shorten, to_one_line
 from mptcp_lab.untrusted import TOO_DEEP, Malformed, check_depth
 
 
@@ -19,11 +19,11 @@ def parse_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        problem = one_line(error.problem or error.context or "unreadable")
+        problem = to_one_line(error.problem or error.context or "unreadable")
         raise Malformed(f"cut short or edited: it is not YAML ({line}{problem})") from None
     except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
         raise Malformed(
-            f"cut short or edited: it is not YAML ({one_line(str(error)).partition(chr(92) + 'n')[0]})"
+            f"cut short or edited: it is not YAML ({to_one_line(str(error)).partition(chr(92) + 'n')[0]})"
         ) from None
     check_depth(document)
     return document
@@ -44,7 +44,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                problem = f"key {shortened(key.value)} is given twice"
+                problem = f"key {shorten(key.value)} is given twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)

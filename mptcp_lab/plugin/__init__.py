@@ -25,12 +25,12 @@ from mptcp_lab.inventory import InventoryError, Lab
 from mptcp_lab.plugin import cases, options, views
 from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, end_session, mark_shared, run_once
 from mptcp_lab.plugin.cases import case_of, claim
-from mptcp_lab.plugin.evidence import EvidenceBox, no_room
+from mptcp_lab.plugin.evidence import EvidenceBox, disk_full_error
 from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.run import Case, Run
 from mptcp_lab.report.terminal import summary
 from mptcp_lab.result import Check, Result
-from mptcp_lab.text import printable
+from mptcp_lab.text import make_printable
 from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
 
 __all__ = [
@@ -105,7 +105,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         lab = options.hosts(config)
     except InventoryError as error:
         return _refuse(f"{error}; then type: pytest conformance/ --hosts=inventory", ExitCode.LAB_BROKEN)
-    if sentence := options.of_others(config) or options.unknown_claim(config):
+    if sentence := options.find_testinfra_option(config) or options.unknown_claim(config):
         return _refuse(sentence, ExitCode.NOTHING_RAN)
     config.stash[RUN] = Run(
         lab=lab,
@@ -183,7 +183,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         options.make_folder(config.stash[RUN].folder)
     except OSError as error:
         sentence = f"results cannot be written: {error}; make room or choose --results DIR"
-        pytest.exit(printable(sentence), ExitCode.NOTHING_RAN)
+        pytest.exit(make_printable(sentence), ExitCode.NOTHING_RAN)
     config.stash[LIVE] = Live(config)
     return None
 
@@ -221,7 +221,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         try:
             views.write(run.result(_selected(item.session), unfinished=True), run.folder)
         except OSError as full:
-            broken = no_room(run.folder, full)
+            broken = disk_full_error(run.folder, full)
             run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
         else:
             live.report_so_far(_shown(item.config, run.folder / "report.html"))
@@ -287,7 +287,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     try:
         views.write(run.result(_selected(session)), run.folder)
     except OSError as full:
-        broken = no_room(run.folder, full)
+        broken = disk_full_error(run.folder, full)
         run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
         run.ending = Ending.LAB_BROKEN  # whatever else has stopped it, this is why nothing is written
     session.config.stash[RESULT] = run.result(_selected(session))
@@ -318,7 +318,7 @@ def _shown(config: pytest.Config, path: Path) -> str:
 
 
 def _refuse(sentence: str, code: ExitCode) -> int:
-    print(f"ERROR: {printable(sentence)}", file=sys.stderr)
+    print(f"ERROR: {make_printable(sentence)}", file=sys.stderr)
     return int(code)
 
 

@@ -18,7 +18,7 @@ from mptcp_lab.errors import Breach, Inconclusive, LabBroken, LabBusy, LabError,
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe.waiting import NeverHappened
 from mptcp_lab.result import Attempt
-from mptcp_lab.text import printable
+from mptcp_lab.text import make_printable
 from mptcp_lab.verdict import Outcome
 
 BOX = pytest.StashKey[EvidenceBox]()
@@ -72,7 +72,7 @@ def run_once(
     try:
         if outcome in (Outcome.BREACHED, Outcome.INCONCLUSIVE, Outcome.DEFECT) and report.longrepr:
             captured = "".join(f"\n--- {title}\n{text}" for title, text in report.sections)
-            box.text("failure", printable(f"{report.longreprtext}\n{captured}"))
+            box.text("failure", make_printable(f"{report.longreprtext}\n{captured}"))
     except LabBroken as full:
         error, outcome = full, Outcome.INCONCLUSIVE
     attempt = Attempt(
@@ -83,7 +83,7 @@ def run_once(
         figures=box.figures,
         evidence=box.files,
     )
-    return Seen(attempt, error, printable(report.longreprtext or attempt.reason))
+    return Seen(attempt, error, make_printable(report.longreprtext or attempt.reason))
 
 
 def end_session(item: pytest.Item) -> str:
@@ -164,7 +164,9 @@ def _reason(
     phase = "" if report.when == "call" else f"in {report.when}: "
     if outcome is Outcome.DEFECT:
         phase = f"a defect of the suite, not of the lab: {phase}"
-    told = [line for line in printable(text).removeprefix("AssertionError: ").splitlines() if line.strip()]
+    told = [
+        line for line in make_printable(text).removeprefix("AssertionError: ").splitlines() if line.strip()
+    ]
     lines = told or [type(error).__name__]
     return phase + "\n".join(line.rstrip() for line in lines[:REASON_LINES])
 

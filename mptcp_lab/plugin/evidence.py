@@ -101,11 +101,11 @@ class EvidenceBox:
         except OSError as error:
             with contextlib.suppress(OSError):
                 path.unlink()  # half a file proves nothing
-            raise no_room(self._folder, error) from None
+            raise disk_full_error(self._folder, error) from None
         self._files.append(Evidence(name, kind, str(path.relative_to(self._root))))
 
 
-def no_room(folder: Path, error: OSError) -> LabBroken:
+def disk_full_error(folder: Path, error: OSError) -> LabBroken:
     """Return what a run ends with whose results or evidence cannot be written."""
     why = error.strerror or str(error)
     return LabBroken(f"results cannot be written: {why}", str(folder), "make room or choose --results DIR")

@@ -138,7 +138,7 @@ def recorded(config: pytest.Config) -> Mapping[str, Any]:
     }
 
 
-def of_others(config: pytest.Config) -> str:
+def find_testinfra_option(config: pytest.Config) -> str:
     """Return a sentence about the first of testinfra's options that was given, or nothing.
 
     The suite reaches hosts as the inventory says, whatever these say.
@@ -152,7 +152,7 @@ def of_others(config: pytest.Config) -> str:
 
 def unknown_figure(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
     """Return a sentence about the first ``--limit`` of a figure that no check keeps, or nothing."""
-    known = figures({*(item.path for item in items), *Path(suite.__file__).parent.glob("*.py")})
+    known = find_figures({*(item.path for item in items), *Path(suite.__file__).parent.glob("*.py")})
     for name, _ in config.option.limit:
         if not any(pattern.fullmatch(name) for pattern in known.values()):
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
@@ -161,7 +161,7 @@ def unknown_figure(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
     return ""
 
 
-def figures(sources: Iterable[Path]) -> dict[str, re.Pattern[str]]:
+def find_figures(sources: Iterable[Path]) -> dict[str, re.Pattern[str]]:
     """Return the figures that checks keep, by name as the source has it; a pattern where values are in it."""
     found: dict[str, re.Pattern[str]] = {}
     for source in sources:

@@ -15,7 +15,7 @@ from mptcp_lab.inventory import load, resolve
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.render import File, render
 from mptcp_lab.render.validate import Reading, validate
-from mptcp_lab.text import printable
+from mptcp_lab.text import make_printable
 
 #: In every folder of ours, so that no other is ever emptied.
 MARK = ".mptcp-lab-render"
@@ -48,7 +48,7 @@ def main(words: list[str] | None = None) -> int:
         sentence = (
             f"{error.filename}: cannot be written: {error.strerror}; next: make room, or name another folder"
         )
-        print(printable(sentence), file=sys.stderr)
+        print(make_printable(sentence), file=sys.stderr)
         return 4
 
 

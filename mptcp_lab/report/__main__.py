@@ -12,7 +12,7 @@ from mptcp_lab.report import html, junit
 from mptcp_lab.report.compare import compare
 from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.result import Result, ResultError, load
-from mptcp_lab.text import one_line
+from mptcp_lab.text import to_one_line
 
 USAGE_ERROR = 2
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse(sentence: str) -> int:
-    print(f"ERROR: {one_line(sentence)}", file=sys.stderr)
+    print(f"ERROR: {to_one_line(sentence)}", file=sys.stderr)
     return USAGE_ERROR
 
 

@@ -10,7 +10,7 @@ from mptcp_lab.verdict import Outcome, Verdict
 
 @dataclass(frozen=True)
 class Cause:
-    """What left checks undecided, where, the command that mends it, and the cases it took along."""
+    """What left checks undecided, where, the command that repairs it, and the cases it took along."""
 
     reason: str
     where: str
@@ -28,7 +28,7 @@ class Cause:
         return f"{place}{self.reason} ({self.count}){step}"
 
 
-def causes(result: Result) -> list[Cause]:
+def find_causes(result: Result) -> list[Cause]:
     """Return what left checks undecided, the cause of the most first.
 
     A defect of the suite is each check's own; checks that were not started are the run's ending to explain.

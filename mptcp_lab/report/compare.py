@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mptcp_lab.result import Check, Result, number
-from mptcp_lab.text import one_line
+from mptcp_lab.text import to_one_line
 
 # A measured figure that moved by less than this share is noise, not news.
 NOISE = 0.1
@@ -22,7 +22,7 @@ def compare(before: Result, after: Result) -> list[str]:
         *(f"{case}: only in {before.run_id} ({old[case].verdict.value})" for case in old if case not in new),
         *(f"{case}: only in {after.run_id} ({new[case].verdict.value})" for case in new if case not in old),
     ]
-    return [one_line(line) for line in lines]
+    return [to_one_line(line) for line in lines]
 
 
 def _verdict(a: Check, b: Check) -> str:

@@ -13,13 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mptcp_lab import catalogue
-from mptcp_lab.report.causes import causes
+from mptcp_lab.report.causes import find_causes
 from mptcp_lab.report.side_by_side import Comparison, comparisons
 from mptcp_lab.report.terminal import ENDINGS
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import topology
 from mptcp_lab.result import Attempt, Check, Evidence, Result, number
-from mptcp_lab.text import printable
+from mptcp_lab.text import make_printable
 from mptcp_lab.untrusted import MOST_BYTES, parse_json
 from mptcp_lab.verdict import Ending, ExitCode, Verdict
 
@@ -89,8 +89,8 @@ def render(result: Result, folder: Path) -> str:
         topology=Markup(topology(result.lab)) if result.lab else "",  # noqa: S704 - escaped in svg
         facts=_facts(result.lab),
         highlight=_highlight(sections),
-        causes=causes(result),
-        grouped={case for cause in causes(result) if len(cause.cases) > 1 for case in cause.cases},
+        causes=find_causes(result),
+        grouped={case for cause in find_causes(result) if len(cause.cases) > 1 for case in cause.cases},
         sections=sections,
     )
     return page
@@ -113,7 +113,7 @@ def _template() -> Any:
 
 def _finalize(value: object) -> object:
     """Make what the page shows printable; markup is made here, from text that was made printable."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return make_printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _moment(text: str) -> datetime:

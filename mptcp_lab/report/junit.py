@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from mptcp_lab.report.causes import causes
+from mptcp_lab.report.causes import find_causes
 from mptcp_lab.result import Check, Result
-from mptcp_lab.text import printable
+from mptcp_lab.text import make_printable
 from mptcp_lab.verdict import Verdict
 
 ELEMENTS = {
@@ -44,7 +44,7 @@ def _suite(result: Result, family: str, checks: list[Check]) -> ET.Element:
         skipped=str(elements.count("skipped")),
         time=f"{sum(check.duration for check in checks):.3f}",
     )
-    if mine := [cause for cause in causes(result) if {check.case for check in checks} & {*cause.cases}]:
+    if mine := [cause for cause in find_causes(result) if {check.case for check in checks} & {*cause.cases}]:
         properties = ET.SubElement(suite, "properties")
         for number, cause in enumerate(mine, 1):
             ET.SubElement(properties, "property", name=f"cause {number}", value=str(cause))
@@ -70,5 +70,5 @@ def _clean(root: ET.Element) -> None:
     """Make every text of the document printable: XML cannot hold what a terminal obeys."""
     for element in root.iter():
         for name, value in element.items():
-            element.set(name, printable(value))
-        element.text = printable(element.text or "")
+            element.set(name, make_printable(value))
+        element.text = make_printable(element.text or "")

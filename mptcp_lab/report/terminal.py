@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mptcp_lab.report.causes import Cause, causes
+from mptcp_lab.report.causes import Cause, find_causes
 from mptcp_lab.report.side_by_side import comparisons
 from mptcp_lab.result import Check, Result
-from mptcp_lab.text import one_line, printable
+from mptcp_lab.text import make_printable, to_one_line
 from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
 
 Line = list[tuple[str, str]]
@@ -56,7 +56,7 @@ def family_line(family: str, title: str) -> Line:
 
 def summary(result: Result, report: str = "") -> Iterator[Line]:
     """Yield what a person wants to know at the end: what did not pass, tables, counts, the report."""
-    shared = [cause for cause in causes(result) if len(cause.cases) > 1]
+    shared = [cause for cause in find_causes(result) if len(cause.cases) > 1]
     grouped = {case for cause in shared for case in cause.cases}
     for check in told_apart(result):
         if check.case not in grouped:
@@ -72,7 +72,7 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
         yield left_out
     yield _counts(result)
     if result.sentence and result.ending is not Ending.DEADLINE:
-        first, *others = printable(result.sentence).splitlines() or [""]
+        first, *others = make_printable(result.sentence).splitlines() or [""]
         yield [(f"{result.ending.value}: ", "purple"), (first, "")]
         yield from ([(f"    {line}", "")] for line in others)
         if waiting := sum(not check.attempts for check in result.checks):
@@ -96,7 +96,7 @@ def _explanation(check: Check) -> Iterator[Line]:
     yield [(f"{check.verdict.value}  ", STYLES[check.verdict]), (check.case, "bold")]
     yield _fact("claim", f"{check.level.value}: {check.claim}")
     place = f"{check.where}: " if check.where and not _has_line(check) else ""
-    for number, line in enumerate(printable(f"{place}{check.reason}").splitlines() or [""]):
+    for number, line in enumerate(make_printable(f"{place}{check.reason}").splitlines() or [""]):
         yield _fact("why" if number == 0 else "", line)
     if check.verdict is Verdict.FLAKY:
         yield _fact("", "it held on its one retry; both results are kept")
@@ -116,7 +116,7 @@ def _shared(cause: Cause) -> Iterator[Line]:
     """Yield what left several checks undecided, once for all of them."""
     verdict = Verdict.INCONCLUSIVE
     yield [(f"{verdict.value}  ", STYLES[verdict]), (cause.count, "bold")]
-    first, *others = printable(cause.reason).splitlines() or [""]
+    first, *others = make_printable(cause.reason).splitlines() or [""]
     yield _fact("cause", f"{cause.where}: {first}" if cause.where else first)
     yield from (_fact("", line) for line in others)
     if cause.next_step:
@@ -146,7 +146,7 @@ def _left_out(result: Result) -> Line:
 
 def paint(line: Line, colour: bool) -> str:
     """Return a line as text, with terminal colours where they are wanted."""
-    shown = [(one_line(text), style) for text, style in line]
+    shown = [(to_one_line(text), style) for text, style in line]
     if not colour:
         return "".join(text for text, _ in shown).rstrip()
     return "".join(f"\x1b[{ANSI[style]}m{text}\x1b[0m" if style and text else text for text, style in shown)

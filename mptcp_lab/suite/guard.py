@@ -28,7 +28,7 @@ class Guard:
         self._broken: dict[str, list[Cause]] = {}
         self._used: set[str] = set()
         self._given: set[str] = set()
-        self._mended: set[str] = set()
+        self._repaired: set[str] = set()
         self._refuses = False
 
     def watch(self, machines: Mapping[str, Machine]) -> None:
@@ -39,7 +39,7 @@ class Guard:
             machine.probe.on_use = self._use
 
     def begin(self, item: pytest.Item) -> None:
-        """Make ready for a check; what was broken may be mended by now. STATE may use broken hosts."""
+        """Make ready for a check; what was broken may be repaired by now. STATE may use broken hosts."""
         self._refuses = False
         for machine in self._machines.values():
             machine.handled.clear()
@@ -58,7 +58,7 @@ class Guard:
         self._given = {machine.name for machine in _machines_in(given or {})}
 
     @contextmanager
-    def lowered(self) -> Iterator[None]:
+    def lowering(self) -> Iterator[None]:
         """Let the block use every host, which does not count as used by the check."""
         refuses, used = self._refuses, self._used
         self._refuses, self._used = False, set()
@@ -85,9 +85,9 @@ class Guard:
             return not (cause.claim and _is_state(item))
 
         try:
-            with self.lowered():
+            with self.lowering():
                 if not known.intersection(causes := found()):
-                    causes = _what_stays(found)
+                    causes = _wait_for_recovery(found)
         except LabBroken as error:
             return error
         except LabError:
@@ -99,9 +99,9 @@ class Guard:
         """The hosts on which nothing means anything now."""
         return {name for name, causes in self._broken.items() if any(each.is_about_host for each in causes)}
 
-    def take_mended(self) -> set[str]:
+    def take_repaired(self) -> set[str]:
         """Return the hosts that were unsound, and are not any more since the last call."""
-        taken, self._mended = self._mended, set()
+        taken, self._repaired = self._repaired, set()
         return taken
 
     def _read_again(self, names: Sequence[str]) -> None:
@@ -111,7 +111,7 @@ class Guard:
         found = read(self._machines[name] for name in names)
         others = {name: causes for name, causes in self._broken.items() if name not in names}
         self._broken = others | found
-        self._mended |= before - self.unsound
+        self._repaired |= before - self.unsound
 
     def _needed(self) -> list[str]:
         """Return the hosts that a check used or was given, and the gateways, which all packets may pass."""
@@ -131,7 +131,7 @@ class Guard:
                     raise cause.error()
 
 
-def _what_stays(found: Callable[[], list[Cause]]) -> list[Cause]:
+def _wait_for_recovery(found: Callable[[], list[Cause]]) -> list[Cause]:
     """Return what is still broken when everything has had the time to come back."""
     try:
         return eventually(found, until=lambda causes: not causes, within=SETTLE_WITHIN_SECONDS)

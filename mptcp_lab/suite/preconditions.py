@@ -1,6 +1,6 @@
 """What has to hold on a host before a check there means anything; one round trip per host.
 
-The STATE claims check the same things, and more. `broken` is pure but for what `read` fetches.
+The STATE claims check the same things, and more. `find_broken` is pure but for what `read` fetches.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mptcp_lab.errors import Inconclusive
 from mptcp_lab.probe import RunResult
 from mptcp_lab.suite.session import Machine
-from mptcp_lab.suite.units import NETWORK, engine_of, listening, missing_listeners, units
+from mptcp_lab.suite.units import NETWORK, engine_of, find_missing_listeners, parse_listeners, units
 
 #: A line of its own after each part of the answer, with the exit status of the command.
 MARK = re.compile(r"^=mptcp-lab (\d+)=\n", re.MULTILINE)
@@ -24,7 +24,7 @@ RUNNING = ("active", "reloading")
 
 @dataclass(frozen=True)
 class Cause:
-    """Why checks on a host are not decided: ``what`` is broken, and the command that mends it.
+    """Why checks on a host are not decided: ``what`` is broken, and the command that repairs it.
 
     ``claim`` is the STATE claim that finds it too. With an ``engine``, only its services suffer.
     """
@@ -55,12 +55,12 @@ def read(machines: Iterable[Machine]) -> dict[str, list[Cause]]:
     found = {}
     for machine, call in pending:
         done = RunResult(**call.result(READ_WITHIN_SECONDS))
-        if causes := list(broken(machine, done.stdout)):
+        if causes := list(find_broken(machine, done.stdout)):
             found[machine.name] = causes
     return found
 
 
-def broken(machine: Machine, printed: str) -> Iterator[Cause]:
+def find_broken(machine: Machine, printed: str) -> Iterator[Cause]:
     """Yield what is broken on a host, from what the script printed there: the worst first."""
     parts = MARK.split(printed)
     answers = [text if status == "0" else None for text, status in zip(parts[::2], parts[1::2], strict=False)]
@@ -68,7 +68,7 @@ def broken(machine: Machine, printed: str) -> Iterator[Cause]:
     yield from _mptcp(machine, enabled)
     yield from _units(machine, states)
     if mptcp is not None and tcp is not None:
-        missing = missing_listeners(machine.host, listening(mptcp), listening(tcp))
+        missing = find_missing_listeners(machine.host, parse_listeners(mptcp), parse_listeners(tcp))
         for service, what in missing.items():
             yield Cause(machine.name, f"no such listener: {what}", CONVERGE, "STATE-3", service.engine)
     for folder in _full(space or ""):

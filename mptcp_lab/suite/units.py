@@ -24,7 +24,7 @@ def engine_of(unit: str) -> str:
     return next((engine for engine, name in ENGINE_UNITS.items() if name == unit), "origin")
 
 
-def missing_listeners(
+def find_missing_listeners(
     host: Host, mptcp: set[tuple[str, int]], tcp: set[tuple[str, int]]
 ) -> dict[Service, str]:
     """Return the services that do not listen as the inventory says, each with what was expected, in words."""
@@ -47,10 +47,10 @@ def listeners(probe: Probe) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]
 
 
 def _listening(probe: Probe, kind: str) -> set[tuple[str, int]]:
-    return listening(probe.run(["ss", "-Hln", kind]).stdout)
+    return parse_listeners(probe.run(["ss", "-Hln", kind]).stdout)
 
 
-def listening(printed: str) -> set[tuple[str, int]]:
+def parse_listeners(printed: str) -> set[tuple[str, int]]:
     """Return address and port of every listener that `ss -Hln` printed."""
     found = set()
     for line in printed.splitlines():

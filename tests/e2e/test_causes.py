@@ -91,7 +91,7 @@ def test_with_a_listener_without_the_wrapper(configured: Configured) -> None:
 
 
 def test_what_breaks_while_the_suite_runs(configured: Configured) -> None:
-    """The check under way fails, and the host is read again; mended, it is used again."""
+    """The check under way fails, and the host is read again; repaired, it is used again."""
     claims = ("DIRECT-1", "DIRECT-3", "PROXY-1", "PROXY-7")
     folder = configured.results_folder()
     command = configured.suite_command(folder, *(f"--claim={claim}" for claim in claims))

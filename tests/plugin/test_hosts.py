@@ -139,7 +139,7 @@ def test_every_option_of_testinfra_is_known() -> None:
     assert given == {*options.OF_TESTINFRA, "hosts"}
     for name in options.OF_TESTINFRA:
         config = SimpleNamespace(option=SimpleNamespace(**{name: "x"}))
-        assert f"--{name.replace('_', '-')}: " in options.of_others(config)
+        assert f"--{name.replace('_', '-')}: " in options.find_testinfra_option(config)
 
 
 def test_help_needs_no_inventory_and_documents_the_options(project: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from mptcp_lab.inventory import load, resolve
-from mptcp_lab.suite.preconditions import broken
+from mptcp_lab.suite.preconditions import find_broken
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.units import units
 
@@ -37,7 +37,7 @@ def printed(name: str, **other: str) -> str:
 
 
 def causes(name: str, text: str) -> list[str]:
-    return [str(cause.error()) for cause in broken(machine(name), text)]
+    return [str(cause.error()) for cause in find_broken(machine(name), text)]
 
 
 @pytest.mark.parametrize("name", LAB.hosts)
@@ -46,7 +46,7 @@ def test_a_sound_host(name: str) -> None:
 
 
 def test_mptcp_that_is_off_or_on_against_the_inventory() -> None:
-    (off,) = broken(machine("client"), printed("client", enabled="0\n"))
+    (off,) = find_broken(machine("client"), printed("client", enabled="0\n"))
     assert str(off.error()) == (
         "client: net.mptcp.enabled is 0, STATE-1; next: on client: sysctl -w net.mptcp.enabled=1"
     )
@@ -60,12 +60,12 @@ def test_mptcp_that_is_off_or_on_against_the_inventory() -> None:
 
 def test_a_unit_that_is_down_hurts_its_services_and_the_network_everything() -> None:
     text = printed("proxy1")
-    (haproxy,) = broken(
+    (haproxy,) = find_broken(
         machine("proxy1"),
         text.replace("Id=haproxy.service\nActiveState=active", "Id=haproxy.service\nActiveState=failed"),
     )
     assert (haproxy.what, haproxy.engine, haproxy.is_about_host) == ("haproxy is failed", "haproxy", False)
-    (network,) = broken(
+    (network,) = find_broken(
         machine("proxy1"), text.replace("Id=mptcp-lab-network.service\n", "Id=other.service\n")
     )
     assert (network.what, network.is_about_host) == ("mptcp-lab-network is unknown", True)
