@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mptcp_lab.result import Check, Result
+from mptcp_lab.result import Result
 from mptcp_lab.verdict import Outcome, Verdict
 
 
@@ -31,17 +31,14 @@ class Cause:
 def find_causes(result: Result) -> list[Cause]:
     """Return what left checks undecided, the cause of the most first.
 
-    A defect of the suite is each check's own; checks that were not started are the run's ending to explain.
+    One defect of the suite may be met by many checks. Those that were not started are explained by the run's
+    ending.
     """
     found: dict[tuple[str, str, str], list[str]] = {}
     for check in result.checks:
-        if _is_undecided(check):
-            found.setdefault((check.reason, check.where, check.next_step), []).append(check.case)
+        if check.verdict is Verdict.INCONCLUSIVE and check.attempts:
+            is_defect = check.attempts[-1].outcome is Outcome.DEFECT  # its place is a line of the check
+            place = "" if is_defect else check.where
+            found.setdefault((check.reason, place, check.next_step), []).append(check.case)
     every = [Cause(*key, tuple(cases)) for key, cases in found.items()]
     return sorted(every, key=lambda cause: -len(cause.cases))
-
-
-def _is_undecided(check: Check) -> bool:
-    if check.verdict is not Verdict.INCONCLUSIVE or not check.attempts:
-        return False
-    return check.attempts[-1].outcome is not Outcome.DEFECT

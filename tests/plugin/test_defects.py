@@ -56,6 +56,8 @@ def test_should(name): RAISE[name]()
         assert len(inner.verdicts) == 12
         assert {check["attempts"][0]["outcome"] for check in inner.result["checks"]} == {"defect"}
         assert inner.code == 4
+    told = "a defect of the suite, not of the lab: KeyError: 'MPJoinRejected'"
+    assert [line for line in inner.lines if told in line] == [f"  cause   {told}"]  # once for both checks
     check = inner.check("DIRECT-3[key]")
     assert check["reason"] == "a defect of the suite, not of the lab: KeyError: 'MPJoinRejected'"
     assert check["where"].startswith("test_an_exception_that_nobody_foresaw_is_a_defect_of_the_suite.py:")
