@@ -16,6 +16,7 @@ from _pytest.runner import runtestprotocol
 import mptcp_lab
 from mptcp_lab.errors import Breach, Inconclusive, LabBroken, LabBusy, LabError, Unsupported
 from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.probe.streams import ConnectFailed
 from mptcp_lab.probe.waiting import NeverHappened
 from mptcp_lab.result import Attempt
 from mptcp_lab.text import make_printable
@@ -107,6 +108,8 @@ def classify(error: BaseException | None, box: EvidenceBox) -> Outcome:
         # A skip is told by its reason too, and fails under --expect-all: it hides nothing.
         case Unsupported() | pytest.skip.Exception():
             return Outcome.UNSUPPORTED
+        case ConnectFailed() if error.is_local:
+            return Outcome.INCONCLUSIVE
         case AssertionError() | Breach() | pytest.fail.Exception():
             if shared_fixture(error):
                 return Outcome.INCONCLUSIVE

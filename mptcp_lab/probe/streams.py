@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,16 +12,34 @@ from mptcp_lab.errors import Breach
 from mptcp_lab.probe.client import Pending, ProbeClient, ProbeError
 from mptcp_lab.probe.facts import Address, Progress, SocketFacts, TransferResult, parse_address
 
+#: What connect() and socket() answer without a packet.
+NO_SOCKET = frozenset(
+    {
+        errno.ENOPROTOOPT,
+        errno.EPROTONOSUPPORT,
+        errno.ESOCKTNOSUPPORT,
+        errno.EAFNOSUPPORT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOBUFS,
+    }
+)
 MARGIN = 5.0  # what a call may take beyond the time that the host waits
 
 
 class ConnectFailed(Breach):
     """connect() failed with ``errno`` after ``seconds``; ETIMEDOUT also when the caller's time was over."""
 
-    def __init__(self, host: str, message: str, errno: int, seconds: float) -> None:
+    def __init__(self, host: str, message: str, number: int, seconds: float) -> None:
         super().__init__(message, host)
-        self.errno = errno
+        self.errno = number
         self.seconds = seconds
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the client's own kernel gave no socket: nothing was asked of the network."""
+        return self.errno in NO_SOCKET
 
 
 class TransferFailed(Breach):

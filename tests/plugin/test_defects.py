@@ -28,6 +28,7 @@ RAISE = {
 FULL_DISK = {"kind": "os", "errno": 28, "message": "No space left on device"}
 FAILED_ON_A_HOST = {
     "probe": lambda: ProbeError("client", "fault", FULL_DISK),
+    "socket": lambda: ConnectFailed("client", "connect: ENOPROTOOPT after 0.000 s", 92, 0.0),
     "deadline": lambda: Deadline("client", "counters", 10.0),
 }
 BREACHES = {
