@@ -7,13 +7,41 @@ from collections.abc import Iterator
 import pytest
 
 from mptcp_lab.inventory import Lab
-from mptcp_lab.plugin import EvidenceBox, describe, lab_of
+from mptcp_lab.plugin import EvidenceBox, describe, explain_failures, lab_of
 from mptcp_lab.probe import NetworkState
 from mptcp_lab.suite.engines import versions
+from mptcp_lab.suite.guard import Guard
 from mptcp_lab.suite.session import Machine, Session, lease, session
 from mptcp_lab.suite.traces import network_states, no_faults, traces
 
 pytest_plugins = ["mptcp_lab.plugin"]
+
+
+GUARD = pytest.StashKey[Guard]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ask the guard about every check that fails."""
+    config.stash[GUARD] = Guard()
+    explain_failures(config, config.stash[GUARD].explain)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the guard know which check begins."""
+    item.config.stash[GUARD].begin(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Begin no check on machines that are broken."""
+    item.config.stash[GUARD].require(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Let the guard know what the check was given."""
+    item.config.stash[GUARD].end(item)
 
 
 @pytest.fixture(scope="session")
@@ -30,14 +58,16 @@ def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
             hello = machine.probe.hello
             found = {**versions(machine), "python": hello["python"]}
             describe(pytestconfig, machine.name, kernel=hello["kernel"], versions=found)
+        pytestconfig.stash[GUARD].watch(opened.machines)
         yield opened
 
 
 @pytest.fixture(scope="session")
-def untouched(machines: Session) -> dict[str, NetworkState]:
+def untouched(pytestconfig: pytest.Config, machines: Session) -> dict[str, NetworkState]:
     """The network state of every host as it was when the run began, and no earlier run had a part in it."""
-    no_faults(machines)
-    return network_states(machines)
+    with pytestconfig.stash[GUARD].lowering():
+        no_faults(machines)
+        return network_states(machines)
 
 
 @pytest.fixture(autouse=True)
@@ -53,12 +83,20 @@ def no_traces(
     """A check that leaves a trace on any host fails, even if it passed.
 
     Hundreds of checks only look at one session's packets (`ordinary`): while no probe has been asked for
-    anything since the last comparison, there is nothing to compare.
+    anything since the last comparison, there is nothing to compare. Nor is there on a host that somebody
+    broke meanwhile; once repaired, it is compared with what it is then.
     """
+    guard = request.config.stash[GUARD]
+    if repaired := guard.take_repaired():
+        with guard.lowering():
+            now = network_states(machines)
+        untouched.update({name: now[name] for name in repaired})
     yield
     if "ordinary" in request.fixturenames and machines.begun == machines.compared:
         return
-    left = traces(machines, untouched)
+    sound = {name: state for name, state in untouched.items() if name not in guard.unsound}
+    with guard.lowering():
+        left = traces(machines, sound)
     machines.compared = machines.begun
     assert not left, "the check left traces: " + "; ".join(left)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mptcp_lab.text import make_printable
+
 
 class LabError(Exception):
     """Something is not as it must be.
@@ -18,7 +20,7 @@ class LabError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         step = f"; next: {self.next_step}" if self.next_step else ""
-        return f"{place}{self.what}{step}"
+        return make_printable(f"{place}{self.what}{step}")
 
 
 class LabBroken(LabError):
@@ -34,6 +36,10 @@ class Inconclusive(LabError):
 
     def __init__(self, part: str, why: str, next_step: str = "") -> None:
         super().__init__(why, part, next_step)
+
+
+class Breach(LabError):
+    """A helper of the checks saw what the claim forbids; like a failed assertion of the check itself."""
 
 
 class Unsupported(LabError):

@@ -9,6 +9,7 @@ from typing import Self
 
 from mptcp_lab.errors import LabBroken, LabBusy, LabError
 from mptcp_lab.probe.client import ProbeClient, ProbeError
+from mptcp_lab.text import to_one_line
 
 
 class LeaseBusy(LabBusy):
@@ -16,7 +17,9 @@ class LeaseBusy(LabBusy):
 
     def __init__(self, host: str, owner: str, until: datetime) -> None:
         super().__init__(
-            f"{owner} holds the lab until {until:%H:%M:%S} UTC (if not prolonged)", host, "wait, or ask them"
+            f"{to_one_line(owner)} holds the lab until {until:%H:%M:%S} UTC (if not prolonged)",
+            host,
+            "wait, or ask them",
         )
         self.owner = owner
         self.until = until

@@ -7,16 +7,25 @@ reader of the old one could be misled.
 from __future__ import annotations
 
 import json
-import os
+import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mptcp_lab.verdict import Ending, ExitCode, Level, Outcome, Verdict
+from mptcp_lab.catalogue import FAMILIES
+from mptcp_lab.files import write_synced
+from mptcp_lab.text import shorten, to_one_line
+from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
+from mptcp_lab.verdict import Ending, Level, Outcome, Rules, Verdict, decide, exit_code
 
 SCHEMA = 1
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+KINDS = ("document", "text", "pcap", "timeline", "subflows", "packets")
+#: A hundred years: no attempt takes longer.
+LONGEST_SECONDS = 3.2e9
 
 
 class ResultError(Exception):
@@ -137,36 +146,29 @@ def number(value: float) -> str:
 
 def save(result: Result, path: Path) -> None:
     """Write result.json."""
-    replace(path, json.dumps(to_json(result), indent=1, ensure_ascii=False) + "\n")
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the whole new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_synced(path, json.dumps(to_json(result), indent=1, ensure_ascii=False) + "\n")
 
 
 def load(path: Path) -> Result:
     """Read a result.json, or the one in a run's folder; raise `ResultError` with one clear sentence."""
     path = path / "result.json" if path.is_dir() else path
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ResultError(f"{path}: {error.strerror}; give a run's folder or its result.json") from None
-    except ValueError as error:
-        raise ResultError(f"{path}: cut short or not JSON ({error}); run the suite again") from None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        found = document.get("schema") if isinstance(document, dict) else None
-        raise ResultError(f"{path}: not a result of schema {SCHEMA} (schema is {found!r})")
+        text = read_text(path)
+    except Malformed as error:
+        raise ResultError(f"{path}: {error}; give a run's folder or its result.json") from None
+    try:
+        document = parse_json(text)
+    except Malformed as error:
+        raise ResultError(f"{path}: {error}; run the suite again") from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA or isinstance(schema, bool):
+        what = f"not a result of schema {SCHEMA} (schema is {shorten(schema)})"
+        raise ResultError(f"{path}: {what}; use the revision that wrote it")
     try:
         return from_json(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ResultError(f"{path}: does not follow result.schema.json ({what})") from None
+    except Malformed as error:
+        what = f"does not follow result.schema.json ({error})"
+        raise ResultError(f"{path}: {what}; run the suite again") from None
 
 
 def to_json(result: Result) -> dict[str, Any]:
@@ -191,36 +193,87 @@ def to_json(result: Result) -> dict[str, Any]:
 
 
 def from_json(document: Mapping[str, Any]) -> Result:
-    """Return the run that a document describes; KeyError, TypeError or ValueError where it is malformed."""
-    run = document["run"]
-    return Result(
-        run_id=run["id"],
-        started=run["started"],
-        finished=run["finished"],
-        ending=Ending(run["ending"]),
-        sentence=run["sentence"],
-        exit_code=int(ExitCode(document["exit_code"])),
-        checks=tuple(_check_from_json(entry) for entry in document["checks"]),
-        not_run=tuple(NotRun(**entry) for entry in document["not_run"]),
-        lab=_checked_lab(document["lab"]),
-        options=document["options"],
-        version=document["version"],
+    """Return the run that a document describes; raise `Malformed` where it contradicts itself too."""
+    root = Node(document)
+    root.only("schema", "version", "run", "lab", "options", "counts", "exit_code", "checks", "not_run")
+    run = root["run"]
+    run.only("id", "started", "finished", "ending", "sentence")
+    result = Result(
+        run_id=run["id"].text(least=1),
+        started=_moment(run["started"]),
+        finished=_moment(run["finished"]),
+        ending=run["ending"].choice(Ending),
+        sentence=run["sentence"].text(),
+        exit_code=root["exit_code"].whole(),
+        checks=tuple(_check_from_json(node) for node in root["checks"].items()),
+        not_run=tuple(_not_run_from_json(node) for node in root["not_run"].items()),
+        lab=_checked_lab(root["lab"]),
+        options=root["options"].mapping(),
+        version=root["version"].text(),
     )
+    _check_agreement(result, root)
+    return result
 
 
-def _checked_lab(lab: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the lab if it has what reports read; raise KeyError or TypeError where it has not."""
-    for key in ("name", "source"):
-        str(lab[key])
-    for segment in lab["segments"]:
-        _ = segment["name"], segment["kind"]
-    for host in lab["hosts"]:
-        _ = host["name"], host["functions"], host["mptcp"], host["facts"].items()
-        for nic in host["nics"]:
-            _ = tuple(nic[key] for key in ("segment", "device", "ipv4", "ipv6", "rate", "up"))
-        for service in host["services"]:
-            _ = tuple(service[key] for key in ("engine", "port", "mptcp"))
-    return lab
+def _moment(node: Node) -> str:
+    text = node.text()
+    try:
+        if not TIME.fullmatch(text):
+            raise ValueError
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise Malformed(f"{node.place}: {shorten(text)} is not a UTC time") from None
+    return text
+
+
+def _check_agreement(result: Result, root: Node) -> None:
+    """Refuse a document whose verdicts, counts and exit code do not follow from its attempts."""
+    rules = Rules(
+        strict=root["options"].get("strict", False).flag(),
+        expect_all=root["options"].get("expect_all", False).flag(),
+    )
+    seen: set[str] = set()
+    for check in result.checks:
+        outcomes = [attempt.outcome for attempt in check.attempts] or [Outcome.INCONCLUSIVE]
+        follows = decide(outcomes, check.level, rules)
+        if check.verdict is not follows:
+            raise Malformed(
+                f"{to_one_line(check.case)} is said to be {check.verdict}, and its attempts make it {follows}"
+            )
+        if check.case in seen:
+            raise Malformed(f"case {to_one_line(check.case)} is there twice")
+        seen.add(check.case)
+    for verdict, node in root["counts"].members():
+        if node.whole() != result.counts.get(verdict):
+            raise Malformed(f"counts.{to_one_line(verdict)} is {node.whole()}, and the verdicts are others")
+    verdicts = [check.verdict for check in result.checks]
+    # A failure outside the claims, such as in an ordinary test, counts as one that failed.
+    codes = [exit_code(found, result.ending, rules) for found in (verdicts, [*verdicts, Verdict.FAIL])]
+    if result.exit_code not in codes:
+        raise Malformed(f"exit_code is {result.exit_code}, and the verdicts make it {int(codes[0])}")
+
+
+def _checked_lab(lab: Node) -> Mapping[str, Any]:
+    """Return the lab if every value has its type; what no report reads may be missing."""
+    lab.only("name", "flavour", "source", "segments", "hosts")
+    _ = lab["name"].text(), lab.get("flavour", "").text(), lab["source"].text()
+    for segment in lab["segments"].items():
+        segment.only("name", "kind", "ipv4", "ipv6")
+        _ = segment["name"].text(), segment["kind"].text()
+        _ = segment.get("ipv4", None).text_or_none(), segment.get("ipv6", None).text_or_none()
+    for host in lab["hosts"].items():
+        host.only("name", "functions", "mptcp", "nics", "services", "facts")
+        _ = host["name"].text(), host["mptcp"].flag(), host["facts"].mapping()
+        _ = [function.text() for function in host["functions"].items()]
+        for nic in host["nics"].items():
+            nic.only("segment", "device", "ipv4", "ipv6", "rate", "up")
+            _ = nic["segment"].text(), nic["device"].text(), nic["up"].flag()
+            _ = [nic[key].text_or_none() for key in ("ipv4", "ipv6", "rate")]
+        for service in host["services"].items():
+            service.only("name", "engine", "port", "mptcp", "backends")
+            _ = service.get("name", "").text(), service["engine"].text(), service["mptcp"].text()
+            _ = service["port"].whole(), [each.text() for each in service.get("backends", []).items()]
+    return lab.mapping()
 
 
 def _check_to_json(check: Check) -> dict[str, Any]:
@@ -232,23 +285,57 @@ def _check_to_json(check: Check) -> dict[str, Any]:
     }
 
 
-def _check_from_json(entry: Mapping[str, Any]) -> Check:
-    plain = {key: entry[key] for key in ("id", "case", "family", "claim", "source")}
-    plain |= {key: entry[key] for key in ("reason", "where", "next_step")}
+def _not_run_from_json(node: Node) -> NotRun:
+    node.only("case", "reason")
+    return NotRun(node["case"].text(), node["reason"].text())
+
+
+def _check_from_json(node: Node) -> Check:
+    node.only(*(field.name for field in fields(Check)), "duration", "figures", "evidence")
+    plain = {
+        key: node[key].text() for key in ("id", "case", "claim", "source", "reason", "where", "next_step")
+    }
+    node["duration"].number(0)  # read for their types only: what the attempts hold counts
+    _ = [_figure_from_json(each) for each in node["figures"].items()]
+    _ = [_evidence_from_json(each) for each in node["evidence"].items()]
+    family = node["family"].text()
+    if family not in FAMILIES:
+        raise Malformed(f"{node.place}.family: {shorten(family)} is not one of {', '.join(FAMILIES)}")
     return Check(
         **plain,
-        level=Level(entry["level"]),
-        verdict=Verdict(entry["verdict"]),
-        attempts=tuple(_attempt_from_json(attempt) for attempt in entry["attempts"]),
+        family=family,
+        level=node["level"].choice(Level),
+        verdict=node["verdict"].choice(Verdict),
+        attempts=tuple(_attempt_from_json(each) for each in node["attempts"].items(most=2)),
     )
 
 
-def _attempt_from_json(entry: Mapping[str, Any]) -> Attempt:
+def _attempt_from_json(node: Node) -> Attempt:
+    node.only(*(field.name for field in fields(Attempt)))
     return Attempt(
-        outcome=Outcome(entry["outcome"]),
-        reason=entry["reason"],
-        where=entry["where"],
-        duration=float(entry["duration"]),
-        figures=tuple(Figure(**figure) for figure in entry["figures"]),
-        evidence=tuple(Evidence(**evidence) for evidence in entry["evidence"]),
+        outcome=node["outcome"].choice(Outcome),
+        reason=node["reason"].text(),
+        where=node["where"].text(),
+        duration=node["duration"].number(0, LONGEST_SECONDS),
+        figures=tuple(_figure_from_json(each) for each in node["figures"].items()),
+        evidence=tuple(_evidence_from_json(each) for each in node["evidence"].items()),
     )
+
+
+def _figure_from_json(node: Node) -> Figure:
+    node.only(*(field.name for field in fields(Figure)))
+    limit = node["limit"]
+    return Figure(
+        name=node["name"].text(),
+        value=node["value"].number(),
+        unit=node["unit"].text(),
+        limit=None if limit.value is None else limit.number(),
+    )
+
+
+def _evidence_from_json(node: Node) -> Evidence:
+    node.only(*(field.name for field in fields(Evidence)))
+    kind = node["kind"].text()
+    if kind not in KINDS:
+        raise Malformed(f"{node.place}.kind: {shorten(kind)} is not one of {', '.join(KINDS)}")
+    return Evidence(node["name"].text(), kind, node["file"].text())

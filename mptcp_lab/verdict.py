@@ -16,13 +16,17 @@ class Level(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What one attempt at a check saw, before the claim's level and the run's options are looked at."""
+    """What one attempt at a check saw, before the claim's level and the run's options are looked at.
+
+    A defect is the suite's own: an exception that nobody foresaw says nothing about the claim.
+    """
 
     HELD = "held"
     BREACHED = "breached"
     OVER_LIMIT = "over-limit"
     UNSUPPORTED = "unsupported"
     INCONCLUSIVE = "inconclusive"
+    DEFECT = "defect"
 
 
 class Verdict(StrEnum):
@@ -77,7 +81,7 @@ def decide(outcomes: Collection[Outcome], level: Level, rules: Rules) -> Verdict
             return Verdict.FLAKY if earlier else Verdict.PASS
         case Outcome.UNSUPPORTED:
             return Verdict.FAIL if rules.expect_all else Verdict.UNSUPPORTED
-        case Outcome.INCONCLUSIVE:
+        case Outcome.INCONCLUSIVE | Outcome.DEFECT:
             return Verdict.INCONCLUSIVE
         case Outcome.OVER_LIMIT if level is Level.INFO:
             return Verdict.FAIL

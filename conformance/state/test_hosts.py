@@ -53,7 +53,7 @@ def test_listeners(machines: Session, evidence: EvidenceBox) -> None:
         evidence.document(f"listeners on {name}", {"mptcp": sorted(mptcp), "tcp": sorted(tcp - mptcp)})
         ours = {service.port for service in machine.host.services}
         wrong += wrong_listeners(machines.lab, machine.host, mptcp, tcp)
-        wild = {port for address, port in tcp if address in ("*", "::", ANY_IPV4)}
+        wild = {port for address, port in tcp if address.strip("[]*") in ("", "::", ANY_IPV4)}
         if machines.lab.flavour != "embedded":  # where a host has programs of its own, SSH first of all
             wild &= ours
         assert not wild, f"{name} listens on every address, ports {sorted(wild)}"

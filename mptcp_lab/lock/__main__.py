@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mptcp_lab.errors import LabError
+from mptcp_lab.files import write_synced
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.lock import NAME, Difference, Lock, LockError, dump, expected_files, papers, read
@@ -53,9 +54,11 @@ def write(lab: Lab, path: Path) -> str:
             lab.source,
             "ansible-playbook lab.yml, then lock",
         )
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(dump(Lock(lab.name, revision(), controller_tools(), hosts)))
-    draft.replace(path)
+    try:
+        write_synced(path, dump(Lock(lab.name, revision(), controller_tools(), hosts)))
+    except OSError as error:
+        why = f"it cannot be written: {error.strerror}"
+        raise LockError(why, str(path), "make room or choose --lock FILE") from None
     return f"{path}: {len(hosts)} hosts, {sum(len(host.files) for host in hosts.values())} files"
 
 

@@ -11,9 +11,13 @@ from typing import Any
 import yaml
 
 from mptcp_lab.errors import LabError
+from mptcp_lab.lock.yaml_text import parse_yaml
+from mptcp_lab.text import to_one_line
+from mptcp_lab.untrusted import Malformed, Node, read_text
 
 NAME = "lab.lock.yml"
 FORMAT = 1
+MOST_BYTES = 16 << 20
 REWRITE = "./lab lock writes it anew, from the hosts as they are"
 
 
@@ -71,8 +75,8 @@ def beside(inventory: str) -> Path | None:
 def read(path: Path) -> Lock:
     """Return the lock in a file; `LockError` says what is wrong with it."""
     try:
-        return parse(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+        return parse(read_text(path, MOST_BYTES), str(path))
+    except Malformed as error:
         raise LockError(f"it cannot be read: {error}", str(path), REWRITE) from None
 
 
@@ -97,25 +101,48 @@ def dump(lock: Lock) -> str:
 def parse(text: str, where: str) -> Lock:
     """Return the lock that a text holds; `LockError` for one cut short, edited, or of a newer format."""
     try:
-        document: Any = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise LockError("it was cut short or edited: it is not YAML", where, REWRITE) from None
-    if not isinstance(document, dict) or not isinstance(document.get("format", 0), int):
+        document = parse_yaml(text)
+    except Malformed as error:
+        raise LockError(f"it cannot be read: {error}", where, REWRITE) from None
+    if not isinstance(document, dict) or type(document.get("format", 0)) is not int:
         raise LockError("it is no lock of a lab", where, REWRITE)
     if document.get("format", 0) > FORMAT:
         newer = (
             f"it has format {document['format']}, and this revision of mptcp-lab knows formats up to {FORMAT}"
         )
-        raise LockError(newer, where, f"use the revision that wrote it ({document.get('revision')})")
-    if document.pop("digest", "") != _digest(document):
+        wrote = to_one_line(str(document.get("revision")))
+        raise LockError(newer, where, f"use the revision that wrote it ({wrote})")
+    digest = document.pop("digest", "")
+    try:
+        lock = _lock(Node(document))
+    except Malformed as error:
+        raise LockError(f"it was cut short or edited: {error}", where, REWRITE) from None
+    if digest != _digest(document):
         raise LockError("it was cut short or edited: its digest is not that of the rest", where, REWRITE)
-    hosts = {name: _host(host, document["packages"]) for name, host in document["hosts"].items()}
-    return Lock(document["lab"], document["revision"], document["tools"], hosts)
+    return lock
 
 
-def _host(found: Mapping[str, Any], everywhere: Mapping[str, str]) -> Host:
-    parts = {field.name: found[field.name] for field in fields(Host)}
-    return Host(**{**parts, "packages": {**everywhere, **found["packages"]}})
+def _lock(root: Node) -> Lock:
+    root.only("format", "lab", "revision", "tools", "packages", "hosts")
+    if root["format"].whole() != FORMAT:
+        raise Malformed(f"format {root['format'].whole()} was never written")
+    everywhere = root["packages"].texts()
+    hosts = {name: _host(host, everywhere) for name, host in root["hosts"].members()}
+    if not hosts:
+        raise Malformed("no host is in it")
+    return Lock(root["lab"].text(), root["revision"].text(), root["tools"].texts(), hosts)
+
+
+def _host(node: Node, everywhere: Mapping[str, str]) -> Host:
+    node.only(*(field.name for field in fields(Host)))
+    return Host(
+        kernel=node["kernel"].text(),
+        system=node["system"].text(),
+        tools=node["tools"].texts(),
+        packages={**everywhere, **node["packages"].texts()},
+        files=node["files"].texts(),
+        settings=node["settings"].texts(),
+    )
 
 
 def _digest(document: Mapping[str, Any]) -> str:

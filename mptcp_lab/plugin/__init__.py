@@ -6,6 +6,7 @@ suite's own fixtures do, and raise `LabBroken` or `LabBusy` where the lab cannot
 - `claim`, the marker of a check; `Unsupported` and `Inconclusive`, which a check raises
 - the fixture ``evidence`` (`EvidenceBox`): figures and files that prove the verdict
 - `lab_of`, the inventory's lab; `describe`, facts about a host for the report
+- `explain_failures`, a function that is asked whether the lab is why a check failed
 
 PYTEST_DONT_REWRITE: it asserts nothing, and a conftest may import it before pytest does.
 """
@@ -19,17 +20,17 @@ from typing import Any, Literal
 
 import pytest
 
-from mptcp_lab import result as results
 from mptcp_lab.errors import Inconclusive, LabBroken, LabBusy, LabError, Unsupported
 from mptcp_lab.inventory import InventoryError, Lab
 from mptcp_lab.plugin import cases, options, views
-from mptcp_lab.plugin.attempt import BOX, RAISED, Seen, run_once
+from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, end_session, mark_shared, run_once
 from mptcp_lab.plugin.cases import case_of, claim
-from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.plugin.evidence import EvidenceBox, disk_full_error
 from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.run import Case, Run
 from mptcp_lab.report.terminal import summary
-from mptcp_lab.result import Check
+from mptcp_lab.result import Check, Result
+from mptcp_lab.text import make_printable
 from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
 
 __all__ = [
@@ -39,13 +40,17 @@ __all__ = [
     "LabBusy",
     "LabError",
     "Unsupported",
+    "case_of",
     "claim",
     "describe",
+    "explain_failures",
     "lab_of",
 ]
 
 RUN = pytest.StashKey[Run]()
 LIVE = pytest.StashKey[Live]()
+RESULT = pytest.StashKey[Result]()
+EXPLAIN = pytest.StashKey[Explain]()
 
 # The words of pytest's own last line, which machines count.
 CATEGORIES = {
@@ -67,6 +72,11 @@ def lab_of(config: pytest.Config) -> Lab:
 def describe(config: pytest.Config, host: str, **facts: Any) -> None:
     """Keep facts about a host (``kernel="6.18"``, ``versions={...}``) for the result and its reports."""
     config.stash[RUN].facts.setdefault(host, {}).update(facts)
+
+
+def explain_failures(config: pytest.Config, explain: Explain) -> None:
+    """Ask this function about each check that fails: what it returns makes the check inconclusive."""
+    config.stash[EXPLAIN] = explain
 
 
 @pytest.fixture
@@ -95,7 +105,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         lab = options.hosts(config)
     except InventoryError as error:
         return _refuse(f"{error}; then type: pytest conformance/ --hosts=inventory", ExitCode.LAB_BROKEN)
-    if sentence := options.unknown_claim(config):
+    if sentence := options.find_testinfra_option(config) or options.unknown_claim(config):
         return _refuse(sentence, ExitCode.NOTHING_RAN)
     config.stash[RUN] = Run(
         lab=lab,
@@ -129,6 +139,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         cases.assign(items)
     except ValueError as error:
         pytest.exit(str(error), returncode=ExitCode.NOTHING_RAN)
+    if config.option.limit and (sentence := options.unknown_figure(config, items)):
+        pytest.exit(sentence, returncode=ExitCode.NOTHING_RAN)
     cases.select(config, items)
     cases.order(items)
 
@@ -170,7 +182,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     try:
         options.make_folder(config.stash[RUN].folder)
     except OSError as error:
-        pytest.exit(f"results cannot be written: {error}; choose --results DIR", ExitCode.NOTHING_RAN)
+        sentence = f"results cannot be written: {error}; make room or choose --results DIR"
+        pytest.exit(make_printable(sentence), ExitCode.NOTHING_RAN)
     config.stash[LIVE] = Live(config)
     return None
 
@@ -188,9 +201,11 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             item.ihook.pytest_runtest_logreport(report=_report(item, left_out, None))
         return True
     live.begins(case)
-    tries = [run_once(item, nextitem, run.box(case, 0))]
+    explain = item.config.stash.get(EXPLAIN, None)
+    following: pytest.Item | pytest.Session = nextitem or item.session
+    tries = [run_once(item, following, run.box(case, 0), explain)]
     if case.timing and tries[0].attempt.outcome in (Outcome.BREACHED, Outcome.OVER_LIMIT):
-        tries.append(run_once(item, nextitem, run.box(case, 1)))
+        tries.append(run_once(item, following, run.box(case, 1), explain))
     error = tries[-1].error
     check = run.record(case, [seen.attempt for seen in tries], getattr(error, "next_step", ""))
     if isinstance(error, LabBroken):
@@ -199,11 +214,47 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         run.stop(Ending.LAB_BUSY, str(error), error.next_step)
     live.ends(check)
     item.ihook.pytest_runtest_logreport(report=_report(item, check, tries[-1]))
-    following = case_of(nextitem) if nextitem else None
-    if following and following.claim.family != case.claim.family:
-        views.write(run.result(_selected(item.session), unfinished=True), run.folder)
-        live.report_so_far(_shown(item.config, run.folder / "report.html"))
+    if nextitem is None and (problem := end_session(item)):
+        run.stop(Ending.LAB_BROKEN, f"the session cannot be ended: {problem}")
+    coming = case_of(nextitem) if nextitem else None
+    if coming and coming.claim.family != case.claim.family:
+        try:
+            views.write(run.result(_selected(item.session), unfinished=True), run.folder)
+        except OSError as full:
+            broken = disk_full_error(run.folder, full)
+            run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
+        else:
+            live.report_so_far(_shown(item.config, run.folder / "report.html"))
     return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Tell what several checks share from a check's own: its failure accuses no claim.
+
+    Where every check needs it, the session cannot be set up, and the run ends here.
+    """
+    try:
+        return (yield)
+    except (Unsupported, Inconclusive, LabBroken, LabBusy):
+        raise
+    except Exception as error:
+        if fixturedef.scope == "function" or isinstance(error, pytest.skip.Exception):
+            raise
+        mark_shared(error, fixturedef.argname)
+        checks = [item for item in request.session.items if case_of(item)]
+        needed = all(fixturedef.argname in getattr(item, "fixturenames", ()) for item in checks)
+        if fixturedef.scope != "session" or not checks or not needed:
+            raise
+        why = error.what if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        raise LabBroken(
+            f"the session cannot be set up ({fixturedef.argname}): {why}",
+            getattr(error, "where", ""),
+            getattr(error, "next_step", "")
+            or "see the traceback in the first check's evidence, then run again",
+        ) from error
 
 
 @pytest.hookimpl(wrapper=True)
@@ -233,7 +284,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         run.stop(Ending.INTERRUPTED, "the run was interrupted")
     run.other_failures = session.testsfailed > sum(c.verdict is Verdict.FAIL for c in run.checks)
-    views.write(run.result(_selected(session)), run.folder)
+    try:
+        views.write(run.result(_selected(session)), run.folder)
+    except OSError as full:
+        broken = disk_full_error(run.folder, full)
+        run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
+        run.ending = Ending.LAB_BROKEN  # whatever else has stopped it, this is why nothing is written
+    session.config.stash[RESULT] = run.result(_selected(session))
     session.exitstatus = run.exit_code()
     if session.config.option.tbstyle == "auto" and not run.other_failures:
         session.config.option.tbstyle = "no"  # the summary explains failures; tracebacks are for who asks
@@ -242,11 +299,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what did not pass, the counts, and where the report is; pytest's last line follows."""
     config = terminalreporter.config
-    if LIVE not in config.stash:
+    if RESULT not in config.stash:
         return
-    run = config.stash[RUN]
+    report = config.stash[RUN].folder / "report.html"
     terminalreporter.line("")
-    for line in summary(results.load(run.folder), _shown(config, run.folder / "report.html")):
+    for line in summary(config.stash[RESULT], _shown(config, report) if report.exists() else ""):
         config.stash[LIVE].line(line)
 
 
@@ -261,7 +318,7 @@ def _shown(config: pytest.Config, path: Path) -> str:
 
 
 def _refuse(sentence: str, code: ExitCode) -> int:
-    print(f"ERROR: {sentence}", file=sys.stderr)
+    print(f"ERROR: {make_printable(sentence)}", file=sys.stderr)
     return int(code)
 
 

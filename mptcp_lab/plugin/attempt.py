@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import contextlib
+import sysconfig
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from traceback import walk_tb
+from typing import cast
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from mptcp_lab.errors import Inconclusive, LabBroken, LabBusy, LabError, Unsupported
+import mptcp_lab
+from mptcp_lab.errors import Breach, Inconclusive, LabBroken, LabBusy, LabError, Unsupported
 from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.probe.streams import ConnectFailed
+from mptcp_lab.probe.waiting import NeverHappened
 from mptcp_lab.result import Attempt
+from mptcp_lab.text import make_printable
 from mptcp_lab.verdict import Outcome
 
 BOX = pytest.StashKey[EvidenceBox]()
 RAISED = pytest.StashKey[list[BaseException]]()
 
 REASON_LINES = 12
-ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+SHARED = "mptcp_lab_shared_fixture"
+#: Outcomes whose place is a line of the check.
+FROM_THE_CHECK = (Outcome.BREACHED, Outcome.DEFECT)
+PACKAGE = Path(mptcp_lab.__file__).parent
+HELPERS = PACKAGE / "suite"
+#: Where programs of others lie: an assertion there is about them.
+OF_OTHERS = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+#: Returns why a check failed, where that is the lab's doing.
+Explain = Callable[[pytest.Item], LabError | None]
 
 
 @dataclass(frozen=True)
@@ -30,43 +47,102 @@ class Seen:
     traceback: str
 
 
-def run_once(item: pytest.Item, nextitem: pytest.Item | None, box: EvidenceBox) -> Seen:
-    """Run a check through set-up, call and teardown, and say what it saw.
+def run_once(
+    item: pytest.Item,
+    following: pytest.Item | pytest.Session,
+    box: EvidenceBox,
+    explain: Explain | None = None,
+) -> Seen:
+    """Run a check through set-up, call and teardown, and judge what it saw.
 
-    A failure in set-up or teardown counts like one in the check: a trace left behind is a breach.
+    A failed assertion in teardown counts like one in the check: a trace left behind is a breach. ``explain``
+    is asked why the claim did not hold: what it returns makes the check inconclusive instead. Fixtures that
+    ``following`` needs stay, after the last check the session's: hosts are still read to explain.
     """
     item.stash[BOX] = box
     item.stash[RAISED] = []
-    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    reports = runtestprotocol(item, nextitem=cast(pytest.Item, following), log=False)
     raised: list[BaseException] = item.stash[RAISED]
     error = _telling(raised)
     outcome = classify(error, box)
     report = next((r for r in reports if r.outcome != "passed"), reports[-1])
-    if outcome in (Outcome.BREACHED, Outcome.INCONCLUSIVE) and report.longrepr:
-        captured = "".join(f"\n--- {title}\n{text}" for title, text in report.sections)
-        box.text("failure", _uncoloured(f"{report.longreprtext}\n{captured}"))
+    if explain and outcome not in (Outcome.HELD, Outcome.UNSUPPORTED) and not _is_about_the_lab(error):
+        with contextlib.suppress(Exception):  # what failed in the first place is worth more
+            error = explain(item) or error
+        outcome = classify(error, box)
+    try:
+        if outcome in (Outcome.BREACHED, Outcome.INCONCLUSIVE, Outcome.DEFECT) and report.longrepr:
+            captured = "".join(f"\n--- {title}\n{text}" for title, text in report.sections)
+            box.text("failure", make_printable(f"{report.longreprtext}\n{captured}"))
+    except LabBroken as full:
+        error, outcome = full, Outcome.INCONCLUSIVE
     attempt = Attempt(
         outcome=outcome,
         reason=_reason(outcome, error, report, box),
-        where=_where(item, report) if outcome is Outcome.BREACHED else getattr(error, "where", ""),
+        where=_where(item, report) if outcome in FROM_THE_CHECK else getattr(error, "where", ""),
         duration=round(sum(r.duration for r in reports), 4),
         figures=box.figures,
         evidence=box.files,
     )
-    return Seen(attempt, error, report.longreprtext or attempt.reason)
+    return Seen(attempt, error, make_printable(report.longreprtext or attempt.reason))
+
+
+def end_session(item: pytest.Item) -> str:
+    """Tear down what the session has left after its last check; return what went wrong, or nothing."""
+    try:
+        item.session._setupstate.teardown_exact(None)
+    except Exception as error:  # whatever a fixture raises
+        return str(error) or type(error).__name__
+    return ""
 
 
 def classify(error: BaseException | None, box: EvidenceBox) -> Outcome:
-    """Return what an exception, or none, says about the claim. What is not foreseen is a breach."""
+    """Return what an exception, or none, says about the claim.
+
+    Only an assertion of a check or its helpers, or a `Breach`, is a breach. An exception that nobody foresaw
+    is a defect of the suite, and a failure of a host or of what several checks share leaves them undecided.
+    """
     match error:
         case None:
             return Outcome.OVER_LIMIT if any(f.exceeded for f in box.figures) else Outcome.HELD
         # A skip is told by its reason too, and fails under --expect-all: it hides nothing.
         case Unsupported() | pytest.skip.Exception():
             return Outcome.UNSUPPORTED
-        case LabBroken() | LabBusy() | Inconclusive():
+        case ConnectFailed() if error.is_local:
             return Outcome.INCONCLUSIVE
-    return Outcome.BREACHED
+        case AssertionError() | Breach() | pytest.fail.Exception():
+            if shared_fixture(error):
+                return Outcome.INCONCLUSIVE
+            return Outcome.BREACHED if _is_claimed(error) else Outcome.DEFECT
+        case LabError():
+            return Outcome.INCONCLUSIVE
+    return Outcome.DEFECT
+
+
+def mark_shared(error: BaseException, fixture: str) -> None:
+    """Note on an exception which fixture it ended, one that several checks share; pytest raises it again."""
+    with contextlib.suppress(AttributeError):  # a type without room for it
+        setattr(error, SHARED, fixture)
+
+
+def shared_fixture(error: BaseException | None) -> str:
+    """Return the name of the shared fixture that an exception ended, or nothing."""
+    return str(getattr(error, SHARED, ""))
+
+
+def _is_claimed(error: BaseException) -> bool:
+    """Tell whether an assertion is a check's, its fixtures' or its helpers', and no program's of others."""
+    if not isinstance(error, AssertionError) or isinstance(error, NeverHappened):
+        return True
+    frames = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
+    inmost = Path(frames[-1]) if frames else Path()
+    if inmost.is_relative_to(PACKAGE):
+        return inmost.is_relative_to(HELPERS)
+    return not any(inmost.is_relative_to(folder) for folder in OF_OTHERS)
+
+
+def _is_about_the_lab(error: BaseException | None) -> bool:
+    return isinstance(error, LabBroken | LabBusy | Inconclusive)
 
 
 def _telling(raised: Sequence[BaseException]) -> BaseException | None:
@@ -82,20 +158,20 @@ def _reason(
         over = (f"{figure}, over its limit of {figure.limit:g}" for figure in box.figures if figure.exceeded)
         return "; ".join(over)
     if isinstance(error, LabError):
-        return error.what
+        shared = shared_fixture(error)
+        return f"in the setup of {shared}: {error.what}" if shared else error.what
     if error is None:
         return ""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(error)
     phase = "" if report.when == "call" else f"in {report.when}: "
-    told = [line for line in _uncoloured(text).removeprefix("AssertionError: ").splitlines() if line.strip()]
+    if outcome is Outcome.DEFECT:
+        phase = f"a defect of the suite, not of the lab: {phase}"
+    told = [
+        line for line in make_printable(text).removeprefix("AssertionError: ").splitlines() if line.strip()
+    ]
     lines = told or [type(error).__name__]
     return phase + "\n".join(line.rstrip() for line in lines[:REASON_LINES])
-
-
-def _uncoloured(text: str) -> str:
-    """Drop terminal escapes: pytest colours differences, and a host may have sent anything."""
-    return ESCAPES.sub("", text)
 
 
 def _where(item: pytest.Item, report: pytest.TestReport) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import math
@@ -11,6 +12,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from mptcp_lab.errors import LabBroken
 from mptcp_lab.result import Evidence, Figure
 
 Series = Mapping[str, Sequence[tuple[float, float]]]
@@ -87,15 +89,26 @@ class EvidenceBox:
         self._add(kind, name, ".json", text.encode())
 
     def _add(self, kind: str, name: str, suffix: str, content: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         stem = slug(name)
         path = self._folder / f"{stem}{suffix}"
         again = 2
-        while path.exists():
-            path = self._folder / f"{stem}-{again}{suffix}"
-            again += 1
-        path.write_bytes(content)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            while path.exists():
+                path = self._folder / f"{stem}-{again}{suffix}"
+                again += 1
+            path.write_bytes(content)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink()  # half a file proves nothing
+            raise disk_full_error(self._folder, error) from None
         self._files.append(Evidence(name, kind, str(path.relative_to(self._root))))
+
+
+def disk_full_error(folder: Path, error: OSError) -> LabBroken:
+    """Return what a run ends with whose results or evidence cannot be written."""
+    why = error.strerror or str(error)
+    return LabBroken(f"results cannot be written: {why}", str(folder), "make room or choose --results DIR")
 
 
 def slug(name: str) -> str:

@@ -8,6 +8,7 @@ from mptcp_lab import catalogue
 from mptcp_lab.plugin.run import Case
 from mptcp_lab.report.terminal import Line, check_line, family_line
 from mptcp_lab.result import Check
+from mptcp_lab.text import to_one_line
 
 
 class Live:
@@ -23,7 +24,7 @@ class Live:
         """Say which check is running, on a terminal only: the verdict overwrites it."""
         self._head(case.claim.family)
         if self._reporter and self._reporter.isatty():
-            self._reporter.rewrite(f"{case.name} ...", erase=True)
+            self._reporter.rewrite(f"{to_one_line(case.name)} ...", erase=True)
             self._reporter.flush()
 
     def ends(self, check: Check) -> None:
@@ -49,7 +50,7 @@ class Live:
         if not self._reporter:
             return
         for text, style in line:
-            self._reporter.write(text, **{style: True} if style and style != "dim" else {})
+            self._reporter.write(to_one_line(text), **{style: True} if style and style != "dim" else {})
         self._reporter.line("")
 
     def _head(self, family: str) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import difflib
 import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mptcp_lab import catalogue
+from mptcp_lab import catalogue, suite
 from mptcp_lab.folders import STATE_FOLDER as LAB_FOLDER
 from mptcp_lab.folders import private_folder
 from mptcp_lab.inventory import Lab, load, resolve
@@ -22,6 +24,19 @@ from mptcp_lab.verdict import Rules
 
 #: An ordinary run sees each gap once; a distribution needs more.
 REPETITIONS = 1
+#: testinfra's options but for --hosts, and what to do instead.
+_VARIABLES = "set Ansible's variables in the inventory (docs/hardware.md)"
+OF_TESTINFRA = {
+    "connection": _VARIABLES,
+    "sudo": _VARIABLES,
+    "sudo_user": _VARIABLES,
+    "ssh_config": _VARIABLES,
+    "ssh_extra_args": _VARIABLES,
+    "ssh_identity_file": _VARIABLES,
+    "ansible_inventory": "name the inventory by --hosts",
+    "force_ansible": "leave it out",
+    "nagios": "read result.json or junit.xml instead",
+}
 
 
 def add(parser: pytest.Parser) -> None:
@@ -52,7 +67,7 @@ def add(parser: pytest.Parser) -> None:
         help="a missing capability is a failure, and so is a check that the deadline left out",
     )
     group.addoption(
-        "--deadline", type=float, metavar="SECONDS", help="start no new check after this many seconds"
+        "--deadline", type=_seconds, metavar="SECONDS", help="start no new check after this many seconds"
     )
     group.addoption(
         "--repetitions",
@@ -123,6 +138,59 @@ def recorded(config: pytest.Config) -> Mapping[str, Any]:
     }
 
 
+def find_testinfra_option(config: pytest.Config) -> str:
+    """Return a sentence about the first of testinfra's options that was given, or nothing.
+
+    The suite reaches hosts as the inventory says, whatever these say.
+    """
+    for name, instead in OF_TESTINFRA.items():
+        if getattr(config.option, name, None):
+            option = f"--{name.replace('_', '-')}"
+            return f"{option}: the suite does not use it; {instead}"
+    return ""
+
+
+def unknown_figure(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
+    """Return a sentence about the first ``--limit`` of a figure that no check keeps, or nothing."""
+    known = find_figures({*(item.path for item in items), *Path(suite.__file__).parent.glob("*.py")})
+    for name, _ in config.option.limit:
+        if not any(pattern.fullmatch(name) for pattern in known.values()):
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            return f"--limit {name}: no check has a figure of this name{hint}"
+    return ""
+
+
+def find_figures(sources: Iterable[Path]) -> dict[str, re.Pattern[str]]:
+    """Return the figures that checks keep, by name as the source has it; a pattern where values are in it."""
+    found: dict[str, re.Pattern[str]] = {}
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_bytes())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="figure"), args=[ast.Constant(value=str(name)), *_]):
+                    found[name] = re.compile(re.escape(name))
+                case ast.Call(func=ast.Attribute(attr="figure"), args=[ast.JoinedStr(values=parts), *_]):
+                    fixed = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+                    shown = "".join("..." if part is None else str(part) for part in fixed)
+                    found[shown] = re.compile(
+                        "".join(".+" if part is None else re.escape(str(part)) for part in fixed)
+                    )
+                case ast.Call(func=ast.Attribute(attr="figure"), args=[_, *_]):
+                    found["any"] = re.compile(".*")  # a name that only the run decides
+    return found
+
+
+def _seconds(text: str) -> float:
+    """Read a number of seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of seconds from 0 on")
+    return seconds
+
+
 def _positive(text: str) -> int:
     """Read a number of one or more."""
     if not text.isdecimal() or int(text) < 1:
@@ -149,8 +217,13 @@ def make_folder(folder: Path) -> None:
         private_folder(folder.parent.parent)
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder.parent / f".latest-{os.getpid()}"
-        partial.symlink_to(folder.name)
-        partial.replace(folder.parent / "latest")
+        try:
+            partial.symlink_to(folder.name)
+            partial.replace(folder.parent / "latest")
+        except OSError:
+            partial.unlink(missing_ok=True)
+            folder.rmdir()
+            raise
     else:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "result.json").exists():  # a run of ours, replaced

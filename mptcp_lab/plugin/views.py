@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mptcp_lab import result as results
+from mptcp_lab.files import write_synced
 from mptcp_lab.report import html, junit
 from mptcp_lab.result import Result
 
@@ -12,5 +13,5 @@ from mptcp_lab.result import Result
 def write(result: Result, folder: Path) -> None:
     """Write everything into a run's folder, in place of what an earlier call wrote."""
     results.save(result, folder / "result.json")
-    results.replace(folder / "junit.xml", junit.render(result))
-    results.replace(folder / "report.html", html.render(result, folder))
+    write_synced(folder / "junit.xml", junit.render(result))
+    write_synced(folder / "report.html", html.render(result, folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import itertools
@@ -34,6 +35,9 @@ sys.argv = ["agent", "probe", "--management=" + sys.argv[1]]
 runpy.run_path(f"/proc/self/fd/{memory}", run_name="__main__")
 """
 Event = Mapping[str, Any]
+MAKE_ROOM = "make room on the host: df -h /run /var /tmp"
+#: What to do about an operation that failed on a host, by its errno.
+NEXT_STEPS = {errno.ENOSPC: MAKE_ROOM, errno.EDQUOT: MAKE_ROOM}
 
 
 @functools.cache
@@ -53,10 +57,11 @@ class ProbeError(LabError):
     """An operation failed on a host. ``kind`` is for programs, ``more`` holds what else is known."""
 
     def __init__(self, host: str, op: str, error: Mapping[str, Any]) -> None:
-        super().__init__(f"{op}: {error.get('message', 'failed')}", host)
+        self.errno: int | None = error.get("errno")
+        super().__init__(f"{op}: {error.get('message', 'failed')}", host, NEXT_STEPS.get(self.errno or 0, ""))
+        self.document = error
         self.op = op
         self.kind = str(error.get("kind", ""))
-        self.errno: int | None = error.get("errno")
         self.more = {key: value for key, value in error.items() if key not in ("kind", "message", "errno")}
 
 
@@ -126,6 +131,8 @@ class ProbeClient:
         self.on_capture: Callable[[str, bytes], None] = lambda _host, _pcapng: None
         #: How many operations were begun so far; those of the lease change nothing and do not count.
         self.begun = 0
+        #: Is given the host's name before each of these; what it raises refuses the operation.
+        self.on_use: Callable[[str], None] = lambda _host: None
         self._transport = transport
         self._channel = channel
         self._ids = itertools.count(1)
@@ -179,6 +186,8 @@ class ProbeClient:
 
     def start(self, op: str, **args: Any) -> Pending:
         """Begin an operation."""
+        if not op.startswith("lease_"):
+            self.on_use(self.host)
         pending = Pending(self, op)
         number = next(self._ids)
         self.begun += not op.startswith("lease_")

@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 import base64
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mptcp_lab.errors import LabError
+from mptcp_lab.errors import Breach
 from mptcp_lab.probe.client import Pending, ProbeClient, ProbeError
 from mptcp_lab.probe.facts import Address, Progress, SocketFacts, TransferResult, parse_address
 
+#: What connect() and socket() answer without a packet.
+NO_SOCKET = frozenset(
+    {
+        errno.ENOPROTOOPT,
+        errno.EPROTONOSUPPORT,
+        errno.ESOCKTNOSUPPORT,
+        errno.EAFNOSUPPORT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOBUFS,
+    }
+)
 MARGIN = 5.0  # what a call may take beyond the time that the host waits
 
 
-class ConnectFailed(LabError):
+class ConnectFailed(Breach):
     """connect() failed with ``errno`` after ``seconds``; ETIMEDOUT also when the caller's time was over."""
 
-    def __init__(self, host: str, message: str, errno: int, seconds: float) -> None:
+    def __init__(self, host: str, message: str, number: int, seconds: float) -> None:
         super().__init__(message, host)
-        self.errno = errno
+        self.errno = number
         self.seconds = seconds
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the client's own kernel gave no socket: nothing was asked of the network."""
+        return self.errno in NO_SOCKET
 
-class TransferFailed(LabError):
+
+class TransferFailed(Breach):
     """A transfer ended with an error, or not in its time; ``result`` is what there was of it, if it ended."""
 
     def __init__(self, host: str, message: str, result: TransferResult | None) -> None:
         super().__init__(message, host)
         self.result = result
+
+
+class NothingAccepted(ProbeError, Breach):
+    """No connection came to a listener in its time."""
 
 
 class Transfer:
@@ -152,10 +175,14 @@ class Listener:
         return int(self._probe.call("accepted", listener=self._name))
 
     def accept(self, within: float = 5.0) -> Stream:
-        """The next accepted connection. Raises ProbeError "timeout"."""
-        return Stream(
-            self._probe, self._probe.call("accept", within + MARGIN, listener=self._name, timeout=within)
-        )
+        """Return the next accepted connection. Raises NothingAccepted."""
+        try:
+            document = self._probe.call("accept", within + MARGIN, listener=self._name, timeout=within)
+        except ProbeError as error:
+            if error.kind != "timeout":
+                raise
+            raise NothingAccepted(self._probe.host, error.op, error.document) from None
+        return Stream(self._probe, document)
 
     def release(self) -> None:
         """Begin to accept, for a listener opened with ``hold``."""

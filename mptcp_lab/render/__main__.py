@@ -15,6 +15,7 @@ from mptcp_lab.inventory import load, resolve
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.render import File, render
 from mptcp_lab.render.validate import Reading, validate
+from mptcp_lab.text import make_printable
 
 #: In every folder of ours, so that no other is ever emptied.
 MARK = ".mptcp-lab-render"
@@ -42,6 +43,12 @@ def main(words: list[str] | None = None) -> int:
         return 0 if arguments.unvalidated else tell(validate(lab, files, folder))
     except LabError as error:
         print(error, file=sys.stderr)
+        return 4
+    except OSError as error:
+        sentence = (
+            f"{error.filename}: cannot be written: {error.strerror}; next: make room, or name another folder"
+        )
+        print(make_printable(sentence), file=sys.stderr)
         return 4
 
 

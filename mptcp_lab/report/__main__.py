@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mptcp_lab.files import write_synced
 from mptcp_lab.report import html, junit
 from mptcp_lab.report.compare import compare
 from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.result import Result, ResultError, load
+from mptcp_lab.text import to_one_line
 
 USAGE_ERROR = 2
 
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         text = _compared(options.run) if options.view == "compare" else _viewed(options.view, options.run[0])
         if options.output:
-            options.output.write_text(text, encoding="utf-8")
+            write_synced(options.output, text)
         else:
             sys.stdout.write(text)
     except ResultError as error:
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse(sentence: str) -> int:
-    print(f"ERROR: {sentence}", file=sys.stderr)
+    print(f"ERROR: {to_one_line(sentence)}", file=sys.stderr)
     return USAGE_ERROR
 
 

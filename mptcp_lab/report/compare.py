@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mptcp_lab.result import Check, Result, number
+from mptcp_lab.text import to_one_line
 
 # A measured figure that moved by less than this share is noise, not news.
 NOISE = 0.1
@@ -15,12 +16,13 @@ def compare(before: Result, after: Result) -> list[str]:
     old = {check.case: check for check in before.checks}
     new = {check.case: check for check in after.checks}
     both = [(old[case], new[case]) for case in old if case in new]
-    return [
+    lines = [
         *(_verdict(a, b) for a, b in both if a.verdict is not b.verdict),
         *(line for a, b in both for line in _figures(a, b)),
         *(f"{case}: only in {before.run_id} ({old[case].verdict.value})" for case in old if case not in new),
         *(f"{case}: only in {after.run_id} ({new[case].verdict.value})" for case in new if case not in old),
     ]
+    return [to_one_line(line) for line in lines]
 
 
 def _verdict(a: Check, b: Check) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mptcp_lab import catalogue
+from mptcp_lab.report.causes import find_causes
 from mptcp_lab.report.side_by_side import Comparison, comparisons
 from mptcp_lab.report.terminal import ENDINGS
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import topology
 from mptcp_lab.result import Attempt, Check, Evidence, Result, number
+from mptcp_lab.text import make_printable
+from mptcp_lab.untrusted import MOST_BYTES, parse_json
 from mptcp_lab.verdict import Ending, ExitCode, Verdict
 
 TEXT_SHOWN = 6000
@@ -87,6 +89,8 @@ def render(result: Result, folder: Path) -> str:
         topology=Markup(topology(result.lab)) if result.lab else "",  # noqa: S704 - escaped in svg
         facts=_facts(result.lab),
         highlight=_highlight(sections),
+        causes=find_causes(result),
+        grouped={case for cause in find_causes(result) if len(cause.cases) > 1 for case in cause.cases},
         sections=sections,
     )
     return page
@@ -98,12 +102,18 @@ def _template() -> Any:
         loader=PackageLoader("mptcp_lab.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
     environment.filters["spread"] = lambda row, table: Markup(table.picture(row))  # noqa: S704 - as in svg
     return environment.get_template("report.html.j2")
+
+
+def _finalize(value: object) -> object:
+    """Make what the page shows printable; markup is made here, from text that was made printable."""
+    return make_printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _moment(text: str) -> datetime:
@@ -147,13 +157,13 @@ def _shown(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
                 missing.append(evidence.file)
                 continue
             if evidence.kind == "timeline":
-                drawing = timeline(json.loads(content), paths)
+                drawing = timeline(parse_json(content.decode()), paths)
                 pictures.append((evidence.name, Markup(drawing)))  # noqa: S704 - escaped in svg
             elif evidence.kind in ("subflows", "packets"):
-                tables.append(_table(evidence.name, json.loads(content)))
+                tables.append(_table(evidence.name, parse_json(content.decode())))
             elif evidence.kind == "text":
                 texts.append((evidence.name, _shortened(content.decode(errors="replace"))))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
             missing.append(f"{evidence.file} (damaged)")
             continue
         files.append(evidence)
@@ -162,10 +172,14 @@ def _shown(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
 
 def _read(folder: Path, evidence: Evidence) -> bytes | None:
     """Return a file of the run's folder; nothing outside it is ever read."""
-    path = (folder / evidence.file).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+    try:
+        path = (folder / evidence.file).resolve()
+        if not path.is_relative_to(folder.resolve()) or not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES)  # what is longer is cut, and damaged
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL in it, a loop of links
         return None
-    return path.read_bytes()
 
 
 def _shortened(text: str) -> str:

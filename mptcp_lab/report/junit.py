@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree as ET
 
+from mptcp_lab.report.causes import find_causes
 from mptcp_lab.result import Check, Result
+from mptcp_lab.text import make_printable
 from mptcp_lab.verdict import Verdict
 
-# What XML 1.0 cannot hold, such as the escapes of terminal colours in a captured line.
-FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 ELEMENTS = {
     Verdict.FAIL: "failure",
     Verdict.INCONCLUSIVE: "error",
@@ -22,11 +21,13 @@ def render(result: Result) -> str:
     """Return the document: a suite per family, a case per check.
 
     JUnit knows no degrees: inconclusive is an error, unsupported and non-strict are skipped (the ``type``
-    says which), flaky has passed and says so in a property.
+    says which), flaky has passed and says so in a property. A suite's properties name each cause that left
+    checks undecided once, with how many in the whole run.
     """
     root = ET.Element("testsuites", name="mptcp-lab")
     for family in dict.fromkeys(check.family for check in result.checks):
         root.append(_suite(result, family, [check for check in result.checks if check.family == family]))
+    _clean(root)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -43,6 +44,10 @@ def _suite(result: Result, family: str, checks: list[Check]) -> ET.Element:
         skipped=str(elements.count("skipped")),
         time=f"{sum(check.duration for check in checks):.3f}",
     )
+    if mine := [cause for cause in find_causes(result) if {check.case for check in checks} & {*cause.cases}]:
+        properties = ET.SubElement(suite, "properties")
+        for number, cause in enumerate(mine, 1):
+            ET.SubElement(properties, "property", name=f"cause {number}", value=str(cause))
     suite.extend(_case(check) for check in checks)
     return suite
 
@@ -54,12 +59,16 @@ def _case(check: Check) -> ET.Element:
     facts = {"verdict": check.verdict.value, "level": check.level.value, "source": check.source}
     facts |= {figure.name: f"{figure.value:.10g} {figure.unit}".strip() for figure in check.figures}
     for name, value in facts.items():
-        ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
+        ET.SubElement(properties, "property", name=name, value=value)
     if element := ELEMENTS.get(check.verdict):
-        mark = ET.SubElement(case, element, type=check.verdict.value, message=_clean(check.reason))
-        mark.text = _clean(f"{check.level.value}: {check.claim}\n{check.where}\n{check.next_step}").strip()
+        mark = ET.SubElement(case, element, type=check.verdict.value, message=check.reason)
+        mark.text = f"{check.level.value}: {check.claim}\n{check.where}\n{check.next_step}".strip()
     return case
 
 
-def _clean(text: str) -> str:
-    return FORBIDDEN.sub("?", text)
+def _clean(root: ET.Element) -> None:
+    """Make every text of the document printable: XML cannot hold what a terminal obeys."""
+    for element in root.iter():
+        for name, value in element.items():
+            element.set(name, make_printable(value))
+        element.text = make_printable(element.text or "")

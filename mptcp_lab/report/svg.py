@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from html import escape
 
+from mptcp_lab.text import make_printable
+
 PALETTE = 6
 
 
@@ -16,7 +18,7 @@ def tag(name: str, content: str = "", /, **attributes: object) -> str:
 
 def text(x: float, y: float, content: str, class_: str = "", anchor: str = "start") -> str:
     """Return a line of text, escaped here."""
-    return tag("text", escape(content), x=x, y=y, class_=class_, text_anchor=anchor)
+    return tag("text", escape(make_printable(content)), x=x, y=y, class_=class_, text_anchor=anchor)
 
 
 def colour(label: str, labels: list[str]) -> str:
@@ -36,4 +38,6 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def _value(value: object) -> str:
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else escape(str(value))
+    return (
+        f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else escape(make_printable(str(value)))
+    )

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mptcp_lab.report.causes import Cause, find_causes
 from mptcp_lab.report.side_by_side import comparisons
 from mptcp_lab.result import Check, Result
-from mptcp_lab.verdict import Ending, ExitCode, Verdict
+from mptcp_lab.text import make_printable, to_one_line
+from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
 
 Line = list[tuple[str, str]]
 
@@ -24,6 +26,7 @@ STYLES = {
 ANSI = {"green": "32", "yellow": "33", "red": "31", "blue": "34", "purple": "35", "bold": "1", "dim": "2"}
 WORTH_TELLING = (Verdict.FAIL, Verdict.NON_STRICT, Verdict.FLAKY, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED)
 CASE_WIDTH = 30
+CASES_SHOWN = 8
 ENDINGS = {
     ExitCode.ALL_WELL: "all well",
     ExitCode.CLAIM_FAILED: "a claim failed",
@@ -53,8 +56,14 @@ def family_line(family: str, title: str) -> Line:
 
 def summary(result: Result, report: str = "") -> Iterator[Line]:
     """Yield what a person wants to know at the end: what did not pass, tables, counts, the report."""
+    shared = [cause for cause in find_causes(result) if len(cause.cases) > 1]
+    grouped = {case for cause in shared for case in cause.cases}
     for check in told_apart(result):
-        yield from _explanation(check)
+        if check.case not in grouped:
+            yield from _explanation(check)
+            yield []
+    for cause in shared:
+        yield from _shared(cause)
         yield []
     for table in comparisons(result):
         yield from ([(line, "bold" if not number else "")] for number, line in enumerate(table.lines()))
@@ -63,7 +72,11 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
         yield left_out
     yield _counts(result)
     if result.sentence and result.ending is not Ending.DEADLINE:
-        yield [(f"{result.ending.value}: ", "purple"), (result.sentence, "")]
+        first, *others = make_printable(result.sentence).splitlines() or [""]
+        yield [(f"{result.ending.value}: ", "purple"), (first, "")]
+        yield from ([(f"    {line}", "")] for line in others)
+        if waiting := sum(not check.attempts for check in result.checks):
+            yield [(f"{waiting} not started because of it", "yellow")]
     if result.ending is not Ending.UNFINISHED:
         code = ExitCode(result.exit_code)
         yield [(f"exit code {int(code)}: {ENDINGS[code]}", "dim")]
@@ -82,15 +95,34 @@ def told_apart(result: Result) -> list[Check]:
 def _explanation(check: Check) -> Iterator[Line]:
     yield [(f"{check.verdict.value}  ", STYLES[check.verdict]), (check.case, "bold")]
     yield _fact("claim", f"{check.level.value}: {check.claim}")
-    for number, line in enumerate(check.reason.splitlines() or [""]):
+    place = f"{check.where}: " if check.where and not _has_line(check) else ""
+    for number, line in enumerate(make_printable(f"{place}{check.reason}").splitlines() or [""]):
         yield _fact("why" if number == 0 else "", line)
     if check.verdict is Verdict.FLAKY:
         yield _fact("", "it held on its one retry; both results are kept")
-    if check.where:
+    if check.where and not place:
         yield _fact("where", check.where)
     yield _fact("source", check.source)
     if check.next_step:
         yield _fact("next", check.next_step)
+
+
+def _has_line(check: Check) -> bool:
+    """Tell whether a check's place is a line of its source, and no host."""
+    return check.attempts[-1].outcome not in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED)
+
+
+def _shared(cause: Cause) -> Iterator[Line]:
+    """Yield what left several checks undecided, once for all of them."""
+    verdict = Verdict.INCONCLUSIVE
+    yield [(f"{verdict.value}  ", STYLES[verdict]), (cause.count, "bold")]
+    first, *others = make_printable(cause.reason).splitlines() or [""]
+    yield _fact("cause", f"{cause.where}: {first}" if cause.where else first)
+    yield from (_fact("", line) for line in others)
+    if cause.next_step:
+        yield _fact("next", cause.next_step)
+    more = len(cause.cases) - CASES_SHOWN
+    yield _fact("took", ", ".join(cause.cases[:CASES_SHOWN]) + (f" and {more} more" if more > 0 else ""))
 
 
 def _fact(name: str, value: str) -> Line:
@@ -114,6 +146,7 @@ def _left_out(result: Result) -> Line:
 
 def paint(line: Line, colour: bool) -> str:
     """Return a line as text, with terminal colours where they are wanted."""
+    shown = [(to_one_line(text), style) for text, style in line]
     if not colour:
-        return "".join(text for text, _ in line).rstrip()
-    return "".join(f"\x1b[{ANSI[style]}m{text}\x1b[0m" if style and text else text for text, style in line)
+        return "".join(text for text, _ in shown).rstrip()
+    return "".join(f"\x1b[{ANSI[style]}m{text}\x1b[0m" if style and text else text for text, style in shown)

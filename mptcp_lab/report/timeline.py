@@ -9,6 +9,7 @@ from typing import Any
 
 from mptcp_lab.report import svg
 from mptcp_lab.result import number
+from mptcp_lab.text import make_printable
 
 WIDTH, HEIGHT = 860, 268
 LEFT, RIGHT, TOP, BOTTOM = 66, 92, 46, 34
@@ -47,7 +48,7 @@ def timeline(content: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     parts += [_curve(frame, points, svg.colour(label, labels)) for label, points in series.items()]
     parts += [_ends(frame, series, labels), _marks(frame, content["marks"])]
     names = ", ".join(series)
-    title = svg.tag("title", escape(f"{content.get('unit', 'bytes')} over time: {names}"))
+    title = svg.tag("title", escape(make_printable(f"{content.get('unit', 'bytes')} over time: {names}")))
     return svg.tag(
         "svg", title + "".join(parts), class_="timeline", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img"
     )

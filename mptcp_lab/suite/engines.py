@@ -63,11 +63,13 @@ def _nginx_sessions(front: Front) -> int:
 
 def reload(front: Front) -> None:
     """Have the engine read its configuration again, as an administrator would."""
+    front.machine.handled.add(front.service.engine)
     _output(front.machine, ["systemctl", "reload", front.service.engine])
 
 
 def restart(front: Front) -> None:
     """Have the engine end and start again; returns when it is up."""
+    front.machine.handled.add(front.service.engine)
     _output(front.machine, ["systemctl", "restart", front.service.engine])
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mptcp_lab.errors import Breach
 from mptcp_lab.probe import Counters, Fault, NeverHappened, eventually
 from mptcp_lab.suite.expectations import announcing_nothing, expected_pairs, wait_for_joins
 from mptcp_lab.suite.packets import segments
@@ -80,7 +81,7 @@ def ordinary_traffic(client: Machine, front: Front) -> Traffic:
     for scenario in SCENARIOS:
         try:
             scenario(client, front)
-        except NeverHappened as error:
+        except (AssertionError, Breach) as error:
             unfinished.append(f"{scenario.__doc__} But: {error}")
     first, second = (
         End.of(machine.name, capture.stop(), client) for machine, capture in zip(ends, captures, strict=True)

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
@@ -27,6 +27,8 @@ class Machine:
     lab: Lab
     host: Host
     probe: Probe
+    #: Engines that the check at hand reloads or restarts: what becomes of them is its own finding.
+    handled: set[str] = field(default_factory=set, compare=False)
 
     @property
     def name(self) -> str:

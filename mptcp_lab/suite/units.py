@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 
-from mptcp_lab.inventory.model import Host, Lab
+from mptcp_lab.inventory.model import Host, Lab, Service
 from mptcp_lab.probe import Probe
 
 NETWORK = ("mptcp-lab-network", "mptcp-lab-mptcp")
@@ -25,6 +25,11 @@ def units(host: Host) -> list[str]:
     return names
 
 
+def engine_of(unit: str) -> str:
+    """Return the engine whose services a unit runs."""
+    return next((engine for engine, name in ENGINE_UNITS.items() if name == unit), "origin")
+
+
 def listeners(probe: Probe) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
     """Return the MPTCP listeners, and all TCP listeners (MPTCP ones too), each as (address, port).
 
@@ -41,8 +46,10 @@ def parse_listeners(printed: str) -> set[tuple[str, int]]:
     """Parse what ``ss -Hln`` printed: addresses without brackets and device."""
     found = set()
     for line in printed.splitlines():
-        address, _, port = line.split()[3].rpartition(":")
-        found.add((address.strip("[]").partition("%")[0], int(port)))
+        words = line.split()
+        address, _, port = words[3].rpartition(":") if len(words) > 3 else ("", "", "")
+        if port.isdecimal():
+            found.add((address.strip("[]").partition("%")[0], int(port)))
     return found
 
 
@@ -52,15 +59,25 @@ def wrong_listeners(lab: Lab, host: Host, mptcp: Listeners, tcp: Listeners) -> l
     Every address of the host that a service listens on counts for itself, IPv4 and IPv6. A forwarder has no
     listeners.
     """
-    wrong = []
+    return [f"{host.name}: {what}" for _, what in _wrong_listeners(lab, host, mptcp, tcp)]
+
+
+def services_without_listener(lab: Lab, host: Host, mptcp: Listeners, tcp: Listeners) -> dict[Service, str]:
+    """Return the services that do not listen as the inventory asks, each with its first wrong listener."""
+    found: dict[Service, str] = {}
+    for service, what in _wrong_listeners(lab, host, mptcp, tcp):
+        found.setdefault(service, what)
+    return found
+
+
+def _wrong_listeners(lab: Lab, host: Host, mptcp: Listeners, tcp: Listeners) -> Iterator[tuple[Service, str]]:
     for service in host.services:
         for address in listening_addresses(lab, host, service.engine):
             each, wanted = (address, service.port), "TCP" if service.mptcp == "off" else "MPTCP"
             found = "MPTCP" if each in mptcp else "TCP" if each in tcp else "nothing"
             if found != wanted:
-                where = f"{host.name}: {service.name} on {address} port {service.port}"
-                wrong.append(f"{where} is to be {wanted} (mptcp: {service.mptcp}), {found} listens")
-    return wrong
+                where = f"{service.name} on {address} port {service.port}"
+                yield service, f"{where} is to be {wanted} (mptcp: {service.mptcp}), {found} listens"
 
 
 def listening_addresses(lab: Lab, host: Host, engine: str) -> list[str]:

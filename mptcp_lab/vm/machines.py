@@ -14,6 +14,7 @@ from mptcp_lab.embedded.command import run
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, private_folder, write_private
 from mptcp_lab.inventory.model import Host
+from mptcp_lab.untrusted import Malformed, parse_json, read_text
 from mptcp_lab.vm import disk, qemu, states
 
 MANAGEMENT_ADDRESS = "10.0.2.15"  # QEMU's user network, the same in every machine and reachable from none
@@ -110,7 +111,7 @@ def welcome(place: Place, host: Host) -> None:
 def right(place: Place, host: Host) -> bool:
     """Tell whether a running machine was started as the inventory wants it now."""
     try:
-        started = json.loads((place.host(host.name) / "qemu.json").read_text())
-    except (OSError, ValueError):
+        started = parse_json(read_text(place.host(host.name) / "qemu.json"))
+    except Malformed:
         return False
     return bool(started == command(place, host))

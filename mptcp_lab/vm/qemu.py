@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from mptcp_lab.embedded.command import run
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, write_private
+from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
 
 PROGRAM = "qemu-system-x86_64"
 MEMORY_MIB = 512
@@ -46,12 +48,11 @@ def accelerator(place: Place, image: Path) -> str:
     """Return ``kvm`` where a boot with it worked on this machine since it was started, else ``tcg``."""
     note = place.cache / "accelerator.json"
     this_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    try:
-        noted = json.loads(note.read_text())
-        if noted["boot_id"] == this_boot:
-            return str(noted["accelerator"])
-    except (OSError, ValueError, KeyError):
-        pass  # not tried yet, or on another machine
+    with contextlib.suppress(Malformed):  # not tried yet, or a file of no use
+        noted = Node(parse_json(read_text(note)))
+        known = noted["accelerator"].text()
+        if noted["boot_id"].text() == this_boot and known in ("kvm", "tcg"):
+            return known
     found = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and first_boot(image, "kvm") else "tcg"
     write_private(note, json.dumps({"accelerator": found, "boot_id": this_boot}))
     return found

@@ -25,12 +25,11 @@ RESTART = "systemctl reset-failed haproxy; systemctl restart haproxy"  # forget 
 DROP_IN = "/etc/systemd/system/haproxy.service.d"
 WRAPPER_GONE = f"mv {DROP_IN} /root/aside; systemctl daemon-reload; {RESTART}"
 WRAPPER_BACK = f"mv /root/aside {DROP_IN}; systemctl daemon-reload; {RESTART}"
-ORIGIN = "/etc/mptcp-lab/origin-origin.json"
-MPTCP_ON = f"""
-sysctl -qw net.mptcp.enabled=1; sed -i s/tcp/mptcp/ {ORIGIN}; systemctl restart mptcp-lab-origin@origin
-"""
-MPTCP_OFF = f"""
-sed -i s/mptcp/tcp/ {ORIGIN}; systemctl restart mptcp-lab-origin@origin; sysctl -qw net.mptcp.enabled=0
+TABLE_GONE = "nft delete table inet sabotage"
+#: What A sends to the B without MPTCP arrives at the one that speaks it.
+ELSEWHERE = """
+nft 'add table ip sabotage; add chain ip sabotage c { type nat hook prerouting priority -110; };
+add rule ip sabotage c ip daddr 198.18.10.32 tcp dport 7000 dnat to 198.18.10.31'
 """
 #: The way to B's first address leads out by A-2, whose packets no fault for A-1 stops.
 BY_A2 = "ip route add 198.18.1.31/32 via 198.18.2.1 dev eth2"
@@ -39,6 +38,16 @@ ANNOUNCE = """
 systemd-run --quiet --collect sh -c 'until [ -z "$(ip mptcp endpoint show)" ]; do sleep 0.02; done
 ip mptcp endpoint add 198.18.10.31 id 99 dev eth4 signal'
 """
+
+
+def at_the_port(rule: str) -> str:
+    """Return the command that adds a rule for what comes to a proxy's first listener."""
+    hook = "type filter hook input priority 0;"
+    return (
+        f"nft 'add table inet sabotage; add chain inet sabotage c {{ {hook} }};"
+        f" add rule inet sabotage c tcp dport 7000 {rule}'"
+    )
+
 
 SABOTAGES = {
     "STATE-1 with MPTCP off": Sabotage(
@@ -84,16 +93,22 @@ SABOTAGES = {
     "DIRECT-7 without a second path": Sabotage(
         "DIRECT-7", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
     ),
-    "PROXY-1 without the wrapper": Sabotage(
-        "PROXY-1[haproxy-preload]", "proxy1", WRAPPER_GONE, WRAPPER_BACK, "subflows"
+    "PROXY-1 without joins": Sabotage(
+        "PROXY-1[haproxy-preload]",
+        "proxy1",
+        at_the_port("tcp option mptcp exists ip saddr 198.18.2.10 drop"),
+        TABLE_GONE,
+        "subflows",
     ),
     "PROXY-5 without a second path": Sabotage(
         "PROXY-5[nginx-preload]", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
     ),
-    "PROXY-7 with the proxy down": Sabotage(
-        "PROXY-7[haproxy-preload]", "proxy1", "systemctl stop haproxy", "systemctl start haproxy", "REFUSED"
+    "PROXY-7 with a proxy that refuses": Sabotage(
+        "PROXY-7[haproxy-preload]", "proxy1", at_the_port("reject with tcp reset"), TABLE_GONE, "REFUSED"
     ),
-    "GATEWAY-1 with a B that speaks MPTCP": Sabotage("GATEWAY-1", "server2", MPTCP_ON, MPTCP_OFF, "is_mptcp"),
+    "GATEWAY-1 with a router that goes elsewhere": Sabotage(
+        "GATEWAY-1", "gateway", ELSEWHERE, "nft delete table ip sabotage", "a connection at server2"
+    ),
 }
 
 

@@ -23,6 +23,11 @@ SPENT = (
     f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK} }}; add rule inet sabotage c"
     " ip saddr 198.18.1.10 tcp dport 7000 meta length > 300 quota over 60 kbytes drop'"
 )
+#: Nothing gets from A to B's origin.
+REFUSED = (
+    f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK.replace('input', 'output')} }};"
+    " add rule inet sabotage c ip daddr 198.18.1.31 tcp dport 7000 reject with tcp reset'"
+)
 SYSCTL = "/usr/local/bin/sysctl"
 FALSE_SYSCTL = f"printf '#!/bin/sh\\necho net.mptcp.enabled = 0' > {SYSCTL}; chmod 755 {SYSCTL}"
 
@@ -48,9 +53,9 @@ SABOTAGES = (
     Sabotage(
         "DIRECT-14[python]",
         "client",
-        "sysctl -qw net.mptcp.enabled=0",
-        "sysctl -qw net.mptcp.enabled=1",
-        "Protocol not available",
+        REFUSED,
+        FED,
+        "the example failed on client",
     ),
     Sabotage("DIRECT-14[settings]", "client", FALSE_SYSCTL, f"rm {SYSCTL}", "net.mptcp.enabled = 0"),
 )

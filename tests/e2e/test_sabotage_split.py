@@ -8,8 +8,14 @@ from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import Sabotage, assert_seen
 
 ENDPOINTS_BACK = "systemctl restart mptcp-lab-mptcp"
-NO_FORWARDING = "systemctl stop mptcp-lab-forward"
-FORWARDING = "systemctl start mptcp-lab-forward"
+#: The unit is still active: STATE-2 finds nothing.
+NO_FORWARDING = "nft delete table inet mptcp_lab_forward"
+FORWARDING = "systemctl restart mptcp-lab-forward"
+#: The proxy refuses what comes for its first listener.
+REFUSES = (
+    "nft 'add table ip sabotage; add chain ip sabotage c { type filter hook input priority 0; };"
+    " add rule ip sabotage c tcp dport 7000 reject with tcp reset'"
+)
 TABLE_GONE = "nft delete table ip sabotage"
 
 
@@ -49,8 +55,8 @@ SABOTAGES = (
     Sabotage(
         "SPLIT-8[haproxy-first-killed]",
         "proxy2",
-        "systemctl stop haproxy",
-        "systemctl start haproxy",
+        REFUSES,
+        TABLE_GONE,
         "bytes through both proxies",
     ),
     Sabotage("GATEWAY-2", "gateway", nat("postrouting", 90, "masquerade"), TABLE_GONE, "the router kept"),

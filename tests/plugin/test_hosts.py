@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import testinfra.plugin
 
 from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.plugin import options
 
 SUITE = """
 import os, signal
@@ -118,6 +121,25 @@ def test_checks_side_by_side_in_one_lab_are_refused(project: Path) -> None:
     done = typed(project, "--hosts=inventory", "-n2")
     assert done.returncode == 2
     assert done.stderr == "ERROR: one lab carries one check at a time; leave --numprocesses (-n) out\n"
+
+
+@pytest.mark.parametrize("option", ["--sudo", "--ssh-config=x"])
+def test_testinfras_own_options_are_refused(project: Path, option: str) -> None:
+    done = typed(project, option)
+    assert done.returncode == 2
+    name = option.partition("=")[0]
+    assert done.stderr.startswith(f"ERROR: {name}: the suite does not use it; set Ansible's variables")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_every_option_of_testinfra_is_known() -> None:
+    given: set[str] = set()
+    group = SimpleNamespace(addoption=lambda name, dest, **_: given.add(dest))
+    testinfra.plugin.pytest_addoption(SimpleNamespace(getgroup=lambda _: group))
+    assert given == {*options.OF_TESTINFRA, "hosts"}
+    for name in options.OF_TESTINFRA:
+        config = SimpleNamespace(option=SimpleNamespace(**{name: "x"}))
+        assert f"--{name.replace('_', '-')}: " in options.find_testinfra_option(config)
 
 
 def test_help_needs_no_inventory_and_documents_the_options(project: Path) -> None:

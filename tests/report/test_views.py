@@ -19,7 +19,7 @@ from mptcp_lab.report.compare import compare
 from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import topology
-from mptcp_lab.result import Figure, Result
+from mptcp_lab.result import Evidence, Figure, Result
 from mptcp_lab.verdict import Ending, Verdict
 from tests.report.conftest import LAB, TIMELINE, an_attempt
 
@@ -268,3 +268,20 @@ def test_a_view_that_cannot_be_written_is_one_sentence(
 ) -> None:
     assert main(["junit", str(tmp_path), "-o", str(tmp_path / "no" / "x.xml")]) == 2
     assert "No such file or directory; name a file that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 100_000, b'{"series": {"path1": [[0, NaN]]}, "marks": [], "gap": null}', b'{"series": 1e999}'],
+)
+def test_evidence_that_was_made_to_harm_is_damaged(run: Result, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "evidence" / "DIRECT-7" / "bytes.json").write_bytes(content)
+    assert "bytes.json (damaged)" in html.render(run, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5_000, "/dev/zero", "loop/loop"])
+def test_evidence_whose_name_is_of_no_use_is_missing(run: Result, tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    attempt = replace(run.checks[0].attempts[0], evidence=(Evidence("e", "timeline", name),))
+    other = replace(run, checks=(replace(run.checks[0], attempts=(attempt,)),))
+    assert "Cannot be shown: " in html.render(other, tmp_path)

@@ -148,3 +148,31 @@ def test_a_proved_kernel_boots_from_now_on_where_the_lab_has_said_which_one_does
     kernel.pin("6.12.107+deb13-amd64")
     kernel.settle("7.3.4+deb13-amd64", apply=True)
     assert capsys.readouterr().out.startswith("changed") and not choice.exists()
+
+
+@pytest.mark.parametrize("content", ["", '{"before": ', "[1]", '{"before": 1}', "[" * 100_000])
+def test_a_record_of_no_use_is_one_sentence(
+    kernel: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    monkeypatch.setattr(kernel, "STATE", tmp_path / "kernel.json")
+    (tmp_path / "kernel.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"kernel\.json: cannot be read: [^\n]*; choose the kernel by hand"):
+        kernel.before()
+
+
+def test_the_record_is_written_whole_or_not_at_all(
+    kernel: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(kernel, "STATE", tmp_path / "kernel.json")
+    kernel.write_state({"before": "6.12.1", "grub.d": True})
+    assert kernel.read_state() == {"before": "6.12.1", "grub.d": True}
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kernel.os, "fsync", full)
+    with pytest.raises(SystemExit, match=r"cannot be written: No space left on device; make room"):
+        kernel.write_state({"before": "7.0", "grub.d": True})
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["kernel.json"]
+    assert json.loads((tmp_path / "kernel.json").read_text())["before"] == "6.12.1"

@@ -23,6 +23,18 @@ def place(tmp_path: Path) -> Place:
     return place
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b"[" * 100_000, b'{"boot_id": 1}', b"\xff", b'{"accelerator": "; rm"}']
+)
+def test_a_note_of_no_use_is_written_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(qemu, "first_boot", lambda _image, _accelerator: False)
+    (place.cache / "accelerator.json").write_bytes(content)
+    assert qemu.accelerator(place, Path("image")) == "tcg"
+    assert json.loads((place.cache / "accelerator.json").read_text())["accelerator"] == "tcg"
+
+
 @pytest.fixture(scope="module")
 def host() -> Host:
     return load(resolve("vm")).hosts["client"]

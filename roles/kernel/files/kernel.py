@@ -28,6 +28,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 STATE = Path("/var/lib/mptcp-lab/kernel.json")
 CACHE = Path("/var/cache/mptcp-lab")
@@ -177,7 +178,33 @@ def remember() -> None:
     if not STATE.exists():
         STATE.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = GRUB_CHOICE.parent
-        STATE.write_text(json.dumps({"before": platform.release(), "grub.d": folder.exists()}))
+        write_state({"before": platform.release(), "grub.d": folder.exists()})
+
+
+def write_state(state: dict[str, Any]) -> None:
+    """Write the record in one step, on disk when this returns: a power cut leaves all of it or none."""
+    partial = STATE.with_suffix(".partial")
+    try:
+        with partial.open("w") as stream:
+            json.dump(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(STATE)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SystemExit(f"{STATE}: cannot be written: {error.strerror}; make room on the host") from None
+
+
+def read_state() -> dict[str, Any]:
+    """Return the record of the time before the lab; end with one sentence where it is of no use."""
+    try:
+        state = json.loads(STATE.read_text())
+        if not isinstance(state, dict) or not isinstance(state.get("before"), str):
+            raise ValueError("it is no record of a kernel")
+    except (OSError, ValueError, RecursionError) as error:
+        hint = "choose the kernel by hand (docs/kernel.md) and remove this file"
+        raise SystemExit(f"{STATE}: cannot be read: {error}; {hint}") from None
+    return state
 
 
 # --- boot entries ------------------------------------------------------------------------------------------
@@ -298,7 +325,7 @@ def settle(kernel: str, apply: bool) -> None:
 
 def before() -> None:
     """Say which kernel ran before the lab; the running one where the lab never changed it."""
-    was = json.loads(STATE.read_text())["before"] if STATE.exists() else platform.release()
+    was = read_state()["before"] if STATE.exists() else platform.release()
     print(report([], was))
 
 
@@ -308,10 +335,10 @@ def forget(apply: bool) -> None:
         print("unchanged")
         return
     if apply:
-        kept = json.loads(STATE.read_text())
+        kept = read_state()
         if GRUB_CHOICE.exists():
             write_choice("")
-        if not kept["grub.d"] and GRUB_CHOICE.parent.is_dir():
+        if not kept.get("grub.d", True) and GRUB_CHOICE.parent.is_dir():
             GRUB_CHOICE.parent.rmdir()
         shutil.rmtree(CACHE, ignore_errors=True)
         STATE.unlink()

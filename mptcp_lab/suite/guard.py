@@ -1,0 +1,164 @@
+"""The guard over checks: one that uses a broken host is not decided, and its cause is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+
+import pytest
+
+from mptcp_lab.errors import LabBroken, LabError
+from mptcp_lab.plugin import case_of
+from mptcp_lab.probe import NeverHappened, eventually
+from mptcp_lab.suite.preconditions import Cause, read
+from mptcp_lab.suite.session import Machine
+
+#: A unit that a check stopped or killed is back, and its listeners with it, this long after the check's end.
+SETTLE_WITHIN_SECONDS = 5.0
+#: Longer collections hold packets, not machines.
+MOST_SEARCHED = 8
+
+
+class Guard:
+    """Knows what is broken on which host, and which hosts the check at hand uses."""
+
+    def __init__(self) -> None:
+        self._machines: Mapping[str, Machine] = {}
+        self._broken: dict[str, list[Cause]] = {}
+        self._used: set[str] = set()
+        self._given: set[str] = set()
+        self._repaired: set[str] = set()
+        self._refuses = False
+
+    def watch(self, machines: Mapping[str, Machine]) -> None:
+        """Read every host, and note from now on which of them are used."""
+        self._broken = read(machines.values())
+        self._machines = machines
+        for machine in machines.values():
+            machine.probe.on_use = self._use
+
+    def begin(self, item: pytest.Item) -> None:
+        """Make ready for a check; what was broken may be repaired by now. STATE may use broken hosts."""
+        self._refuses = False
+        for machine in self._machines.values():
+            machine.handled.clear()
+        self._read_again(list(self._broken))
+        self._used, self._given = set(), set()
+        self._refuses = not _is_state(item)
+
+    def require(self, item: pytest.Item) -> None:
+        """Raise `Inconclusive` where a machine that the check was given is broken."""
+        for machine in _machines_in(_arguments(item)):
+            self._use(machine.name)
+
+    def end(self, item: pytest.Item) -> None:
+        """Note what the check was given, before that is torn down; all its fixtures where it used no host."""
+        given = _arguments(item) if self._used else getattr(item, "funcargs", None)
+        self._given = {machine.name for machine in _machines_in(given or {})}
+
+    @contextmanager
+    def lowering(self) -> Iterator[None]:
+        """Let the block use every host, which does not count as used by the check."""
+        refuses, used = self._refuses, self._used
+        self._refuses, self._used = False, set()
+        try:
+            yield
+        finally:
+            self._refuses, self._used = refuses, used
+
+    def explain(self, item: pytest.Item) -> LabError | None:
+        """Return what is broken on a host that a failed check needed; None where the failure is its own.
+
+        A STATE claim fails by what it finds broken; only a full disk explains that.
+        """
+        needed = self._needed()
+        known = {cause for causes in self._broken.values() for cause in causes}
+
+        def found() -> list[Cause]:
+            self._read_again(needed)
+            return [cause for name in needed for cause in self._broken.get(name, ()) if explains(cause)]
+
+        def explains(cause: Cause) -> bool:
+            if cause.engine in self._machines[cause.host].handled:
+                return False
+            return not (cause.claim and _is_state(item))
+
+        try:
+            with self.lowering():
+                if not known.intersection(causes := found()):
+                    causes = _wait_for_recovery(found)
+        except LabBroken as error:
+            return error
+        except LabError:
+            return None  # the failure itself says more
+        return min(causes, key=lambda cause: not cause.is_about_host).error() if causes else None
+
+    @property
+    def unsound(self) -> set[str]:
+        """The hosts on which nothing means anything now."""
+        return {name for name, causes in self._broken.items() if any(each.is_about_host for each in causes)}
+
+    def take_repaired(self) -> set[str]:
+        """Return the hosts that were unsound, and are not any more since the last call."""
+        taken, self._repaired = self._repaired, set()
+        return taken
+
+    def _read_again(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        before = self.unsound
+        found = read(self._machines[name] for name in names)
+        others = {name: causes for name, causes in self._broken.items() if name not in names}
+        self._broken = others | found
+        self._repaired |= before - self.unsound
+
+    def _needed(self) -> list[str]:
+        """Return the hosts that a check used or was given, and the gateways, which all packets may pass."""
+        names = self._used | self._given
+        return [
+            name
+            for name, machine in self._machines.items()
+            if name in names or "gateways" in machine.host.functions
+        ]
+
+    def _use(self, host: str) -> None:
+        """Note that the check uses a host, and refuse one on which nothing means anything."""
+        self._used.add(host)
+        if self._refuses:
+            for cause in self._broken.get(host, ()):
+                if cause.is_about_host:
+                    raise cause.error()
+
+
+def _wait_for_recovery(found: Callable[[], list[Cause]]) -> list[Cause]:
+    """Return what is still broken when everything has had the time to come back."""
+    try:
+        return eventually(found, until=lambda causes: not causes, within=SETTLE_WITHIN_SECONDS)
+    except NeverHappened:
+        return found()
+
+
+def _is_state(item: pytest.Item) -> bool:
+    case = case_of(item)
+    return case is None or case.claim.family == "state"
+
+
+def _arguments(item: pytest.Item) -> dict[str, object]:
+    """Return the fixtures that a check names itself."""
+    names = getattr(getattr(item, "_fixtureinfo", None), "argnames", ())
+    return {name: value for name, value in (getattr(item, "funcargs", None) or {}).items() if name in names}
+
+
+def _machines_in(value: object, depth: int = 4) -> Iterator[Machine]:
+    """Yield the machines that a value is made of."""
+    if isinstance(value, Machine):
+        yield value
+    elif depth and is_dataclass(value):
+        for field in fields(value):
+            yield from _machines_in(getattr(value, field.name), depth - 1)
+    elif depth and isinstance(value, Mapping):
+        yield from _machines_in(tuple(value.values()), depth)
+    elif depth and isinstance(value, tuple | list) and len(value) <= MOST_SEARCHED:
+        for each in value:
+            yield from _machines_in(each, depth - 1)
