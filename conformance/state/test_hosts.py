@@ -9,7 +9,7 @@ from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
 from mptcp_lab.suite.drift import differences, drift_from_lock, rehearsal
 from mptcp_lab.suite.facts import facts
 from mptcp_lab.suite.session import Session
-from mptcp_lab.suite.units import listeners, units
+from mptcp_lab.suite.units import listeners, units, wrong_listeners
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
 
@@ -46,23 +46,18 @@ def test_units(machines: Session, evidence: EvidenceBox) -> None:
 
 @claim("STATE-3")
 def test_listeners(machines: Session, evidence: EvidenceBox) -> None:
-    """A listener that is to speak MPTCP is an MPTCP listener, and one that is not is a TCP listener."""
-    wrong = []
+    """Every listener that the inventory asks for, on each address, speaks MPTCP or does not, as it is to."""
+    wrong: list[str] = []
     for name, machine in machines.machines.items():
         mptcp, tcp = listeners(machine.probe)
         evidence.document(f"listeners on {name}", {"mptcp": sorted(mptcp), "tcp": sorted(tcp - mptcp)})
         ours = {service.port for service in machine.host.services}
-        for service in machine.host.services:
-            if service.engine == "forwarder":
-                continue  # forwards packets: listens to nothing
-            ports = {port for _, port in (mptcp if service.mptcp != "off" else tcp - mptcp)}
-            if service.port not in ports:
-                wrong.append(f"{name}: {service.name}, port {service.port}, mptcp: {service.mptcp}")
-        wild = {port for address, port in tcp if address.strip("[]*") in ("", "::", ANY_IPV4)}
+        wrong += wrong_listeners(machines.lab, machine.host, mptcp, tcp)
+        wild = {port for address, port in tcp if address in ("*", "::", ANY_IPV4)}
         if machines.lab.flavour != "embedded":  # where a host has programs of its own, SSH first of all
             wild &= ours
         assert not wild, f"{name} listens on every address, ports {sorted(wild)}"
-    assert not wrong, f"no such listener: {wrong}"
+    assert not wrong, f"no such listener: {'; '.join(wrong)}"
 
 
 @claim("STATE-4")

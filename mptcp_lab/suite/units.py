@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from mptcp_lab.inventory.model import Host
+from collections.abc import Set
+
+from mptcp_lab.inventory.model import Host, Lab
 from mptcp_lab.probe import Probe
 
 NETWORK = ("mptcp-lab-network", "mptcp-lab-mptcp")
+#: Listening sockets, as (address, port).
+Listeners = Set[tuple[str, int]]
+#: The kinds of segments whose addresses each engine listens on: as playbooks/ give them to the roles.
+LISTENS_ON = {"haproxy": ("path",), "nginx": ("path",), "origin": ("path", "core")}
 ENGINE_UNITS = {"haproxy": "haproxy", "nginx": "nginx", "forwarder": "mptcp-lab-forward"}
 
 
@@ -28,8 +34,42 @@ def listeners(probe: Probe) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]
 
 
 def _listening(probe: Probe, kind: str) -> set[tuple[str, int]]:
+    return parse_listeners(probe.run(["ss", "-Hln", kind]).stdout)
+
+
+def parse_listeners(printed: str) -> set[tuple[str, int]]:
+    """Parse what ``ss -Hln`` printed: addresses without brackets and device."""
     found = set()
-    for line in probe.run(["ss", "-Hln", kind]).stdout.splitlines():
+    for line in printed.splitlines():
         address, _, port = line.split()[3].rpartition(":")
-        found.add((address, int(port)))
+        found.add((address.strip("[]").partition("%")[0], int(port)))
     return found
+
+
+def wrong_listeners(lab: Lab, host: Host, mptcp: Listeners, tcp: Listeners) -> list[str]:
+    """Return each listener that the inventory asks for and that is not there as asked, with what is there.
+
+    Every address of the host that a service listens on counts for itself, IPv4 and IPv6. A forwarder has no
+    listeners.
+    """
+    wrong = []
+    for service in host.services:
+        for address in listening_addresses(lab, host, service.engine):
+            each, wanted = (address, service.port), "TCP" if service.mptcp == "off" else "MPTCP"
+            found = "MPTCP" if each in mptcp else "TCP" if each in tcp else "nothing"
+            if found != wanted:
+                where = f"{host.name}: {service.name} on {address} port {service.port}"
+                wrong.append(f"{where} is to be {wanted} (mptcp: {service.mptcp}), {found} listens")
+    return wrong
+
+
+def listening_addresses(lab: Lab, host: Host, engine: str) -> list[str]:
+    """Return the addresses that services of an engine listen on: of NICs that are up."""
+    kinds = LISTENS_ON.get(engine, ())
+    return [
+        str(address)
+        for nic in host.nics
+        if nic.up and lab.segments[nic.segment].kind in kinds
+        for family in (4, 6)
+        if (address := nic.address(family))
+    ]
