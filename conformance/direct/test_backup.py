@@ -1,8 +1,10 @@
 """DIRECT-11: a backup endpoint serves only while no regular path works."""
 
+from contextlib import ExitStack
+
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs, origin_of
+from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import joins, of_port, rows, segments, shown
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Flow
@@ -23,7 +25,7 @@ def carried(data: Flow, address: str) -> int:
 
 @claim("DIRECT-11")
 def test_backup(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
-    """A backup endpoint is unused, then used while the regular path fails, then left again."""
+    """A backup endpoint is unused, then used while all regular paths fail, then left again."""
     backup, port = a.address(1), origin_of(b).port
     flags = ["subflow", "fullmesh", "backup"]
     with (
@@ -32,9 +34,11 @@ def test_backup(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
         direct_flow(a, b) as data,
     ):
         transfer = data.start()
-        all_joined(data, expected_pairs(a, b))
+        wait_for_joins(data, expected_pairs(a, b))
         unused = carried(data, backup)
-        with b.probe.fault("drop", source=a.address(0)):
+        with ExitStack() as failing:
+            for path in (n for n in range(len(a.paths)) if n != 1):
+                failing.enter_context(b.probe.fault("drop", source=a.address(path)))
             used = carried(data, backup)
         eventually(
             lambda: carried(data, backup),

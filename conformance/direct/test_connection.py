@@ -8,11 +8,11 @@ import pytest
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import ConnectFailed
 from mptcp_lab.suite.expectations import (
-    all_joined,
     announcing_nothing,
     direct_flow,
     expected_pairs,
     origin_of,
+    wait_for_joins,
 )
 from mptcp_lab.suite.fullmesh import joins_all
 from mptcp_lab.suite.packets import first_syns, joins, of_port, rows, segments, shown
@@ -56,12 +56,12 @@ def test_idle_connection(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
 def test_idle_connection_with_announcements(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     """Where B announces addresses, its first ADD_ADDR stands for the first data, and joins follow at once."""
     with a.probe.capture(a.devices) as capture, direct_flow(a, b) as idle:
-        found = all_joined(idle, expected_pairs(a, b))
+        joined = wait_for_joins(idle, expected_pairs(a, b))
         packets = of_port(segments(capture.stop()), origin_of(b).port)
     announced = next(s for s in packets if any(isinstance(o, AddAddr) for o in s.options))
     asked = joins(packets)
     evidence.packets(rows(packets, a.name, "", packets[0].time_ns))
-    evidence.figure("subflows", len(found))
+    joined.keep(evidence)
     assert min(s.time_ns for s in asked) > announced.time_ns, f"joined before ADD_ADDR: {shown(asked)}"
 
 
@@ -78,11 +78,11 @@ def test_one_connection(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     accepted, sockets = origin.counts()["accepted"], a.sockets()
     with direct_flow(a, b) as data:
         transfer = data.start()
-        subflows = all_joined(data, expected_pairs(a, b))
+        joined = wait_for_joins(data, expected_pairs(a, b))
         held = a.sockets() - sockets
         ended = data.end(transfer)
     taken = origin.counts()["accepted"] - accepted
-    evidence.figure("subflows", len(subflows))
+    joined.keep(evidence)
     evidence.figure("sockets at A", held)
     evidence.figure("connections accepted by B", taken)
     assert (held, taken) == (1, 1)

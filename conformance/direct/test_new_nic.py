@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs, origin_of
+from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import joins, of_port, rows, segments
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.spare import appears, spare_nic
@@ -20,7 +20,7 @@ def test_new_nic(a: Machine, b: Machine, evidence: EvidenceBox, owner: str) -> N
     spare = spare_nic(a)
     with a.probe.capture([spare.device]) as capture, direct_flow(a, b) as data:
         transfer = data.start()
-        all_joined(data, expected_pairs(a, b))
+        wait_for_joins(data, expected_pairs(a, b))
         data.until_received(ENOUGH_BYTES)
         with appears(a, spare, owner), ExitStack() as gone:
             for nic in a.paths:

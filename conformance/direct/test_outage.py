@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs
+from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
 from mptcp_lab.suite.session import Machine
 
 #: The paths stay cut until every subflow with data on its way has retransmitted so often for nothing.
@@ -22,7 +22,7 @@ def test_all_paths_cut(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     """All paths are cut, one is restored: the stream resumes over it, and nothing is lost."""
     with a.probe.capture([nic.device for nic in a.paths]) as capture, direct_flow(a, b) as data:
         transfer = data.start()
-        all_joined(data, expected_pairs(a, b))
+        wait_for_joins(data, expected_pairs(a, b))
         data.until_received(ENOUGH_BYTES)
         with ExitStack() as cut:
             for path in range(1, len(a.paths)):

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs
+from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.shares import by_nic, plain_goodput, sent_again
 
@@ -21,7 +21,7 @@ def test_small_messages(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     """An application that sends less than the first path takes stays on that path."""
     with direct_flow(a, b) as data:
         transfer = data.start(chunk=MESSAGE_BYTES, interval=EVERY_SECONDS)
-        all_joined(data, expected_pairs(a, b))
+        wait_for_joins(data, expected_pairs(a, b))
         started = data.sent_by_subflow()
         data.until_received(MESSAGES * MESSAGE_BYTES)
         sent = {pair: nbytes - started[pair] for pair, nbytes in data.sent_by_subflow().items()}

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import IPPROTO_TCP
-from mptcp_lab.suite.expectations import all_joined, announcing_nothing, origin_of
+from mptcp_lab.suite.expectations import announcing_nothing, origin_of, wait_for_joins
 from mptcp_lab.suite.matrix import Matrix, Pair
 from mptcp_lab.suite.packets import (
     capable,
@@ -69,7 +69,7 @@ def test_router_before_mptcp(a: Machine, b: Machine, router: Machine, evidence: 
         flow(a, address, port, b, origin_of(b)) as data,
     ):
         transfer = data.start()
-        found = all_joined(data, expected)
+        found = wait_for_joins(data, expected).pairs
         ended = data.end(transfer)
         passed = of_port(segments(capture.stop()), port)
     here, there = router.probe.counters().delta(at_router), b.probe.counters().delta(at_b)

@@ -1,7 +1,7 @@
 """Wave 2: what lies between A and B drops, rewrites or leaves no room (R11, R59, R61), or goes away (R48)."""
 
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.expectations import all_joined, announcing_nothing, direct_flow, origin_of
+from mptcp_lab.suite.expectations import announcing_nothing, direct_flow, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
 from mptcp_lab.suite.peer import peer, talks_to
 from mptcp_lab.suite.session import Machine, Session
@@ -38,7 +38,7 @@ def test_source_rewritten(a: Machine, b: Machine, machines: Session, evidence: E
     split = split_of(machines, a, b, snat=True)
     with split.announced(), b.probe.capture(b.devices) as capture, split.flow() as data:
         transfer = data.start()
-        all_joined(data, split.expected)
+        wait_for_joins(data, split.expected)
         seen_by_b = split.seen_by_b(data)
         ended = data.end(transfer)
         asked = joins(segments(capture.stop()))

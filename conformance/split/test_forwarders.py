@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 import pytest
 
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.expectations import all_joined, announcing_nothing
+from mptcp_lab.suite.expectations import announcing_nothing, wait_for_joins
 from mptcp_lab.suite.failover import survives
 from mptcp_lab.suite.packets import announcements, answers
 from mptcp_lab.suite.session import Machine, Session
@@ -25,7 +25,7 @@ def test_announced_by_b(split: Split, evidence: EvidenceBox) -> None:
     """B announces proxy 2's outside address, A joins through it: one subflow through each proxy."""
     with split.announced_to_one_address(), split.captured() as packets, split.flow() as data:
         transfer = data.start()
-        found = all_joined(data, split.expected)
+        found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
         one_subflow_per_proxy(split, packets(), evidence)
     assert found == split.expected.addresses
@@ -37,7 +37,7 @@ def test_announced_to_fullmesh(split: Split, evidence: EvidenceBox) -> None:
     """Where A's endpoints are fullmesh, every NIC of A joins proxy 2: more subflows, still one connection."""
     with split.announced(), split.flow() as data:
         transfer = data.start()
-        found = all_joined(data, split.fullmesh)
+        found = wait_for_joins(data, split.fullmesh).pairs
         ended = data.end(transfer)
     evidence.subflows(split.fullmesh.rows())
     assert found == split.fullmesh.addresses
@@ -58,7 +58,7 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
         established(data)
         steering = split.a.probe.steering(data.stream)
         steering.create_subflow(second.local, 1, second.remote, split.service.port, device=second.nic.device)
-        found = all_joined(data, split.expected)
+        found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
         seen = packets()
     one_subflow_per_proxy(split, seen, evidence)
@@ -86,7 +86,7 @@ def test_addresses_that_b_sees(
         packets = stack.enter_context(split.captured())
         data = stack.enter_context(split.flow())
         transfer = data.start()
-        found = all_joined(data, split.expected)
+        found = wait_for_joins(data, split.expected).pairs
         sources = split.seen_by_b(data)
         ended = data.end(transfer)
         seen = packets()
@@ -124,7 +124,7 @@ def test_a_proxy_dies(
             lambda: death(way, machines),
             evidence,
             origin=(way.b, way.origin),
-            way=(way.ways[0].remote, way.expected),
+            way=(way.ways[0].remote, way.expected, way.far_end),
         )
 
 
@@ -139,7 +139,7 @@ def test_one_nic(machines: Session, a: Machine, b: Machine, evidence: EvidenceBo
         packets = stack.enter_context(split.captured())
         data = stack.enter_context(split.flow())
         transfer = data.start()
-        found = all_joined(data, split.expected)
+        found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
         one_subflow_per_proxy(split, packets(), evidence)
     assert found == split.expected.addresses

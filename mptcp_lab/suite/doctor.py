@@ -1,4 +1,7 @@
-"""What counters tell: why a connection is not the MPTCP connection that it was meant to be. Pure."""
+"""Name the cause from counters: why a connection is not the MPTCP connection that it was meant to be. Pure.
+
+Why single subflows are missing is for `missing.py`, which looks at more than counters.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mptcp_lab.errors import Unsupported
 from mptcp_lab.probe.facts import Counters
 
 
@@ -25,12 +29,41 @@ class Ends(NamedTuple):
     server_speaks: bool
 
     def a(self, name: str) -> int:
-        """One of the client's MPTcpExt counters."""
+        """Return one of the client's MPTcpExt counters."""
         return self.client.mptcp(name)
 
     def b(self, name: str) -> int:
-        """One of the server's MPTcpExt counters."""
+        """Return one of the server's MPTcpExt counters."""
         return self.server.mptcp(name)
+
+
+MPTCP = "MPTcpExt"
+#: Counters that move only when a join fails, by the end that counts it (net/mptcp/mib.h).
+CLIENT_ERRORS = (
+    "MPJoinSynTxBindErr",
+    "MPJoinSynTxConnectErr",
+    "MPJoinSynTxCreatSkErr",
+    "MPJoinSynAckHMacFailure",
+)
+SERVER_ERRORS = (
+    "MPJoinNoTokenFound",
+    "MPJoinAckHMacFailure",
+    "MPJoinRejected",
+    "MismatchPortSynRx",
+    "MismatchPortAckRx",
+)
+
+
+def counted(counters: Counters, name: str) -> int:
+    """Return one of the MPTcpExt counters; 0 where the kernel lacks it."""
+    return int(counters.groups.get(MPTCP, {}).get(name, 0))
+
+
+def join_errors(client: Counters, server: Counters) -> str:
+    """Return the join error counters that moved at either end, with their values; empty where none did."""
+    moved = [(name, counted(client, name)) for name in CLIENT_ERRORS]
+    moved += [(name, counted(server, name)) for name in SERVER_ERRORS]
+    return ", ".join(f"{name} {value}" for name, value in moved if value)
 
 
 #: The first that matches is the cause; MIB counters of net/mptcp/mib.h.
@@ -65,8 +98,39 @@ RULES: tuple[tuple[Callable[[Ends], object], Diagnosis], ...] = (
         Diagnosis("joins refused by the server", "raise its limits: ip mptcp limits set subflows 8"),
     ),
     (
+        lambda ends: ends.a("MPJoinSynTxBindErr"),
+        Diagnosis(
+            "joins could not be bound to their address",
+            "an endpoint's address is not on its device: look at ip address and ip mptcp endpoint",
+        ),
+    ),
+    (
+        lambda ends: ends.a("MPJoinSynTxConnectErr"),
+        Diagnosis("joins have no route", "look at ip rule and ip route of each endpoint's address"),
+    ),
+    (
+        lambda ends: ends.a("MPJoinSynTxCreatSkErr"),
+        Diagnosis("joins got no socket", "look at the kernel's log and memory of the client"),
+    ),
+    (
+        lambda ends: ends.b("MPJoinNoTokenFound"),
+        Diagnosis("joins came to a host without the connection", "look for a load balancer or another host"),
+    ),
+    (
+        lambda ends: ends.a("MPJoinSynAckHMacFailure") or ends.b("MPJoinAckHMacFailure"),
+        Diagnosis("joins with a wrong HMAC", "look for a middlebox that changes MPTCP options"),
+    ),
+    (
         lambda ends: ends.a("MPJoinSynTx") and not ends.b("MPJoinSynRx"),
         Diagnosis("joins do not arrive", "look at routes per source address, firewalls and rp_filter"),
+    ),
+    (
+        lambda ends: ends.a("MPJoinSynTx") > ends.a("MPJoinSynAckRx"),
+        Diagnosis("some joins are not answered", "look at firewalls and at the server's routes and limits"),
+    ),
+    (
+        lambda ends: ends.a("MPJoinSynAckRx") > ends.b("MPJoinAckRx"),
+        Diagnosis("third packets of joins are lost", "look for a stateful firewall that sees one direction"),
     ),
     (
         lambda ends: ends.a("MPCapableSYNTX") and not ends.a("MPJoinSynTx"),
@@ -77,6 +141,23 @@ HEALTHY = Diagnosis("healthy", "nothing to do")
 
 
 def diagnose(client: Counters, server: Counters, *, server_speaks: bool = True) -> Diagnosis:
-    """Name the cause from what both ends counted meanwhile; ``healthy`` where nothing points to one."""
+    """Name the cause from what both ends counted meanwhile; ``healthy`` where nothing points to one.
+
+    A rule about a counter that a kernel lacks is passed over. A join error that no rule is about is named
+    itself. Where no rule matches and the server has accepted no join either, the cause is ``not known``, and
+    the advice names the counters.
+    """
     ends = Ends(client, server, server_speaks)
-    return next((diagnosis for matches, diagnosis in RULES if matches(ends)), HEALTHY)
+    lacking = []
+    for matches, diagnosis in RULES:
+        try:
+            if matches(ends):
+                return diagnosis
+        except Unsupported as error:
+            lacking.append(error.capability)
+    if errors := join_errors(client, server):
+        return Diagnosis(f"joins failed: {errors}", "look at the counters at both ends")
+    if lacking and not ends.b("MPJoinAckRx"):
+        missing = ", ".join(dict.fromkeys(lacking))
+        return Diagnosis("not known", f"look at a capture: a kernel has no {missing}")
+    return HEALTHY

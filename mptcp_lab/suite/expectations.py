@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 from mptcp_lab.errors import Unsupported
-from mptcp_lab.inventory.model import Service
-from mptcp_lab.probe import eventually
-from mptcp_lab.suite.matrix import Matrix, expected
+from mptcp_lab.inventory.model import Host, Service
+from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.probe import NeverHappened, eventually
+from mptcp_lab.suite.examination import examine
+from mptcp_lab.suite.matrix import KERNEL_LIMIT, Matrix, Room, expected
+from mptcp_lab.suite.missing import LEFT_OUT, causes, told
 from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow, flow
 
 JOINED_WITHIN_SECONDS = 10.0
@@ -23,7 +28,18 @@ def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:
     _meshes(client, {"subflow", "fullmesh"})
     _meshes(server, {"signal"})
     arp_ignore, rp_filter = _by_device(server, "arp_ignore"), _by_device(client, "rp_filter")
-    return expected(client.lab, client.host, server.host, family, arp_ignore, rp_filter)
+    room = room_between(client.host, server.host)
+    return expected(client.lab, client.host, server.host, family, arp_ignore, rp_filter, room)
+
+
+def room_between(client: Host, server: Host) -> Room:
+    """Return the room for subflows that the limits of two hosts leave, by the inventory; both ends count."""
+
+    def limit(host: Host, name: str) -> int:
+        return min(KERNEL_LIMIT, int(host.variables.get(name, KERNEL_LIMIT)))
+
+    subflows = min(limit(host, "mptcp_limit_subflows") for host in (client, server))
+    return Room(subflows, limit(client, "mptcp_limit_add_addr_accepted"))
 
 
 def _meshes(machine: Machine, needed: set[str]) -> None:
@@ -46,10 +62,68 @@ def _by_device(machine: Machine, setting: str) -> dict[str, int]:
     return {nic.device: effective(nic.device) for nic in machine.host.nics}
 
 
-def all_joined(flow: Flow, matrix: Matrix) -> set[tuple[str, str]]:
-    """Wait until every expected subflow of a stream is established; return all that are."""
-    return eventually(
-        flow.pairs, until=matrix.addresses.__le__, within=JOINED_WITHIN_SECONDS, what="the expected subflows"
+class SubflowsMissing(NeverHappened):
+    """Expected subflows did not come up; says which, and why each is missing."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The subflows of a connection that both ends have established, of those that were expected.
+
+    ``matrix`` is what is expected of this connection: without what turned out to have no room.
+    """
+
+    pairs: set[AddressPair]
+    matrix: Matrix
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def of_family(self, family: int) -> set[AddressPair]:
+        """Return the subflows over IPv4 (4) or IPv6 (6)."""
+        return {pair for pair in self.pairs if (":" in pair[0]) == (family == 6)}
+
+    def check_exact(self, family: int) -> None:
+        """Check that nothing but the expected subflows came up over a family, or what may replace them."""
+        more = self.of_family(family) - self.matrix.possible
+        assert not more, f"subflows that nobody expects: {sorted(more)}"
+
+    def keep(self, evidence: EvidenceBox) -> None:
+        """Keep the matrix and how many subflows there are; say how many have no room."""
+        evidence.subflows(self.matrix.rows())
+        evidence.figure("subflows", len(self.pairs))
+        if self.matrix.left_out:
+            name = f"left out by the limit of {self.matrix.room.subflows} joins"
+            evidence.figure(name, len(self.matrix.left_out))
+
+
+def wait_for_joins(flow: Flow, matrix: Matrix) -> Joined:
+    """Wait until both ends have established every expected subflow of a stream; return all that they have.
+
+    Raises `SubflowsMissing` with the cause of each that did not come. What the limits of the connection kept
+    out is not expected, and noted in the matrix that is returned.
+    """
+    try:
+        pairs = eventually(flow.pairs, until=matrix.addresses.__le__, within=JOINED_WITHIN_SECONDS)
+        return Joined(pairs, matrix)
+    except NeverHappened:
+        pairs = flow.pairs()
+    readings = examine(flow, matrix, matrix.addresses - pairs)
+    found = causes(readings)
+    unexplained = {cause: each for cause, each in found.items() if cause.cause != LEFT_OUT}
+    if unexplained or not matrix.left_out:
+        raise SubflowsMissing(told(found, len(matrix.present)))
+    return Joined(pairs, _without(matrix, matrix.addresses - pairs))
+
+
+def _without(matrix: Matrix, pairs: set[AddressPair]) -> Matrix:
+    """Return a matrix with these pairs left out, whose places other possible pairs have taken."""
+    late = {pair: how for pair, how in matrix.present.items() if (str(pair.local), str(pair.remote)) in pairs}
+    why = "no room, others were first"
+    return replace(
+        matrix,
+        present={pair: how for pair, how in matrix.present.items() if pair not in late},
+        left_out={**matrix.left_out, **{pair: f"{how}, but {why}" for pair, how in late.items()}},
     )
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from mptcp_lab.inventory.model import Nic, Service
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.expectations import all_joined, expected_pairs
+from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
 from mptcp_lab.suite.matrix import Matrix
 from mptcp_lab.suite.packets import bytes_by_sender, of_port, rows, segments
 from mptcp_lab.suite.session import Machine
-from mptcp_lab.suite.traffic import Ended, flow
+from mptcp_lab.suite.traffic import Ended, FarEnd, flow
 from mptcp_lab.wire import Segment
 
 #: A stream whose path is lost must go on within this time: several retransmission timeouts.
@@ -32,24 +32,28 @@ def survives(
     *,
     origin: tuple[Machine, Service] | None = None,
     family: int = 4,
-    way: tuple[str, Matrix] | None = None,
+    way: tuple[str, Matrix, FarEnd] | None = None,
 ) -> Ended:
     """Assert that a stream outlives `fault`, the loss of its first path.
 
     The stream goes over IPv4 (4) or IPv6 (6) from `client` to `service` on `server`, behind which `origin` is
-    for a proxy; `way` is the address to connect to and the subflows to expect, where both are not the
-    server's own. Asserted: the first path carried it before, paths from another address carry it under the
-    fault, and the origin accepted one connection and got every byte once and in order. The gap is the longest
-    pause there.
+    for a proxy; `way` is the address to connect to, the subflows to expect and where they end, where these
+    are not the server's own. Asserted: the first path carried it before, paths from another address carry it
+    under the fault, and the origin accepted one connection and got every byte once and in order. The gap is
+    the longest pause there.
     """
     behind, behind_service = origin or (server, service)
-    to, pairs = way or (server.address(0, family), expected_pairs(client, server, family))
+    to, pairs, far_end = way or (
+        server.address(0, family),
+        expected_pairs(client, server, family),
+        FarEnd(server, service.port),
+    )
     with (
         client.probe.capture([nic.device for nic in client.paths]) as capture,
-        flow(client, to, service.port, behind, behind_service) as data,
+        flow(client, to, service.port, behind, behind_service, far_end=far_end) as data,
     ):
         transfer = data.start()
-        all_joined(data, pairs)
+        wait_for_joins(data, pairs)
         eventually(
             lambda: transfer.progress().nbytes, until=ENOUGH_BYTES.__le__, within=10, what="bytes sent"
         )

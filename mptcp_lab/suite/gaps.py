@@ -14,7 +14,7 @@ from typing import Self
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe import ConnectFailed, eventually
 from mptcp_lab.suite.arrivals import in_order
-from mptcp_lab.suite.expectations import all_joined, direct_flow, expected_pairs, origin_of
+from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import of_port, segments
 from mptcp_lab.suite.session import Machine
 
@@ -85,7 +85,7 @@ def first_path_lost(
         direct_flow(client, server) as data,
     ):
         transfer = data.start()
-        all_joined(data, expected_pairs(client, server))
+        wait_for_joins(data, expected_pairs(client, server))
         data.until_received(BEFORE_BYTES)
         with loss():
             lost = server.probe.clock()

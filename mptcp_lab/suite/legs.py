@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe import IPPROTO_TCP
-from mptcp_lab.suite.expectations import all_joined, expected_pairs
+from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
 from mptcp_lab.suite.packets import (
     answers,
     capable,
@@ -34,19 +34,19 @@ def two_legs(client: Machine, front: Front, family: int, evidence: EvidenceBox) 
         front.flow(client, family=family) as data,
     ):
         transfer = data.start()
-        found = all_joined(data, expected)
+        joined = wait_for_joins(data, expected)
         assert is_mptcp(data.stream)
         ended = data.end(transfer)
         asked, back = of_port(segments(outside.stop()), port), of_port(segments(inside.stop()), inner)
     moved = proxy.probe.counters().delta(before)
-    evidence.subflows(expected.rows())
+    joined.keep(evidence)
     evidence.packets(rows(asked, proxy.name, "", asked[0].time_ns), name="packets of the front leg")
     evidence.packets(rows(back, front.origin.name, "", back[0].time_ns), name="packets of the back leg")
-    over_family = {pair for pair in found if (":" in pair[0]) == (family == 6)}
-    assert over_family == expected.addresses
+    joined.check_exact(family)
     assert moved.mptcp("MPCapableACKRX") == 1
-    # Between the look at A's socket and the end more may come up over the other family.
-    counted, asked_for = moved.mptcp("MPJoinAckRx"), {(s.src, s.sport, s.dst) for s in joins(asked)}
+    # Between the look at the sockets and the end more may come up over the other family.
+    found, counted = joined.pairs, moved.mptcp("MPJoinAckRx")
+    asked_for = {(s.src, s.sport, s.dst) for s in joins(asked)}
     assert len(found) - 1 <= counted <= len(asked_for), f"{counted} joins counted, {len(asked_for)} asked for"
     assert capable(first_syns(asked)[0]) and len(answers(asked)) == 1, f"the front leg: {shown(asked)}"
     assert {(str(s.src), str(s.dst)) for s in joins(asked)} >= found - {_first(client, proxy, family)}

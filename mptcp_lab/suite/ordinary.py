@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mptcp_lab.probe import Counters, Fault, NeverHappened, eventually
-from mptcp_lab.suite.expectations import all_joined, announcing_nothing, expected_pairs
+from mptcp_lab.suite.expectations import announcing_nothing, expected_pairs, wait_for_joins
 from mptcp_lab.suite.packets import segments
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Flow, Front
@@ -111,7 +111,7 @@ def _joined(client: Machine, front: Front) -> Iterator[Flow]:
     """A stream under way on every expected subflow, ended when the block ends."""
     with front.flow(client) as data:
         transfer = data.start()
-        all_joined(data, expected_pairs(client, front.machine))
+        wait_for_joins(data, expected_pairs(client, front.machine))
         yield data
         data.end(transfer)
 
@@ -245,7 +245,7 @@ def _announcement_lost(client: Machine, front: Front) -> None:
     address = _other_address(front)
     with front.flow(client) as data:
         data.stream.send(0, header=data.greeting("sink")).wait(5)
-        all_joined(data, expected_pairs(client, front.machine))
+        wait_for_joins(data, expected_pairs(client, front.machine))
         before = front.machine.probe.counters()
         with (
             client.probe.fault("drop", direction="out", dport=front.port),
@@ -262,7 +262,7 @@ def _aborted(client: Machine, front: Front) -> None:
     """The client aborts while data is under way."""
     with _counted(front.machine, "MPFastcloseRx"), front.flow(client) as data:
         data.start()
-        all_joined(data, expected_pairs(client, front.machine))
+        wait_for_joins(data, expected_pairs(client, front.machine))
         data.stream.close(reset=True)
 
 

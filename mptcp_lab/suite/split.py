@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from mptcp_lab.errors import Unsupported
@@ -15,11 +15,12 @@ from mptcp_lab.inventory.model import Nic, Service
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import announcing_nothing
-from mptcp_lab.suite.matrix import Matrix, Pair
+from mptcp_lab.suite.matrix import Matrix, Pair, reached_by
 from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
 from mptcp_lab.suite.routing import source_table
 from mptcp_lab.suite.session import Machine, Session
-from mptcp_lab.suite.traffic import Flow, flow
+from mptcp_lab.suite.sockets import AddressPair
+from mptcp_lab.suite.traffic import FarEnd, Flow, flow
 from mptcp_lab.wire.packet import Segment
 
 #: After so many bytes at B a connection is fully established, and B's acknowledgement is back at A.
@@ -55,6 +56,17 @@ class Split:
     service: Service
     origin: Service
     backend: str
+    snat: bool
+
+    @property
+    def far_end(self) -> FarEnd:
+        """B, where A's subflows end, and the addresses that B sees for them."""
+        return FarEnd(self.b, self.origin.port, self.seen_as)
+
+    def seen_as(self, pair: AddressPair) -> str:
+        """Return the address that B sees for a subflow: the proxy's inside one, or A's without SNAT."""
+        proxy = next((way.proxy for way in self.ways if way.remote == pair[1]), None)
+        return inside_address(proxy, self.b, self.backend) if proxy and self.snat else pair[0]
 
     @property
     def expected(self) -> Matrix:
@@ -68,17 +80,18 @@ class Split:
     @contextmanager
     def flow(self) -> Iterator[Flow]:
         """Connect A to B through the first proxy."""
-        with flow(self.a, self.ways[0].remote, self.service.port, self.b, self.origin) as opened:
+        to = (self.ways[0].remote, self.service.port, self.b, self.origin)
+        with flow(self.a, *to, far_end=self.far_end) as opened:
             yield opened
 
     @property
     def fullmesh(self) -> Matrix:
-        """What A's fullmesh endpoints make of the announcement: every NIC joins the second proxy."""
+        """Return what A's fullmesh endpoints do: each NIC that reaches the second proxy joins it."""
         second = self.ways[1]
         more = {
             Pair(nic.device, nic.ipv4.ip, ip_address(second.remote)): f"through {second.proxy.name}"
             for nic in self.a.paths
-            if nic.ipv4
+            if nic.ipv4 and reached_by(self.a.lab, nic, second.outside)
         }
         return Matrix({**self.expected.present, **more}, {})
 
@@ -181,7 +194,7 @@ def split_of(machines: Session, a: Machine, b: Machine, *, snat: bool = True, on
         kind = "with" if snat else "without"
         raise Unsupported(f"two forwarders {kind} source NAT", "the inventory lists none on two of A's ways")
     _, origin = machines.backend(found[0])
-    return Split(a, b, (ways[0], ways[1]), found[0], origin, backend_address(proxies[0], b))
+    return Split(a, b, (ways[0], ways[1]), found[0], origin, backend_address(proxies[0], b), snat)
 
 
 def forwards(machines: Session, service: Service, b: Machine, snat: bool) -> bool:
@@ -194,7 +207,7 @@ def forwards(machines: Session, service: Service, b: Machine, snat: bool) -> boo
 def reversed_ways(split: Split) -> Split:
     """Return the same with the connection beginning on the other way."""
     first, second = split.ways
-    return Split(split.a, split.b, (second, first), split.service, split.origin, split.backend)
+    return replace(split, ways=(second, first))
 
 
 def backend_address(proxy: Machine, b: Machine) -> str:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from mptcp_lab.inventory.model import Service
-from mptcp_lab.probe import IPPROTO_MPTCP, OriginRecord, Stream, Transfer, TransferResult, eventually
+from mptcp_lab.probe import (
+    IPPROTO_MPTCP,
+    Counters,
+    NeverHappened,
+    OriginRecord,
+    SocketFacts,
+    Stream,
+    Transfer,
+    TransferFailed,
+    TransferResult,
+    eventually,
+)
+from mptcp_lab.probe.facts import Subflow
 from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.sockets import AddressPair, TcpSocket, at_both_ends, parse_sockets, ss_command
 
-#: A stream with no end of its own: as much as nobody ever sends.
+#: Larger than any transfer: the stream ends only when `Flow.end` is called.
 ENDLESS = 1 << 50
+#: Retransmission timeouts in a row after which a subflow counts as stuck.
+STUCK_BACKOFF = 3
 
 
 @dataclass(frozen=True)
@@ -35,18 +50,65 @@ class Ended:
         return 8e-6 * self.got.bytes_received / (last - first)
 
 
+def stuck(facts: SocketFacts) -> str:
+    """Return which subflows have sent the same segment again and again, in words to append; else nothing."""
+    subflows = facts.subflows or tuple(
+        Subflow(facts.local.address, facts.local.port, facts.peer.address, facts.peer.port, None, facts.tcp)
+        for _ in (1,)
+        if facts.local and facts.peer
+    )
+    found = [
+        f"{each.local} > {each.remote} got no answer to a segment of up to {each.tcp.get('snd_mss')} octets,"
+        f" sent {each.tcp['backoff']} times more"
+        for each in subflows
+        if each.tcp and each.tcp.get("backoff", 0) >= STUCK_BACKOFF
+    ]
+    return f"; {'; '.join(found)}: a dead path, or a path MTU (DIRECT-27 tells them apart)" if found else ""
+
+
 def greeting(mode: str, tag: str, **options: object) -> bytes:
     """Return the first line that tells an origin what to do with a connection."""
     words = [f"{key}={value}" for key, value in options.items()]
     return " ".join(["MPTCPLAB/1", mode, tag, *words]).encode() + b"\n"
 
 
+@dataclass(frozen=True)
+class FarEnd:
+    """The host where a client's subflows end, at this port of its own.
+
+    ``seen_as`` returns the address that it sees for one of the client's pairs, where addresses are translated
+    on the way (a forwarder's); None where they are not.
+    """
+
+    machine: Machine
+    port: int
+    seen_as: Callable[[AddressPair], str] | None = None
+
+    def sockets(self) -> tuple[TcpSocket, ...]:
+        """Return the TCP sockets of this port, subflows in the making among them."""
+        return parse_sockets(self.machine.probe.run(ss_command("sport", self.port)).stdout)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a connection was opened: by whom and to which peer.
+
+    ``before`` are the counters of client and peer before, ``again`` opens another connection like it.
+    """
+
+    client: Machine
+    far_end: FarEnd
+    before: tuple[Counters, Counters]
+    again: Callable[[], AbstractContextManager[Flow]]
+
+
 class Flow:
     """One connection of a client to an origin service, known at the origin by its tag."""
 
-    def __init__(self, stream: Stream, origin: Machine, service: Service) -> None:
+    def __init__(self, stream: Stream, origin: Machine, service: Service, opening: Opening) -> None:
         self.stream = stream
         self.tag = uuid.uuid4().hex
+        self.opening = opening
         self._origin, self._service = origin, service
 
     def greeting(self, mode: str, **options: object) -> bytes:
@@ -75,7 +137,12 @@ class Flow:
 
     def uploaded(self, transfer: Transfer, within: float = 60.0) -> Ended:
         """Wait until all of a transfer that was begun is sent, and end; return what both ends saw."""
-        return self._ended(transfer.wait(within), within)
+        try:
+            sent = transfer.wait(within)
+        except TransferFailed as error:
+            what = error.what + stuck(self.stream.facts())
+            raise TransferFailed(error.where, what, error.result) from None
+        return self._ended(sent, within)
 
     def _ended(self, sent: TransferResult, within: float) -> Ended:
         self.stream.shutdown()
@@ -97,12 +164,15 @@ class Flow:
     def until_received(self, more: int, within: float = 20.0) -> None:
         """Wait until so many bytes more than now have arrived at the origin."""
         arrived = self.record().bytes_received
-        eventually(
-            lambda: self.record().bytes_received,
-            until=(arrived + more).__le__,
-            within=within,
-            what=f"{more} more octets at {self._origin.name}",
-        )
+        try:
+            eventually(
+                lambda: self.record().bytes_received,
+                until=(arrived + more).__le__,
+                within=within,
+                what=f"{more} more octets at {self._origin.name}",
+            )
+        except NeverHappened as error:
+            raise NeverHappened(f"{error}{stuck(self.stream.facts())}") from None
 
     def sent_by_subflow(self) -> dict[tuple[str, str], int]:
         """Return the bytes that each subflow (local, remote) has sent: its tcp_info's bytes_sent."""
@@ -111,10 +181,11 @@ class Flow:
             for subflow in self.stream.facts().subflows
         }
 
-    def pairs(self) -> set[tuple[str, str]]:
-        """Return the established subflows (local, remote), as the client's kernel tells (MPTCP_FULL_INFO)."""
-        subflows = self.stream.facts().subflows
-        return {(subflow.local, subflow.remote) for subflow in subflows if subflow.established}
+    def pairs(self) -> set[AddressPair]:
+        """Return the subflows (local, remote) that the client and its peer have both established."""
+        far_end = self.opening.far_end
+        mine = self.stream.facts().subflows
+        return at_both_ends(mine, far_end.sockets() if mine else (), far_end.seen_as)
 
 
 @contextmanager
@@ -128,13 +199,32 @@ def flow(
     protocol: str = "mptcp",
     source: str | None = None,
     within: float = 20.0,
+    far_end: FarEnd | None = None,
 ) -> Iterator[Flow]:
     """Connect a client to `address`, behind which the origin `service` is; close at the end.
 
-    ``source`` is the client's own address; without it the kernel chooses.
+    ``source`` is the client's own address; without it the kernel chooses. ``far_end`` is where the client's
+    subflows end; without it they end at the origin itself.
     """
+    far = far_end or FarEnd(origin, service.port)
+    opening = Opening(
+        client,
+        far,
+        (client.probe.counters(), far.machine.probe.counters()),
+        lambda: flow(
+            client,
+            address,
+            port,
+            origin,
+            service,
+            protocol=protocol,
+            source=source,
+            within=within,
+            far_end=far_end,
+        ),
+    )
     with client.probe.connect(address, port, protocol=protocol, source=source, within=within) as stream:
-        yield Flow(stream, origin, service)
+        yield Flow(stream, origin, service, opening)
 
 
 @dataclass(frozen=True)
@@ -155,7 +245,7 @@ class Front:
     def flow(self, client: Machine, protocol: str = "mptcp", family: int = 4) -> Iterator[Flow]:
         """Connect a client to the origin through this front, over IPv4 (4) or IPv6 (6)."""
         to = (self.machine.address(0, family), self.port, self.origin, self.origin_service)
-        with flow(client, *to, protocol=protocol) as opened:
+        with flow(client, *to, protocol=protocol, far_end=FarEnd(self.machine, self.port)) as opened:
             yield opened
 
 

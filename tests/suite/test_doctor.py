@@ -3,7 +3,7 @@
 import pytest
 
 from mptcp_lab.probe import Counters
-from mptcp_lab.suite.doctor import diagnose
+from mptcp_lab.suite.doctor import CLIENT_ERRORS, SERVER_ERRORS, diagnose
 
 JOINED_A = {"MPCapableSYNTX": 1, "MPCapableSYNACKRX": 1, "MPJoinSynTx": 1, "MPJoinSynAckRx": 1}
 JOINED_B = {"MPCapableSYNRX": 1, "MPCapableACKRX": 1, "MPJoinSynRx": 1, "MPJoinAckRx": 1}
@@ -31,6 +31,31 @@ SITUATIONS = {
         {},
         "SYNs with options dropped",
     ),
+    "address gone": (
+        {"MPCapableSYNTX": 1, "MPJoinSynTx": 2, "MPJoinSynAckRx": 2, "MPJoinSynTxBindErr": 3},
+        {"MPCapableSYNRX": 1, "MPJoinSynRx": 2, "MPJoinAckRx": 2},
+        "joins could not be bound to their address",
+    ),
+    "no route for joins": (
+        {**JOINED_A, "MPJoinSynTxConnectErr": 1},
+        JOINED_B,
+        "joins have no route",
+    ),
+    "another host behind the address": (
+        {**JOINED_A, "MPJoinSynAckRx": 0},
+        {"MPCapableSYNRX": 1, "MPJoinSynRx": 1, "MPJoinNoTokenFound": 1},
+        "joins came to a host without the connection",
+    ),
+    "third packets dropped": (
+        {**JOINED_A, "MPJoinSynTx": 3, "MPJoinSynAckRx": 3},
+        {**JOINED_B, "MPJoinSynRx": 3, "MPJoinAckRx": 0},
+        "third packets of joins are lost",
+    ),
+    "one of two paths dropped": (
+        {**JOINED_A, "MPJoinSynTx": 2},
+        JOINED_B,
+        "some joins are not answered",
+    ),
     "after that": ({"MPCapableSYNTXDisabled": 1}, {}, "MPTCP is off after a blackhole"),
 }
 
@@ -42,6 +67,16 @@ def counted(counters: dict[str, int]) -> Counters:
 @pytest.mark.parametrize(("client", "server", "cause"), SITUATIONS.values(), ids=SITUATIONS.keys())
 def test_cause(client: dict[str, int], server: dict[str, int], cause: str) -> None:
     assert diagnose(counted(client), counted(server)).cause == cause
+
+
+@pytest.mark.parametrize("name", CLIENT_ERRORS)
+def test_a_client_whose_joins_failed_is_not_healthy(name: str) -> None:
+    assert diagnose(counted({**JOINED_A, name: 1}), counted(JOINED_B)).cause != "healthy"
+
+
+@pytest.mark.parametrize("name", SERVER_ERRORS)
+def test_a_server_that_counted_a_failed_join_is_not_healthy(name: str) -> None:
+    assert diagnose(counted(JOINED_A), counted({**JOINED_B, name: 1})).cause != "healthy"
 
 
 def test_a_server_without_mptcp_is_no_middlebox() -> None:

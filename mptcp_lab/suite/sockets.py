@@ -1,0 +1,86 @@
+"""TCP sockets as a host's kernel has them: each subflow is one, whichever program owns it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from mptcp_lab.probe.facts import TCP_ESTABLISHED, Subflow
+
+#: Local and remote address of a subflow, as the client names them.
+AddressPair = tuple[str, str]
+ESTABLISHED, SYN_SENT, SYN_RECEIVED = "ESTAB", "SYN-SENT", "SYN-RECV"
+MAPPED = "::ffff:"
+
+
+@dataclass(frozen=True)
+class TcpSocket:
+    """A TCP socket that is no listener; a subflow in the making is in state SYN-SENT or SYN-RECV."""
+
+    state: str
+    local: str
+    lport: int
+    remote: str
+    rport: int
+
+
+def ss_command(side: str, port: int) -> list[str]:
+    """Return the command that prints the sockets whose ``sport`` or ``dport`` (`side`) is `port`.
+
+    Only those that are established or in the making: a busy port leaves thousands in TIME-WAIT. With one
+    state alone, `ss` would leave its column out.
+    """
+    states = ("established", "syn-recv", "syn-sent")
+    return ["ss", "-Htn", *(word for state in states for word in ("state", state)), side, "=", f":{port}"]
+
+
+def parse_sockets(printed: str) -> tuple[TcpSocket, ...]:
+    """Parse what `ss_command` printed; lines that are no sockets and listeners are left out."""
+    found = []
+    for line in printed.splitlines():
+        words = line.split()
+        if len(words) < 5 or words[0] == "LISTEN":
+            continue
+        (local, lport), (remote, rport) = _end(words[3]), _end(words[4])
+        if lport.isdigit() and rport.isdigit():
+            found.append(TcpSocket(words[0], local, int(lport), remote, int(rport)))
+    return tuple(found)
+
+
+def _end(text: str) -> tuple[str, str]:
+    """Split ``[2001:db8::1%eth1]:7000`` into address and port; IPv4-mapped addresses become IPv4."""
+    address, _, port = text.rpartition(":")
+    address = address.strip("[]").partition("%")[0]
+    mapped = address.startswith(MAPPED) and "." in address
+    return (address[len(MAPPED) :] if mapped else address), port
+
+
+def at_both_ends(
+    mine: Iterable[Subflow],
+    theirs: Iterable[TcpSocket],
+    seen_as: Callable[[AddressPair], str] | None = None,
+) -> set[AddressPair]:
+    """Return the subflows that the client and its peer have both established.
+
+    The client has one as soon as the SYN/ACK of its join has come; its peer only when the third packet has
+    come too, and stays in SYN-RECV until then. `seen_as` returns which address the peer sees for a pair of
+    the client's, where addresses are translated in between; else addresses and ports have to agree.
+    """
+    # A kernel before 6.5 does not report the state; what its peer has established, it has too.
+    up = [each for each in mine if (each.tcp or {}).get("state", TCP_ESTABLISHED) == TCP_ESTABLISHED]
+    far = [each for each in theirs if each.state == ESTABLISHED]
+    if seen_as is None:
+        known = {(each.remote, each.rport, each.local, each.lport) for each in far}
+        return {
+            (each.local, each.remote)
+            for each in up
+            if (each.local, each.lport, each.remote, each.rport) in known
+        }
+    left = Counter(each.remote for each in far)
+    found = set()
+    for pair in sorted((each.local, each.remote) for each in up):
+        if left[seen_as(pair)] > 0:
+            left[seen_as(pair)] -= 1
+            found.add(pair)
+    return found
