@@ -19,6 +19,7 @@ SYSCTLS = (
     "net/ipv4/tcp_retries*",
     "net/ipv4/tcp_syn*_retries",
     "net/ipv4/tcp_congestion_control",
+    "net/ipv4/tcp_mtu_probing",
     "net/ipv4/conf/*/rp_filter",
     "net/ipv4/conf/*/forwarding",
     "net/ipv4/conf/*/arp_*",

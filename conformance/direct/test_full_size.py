@@ -1,0 +1,11 @@
+"""DIRECT-27: every path carries full-sized packets both ways."""
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.full_size import check_full_size
+from mptcp_lab.suite.session import Machine
+
+
+@claim("DIRECT-27")
+def test_full_sized_packets(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+    """Bulk data comes through on each of A's paths alone, over each family, to B and back."""
+    check_full_size(a, b, evidence)
