@@ -13,6 +13,7 @@ from mptcp_lab.probe.client import Pending
 from mptcp_lab.ssh import Target
 
 TTL_SECONDS = 1.5
+RUN, LEASE_SECONDS = "faulty", 600.0
 APPLIED = "faults applied so far"
 # faults that each host gets, and whose undoing is compared
 MANY: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -31,7 +32,10 @@ def apply_many(probe: Probe, number: int) -> list[Pending]:
         (kind, {key: v.format(host=number) if key == "address" else v for key, v in params.items()})
         for kind, params in MANY
     ]
-    return [probe.start("fault", kind=kind, ttl=TTL_SECONDS, params=params) for kind, params in filled]
+    probe.call("lease_take", owner="faulty", run=RUN, ttl=LEASE_SECONDS)
+    return [
+        probe.start("fault", kind=kind, ttl=TTL_SECONDS, params=params, run=RUN) for kind, params in filled
+    ]
 
 
 def test_faults_until_killed() -> None:
