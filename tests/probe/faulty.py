@@ -26,16 +26,14 @@ MANY: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def apply_many(probe: Probe, number: int) -> list[Pending]:
+def apply_many(probe: Probe, number: int, ttl: float = TTL_SECONDS) -> list[Pending]:
     """Begin to apply every fault on host `number` of a pair, one after another."""
     filled = [
         (kind, {key: v.format(host=number) if key == "address" else v for key, v in params.items()})
         for kind, params in MANY
     ]
     probe.call("lease_take", owner="faulty", run=RUN, ttl=LEASE_SECONDS)
-    return [
-        probe.start("fault", kind=kind, ttl=TTL_SECONDS, params=params, run=RUN) for kind, params in filled
-    ]
+    return [probe.start("fault", kind=kind, ttl=ttl, params=params, run=RUN) for kind, params in filled]
 
 
 def test_faults_until_killed() -> None:
