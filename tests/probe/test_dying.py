@@ -61,6 +61,14 @@ class Watched:
             pytest.fail(f"{told}: {late}; faults on record: {self.probe.faults()}")
 
 
+@pytest.fixture(autouse=True)
+def unleased(client: Probe, server: Probe) -> Iterator[None]:
+    """Give back the leases of those who died."""
+    yield
+    for probe in (client, server):
+        probe.call("lease_release", run=RUN)
+
+
 @pytest.fixture
 def pairs(pair: Pair) -> Iterator[list[list[Watched]]]:
     """Pairs of hosts, each host watched."""
