@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Self
 
 from mptcp_lab.errors import LabBroken, LabBusy, LabError
-from mptcp_lab.probe.client import ProbeClient, ProbeError
+from mptcp_lab.probe.client import Nonsense, ProbeClient, ProbeError
+from mptcp_lab.probe.shapes import read_as
 from mptcp_lab.text import to_one_line
 
 
@@ -66,6 +67,8 @@ class Lease:
             for probe in taken:
                 probe.call("lease_release", run=run)
             raise
+        for probe in taken:
+            probe.run_id = run
         lease._thread.start()
         return lease
 
@@ -79,6 +82,7 @@ class Lease:
         self._ended.set()
         self._thread.join()
         for probe in self._probes.values():
+            probe.run_id = ""
             try:
                 probe.call("lease_release", run=self._run)
             except LabError:
@@ -94,7 +98,7 @@ class Lease:
         while not self._ended.wait(self._ttl / 3):
             for name, probe in self._probes.items():
                 try:
-                    probe.call("lease_refresh", run=self._run, ttl=self._ttl)
+                    probe.order("lease_refresh", run=self._run, ttl=self._ttl)
                 except LabError as error:
                     self._lost = LeaseLost(f"the lease is lost: {error.what}", name, "start the run again")
                     self._on_lost()
@@ -103,9 +107,13 @@ class Lease:
 
 def _take(probe: ProbeClient, owner: str, run: str, ttl: float) -> None:
     try:
-        probe.call("lease_take", owner=owner, run=run, ttl=ttl)
+        probe.ask(dict, "lease_take", owner=owner, run=run, ttl=ttl)
     except ProbeError as error:
         if error.kind != "lease-busy":
             raise
-        until = datetime.fromtimestamp(float(error.more["until"]), UTC)
-        raise LeaseBusy(probe.host, str(error.more["owner"]), until) from None
+        try:
+            until = datetime.fromtimestamp(read_as(float, error.more.get("until")), UTC)
+            owner = read_as(str, error.more.get("owner"))
+        except (OSError, OverflowError, ValueError) as problem:
+            raise Nonsense(probe.host, "lease_take", str(problem)) from None
+        raise LeaseBusy(probe.host, owner, until) from None

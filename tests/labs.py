@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -16,6 +17,8 @@ from mptcp_lab.embedded.command import run
 from mptcp_lab.embedded.place import Place, here
 from mptcp_lab.inventory import Lab, load
 from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.lease import Lease
+from mptcp_lab.probe import Fault, Probe
 
 
 @dataclass
@@ -91,3 +94,9 @@ def own_lab(folder: Path, name: str, inventory: str = "embedded") -> OwnLab:
     variables = folder / "group_vars/all.yml"
     variables.write_text(variables.read_text().replace(f"lab_name: {inventory}", f"lab_name: {name}"))
     return OwnLab(folder, here(name))
+
+
+def leased_fault(probe: Probe, kind: str, **params: Any) -> Fault:
+    """Apply a fault under a lease that is given back at once, so that a suite can take it meanwhile."""
+    with Lease.take({"host": probe}, "a test", "sabotage"):
+        return probe.fault(kind, **params)

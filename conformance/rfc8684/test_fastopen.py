@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.probe import IPPROTO_MPTCP
+from mptcp_lab.probe import IPPROTO_MPTCP, RunResult
 from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments, shown
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import is_mptcp
@@ -43,7 +43,7 @@ def test_data_in_syn(a: Machine, b: Machine, evidence: EvidenceBox, server: int)
         with listener.accept() as accepted:
             got = accepted.receive().wait(5)
             still_mptcp = is_mptcp(accepted)
-        assert client.result()["returncode"] == 0
+        assert client.read(RunResult).returncode == 0
         packets = of_port(segments(capture.stop()), port)
     evidence.figure("MPTCP afterwards", still_mptcp)
     evidence.packets(rows(packets, a.name, "", packets[0].time_ns))

@@ -1,7 +1,7 @@
 """One long-lived process per host: opens sockets, moves data, reads the kernel, captures, sets faults."""
 
 from mptcp_lab.probe.api import Origin, Probe
-from mptcp_lab.probe.client import Deadline, HostVanished, Pending, ProbeError
+from mptcp_lab.probe.client import Deadline, HostVanished, Nonsense, Pending, ProbeError
 from mptcp_lab.probe.facts import (
     IPPROTO_MPTCP,
     IPPROTO_TCP,
@@ -19,7 +19,7 @@ from mptcp_lab.probe.facts import (
     Timeline,
     TransferResult,
 )
-from mptcp_lab.probe.faults import Fault, FaultExpired
+from mptcp_lab.probe.faults import Fault, FaultExpired, NoLease
 from mptcp_lab.probe.state import NetworkState, changes
 from mptcp_lab.probe.steering import Steering
 from mptcp_lab.probe.streams import (
@@ -55,6 +55,8 @@ __all__ = [
     "NetworkState",
     "NeverHappened",
     "NicBytes",
+    "NoLease",
+    "Nonsense",
     "Origin",
     "OriginRecord",
     "Pending",

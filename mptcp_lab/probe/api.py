@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mptcp_lab.probe.client import ProbeClient, ProbeError
 from mptcp_lab.probe.facts import (
@@ -21,10 +21,11 @@ from mptcp_lab.probe.facts import (
 from mptcp_lab.probe.faults import Fault, apply
 from mptcp_lab.probe.state import NetworkState
 from mptcp_lab.probe.steering import Steering
-from mptcp_lab.probe.streams import Listener, RunningBatch, Stream, connect
+from mptcp_lab.probe.streams import Listener, Opened, RunningBatch, Stream, connect
 from mptcp_lab.probe.watching import Capture, EventWatch
 
 MARGIN = 5.0
+T = TypeVar("T")
 
 
 class Origin:
@@ -34,44 +35,43 @@ class Origin:
         self._probe = probe
         self._name = name
 
-    def _ask(self, ask: str, **args: Any) -> Any:
-        return self._probe.call("origin", name=self._name, request={"ask": ask, **args})
+    def _ask(self, kind: type[T], ask: str, **args: Any) -> T:
+        return self._probe.ask(kind, "origin", name=self._name, request={"ask": ask, **args})
 
     def counts(self) -> Mapping[str, Any]:
-        """{"accepted", "open", "accepting"}; ``accepted`` is also the number of the latest connection."""
-        counts: Mapping[str, Any] = self._ask("counts")
-        return counts
+        """{"accepted", "refused", "open", "accepting"}; ``accepted`` is the latest number, too."""
+        return self._ask(dict[str, int | bool], "counts")
 
     def connections(
         self, since: int = 0, tag: str | None = None, timeline: bool = True
     ) -> tuple[OriginRecord, ...]:
         """Connections numbered above ``since``, by tag if given, oldest first; points if ``timeline``."""
-        records = self._ask("connections", since=since, tag=tag, timeline=timeline)
-        return tuple(OriginRecord.parse(record) for record in records)
+        kind = tuple[OriginRecord, ...]
+        return self._ask(kind, "connections", since=since, tag=tag, timeline=timeline)
 
     def facts(self, number: int) -> SocketFacts:
         """Live socket facts of a connection, or those at its end."""
-        return SocketFacts.parse(self._ask("facts", number=number))
+        return self._ask(SocketFacts, "facts", number=number)
 
     def pause_reading(self, number: int | None = None, tag: str | None = None) -> int:
         """Stop reading: one connection, a tag, or else all present and future; returns how many are open."""
-        return int(self._ask("reading", paused=True, number=number, tag=tag))
+        return self._ask(int, "reading", paused=True, number=number, tag=tag)
 
     def resume_reading(self, number: int | None = None, tag: str | None = None) -> int:
         """Go on reading; as pause_reading."""
-        return int(self._ask("reading", paused=False, number=number, tag=tag))
+        return self._ask(int, "reading", paused=False, number=number, tag=tag)
 
     def reset(self, tag: str) -> int:
         """Close a tag's connections with RST; returns how many were open."""
-        return int(self._ask("reset", tag=tag))
+        return self._ask(int, "reset", tag=tag)
 
     def pause_accepting(self) -> None:
         """Leave connections in the kernel's backlog."""
-        self._ask("accepting", paused=True)
+        self._ask(bool, "accepting", paused=True)
 
     def resume_accepting(self) -> None:
         """Accept again."""
-        self._ask("accepting", paused=False)
+        self._ask(bool, "accepting", paused=False)
 
 
 class Probe(ProbeClient):
@@ -89,10 +89,10 @@ class Probe(ProbeClient):
         backlog: int = 1024,
     ) -> Listener:
         """Listen on one address (0 takes a free port). Connections are accepted at once unless ``hold``."""
-        document = self.call(
+        opened = self.start(
             "listen", address=address, port=port, protocol=protocol, device=device, hold=hold, backlog=backlog
         )
-        return Listener(self, document)
+        return Listener(self, opened.read(Opened))
 
     def connect(
         self,
@@ -144,47 +144,46 @@ class Probe(ProbeClient):
 
     def clock(self) -> Clock:
         """The host's clocks now."""
-        return Clock(**self.call("clock"))
+        return self.ask(Clock, "clock")
 
     def capabilities(self) -> dict[str, Capability]:
         """What works on the host, found by use, once per probe; by name (docs/probe.md lists them)."""
-        return {name: Capability(**found) for name, found in self.call("capabilities", 30.0).items()}
+        return self.ask(dict[str, Capability], "capabilities", 30.0)
 
     def counters(self) -> Counters:
         """MIB counters now."""
-        return Counters(self.call("counters"))
+        return Counters(self.ask(dict[str, dict[str, int]], "counters"))
 
     def nics(self) -> dict[str, NicBytes]:
         """Traffic per network device now."""
-        return {device: NicBytes(**counts) for device, counts in self.call("nics").items()}
+        return self.ask(dict[str, NicBytes], "nics")
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """MPTCP endpoints, by id."""
-        return tuple(
-            Endpoint(**{**endpoint, "flags": frozenset(endpoint["flags"])})
-            for endpoint in self.call("endpoints")
-        )
+        return self.ask(tuple[Endpoint, ...], "endpoints")
 
     def limits(self) -> Limits:
         """MPTCP limits."""
-        return Limits(**self.call("limits"))
+        return self.ask(Limits, "limits")
 
     def sysctls(self) -> dict[str, str]:
         """The sysctls that decide about multipath, by dotted name."""
-        return dict(self.call("sysctls"))
+        return self.ask(dict[str, str], "sysctls")
 
     def read(self, what: str) -> list[dict[str, Any]]:
         """A tool's JSON: addresses, routes4, routes6, rules4, rules6, neighbours, nft or qdiscs."""
-        return list(self.call("read", what=what))
+        if what == "nft":
+            return self.ask(dict[str, list[dict[str, Any]]], "read", what=what)["nftables"]
+        return self.ask(list[dict[str, Any]], "read", what=what)
 
     def network_state(self) -> NetworkState:
         """All that a fault may change, without what changes by itself; compare with ``changes``."""
-        state: NetworkState = self.call("network_state")
-        return state
+        return self.ask(dict[str, Any], "network_state")
 
     def run(self, argv: Sequence[str], timeout: float = 10.0, stdin: str = "") -> RunResult:
         """Run a command; it is killed with its children after ``timeout`` seconds."""
-        return RunResult(**self.call("run", timeout + MARGIN, argv=list(argv), timeout=timeout, stdin=stdin))
+        started = self.start("run", argv=list(argv), timeout=timeout, stdin=stdin)
+        return started.read(RunResult, timeout + MARGIN)
 
     def steering(self, stream: Stream) -> Steering:
         """The userspace path manager's hold on a connection of this host, by its token.
@@ -226,4 +225,4 @@ class Probe(ProbeClient):
 
         An ``orphan`` is one whose probe is gone; its host lifts it at the deadline.
         """
-        return list(self.call("faults"))
+        return self.ask(list[dict[str, Any]], "faults")

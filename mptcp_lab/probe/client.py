@@ -12,13 +12,16 @@ import shlex
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from types import NoneType
+from typing import Any, Self, TypeVar
 
 import paramiko
 
-from mptcp_lab.errors import LabBroken, LabError
+from mptcp_lab.errors import Inconclusive, LabBroken, LabError
+from mptcp_lab.probe.facts import Failure, Hello
+from mptcp_lab.probe.shapes import LINE_MAX_BYTES, Misshapen, decode_line, read_as
 from mptcp_lab.ssh import Target, connect
 
 AGENT = Path(__file__).with_name("agent")
@@ -38,6 +41,7 @@ Event = Mapping[str, Any]
 MAKE_ROOM = "make room on the host: df -h /run /var /tmp"
 #: What to do about an operation that failed on a host, by its errno.
 NEXT_STEPS = {errno.ENOSPC: MAKE_ROOM, errno.EDQUOT: MAKE_ROOM}
+T = TypeVar("T")
 
 
 @functools.cache
@@ -72,6 +76,20 @@ class HostVanished(LabBroken):
         super().__init__(
             f"the host vanished: {what}", host, "bring the lab up again, then run the suite again"
         )
+
+
+class Nonsense(Inconclusive):
+    """A host's answer is not what the operation returns: nothing is concluded from it."""
+
+    def __init__(self, host: str, op: str, detail: str) -> None:
+        super().__init__(
+            host,
+            f"{host} answers nonsense to {op}: {detail}",
+            "look at what answers there as python3 and as the origin service",
+        )
+
+    def __str__(self) -> str:
+        return f"{self.what}; next: {self.next_step}"
 
 
 class SudoRefused(LabBroken):
@@ -116,9 +134,29 @@ class Pending:
                 raise Deadline(self._client.host, self._op, within)
         if "vanished" in self._answer:
             raise HostVanished(self._client.host, f"{self._answer['vanished']}, during {self._op}")
-        if not self._answer["ok"]:
-            raise ProbeError(self._client.host, self._op, self._answer["error"])
-        return self._answer.get("result")
+        if "nonsense" in self._answer:
+            raise Nonsense(self._client.host, self._op, self._answer["nonsense"])
+        if self._answer.get("ok") is True and "result" in self._answer:
+            return self._answer["result"]
+        raise self._failure()
+
+    def _failure(self) -> LabError:
+        try:
+            if self._answer.get("ok") is not False:
+                raise Misshapen("neither a result nor an error")
+            error = read_as(dict, self._answer.get("error"))
+            read_as(Failure, {key: error.get(key) for key in ("kind", "message", "errno")})
+        except Misshapen as problem:
+            return Nonsense(self._client.host, self._op, str(problem))
+        return ProbeError(self._client.host, self._op, error)
+
+    def read(self, kind: type[T], within: float = 10.0) -> T:
+        """Return the call's result as ``kind``. Raises Nonsense where it is none, else as result() does."""
+        value = self.result(within)
+        try:
+            return read_as(kind, value)
+        except Misshapen as problem:
+            raise Nonsense(self._client.host, self._op, str(problem)) from None
 
 
 class ProbeClient:
@@ -133,6 +171,8 @@ class ProbeClient:
         self.begun = 0
         #: Is given the host's name before each of these; what it raises refuses the operation.
         self.on_use: Callable[[str], None] = lambda _host: None
+        #: The run whose lease the host is asked for before a fault; set by whoever takes the lease.
+        self.run_id = ""
         self._transport = transport
         self._channel = channel
         self._ids = itertools.count(1)
@@ -160,7 +200,9 @@ class ProbeClient:
         try:
             with contextlib.suppress(OSError):  # it has ended already: the greeting finds out why
                 channel.sendall(f"{len(payload)}\n".encode() + payload)
-            client.hello = client.call("hello", within)
+            hello = client.start("hello")
+            hello.read(Hello, within)
+            client.hello = hello.result(within)
         except Deadline:
             client.close()
             raise HostVanished(target.name, f"the probe did not greet within {within:g} s") from None
@@ -183,6 +225,14 @@ class ProbeClient:
     def call(self, op: str, within: float = 10.0, **args: Any) -> Any:
         """Run an operation and return its result. Raises as Pending.result does."""
         return self.start(op, **args).result(within)
+
+    def ask(self, kind: type[T], op: str, within: float = 10.0, **args: Any) -> T:
+        """Run an operation and return its result as ``kind``. Raises as Pending.read does."""
+        return self.start(op, **args).read(kind, within)
+
+    def order(self, op: str, within: float = 10.0, **args: Any) -> None:
+        """Run an operation that returns nothing. Raises as Pending.read does."""
+        self.start(op, **args).read(NoneType, within)
 
     def start(self, op: str, **args: Any) -> Pending:
         """Begin an operation."""
@@ -223,27 +273,45 @@ class ProbeClient:
         self._reader.join(3.0)
 
     def _read(self) -> None:
-        reason = "the channel closed"
+        reason, nonsense = "the channel closed", ""
         try:
-            for line in self._channel.makefile("rb"):
+            for line in self._lines():
                 self._heard = time.monotonic()
-                self._handle(json.loads(line))
-        except (OSError, ValueError) as error:
+                self._handle(decode_line(line))
+        except OSError as error:
             reason = f"the channel broke: {error}"
+        except Misshapen as problem:
+            nonsense = str(problem)
+            reason = f"it answered nonsense: {nonsense}"
+            self._channel.close()
         said = self._last_words()
         with self._lock:
             self._gone = reason + (f" ({said})" if said else "")
             pending, self._pending = list(self._pending.values()), {}
         for call in pending:
-            call.settle({"vanished": self._gone})
+            call.settle({"nonsense": nonsense} if nonsense else {"vanished": self._gone})
+
+    def _lines(self) -> Iterator[bytes]:
+        """Yield the lines that the probe writes; Misshapen for one that is longer than any answer."""
+        line = bytearray()
+        while data := self._channel.recv(1 << 16):
+            first, *others = data.split(b"\n")
+            line += first
+            for other in others:
+                yield bytes(line)
+                line = bytearray(other)
+            if len(line) > LINE_MAX_BYTES:
+                raise Misshapen(f"a line of more than {LINE_MAX_BYTES >> 20} MiB")
 
     def _handle(self, message: dict[str, Any]) -> None:
         if "id" not in message:
+            read_as(str, message.get("event"))
             for listener in list(self._listeners):
                 listener(message)
             return
+        number = read_as(int, message["id"])
         with self._lock:
-            pending = self._pending.pop(message["id"], None)
+            pending = self._pending.pop(number, None)
         if pending is not None:
             pending.settle(message)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from mptcp_lab.probe.shapes import read_as, read_fields
+
+TIMELINE = ("first", "last", "chunks", "max_gap", "gaps", "timeline")
 IPPROTO_TCP = 6
 IPPROTO_MPTCP = 262
 TCP_ESTABLISHED = 1  # include/net/tcp_states.h
@@ -18,10 +21,19 @@ class Address:
     address: str
     port: int
 
+    @classmethod
+    def from_answer(cls, pair: Any) -> Self:
+        """Read ["198.18.1.1", 7000]."""
+        return cls(*read_as(tuple[str, int], pair))
 
-def parse_address(pair: Any) -> Address | None:
-    """["198.18.1.1", 7000] as an Address."""
-    return None if pair is None else Address(str(pair[0]), int(pair[1]))
+
+@dataclass(frozen=True)
+class Failure:
+    """The error of an operation that failed."""
+
+    kind: str
+    message: str
+    errno: int | None
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,20 @@ class Clock:
     def realtime_of(self, monotonic: float) -> float:
         """The wall-clock time (seconds since the epoch) of a monotonic one of the same host."""
         return self.realtime + (monotonic - self.monotonic)
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a probe reports when it starts."""
+
+    host: str
+    kernel: str
+    python: str
+    pid: int
+    uid: int
+    systemd: bool
+    faults: list[dict[str, Any]]
+    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -60,7 +86,7 @@ class Subflow:
     @property
     def established(self) -> bool:
         """Whether it is up; a kernel that does not tell the state (before 6.5) is believed."""
-        return self.tcp is None or self.tcp["state"] == TCP_ESTABLISHED
+        return self.tcp is None or self.tcp.get("state") == TCP_ESTABLISHED
 
 
 @dataclass(frozen=True)
@@ -83,15 +109,6 @@ class SocketFacts:
     peer: Address | None
     at: float
 
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> SocketFacts:
-        """From the probe's document."""
-        fields = dict(document)
-        fields["subflows"] = tuple(Subflow(**subflow) for subflow in document["subflows"])
-        fields["local"] = parse_address(document["local"])
-        fields["peer"] = parse_address(document["peer"])
-        return cls(**fields)
-
 
 @dataclass(frozen=True)
 class Gap:
@@ -113,16 +130,11 @@ class Timeline:
     points: tuple[tuple[float, int], ...]
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> Timeline:
-        """From the probe's document."""
-        return cls(
-            first=document["first"],
-            last=document["last"],
-            chunks=document["chunks"],
-            max_gap=document["max_gap"],
-            gaps=tuple(Gap(**gap) for gap in document["gaps"]),
-            points=tuple((float(when), int(total)) for when, total in document["timeline"]),
-        )
+    def from_answer(cls, document: Any) -> Self:
+        """Read the document of a timeline, whose points are called "timeline"."""
+        fields = {**read_as(dict, document)}
+        fields["points"] = fields.pop("timeline", None)
+        return read_fields(cls, fields)
 
 
 @dataclass(frozen=True)
@@ -151,21 +163,15 @@ class TransferResult:
     clock: Clock
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> TransferResult:
-        """From the probe's document."""
-        error = document["error"] or {}
-        return cls(
-            nbytes=document["nbytes"],
-            sha256=document["sha256"],
-            first=document["first"],
-            last=document["last"],
-            max_gap=document["max_gap"],
-            timeline=Timeline.parse(document),
-            end=document["end"],
-            errno=error.get("errno"),
-            message=error.get("message", ""),
-            clock=Clock(**document["clock"]),
-        )
+    def from_answer(cls, document: Any) -> Self:
+        """Read the document of a transfer that has ended."""
+        fields = {**read_as(dict, document)}
+        timeline = {name: fields.get(name) for name in TIMELINE}
+        error = read_as(dict, {} if fields.pop("error", None) is None else document["error"])
+        for name in ("done", "at", "chunks", "gaps", "timeline"):
+            fields.pop(name, None)
+        failed = {"errno": error.get("errno"), "message": error.get("message", "")}
+        return read_fields(cls, {**fields, **failed, "timeline": timeline})
 
 
 @dataclass(frozen=True)
@@ -272,14 +278,6 @@ class OriginRecord:
     facts: SocketFacts | None
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> OriginRecord:
-        """From the origin's document."""
-        fields = dict(document)
-        fields.setdefault("closed", None)
-        for name in ("listener", "peer", "local"):
-            fields[name] = parse_address(document[name])
-        for name in ("received", "sent"):
-            fields[name] = Timeline.parse(document[name])
-        facts = document["facts"]
-        fields["facts"] = None if facts is None else SocketFacts.parse(facts)
-        return cls(**fields)
+    def from_answer(cls, document: Any) -> Self:
+        """Read the origin's document of a connection; one that is open has not been closed."""
+        return read_fields(cls, {"closed": None, **read_as(dict, document)})

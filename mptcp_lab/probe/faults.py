@@ -15,6 +15,10 @@ class FaultExpired(Inconclusive):
     """A fault's time was over before it was lifted: what was seen last was seen without it."""
 
 
+class NoLease(Inconclusive):
+    """A host refused a fault because this run does not hold its lease (any more)."""
+
+
 class Fault:
     """A fault on a host. As a context manager it is lifted at the end of the block."""
 
@@ -29,7 +33,7 @@ class Fault:
         if self._name is None:
             return
         name, self._name = self._name, None
-        if not self._probe.call("lift", LIFT_WITHIN, fault=name):
+        if not self._probe.ask(bool, "lift", LIFT_WITHIN, fault=name):
             raise FaultExpired(
                 self._probe.host,
                 f"fault {self.kind} ended by itself after {self.ttl:g} s, before it was lifted",
@@ -50,10 +54,13 @@ class Fault:
 
 
 def apply(probe: ProbeClient, kind: str, ttl: float, params: dict[str, Any]) -> Fault:
-    """Apply a fault for at most ``ttl`` seconds. Raises Unsupported by capability's name, or ProbeError."""
+    """Apply a fault for at most ``ttl`` seconds. Raises Unsupported (capability), NoLease or ProbeError."""
     try:
-        name = probe.call("fault", APPLY_WITHIN, kind=kind, ttl=ttl, params=params)
+        started = probe.start("fault", kind=kind, ttl=ttl, params=params, run=probe.run_id)
+        name = started.read(str, APPLY_WITHIN)
     except ProbeError as error:
+        if error.kind == "no-lease":
+            raise NoLease(probe.host, error.what, "take the lease first (mptcp_lab.lease)") from None
         if error.kind != "unsupported":
             raise
         raise Unsupported(str(error.more.get("capability", kind)), error.what, probe.host) from None

@@ -38,7 +38,7 @@ def _compare(name: str, old: Any, new: Any) -> list[str]:
 
 def _compare_lists(name: str, old: list[Any], new: list[Any]) -> list[str]:
     """Lists of entries: what is missing and what came. Links are compared entry by entry, by name."""
-    if all(isinstance(entry, Mapping) and "ifname" in entry for entry in [*old, *new]):
+    if all(isinstance(entry, Mapping) and isinstance(entry.get("ifname"), str) for entry in [*old, *new]):
         by_name = [{entry["ifname"]: entry for entry in entries} for entries in (old, new)]
         return _compare(name, *by_name)
     left, right = Counter(map(_key, old)), Counter(map(_key, new))

@@ -22,7 +22,7 @@ class Steering:
         self._token = token
 
     def _order(self, command: str, **about: Any) -> None:
-        self._probe.call("steer", command=command, token=self._token, **about)
+        self._probe.order("steer", command=command, token=self._token, **about)
 
     def announce(self, address: str, identity: int, port: int = 0) -> None:
         """Tell the peer of an address (ADD_ADDR) under an identity of 1 to 255."""

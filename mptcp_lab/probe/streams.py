@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mptcp_lab.errors import Breach
-from mptcp_lab.probe.client import Pending, ProbeClient, ProbeError
-from mptcp_lab.probe.facts import Address, Progress, SocketFacts, TransferResult, parse_address
+from mptcp_lab.probe.client import Nonsense, Pending, ProbeClient, ProbeError
+from mptcp_lab.probe.facts import Address, Progress, SocketFacts, TransferResult
+from mptcp_lab.probe.shapes import Misshapen, read_as
 
 #: What connect() and socket() answer without a packet.
 NO_SOCKET = frozenset(
@@ -63,37 +64,50 @@ class Transfer:
 
     def progress(self) -> Progress:
         """How far it is."""
-        return Progress(**self._probe.call("progress", transfer=self._name))
+        return self._probe.ask(Progress, "progress", transfer=self._name)
 
     def finish(self, within: float = 10.0) -> TransferResult:
         """Let a send end after the chunk it is at, and return the result. Raises as wait does."""
-        self._probe.call("finish", transfer=self._name)
+        self._probe.order("finish", transfer=self._name)
         return self.wait(within)
 
     def wait(self, within: float, check: bool = True) -> TransferResult:
         """The result. Raises TransferFailed if it has not ended, or (with ``check``) ended in an error."""
-        document = self._probe.call("wait", within + MARGIN, transfer=self._name, timeout=within)
-        if not document["done"]:
-            done = f"{document['nbytes']} bytes passed, last at {document['last']}, now {document['at']}"
+        waiting = self._probe.start("wait", transfer=self._name, timeout=within)
+        if not waiting.read(dict[str, Any], within + MARGIN).get("done"):
+            so_far = waiting.read(Progress)
+            done = f"{so_far.nbytes} bytes passed, last at {so_far.last}, now {so_far.at}"
             raise TransferFailed(
                 self._probe.host, f"the transfer did not end within {within:g} s: {done}", None
             )
-        result = TransferResult.parse(document)
+        result = waiting.read(TransferResult)
         if check and result.end == "error":
             raise TransferFailed(self._probe.host, f"{result.message} after {result.nbytes} bytes", result)
         return result
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A socket that the probe opened: its id (``stream`` or ``listener``) and its ends."""
+
+    local: Address | None
+    stream: str = ""
+    listener: str = ""
+    peer: Address | None = None
+    seconds: float = 0.0
+    at: float = 0.0
+
+
 class Stream:
     """A connection on the probe's host, made or accepted. ``seconds`` is how long connect() took."""
 
-    def __init__(self, probe: ProbeClient, document: dict[str, Any]) -> None:
+    def __init__(self, probe: ProbeClient, opened: Opened) -> None:
         self._probe = probe
-        self.name = str(document["stream"])
-        self.local: Address | None = parse_address(document["local"])
-        self.peer: Address | None = parse_address(document["peer"])
-        self.seconds = float(document.get("seconds", 0.0))
-        self.at = float(document["at"])
+        self.name = opened.stream
+        self.local = opened.local
+        self.peer = opened.peer
+        self.seconds = opened.seconds
+        self.at = opened.at
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -115,7 +129,8 @@ class Stream:
 
         The header is not counted in the result. ``pattern``: "random" (by ``seed``) or "zero".
         """
-        name = self._probe.call(
+        name = self._probe.ask(
+            str,
             "send",
             stream=self.name,
             nbytes=nbytes,
@@ -129,39 +144,39 @@ class Stream:
 
     def receive(self, nbytes: int | None = None) -> Transfer:
         """Begin to receive ``nbytes``, or until the end of the stream."""
-        return Transfer(self._probe, self._probe.call("receive", stream=self.name, nbytes=nbytes))
+        return Transfer(self._probe, self._probe.ask(str, "receive", stream=self.name, nbytes=nbytes))
 
     def echo(self) -> Transfer:
         """Begin to send back what arrives."""
-        return Transfer(self._probe, self._probe.call("echo", stream=self.name))
+        return Transfer(self._probe, self._probe.ask(str, "echo", stream=self.name))
 
     def facts(self) -> SocketFacts:
         """What the kernel says about the connection."""
-        return SocketFacts.parse(self._probe.call("facts", stream=self.name))
+        return self._probe.ask(SocketFacts, "facts", stream=self.name)
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         """Set a socket option. Raises ProbeError with the errno."""
         raw = base64.b64encode(value).decode() if isinstance(value, bytes) else value
-        self._probe.call("setsockopt", stream=self.name, level=level, option=option, value=raw)
+        self._probe.order("setsockopt", stream=self.name, level=level, option=option, value=raw)
 
     def shutdown(self) -> None:
         """End the sending direction."""
-        self._probe.call("shutdown", stream=self.name)
+        self._probe.order("shutdown", stream=self.name)
 
     def close(self, reset: bool = False) -> None:
         """Close, with RST if ``reset``; ends its transfers. Closing again does nothing."""
         if not self._closed:
             self._closed = True
-            self._probe.call("close", item=self.name, reset=reset)
+            self._probe.order("close", item=self.name, reset=reset)
 
 
 class Listener:
     """A listening socket on the probe's host."""
 
-    def __init__(self, probe: ProbeClient, document: dict[str, Any]) -> None:
+    def __init__(self, probe: ProbeClient, opened: Opened) -> None:
         self._probe = probe
-        self._name = str(document["listener"])
-        self.local: Address | None = parse_address(document["local"])
+        self._name = opened.listener
+        self.local = opened.local
 
     def __enter__(self) -> Self:
         return self
@@ -172,25 +187,25 @@ class Listener:
     @property
     def accepted(self) -> int:
         """How many connections were accepted so far, taken or not."""
-        return int(self._probe.call("accepted", listener=self._name))
+        return self._probe.ask(int, "accepted", listener=self._name)
 
     def accept(self, within: float = 5.0) -> Stream:
         """Return the next accepted connection. Raises NothingAccepted."""
+        accepting = self._probe.start("accept", listener=self._name, timeout=within)
         try:
-            document = self._probe.call("accept", within + MARGIN, listener=self._name, timeout=within)
+            return Stream(self._probe, accepting.read(Opened, within + MARGIN))
         except ProbeError as error:
             if error.kind != "timeout":
                 raise
             raise NothingAccepted(self._probe.host, error.op, error.document) from None
-        return Stream(self._probe, document)
 
     def release(self) -> None:
         """Begin to accept, for a listener opened with ``hold``."""
-        self._probe.call("release", listener=self._name)
+        self._probe.order("release", listener=self._name)
 
     def close(self) -> None:
         """Stop listening; connections that were accepted and not taken are reset."""
-        self._probe.call("close", item=self._name)
+        self._probe.order("close", item=self._name)
 
 
 @dataclass(frozen=True)
@@ -214,14 +229,18 @@ class RunningBatch:
 
     def wait(self) -> Batch:
         """What became of them. Raises ProbeError or HostVanished."""
-        return Batch(**self._pending.result(self._within))
+        return self._pending.read(Batch, self._within)
 
 
 def connect(probe: ProbeClient, within: float, **args: Any) -> Stream:
     """Connect from the probe's host. Raises ConnectFailed."""
     try:
-        return Stream(probe, probe.call("connect", within + MARGIN, timeout=within, **args))
+        return Stream(probe, probe.start("connect", timeout=within, **args).read(Opened, within + MARGIN))
     except ProbeError as error:
         if error.kind != "connect":
             raise
-        raise ConnectFailed(probe.host, error.what, error.errno or 0, float(error.more["seconds"])) from None
+        try:
+            seconds = read_as(float, error.more.get("seconds"))
+        except Misshapen as problem:
+            raise Nonsense(probe.host, "connect", str(problem)) from None
+        raise ConnectFailed(probe.host, error.what, error.errno or 0, seconds) from None

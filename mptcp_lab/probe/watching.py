@@ -9,13 +9,16 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from mptcp_lab.errors import LabError
-from mptcp_lab.probe.client import Event, ProbeClient
+from mptcp_lab.probe.client import Event, Nonsense, ProbeClient
+from mptcp_lab.probe.shapes import Misshapen, read_as
 from mptcp_lab.probe.waiting import NeverHappened
 
 PIECE = 4 << 20
+MOST_EVENTS = 200_000
+CAPTURE_MAX_BYTES = 2 << 30
 
 
 class EventWatch:
@@ -32,7 +35,7 @@ class EventWatch:
         self._name = ""
         self._early: list[Event] = []
         self._stop_listening = probe.listen_events(self._take)
-        self._name = probe.call("watch")
+        self._name = probe.ask(str, "watch")
 
     def __enter__(self) -> Self:
         return self
@@ -42,6 +45,10 @@ class EventWatch:
 
     def _take(self, event: Event) -> None:
         if "watch" in event:
+            read_as(str, event.get("type"))
+            read_as(float, event.get("at"))
+            if len(self._events) >= MOST_EVENTS:
+                raise Misshapen(f"more than {MOST_EVENTS} events")
             with self._changed:
                 self._events.append(event)
                 self._changed.notify_all()
@@ -69,7 +76,7 @@ class EventWatch:
 
     def close(self) -> None:
         """Stop watching."""
-        self._probe.call("close", item=self._name)
+        self._probe.order("close", item=self._name)
         self._stop_listening()
 
 
@@ -81,13 +88,21 @@ class CaptureCounts:
     dropped: int
 
 
+@dataclass(frozen=True)
+class CaptureSummary:
+    """How long a capture's file is, and what each NIC counted."""
+
+    nbytes: int
+    devices: Mapping[str, CaptureCounts]
+
+
 class Capture:
     """A capture under way on some NICs, headers only. ``counts`` is there after stop()."""
 
     def __init__(self, probe: ProbeClient, devices: list[str], snaplen: int) -> None:
         self._probe = probe
         self.counts: Mapping[str, CaptureCounts] = {}
-        self._name: str | None = probe.call("capture", devices=devices, snaplen=snaplen)
+        self._name: str | None = probe.ask(str, "capture", devices=devices, snaplen=snaplen)
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +111,7 @@ class Capture:
         if self._name is None:
             return
         if kind is None:
-            self._probe.call("close", item=self._name)
+            self._probe.order("close", item=self._name)
             self._name = None
             return
         with contextlib.suppress(LabError):  # what went wrong before is what counts
@@ -104,18 +119,25 @@ class Capture:
 
     def stop(self) -> bytes:
         """End the capture and fetch it: pcapng, an interface per NIC, nanosecond timestamps of the kernel."""
-        summary: dict[str, Any] = self._probe.call("capture_stop", 30.0, capture=self._name)
-        self.counts = {device: CaptureCounts(**counts) for device, counts in summary["devices"].items()}
-        pieces = [
-            zlib.decompress(
-                base64.b64decode(
-                    self._probe.call("capture_fetch", 30.0, capture=self._name, offset=offset, length=PIECE)
-                )
-            )
-            for offset in range(0, summary["nbytes"], PIECE)
-        ]
-        self._probe.call("close", item=self._name)
+        summary = self._probe.ask(CaptureSummary, "capture_stop", 30.0, capture=self._name)
+        if not 0 <= summary.nbytes <= CAPTURE_MAX_BYTES:
+            raise Nonsense(self._probe.host, "capture_stop", f"a capture of {summary.nbytes} bytes")
+        self.counts = summary.devices
+        pieces = [self._fetch(offset) for offset in range(0, summary.nbytes, PIECE)]
+        self._probe.order("close", item=self._name)
         self._name = None
         pcapng = b"".join(pieces)
         self._probe.on_capture(self._probe.host, pcapng)
         return pcapng
+
+    def _fetch(self, offset: int) -> bytes:
+        """Fetch one piece of the file; never unpack more than a piece."""
+        text = self._probe.ask(str, "capture_fetch", 30.0, capture=self._name, offset=offset, length=PIECE)
+        try:
+            unpacking = zlib.decompressobj()
+            piece = unpacking.decompress(base64.b64decode(text, validate=True), PIECE + 1)
+        except (ValueError, zlib.error) as error:
+            raise Nonsense(self._probe.host, "capture_fetch", str(error)) from None
+        if len(piece) > PIECE or not unpacking.eof:
+            raise Nonsense(self._probe.host, "capture_fetch", "a piece that is longer than asked for")
+        return piece

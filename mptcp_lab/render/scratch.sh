@@ -27,6 +27,7 @@ fi
 for module in /mnt/root/usr/share/nginx/modules-available/*.conf; do
     [ ! -e "$module" ] || ln -sf "${module#/mnt/root}" "/mnt/root/etc/nginx/modules-enabled/50-${module##*/}"
 done
+mkdir -p /mnt/root/run/nginx # which the unit's RuntimeDirectory= makes
 cp -R "$tree/." /mnt/root/
 mount -t proc proc /mnt/root/proc
 mount --rbind /dev /mnt/root/dev

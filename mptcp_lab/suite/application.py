@@ -47,8 +47,8 @@ class Application:
 
     def ended(self) -> tuple[RunResult, str]:
         """Wait for both ends; return how the sender ended, and the digest of what the receiver wrote."""
-        sent = RunResult(**self.sending.result(WITHIN_SECONDS + 5))
-        got = RunResult(**self.receiving.result(WITHIN_SECONDS + 5))
+        sent = self.sending.read(RunResult, WITHIN_SECONDS + 5)
+        got = self.receiving.read(RunResult, WITHIN_SECONDS + 5)
         return sent, got.stdout.partition(" ")[0]
 
 

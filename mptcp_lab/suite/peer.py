@@ -15,6 +15,8 @@ from typing import TypeVar
 
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe import NeverHappened, Pending, Stream
+from mptcp_lab.probe.shapes import Misshapen, read_as
+from mptcp_lab.probe.streams import Opened
 from mptcp_lab.suite.packets import first_syns, rows, shown
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Front
@@ -70,7 +72,7 @@ class Wire:
             ttl = max(30.0, 2 * self.heard_within)
             stack.enter_context(probe.fault("drop", ttl, destination=str(self.address), dport=self.port))
             stack.callback(probe.listen_events(self._take))
-            self._relay = probe.call("relay", address=str(self.address), port=self.port)
+            self._relay = probe.ask(str, "relay", address=str(self.address), port=self.port)
             stack.callback(probe.call, "close", item=self._relay)
             self._stack = stack.pop_all()
         return self
@@ -82,7 +84,10 @@ class Wire:
         assert isinstance(event, dict)
         if event.get("relay") != self._relay or "packet" not in event:
             return
-        packet = base64.b64decode(event["packet"])
+        try:
+            packet = base64.b64decode(read_as(str, event["packet"]), validate=True)
+        except ValueError as error:
+            raise Misshapen(f"packet: {error}") from None
         segment = parse_segment(RAW, packet, number=len(self.log) + 1, time_ns=time.time_ns())
         if segment is not None:
             with self._arrived:
@@ -94,7 +99,7 @@ class Wire:
         """Put a segment on the wire."""
         self.log.append(replace(segment, time_ns=time.time_ns()))
         packet = base64.b64encode(build_packet(segment)).decode()
-        self.machine.probe.call("relay_send", relay=self._relay, packet=packet)
+        self.machine.probe.order("relay_send", relay=self._relay, packet=packet)
 
     def next(self, suits: Suits, what: str, within: float = 0.0) -> Segment:
         """Return the first segment not yet heard that suits; wait `within` seconds, or as long as others do.
@@ -303,7 +308,7 @@ def served(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Strea
     wire, first, connecting = called(client, server)
     first.says(SYN | ACK, MpCapable(server.endpoint.key, flags=server.endpoint.flags))
     first.hears(ACK, what="the third packet")
-    with Stream(client.probe, connecting.result()) as stream:
+    with Stream(client.probe, connecting.read(Opened)) as stream:
         lives(first)
         yield wire, first, stream
         stream.close(reset=True)

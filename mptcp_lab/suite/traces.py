@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mptcp_lab.embedded import fabric
 from mptcp_lab.embedded.place import here
@@ -39,7 +40,7 @@ def no_faults(machines: Session) -> None:
 def network_states(machines: Session) -> dict[str, NetworkState]:
     """Return the network state of every host, read side by side, and of the switch where it is ours."""
     pending = {name: machine.probe.start("network_state") for name, machine in machines.machines.items()}
-    states = {name: call.result() for name, call in pending.items()}
+    states: dict[str, NetworkState] = {name: call.read(dict[str, Any]) for name, call in pending.items()}
     if machines.lab.local:
         states[FABRIC] = {"ports": fabric.port_states(here(machines.lab.name))}
     return states
@@ -53,7 +54,9 @@ def resolving(machine: Machine, state: NetworkState) -> list[str]:
     """
     words = tuple(f" on {nic.device}" for nic in machine.host.nics)
     return [
-        f"{machine.name}: waits for {each} to answer" for each in state["resolving"] if each.endswith(words)
+        f"{machine.name}: waits for {each} to answer"
+        for each in state.get("resolving", [])
+        if each.endswith(words)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from tests.e2e.conftest import Configured
@@ -49,6 +51,53 @@ def test_the_process_has_no_other_rights(configured: Configured, unit: str) -> N
     bound = int(fields["CapBnd"], 16)
     assert {BITS.get(bit, bit) for bit in range(64) if bound >> bit & 1} == capabilities
     assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+
+
+#: What each unit may write to, beside a /tmp and /var/tmp of its own.
+WRITABLE = {
+    "haproxy": {"/run/haproxy", "/var/lib/haproxy"},
+    "nginx": {"/run/nginx", "/var/log/nginx"},
+    "mptcp-lab-origin@origin": {"/run/mptcp-lab-origin-origin"},
+}
+TEMPORARY = {"/tmp", "/var/tmp"}
+#: Every file and folder that may be written to; of /proc the kernel's settings, the rest is of processes. The
+#: unit's own memory.pressure is there for it to ask for notifications.
+FIND_WRITABLE = (
+    "find / \\( -path /dev -o -path /proc \\) -prune -o"
+    " \\( -type f -o -type d \\) -writable -not -name memory.pressure -print 2>/dev/null;"
+    " find /proc/sys -type f -writable -print 2>/dev/null; true"
+)
+
+
+def users(configured: Configured, host: str, unit: str) -> set[str]:
+    """Return user and group of each of a unit's processes."""
+    pids = f"cat /sys/fs/cgroup$(systemctl show -P ControlGroup {unit})/cgroup.procs"
+    printed = configured.own.ssh(host, f'for p in $({pids}); do stat -c "%u:%g" /proc/$p; done')
+    return set(printed.split())
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_it_can_write_nowhere_else_from_inside(configured: Configured, unit: str) -> None:
+    """Each of its users, and a root with every capability, looks for what it may write to in there."""
+    host, _, _ = UNITS[unit]
+    process = first_process(configured, host, unit)
+    for user in sorted(users(configured, host, unit) | {"0:0"}):
+        uid, _, gid = user.partition(":")
+        inside = f"nsenter -t {process} -m -S {uid} -G {gid} sh -c {shlex.quote(FIND_WRITABLE)}"
+        found = configured.own.ssh(host, inside).splitlines()
+        assert found, f"{unit}: {user} may write to nothing, not even to its own folders"
+        mine = WRITABLE[unit] | TEMPORARY
+        others = [
+            path for path in found if not any(path == each or path.startswith(f"{each}/") for each in mine)
+        ]
+        assert others == [], f"{unit}: {user}: {others[:20]}"
+
+
+def test_the_origin_is_no_user_of_the_system(configured: Configured) -> None:
+    for host in ("server1", "server2"):
+        found = users(configured, host, "mptcp-lab-origin@origin")
+        assert found and not any(user.startswith("0:") for user in found)
+        assert configured.own.ssh(host, "stat -c '%a %U' /run/mptcp-lab").split() == ["700", "root"]
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -11,6 +11,7 @@ from mptcp_lab.probe import Probe
 from mptcp_lab.suite.targets import target
 from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import Sabotage, assert_seen
+from tests.labs import leased_fault
 
 ENDPOINTS_GONE = "ip mptcp endpoint flush"
 ENDPOINTS_BACK = "systemctl restart mptcp-lab-mptcp"
@@ -123,7 +124,7 @@ def test_a_byte_changed_on_the_way_is_seen(configured: Configured, proxy: str) -
     lab, case = configured.own.lab, f"PROXY-2[{proxy}-64KiB]"
     with (
         Probe.open(target(lab, lab.hosts["server2"])) as probe,
-        probe.fault("flip", position=200, direction="in", dport=7000, ttl=60),
+        leased_fault(probe, "flip", position=200, direction="in", dport=7000, ttl=60),
     ):
         red = configured.suite(f"--claim={case}")
     assert red.verdicts() == {case: "fail"}, red.output

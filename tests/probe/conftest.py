@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from mptcp_lab.lease import Lease
 from mptcp_lab.probe import Probe
 from tests.probe.hosts import Keys, Pair, make_pair
 
@@ -27,3 +28,10 @@ def client(pair: Pair) -> Iterator[Probe]:
 def server(pair: Pair) -> Iterator[Probe]:
     with Probe.open(pair.server.target()) as probe:
         yield probe
+
+
+@pytest.fixture
+def leased(client: Probe, server: Probe) -> Iterator[None]:
+    """Hold the lease on both hosts: they refuse faults of a run that does not."""
+    with Lease.take({"client": client, "server": server}, "tests", "tests"):
+        yield

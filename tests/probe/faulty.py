@@ -13,6 +13,7 @@ from mptcp_lab.probe.client import Pending
 from mptcp_lab.ssh import Target
 
 TTL_SECONDS = 1.5
+RUN, LEASE_SECONDS = "faulty", 600.0
 APPLIED = "faults applied so far"
 # faults that each host gets, and whose undoing is compared
 MANY: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -25,13 +26,14 @@ MANY: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def apply_many(probe: Probe, number: int) -> list[Pending]:
+def apply_many(probe: Probe, number: int, ttl: float = TTL_SECONDS) -> list[Pending]:
     """Begin to apply every fault on host `number` of a pair, one after another."""
     filled = [
         (kind, {key: v.format(host=number) if key == "address" else v for key, v in params.items()})
         for kind, params in MANY
     ]
-    return [probe.start("fault", kind=kind, ttl=TTL_SECONDS, params=params) for kind, params in filled]
+    probe.call("lease_take", owner="faulty", run=RUN, ttl=LEASE_SECONDS)
+    return [probe.start("fault", kind=kind, ttl=ttl, params=params, run=RUN) for kind, params in filled]
 
 
 def test_faults_until_killed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -19,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.inventory.load import ROOT
-from mptcp_lab.probe import NetworkState, NeverHappened, Probe, changes
-from tests.probe.faulty import APPLIED, MANY, apply_many
+from mptcp_lab.probe import NetworkState, NeverHappened, Probe, ProbeError, changes, eventually
+from tests.probe.faulty import APPLIED, LEASE_SECONDS, MANY, RUN, apply_many
 from tests.probe.hosts import Host, Pair, make_pair, returns_to
 
 MOMENTS = 50
@@ -58,6 +59,14 @@ class Watched:
             returns_to(self.probe, self.before, within=BACK_WITHIN_SECONDS)
         except NeverHappened as late:
             pytest.fail(f"{told}: {late}; faults on record: {self.probe.faults()}")
+
+
+@pytest.fixture(autouse=True)
+def unleased(client: Probe, server: Probe) -> Iterator[None]:
+    """Give back the leases of those who died."""
+    yield
+    for probe in (client, server):
+        probe.call("lease_release", run=RUN)
 
 
 @pytest.fixture
@@ -144,3 +153,110 @@ def test_dying_at_random_moments_leaves_nothing(pairs: list[list[Watched]]) -> N
     with ThreadPoolExecutor() as pool:
         outlived = sum(pool.map(one_pair, pairs, deaths, [f"seed {seed}"] * len(pairs)))
     assert outlived >= MOMENTS // 10, "hardly any fault outlived its user: this shows nothing"
+
+
+def keepers(host: Host) -> set[int]:
+    """Return the keepers that run on a host."""
+    found = set()
+    for pid in host.processes():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"keeper" in words:
+                found.add(pid)
+    return found
+
+
+def test_a_killed_keeper_is_started_again_while_faults_are_in_force(pair: Pair) -> None:
+    host = pair.client
+    with Probe.open(host.target()) as watching, Probe.open(host.target()) as probe:
+        before = watching.network_state()
+        applied = [pending.result(START_WITHIN_SECONDS) for pending in apply_many(probe, 1, ttl=15.0)]
+        assert len(applied) == len(MANY)
+        # The OOM killer spares it, where this machine allows to ask for that.
+        asked = host.run("sh", "-c", "echo -1000 >/proc/self/oom_score_adj; cat /proc/self/oom_score_adj")
+        assert {Path(f"/proc/{pid}/oom_score_adj").read_text() for pid in keepers(host)} == {asked}
+        for _ in range(3):
+            victims = eventually(lambda: keepers(host), until=bool, within=START_WITHIN_SECONDS)
+            for pid in victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            eventually(lambda old=victims: keepers(host) - old, until=bool, within=START_WITHIN_SECONDS)
+        os.kill(int(probe.hello["pid"]), signal.SIGKILL)
+        returns_to(watching, before, within=BACK_WITHIN_SECONDS)
+        assert watching.faults() == []
+
+
+def test_a_full_run_folder_refuses_a_fault_and_lifts_those_in_force(pair: Pair) -> None:
+    host = pair.client
+    with Probe.open(host.target()) as probe:
+        before = probe.network_state()
+        fault, dying = (pending.result(START_WITHIN_SECONDS) for pending in apply_many(probe, 1, 3.0)[:2])
+        assert fault != dying
+        host.run("mount", "-o", "remount,size=2M", "/run")
+        host.run("sh", "-c", "cat /dev/zero >/run/fill 2>/dev/null || true")
+        try:
+            with pytest.raises(ProbeError, match="ENOSPC"):
+                probe.call("fault", kind="drop", ttl=5, params={"sport": 7001}, run=RUN)
+            with pytest.raises(ProbeError, match="ENOSPC"):
+                probe.call("lease_take", owner="faulty", run=RUN, ttl=LEASE_SECONDS)
+            assert probe.call("lift", fault=fault) is True
+            returns_to(probe, before, within=BACK_WITHIN_SECONDS)  # the keeper lifts the others
+        finally:
+            host.run("rm", "/run/fill")
+            host.run("mount", "-o", "remount,size=50%", "/run")
+        assert probe.faults() == []
+        assert "new" not in host.run("ls", "/run/mptcp-lab/faults")
+
+
+#: Interposed before libc's: the wall clock of a host's programs is off by what a file holds.
+STEPPED_CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(id, now);
+    char text[32] = {0};
+    if (id == CLOCK_REALTIME && !result) {
+        int file = open(STEP, O_RDONLY | O_CLOEXEC);
+        if (file >= 0 && read(file, text, sizeof text - 1) > 0) now->tv_sec += atoll(text);
+        if (file >= 0) close(file);
+    }
+    return result;
+}
+"""
+DAY_SECONDS = 86400
+
+
+def test_a_clock_that_is_stepped_neither_ends_faults_and_leases_nor_prolongs_them(
+    pair: Pair, tmp_path: Path
+) -> None:
+    step, source, library = tmp_path / "step", tmp_path / "clock.c", tmp_path / "clock.so"
+    step.write_text("0")
+    source.write_text(STEPPED_CLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", f'-DSTEP="{step}"', "-o", library, source, "-ldl"], check=True)
+    config = pair.client.folder / "sshd_config"
+    kept = config.read_text()
+    config.write_text(f'{kept}ForceCommand LD_PRELOAD={library} sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    try:
+        with Probe.open(pair.client.target()) as watching:
+            before = watching.network_state()
+            for seconds in (DAY_SECONDS, -DAY_SECONDS):
+                probe = Probe.open(pair.client.target())
+                for pending in apply_many(probe, 1, ttl=3.0):
+                    pending.result(START_WITHIN_SECONDS)
+                step.write_text(str(seconds))
+                assert abs(probe.clock().realtime - time.time() - seconds) < 60
+                probe.run(["sleep", "0.6"])  # three rounds of the keeper
+                assert len(probe.faults()) == len(MANY), "lifted before their time"
+                probe.call("lease_refresh", run=RUN, ttl=LEASE_SECONDS)
+                os.kill(int(probe.hello["pid"]), signal.SIGKILL)
+                returns_to(watching, before, within=BACK_WITHIN_SECONDS)
+                probe.close()
+                step.write_text("0")
+    finally:
+        config.write_text(kept)

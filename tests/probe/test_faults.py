@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from mptcp_lab.probe import (
     ConnectFailed,
     FaultExpired,
     Listener,
+    NoLease,
     Probe,
     ProbeError,
     changes,
@@ -20,6 +22,8 @@ from mptcp_lab.probe import (
 )
 from tests.probe.hosts import Pair, returns_to
 
+FAULTS = "/run/mptcp-lab/faults"
+FORGED = f"{FAULTS}/f0f0f0f0.json"
 CLIENT, SERVER, SPARE = "198.18.1.1", "198.18.1.2", "198.18.77.1"
 
 
@@ -30,7 +34,7 @@ def listener(server: Probe) -> Iterator[Listener]:
 
 
 @pytest.fixture(autouse=True)
-def untouched(client: Probe, server: Probe) -> Iterator[None]:
+def untouched(leased: None, client: Probe, server: Probe) -> Iterator[None]:
     """Every test leaves both hosts as they were."""
     before = [(probe, probe.network_state()) for probe in (client, server)]
     yield
@@ -208,6 +212,72 @@ def test_two_faults_on_the_same_thing_are_refused(client: Probe) -> None:
         client.fault("limits", subflows=2)
 
 
+def test_a_run_without_the_lease_is_refused(pair: Pair, client: Probe) -> None:
+    before = client.network_state()
+    with Probe.open(pair.client.target()) as other:
+        for run in ("", "another"):
+            other.run_id = run
+            with pytest.raises(NoLease, match="does not hold the host's lease: tests holds it"):
+                other.fault("limits", subflows=1)
+    client.call("lease_release", run="tests")
+    with pytest.raises(NoLease, match="nobody holds it"):
+        client.fault("limits", subflows=1)
+    client.call("lease_take", owner="tests", run="tests", ttl=30)
+    assert issubclass(NoLease, Inconclusive)  # of a claim it says nothing
+    assert changes(before, client.network_state()) == []
+
+
+def forge(client: Probe, undo: list[Any], owner: str = "0:0", mode: str = "600") -> None:
+    """Put a record on the host that is due, as somebody who can write to the lab's folder would."""
+    record = {"id": "f0f0f0f0", "kind": "forged", "params": {}, "owner": 1, "run": "x", "touches": "x"}
+    text = json.dumps({**record, "undo": undo, "since": 0, "deadline": 0, "tries": 0, "error": ""})
+    write = f"mkdir -p {FAULTS} && cat >{FORGED} && chown {owner} {FORGED} && chmod {mode} {FORGED}"
+    assert client.run(["sh", "-c", write], stdin=text).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("undo", "told"),
+    [
+        (["sysctls", {"values": {"/run/planted": "x"}}], "does not lie below /proc/sys/net"),
+        (["sysctls", {"values": {"/proc/sys/net/../kernel/core_pattern": "x"}}], "does not lie below"),
+        (["sysctls", {"values": {"/run/link/planted": "x"}}], "does not lie below"),
+        (["nft_table", {"name": "x; add table inet planted"}], "no table"),
+        (["unit", {"unit": "--root=/x planted"}], "no unit"),
+        (["device", {"device": "-batch", "up": True, "addresses": [], "routes": []}], "no device"),
+        (["link_up", {"device": "--help"}], "no device"),
+        (["rules", {"family": "-batch", "lines": []}], "no family"),
+        (["signal", {"number": 9, "pid": 1, "started": ""}], "signal 9"),
+    ],
+)
+def test_a_forged_record_changes_nothing_but_what_a_fault_changes(
+    client: Probe, undo: list[Any], told: str
+) -> None:
+    client.run(["sh", "-c", "touch /run/planted; ln -sfn /run /run/link"])
+    forge(client, [undo])
+    try:
+        with pytest.raises(ProbeError, match=told):
+            client.call("lift_record", fault="f0f0f0f0")
+    finally:
+        client.run(["rm", FORGED])
+    assert client.run(["cat", "/run/planted"]).stdout == ""
+
+
+@pytest.mark.parametrize(("owner", "mode"), [("65534:65534", "600"), ("0:0", "666"), ("0:65534", "620")])
+def test_a_record_that_others_may_write_is_none(client: Probe, owner: str, mode: str) -> None:
+    forge(client, [["limits", {"subflows": 0, "add_addr_accepted": 0}]], owner, mode)
+    assert client.faults() == []
+    client.run(["rm", FORGED])
+
+
+def test_a_folder_that_others_may_write_is_refused(client: Probe) -> None:
+    client.run(["chmod", "777", "/run/mptcp-lab"])
+    try:
+        with pytest.raises(ProbeError, match="does not belong to root alone"):
+            client.fault("limits", subflows=1)
+    finally:
+        client.run(["chmod", "700", "/run/mptcp-lab"])
+
+
 def test_a_fault_ends_by_itself(client: Probe) -> None:
     before = client.network_state()
     fault = client.fault("limits", ttl=0.5, subflows=1)
@@ -222,6 +292,7 @@ def test_a_fault_ends_by_itself(client: Probe) -> None:
 def test_a_probe_that_ends_lifts_its_faults(pair: Pair, client: Probe) -> None:
     before = client.network_state()
     with Probe.open(pair.client.target()) as other:
+        other.run_id = client.run_id
         other.fault("drop", source=SERVER)
         other.fault("link_down", device="eth1")
         assert changes(before, client.network_state())

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mptcp_lab.probe import Origin, OriginRecord, Probe, ProbeError, Stream, eventually
+from mptcp_lab.probe import ConnectFailed, Origin, OriginRecord, Probe, ProbeError, Stream, eventually
 from mptcp_lab.probe.client import AGENT
 from tests.probe.hosts import Pair
 
@@ -19,20 +23,56 @@ LISTENERS = [
     {"address": SERVER, "port": 7500, "protocol": "mptcp"},
     {"address": SERVER, "port": 7501, "protocol": "tcp", "proxy_protocol": True},
 ]
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+#: The first octets of a connection to the listener that expects the PROXY protocol, and what is recorded.
+BAD_STARTS = {
+    "v2-without-ports": (V2 + bytes([0x21, 0x11, 0, 8, 192, 0, 2, 7, 192, 0, 2, 8]), "too short for TCP4"),
+    "v2-empty": (V2 + bytes([0x21, 0x21, 0, 0]), "too short for TCP6"),
+    "v2-huge": (V2 + bytes([0x21, 0x11, 255, 255]), "65535 bytes, more than"),
+    "v2-command": (V2 + bytes([0x25, 0x11, 0, 0]), "command 5"),
+    "v2-version": (V2 + bytes([0x11, 0x11, 0, 0]), "version 1"),
+    "v1-port-is-negative": (b"PROXY TCP4 192.0.2.7 192.0.2.8 -1 2\r\n", "malformed port"),
+    "v1-port-is-high": (b"PROXY TCP4 192.0.2.7 192.0.2.8 1 65536\r\n", "malformed port"),
+    "v1-port-is-text": (b"PROXY TCP4 192.0.2.7 192.0.2.8 1 x\r\n", "malformed port"),
+    "v1-address-is-text": (b"PROXY TCP4 192.0.2.7 \xff 1 2\r\n", "malformed address"),
+    "v1-family-is-wrong": (b"PROXY TCP6 192.0.2.7 192.0.2.8 1 2\r\n", "malformed address"),
+    "v1-long": (b"PROXY UNKNOWN " + b"x" * 100 + b"\r\n", "longer than 107"),
+    "length-is-negative": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 source t bytes=-5\n", "bytes=-5"),
+    "length-is-huge": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 duplex t bytes=9999999999999\n", "bytes=9999"),
+    "length-is-text": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 source t bytes=1_0\n", "bytes=1_0"),
+    "pattern-is-unknown": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 source t bytes=1 pattern=x\n", "pattern 'x'"),
+    "greeting-is-long": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 sink " + b"t" * 600 + b"\n", "within 512 bytes"),
+    "tag-has-escapes": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 sink \x1b[31m\n", "expected 'MPTCPLAB/1"),
+}
+
+
+@contextmanager
+def service(
+    pair: Pair, server: Probe, listeners: list[Any], *before: str, **options: object
+) -> Iterator[tuple[Origin, int]]:
+    """Run an origin on the server, by a command that ``before`` begins; it must end well when told to."""
+    name = f"b{listeners[0]['port']}"
+    config = pair.server.folder / f"{name}.json"
+    config.write_text(json.dumps({"name": name, "listeners": listeners, **options}))
+    command = [*before, "python3", str(AGENT), "origin", "--config", str(config)]
+    process = subprocess.Popen(pair.server.inside(command))
+    try:
+        origin = server.origin(name)
+        eventually(lambda: counts_or_none(origin), lambda counts: counts is not None, within=5, what="origin")
+        yield origin, process.pid
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        with pytest.raises(ProbeError, match="no origin service answers"):
+            origin.counts()
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
 def origin(pair: Pair, server: Probe) -> Iterator[Origin]:
-    config = pair.server.folder / "origin.json"
-    config.write_text(json.dumps({"name": "b", "listeners": LISTENERS}))
-    service = subprocess.Popen(pair.server.inside(["python3", str(AGENT), "origin", "--config", str(config)]))
-    origin = server.origin("b")
-    eventually(lambda: counts_or_none(origin), lambda counts: counts is not None, within=5, what="origin up")
-    yield origin
-    service.send_signal(signal.SIGTERM)
-    assert service.wait(5) == 0
-    with pytest.raises(ProbeError, match="no origin service answers"):
-        origin.counts()
+    with service(pair, server, LISTENERS) as (origin, _):
+        yield origin
 
 
 def counts_or_none(origin: Origin) -> object:
@@ -157,6 +197,66 @@ def test_a_reset_and_a_bad_start_are_recorded(client: Probe, origin: Origin) -> 
             lambda: origin.connections(since=before), lambda all_: all_ and not all_[0].open, within=3
         )
     assert ended[0].end == "bad-start"
+
+
+@pytest.mark.parametrize("case", BAD_STARTS)
+def test_bad_octets_end_their_own_connection_only(client: Probe, origin: Origin, case: str) -> None:
+    octets, told = BAD_STARTS[case]
+    before = origin.counts()["accepted"]
+    with client.connect(SERVER, 7501, protocol="tcp") as stream:
+        stream.send(0, header=octets).wait(5)
+        (ended,) = eventually(
+            lambda: origin.connections(since=before), lambda found: found and not found[0].open, within=5
+        )
+    assert ended.end == "bad-start"
+    assert told in str(ended.error)
+    assert origin.counts()["open"] == 0
+
+
+def test_silence_is_bounded_and_a_listener_without_descriptors_does_not_spin(
+    pair: Pair, client: Probe, server: Probe
+) -> None:
+    descriptors, attempts = 24, 40
+    listeners = [{"address": SERVER, "port": 7510, "protocol": "tcp"}]
+    limit = ("prlimit", f"--nofile={descriptors}:{descriptors}")
+    with service(pair, server, listeners, *limit, greeting_seconds=3) as (origin, pid):
+        streams = [client.connect(SERVER, 7510, protocol="tcp") for _ in range(attempts)]
+        held = Path(f"/proc/{pid}/fd")
+        eventually(lambda: len(list(held.iterdir())), lambda now: now >= descriptors, within=5)
+        before = busy_seconds(pid)
+        client.run(["sleep", "1"])  # a listener that spins is busy for this whole second
+        assert busy_seconds(pid) - before < 0.5
+        # Silent clients are disconnected, so those in the backlog get their turn.
+        eventually(lambda: counts_or_none(origin), lambda now: now and now["accepted"] == attempts, within=30)
+        eventually(origin.counts, lambda now: now["open"] == 0, within=10)
+        records = origin.connections(timeline=False)
+        assert {record.error for record in records} == {"no greeting within 3 s"}
+        for stream in streams:
+            stream.close()
+        with greet(client, "sink", "again", port=7510) as stream:
+            stream.shutdown()
+            assert record(origin, "again").end == "eof"
+
+
+def test_one_peer_has_so_many_connections_and_no_more(pair: Pair, client: Probe, server: Probe) -> None:
+    listeners = [{"address": SERVER, "port": 7511, "protocol": "tcp"}]
+    with service(pair, server, listeners, most_per_peer=3) as (origin, _):
+        streams = [greet(client, "sink", f"p{number}", port=7511) for number in range(3)]
+        with suppress(ConnectFailed):  # the reset may come before connect() has returned
+            client.connect(SERVER, 7511, protocol="tcp")
+        counts = eventually(origin.counts, lambda now: now["refused"], within=5)
+        assert (counts["accepted"], counts["open"], counts["refused"]) == (3, 3, 1)
+        streams[0].close()
+        eventually(origin.counts, lambda now: now["open"] == 2, within=5)
+        with greet(client, "sink", "fourth", port=7511) as stream:
+            stream.shutdown()
+            assert record(origin, "fourth").end == "eof"
+
+
+def busy_seconds(pid: int) -> float:
+    """Return the processor time that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_wrong_configuration_is_one_clear_error(pair: Pair) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from mptcp_lab.probe import Probe, ProbeError, Stream, Subflow, eventually
 
+pytestmark = pytest.mark.usefixtures("leased")
+
 A2, B, B2, PORT = "198.18.2.1", "198.18.1.2", "198.18.2.2", 7000
 
 

@@ -20,7 +20,7 @@ from mptcp_lab.probe import Probe
 from mptcp_lab.suite.targets import target
 from mptcp_lab.vm.machines import kept_state
 from tests.e2e.conftest import Configured
-from tests.labs import OwnLab
+from tests.labs import OwnLab, leased_fault
 from tests.vm.conftest import answers_again, begin, go_back, play
 
 pytestmark = pytest.mark.long
@@ -118,7 +118,7 @@ def netem(own: OwnLab, disturbance: str) -> Iterator[None]:
     """Disturb what client sends on its second path; its kernel, unlike this one's, has netem."""
     with Probe.open(target(own.lab, own.lab.hosts["client"])) as probe:
         assert probe.capabilities()["netem"].ok, probe.capabilities()["netem"].reason
-        with probe.fault("netem", device="eth2", delay_ms=1):
+        with leased_fault(probe, "netem", device="eth2", delay_ms=1):
             assert "delay 1ms" in own.ssh("client", "tc qdisc show dev eth2")
     # Not as a fault: the suite waits until those of others are over.
     own.ssh("client", f"tc qdisc replace dev eth2 root netem {disturbance}")

@@ -6,6 +6,7 @@
     python3 agent origin --config FILE   the origin service (a systemd unit starts it)
     python3 agent endpoint ADDRESS ...   adds an MPTCP endpoint, with flags that ip(8) may not know
     python3 agent keeper                 the dead-man that lifts faults when their time is over
+    python3 agent lift FAULT             lifts one fault; the command of its systemd timer
 """
 
 import importlib

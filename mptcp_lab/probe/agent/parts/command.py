@@ -7,7 +7,7 @@ import resource
 import threading
 from pathlib import Path
 
-from .keeper import keeper_main
+from .keeper import keeper_main, lift_main
 from .origin import origin_main
 from .path_manager import ENDPOINT_FLAGS, endpoint_main
 from .probe import probe_main
@@ -23,6 +23,8 @@ def main(argv: list[str]) -> int:
     origin.add_argument("--config", type=Path, required=True, help="JSON file: name, listeners")
     keeper = commands.add_parser("keeper", help="lift faults when their time is over")
     keeper.add_argument("--detach", action="store_true", help="go on in the background")
+    lift = commands.add_parser("lift", help="lift one fault; a timer of the system runs this")
+    lift.add_argument("fault")
     endpoint = commands.add_parser(
         "endpoint", help="add an MPTCP endpoint, with flags that ip(8) may not know"
     )
@@ -33,6 +35,8 @@ def main(argv: list[str]) -> int:
     chosen = parser.parse_args(argv)
     if chosen.command == "keeper":
         return keeper_main(chosen.detach)
+    if chosen.command == "lift":
+        return lift_main(chosen.fault)
     if chosen.command == "endpoint":
         return endpoint_main(
             {"address": chosen.address, "id": chosen.id, "device": chosen.device, "flags": chosen.flags}

@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 
 from .basics import RUN, AgentError, Json
+from .fault_timer import disarm_timer
 from .fault_undo import run_undo
-from .files import file_lock, write_synced
+from .files import file_lock, read_own, write_synced
 
 FAULTS = RUN / "faults"
 # Of a probe; a keeper goes on after KEEPER_PATIENCE, as who holds the lock may be frozen.
@@ -30,8 +31,8 @@ def read_faults() -> list[Json]:
     """Every record, the oldest first."""
     records = []
     for path in FAULTS.glob("*.json"):
-        with contextlib.suppress(OSError, ValueError):  # lifted just now
-            records.append(json.loads(path.read_text()))
+        with contextlib.suppress(AgentError, OSError, ValueError):  # lifted just now, or not the lab's
+            records.append(json.loads(read_own(path)))
     return sorted(records, key=lambda record: float(record["since"]))
 
 
@@ -44,13 +45,15 @@ def lift_fault(fault: str, patience: float = LOCK_PATIENCE, go_on: bool = False)
 def undo_and_forget(path: Path) -> bool:
     """Undo the fault of this record and remove it; False when there is none. The caller holds fault_lock."""
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(read_own(path))
     except FileNotFoundError:
         return False
     try:
         run_undo(record["undo"])
     except (AgentError, OSError) as error:
-        write_synced(path, {**record, "tries": record["tries"] + 1, "error": str(error)})
+        with contextlib.suppress(OSError):  # a full disk: the keeper counts nothing, and tries again
+            write_synced(path, {**record, "tries": record["tries"] + 1, "error": str(error)})
         raise
     path.unlink()
+    disarm_timer(path.stem)
     return True

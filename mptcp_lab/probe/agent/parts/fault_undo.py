@@ -4,23 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .basics import AgentError, Json
 from .fault_reads import device_addresses, process_started, root_qdisc, route_key, route_lines, rule_lines
+from .host import PROC_SYS
 from .path_manager import PathManager
 from .tools import run_tool
+
+TABLE = re.compile(r"mptcp_lab_[0-9a-f]{8}")
+FAMILY = re.compile("-[46]")
+DEVICE = re.compile(r"[^-/\s][^/\s]{0,14}")
+UNIT = re.compile(r"[A-Za-z0-9_@:.\\][A-Za-z0-9_@:.\\-]*")
+SIGNALS = (signal.SIGCONT, signal.SIGSTOP)
+
+
+def require_match(pattern: re.Pattern[str], text: str, what: str) -> None:
+    """Refuse text that is not what a fault of the probe would have put on record."""
+    if not pattern.fullmatch(text):
+        raise AgentError("refused", f"{text!r} is no {what} that a fault of the lab changes")
+
+
+def sysctl_path(name: str) -> Path:
+    """Return the path of a sysctl below /proc/sys/net; AgentError for any other, symbolic links resolved."""
+    path = Path(os.path.realpath(name))
+    root = PROC_SYS / "net"
+    if root not in path.parents:
+        raise AgentError("refused", f"{name} does not lie below {root}: the undo does not write there")
+    return path
 
 
 def undo_nft_table(name: str) -> None:
     """Delete a table, whether it is there or not."""
+    require_match(TABLE, name, "table")
     run_tool(["nft", f"add table inet {name}; delete table inet {name}"])
 
 
 def undo_device(device: str, up: bool, addresses: list[list[str]], routes: list[list[str]]) -> None:
     """Bring a device's flags, addresses and routes back: what is missing is added."""
+    require_match(DEVICE, device, "device")
     if up:
         run_tool(["ip", "link", "set", device, "up"])
     present = [argv[0] for argv in device_addresses(device)]
@@ -36,6 +62,7 @@ def undo_device(device: str, up: bool, addresses: list[list[str]], routes: list[
 
 def undo_link_up(device: str) -> None:
     """Take a device down."""
+    require_match(DEVICE, device, "device")
     run_tool(["ip", "link", "set", device, "down"])
 
 
@@ -64,14 +91,15 @@ def undo_limits(subflows: int, add_addr_accepted: int) -> None:
 
 def undo_sysctls(values: dict[str, str]) -> None:
     """Write those sysctls (by path) that differ."""
-    for name, value in values.items():
-        path = Path(name)
+    paths = {sysctl_path(name): value for name, value in values.items()}
+    for path, value in paths.items():
         if path.exists() and path.read_text().strip() != value:
             path.write_text(value)
 
 
 def undo_routes(family: str, keys: list[list[str]], lines: list[str]) -> None:
     """Make the routes to these (destination, table) what they were."""
+    require_match(FAMILY, family, "family")
     wanted = [tuple(key) for key in keys]
     now = [line for line in route_lines(family) if route_key(line) in wanted]
     for line in now:
@@ -84,6 +112,7 @@ def undo_routes(family: str, keys: list[list[str]], lines: list[str]) -> None:
 
 def undo_rules(family: str, lines: list[str]) -> None:
     """Make the rules what they were."""
+    require_match(FAMILY, family, "family")
     now = rule_lines(family)
     for line in now:
         if line not in lines:
@@ -95,13 +124,17 @@ def undo_rules(family: str, lines: list[str]) -> None:
 
 def undo_qdisc(device: str, kind: str) -> None:
     """Remove a root qdisc of this kind; the kernel puts its default back."""
+    require_match(DEVICE, device, "device")
     if root_qdisc(device)["kind"] == kind:
         run_tool(["tc", "qdisc", "del", "dev", device, "root"])
 
 
 def undo_signal(number: int, unit: str | None = None, pid: int | None = None, started: str = "") -> None:
     """Signal a unit's processes, or a process unless its id belongs to another one by now."""
+    if number not in SIGNALS:
+        raise AgentError("refused", f"signal {number}: a fault of the lab stops processes and continues them")
     if unit is not None:
+        require_match(UNIT, unit, "unit")
         run_tool(["systemctl", "kill", f"--signal={number}", unit])
     elif pid is not None and process_started(pid) == started:
         os.kill(pid, number)
@@ -109,6 +142,7 @@ def undo_signal(number: int, unit: str | None = None, pid: int | None = None, st
 
 def undo_unit(unit: str) -> None:
     """Start a unit again, whatever became of it."""
+    require_match(UNIT, unit, "unit")
     with contextlib.suppress(AgentError):  # systemd has forgotten units that stopped without a failure
         run_tool(["systemctl", "reset-failed", unit])
     run_tool(["systemctl", "start", unit])

@@ -23,9 +23,11 @@ from .fault_settings import (
     plan_rules,
     plan_sysctl,
 )
+from .fault_timer import SYSTEMD, arm_timer
 from .fault_undo import run_undo
 from .files import write_synced
 from .keeper import ensure_keeper
+from .lease import require_lease
 
 TTL_RANGE = (0.5, 3600.0)
 PLANS: dict[str, Callable[..., Plan]] = {
@@ -52,12 +54,16 @@ PLANS: dict[str, Callable[..., Plan]] = {
 }
 
 
-def apply_fault(kind: str, ttl: float, params: Json) -> str:
-    """Write the undo down, see to it that a keeper runs, apply. Returns the fault's id."""
+def apply_fault(kind: str, ttl: float, params: Json, run: str) -> str:
+    """Put the undo on record, start keeper and timer, apply; return the fault's id.
+
+    Raises AgentError "no-lease" where ``run`` does not hold this host's lease.
+    """
     if kind not in PLANS:
         raise ValueError(f"fault {kind!r}: use one of {', '.join(PLANS)}")
     if not TTL_RANGE[0] <= ttl <= TTL_RANGE[1]:
         raise ValueError(f"ttl {ttl}: use {TTL_RANGE[0]:g} to {TTL_RANGE[1]:g} s")
+    require_lease(run)
     fault = os.urandom(4).hex()
     record_file = FAULTS / f"{fault}.json"
     with fault_lock():
@@ -68,11 +74,12 @@ def apply_fault(kind: str, ttl: float, params: Json) -> str:
                     "conflict", f"fault {other['kind']} ({other['id']}) touches {plan.touches} already"
                 )
         now = time.monotonic()
-        record: Json = {"id": fault, "kind": kind, "params": params, "owner": os.getpid()}
+        record: Json = {"id": fault, "kind": kind, "params": params, "owner": os.getpid(), "run": run}
         record |= {"touches": plan.touches, "undo": plan.undo}
         write_synced(record_file, {**record, "since": now, "deadline": now + ttl, "tries": 0, "error": ""})
         try:
             ensure_keeper()
+            arm_timer(fault, ttl)
             plan.apply()
             if not record_file.exists():  # we were frozen, and the keeper lifted it in the meantime
                 run_undo(plan.undo)
@@ -80,6 +87,14 @@ def apply_fault(kind: str, ttl: float, params: Json) -> str:
             undo_and_forget(record_file)
             raise
     return fault
+
+
+def keep_keeper() -> None:
+    """Start the keeper again where it is gone while faults are in force, and no systemd does it."""
+    if not SYSTEMD.is_dir() and FAULTS.is_dir() and read_faults():
+        with contextlib.suppress(AgentError, OSError), fault_lock():
+            if read_faults():
+                ensure_keeper()
 
 
 class AppliedFault:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,17 +38,46 @@ def file_lock(path: Path, patience: float, go_on: bool = False) -> Iterator[None
 
 def write_synced(path: Path, document: Json) -> None:
     """Replace a file so that it is either the old or the new one, and on disk."""
+    write_whole(path, json.dumps(document).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file in one piece; where that fails (a full disk), the old one stays."""
     temporary = path.with_suffix(".new")
-    with temporary.open("w") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_own(path: Path) -> bytes:
+    """Read a regular file that belongs to root and that nobody else may write; else AgentError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or not _is_own(found):
+            raise AgentError("refused", f"{path} does not belong to root alone; remove it")
+        return file.read()
 
 
 def make_run_folder() -> None:
-    """/run/mptcp-lab, for root alone."""
+    """Make /run/mptcp-lab, for root alone; AgentError where it is there and others may write to it."""
     RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = RUN.lstat()
+    if not stat.S_ISDIR(found.st_mode) or not _is_own(found):
+        raise AgentError("refused", f"{RUN} does not belong to root alone; find out why, then remove it")
+
+
+def _is_own(found: os.stat_result) -> bool:
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022

@@ -12,18 +12,27 @@ Bytes and digests in records do not count that line, nor the PROXY header that m
 
 from __future__ import annotations
 
+import re
+import socket
 import struct
 
 from .basics import Json
-from .socket_facts import text_address
 
 GREETING_LIMIT = 512
+PROXY_V1_LIMIT = 107
+PROXY_V2_LIMIT = 4096  # the specification allows 65,535 octets; proxies send a few hundred at most
 PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
+PROXY_V2_LOCAL, PROXY_V2_PROXY = 0, 1
+#: Family octet of version 2: name, address family, octets per address.
+PROXY_V2_FAMILIES = {0x11: ("TCP4", socket.AF_INET, 4), 0x21: ("TCP6", socket.AF_INET6, 16)}
+PROXY_V1_FAMILIES = {"TCP4": socket.AF_INET, "TCP6": socket.AF_INET6}
 MODES = ("echo", "sink", "source", "duplex")
+MOST_BYTES = 1 << 40
+NUMBER = re.compile(r"[0-9]{1,13}")
 
 
 class BadStart(Exception):
-    """What came first on a connection is not what it has to be."""
+    """The first octets of a connection are not a PROXY header or greeting."""
 
 
 class Incomplete(Exception):
@@ -31,54 +40,85 @@ class Incomplete(Exception):
 
 
 def parse_proxy_header(data: bytes) -> tuple[Json, int]:
-    """A PROXY protocol header, version 1 or 2 (haproxy's proxy-protocol.txt): (what it says, its length)."""
+    """Parse a PROXY protocol header (haproxy's proxy-protocol.txt, version 1 or 2); return its length too.
+
+    Raises Incomplete while octets are missing, and BadStart for everything that is no such header.
+    """
     if data[: len(PROXY_V2)] == PROXY_V2[: len(data)]:
         return _proxy_v2(data)
     if data[:6] != b"PROXY "[: len(data)]:
         raise BadStart("no PROXY protocol header")
-    line, found, _ = data.partition(b"\r\n")
+    line, found, _ = data[: PROXY_V1_LIMIT + 1].partition(b"\r\n")
     if not found:
-        if len(data) > 107:
-            raise BadStart("PROXY protocol line longer than 107 bytes")
+        if len(data) > PROXY_V1_LIMIT:
+            raise BadStart(f"PROXY protocol line longer than {PROXY_V1_LIMIT} bytes")
         raise Incomplete
     words = line.decode("ascii", "replace").split(" ")
-    document: Json = {"version": 1, "family": words[1] if len(words) > 1 else ""}
-    if len(words) == 6:
-        document["source"] = [words[2], int(words[4])]
-        document["destination"] = [words[3], int(words[5])]
+    document: Json = {"version": 1, "family": words[1]}
+    if document["family"] in PROXY_V1_FAMILIES and len(words) == 6:
+        family = PROXY_V1_FAMILIES[document["family"]]
+        document["source"] = [_address(family, words[2]), _port(words[4])]
+        document["destination"] = [_address(family, words[3]), _port(words[5])]
     elif document["family"] != "UNKNOWN":
         raise BadStart("malformed PROXY protocol line")
     return document, len(line) + 2
 
 
+def _address(family: int, text: str) -> str:
+    try:
+        return socket.inet_ntop(family, socket.inet_pton(family, text))
+    except (OSError, ValueError):
+        raise BadStart("malformed address in the PROXY protocol line") from None
+
+
+def _port(text: str) -> int:
+    if not NUMBER.fullmatch(text) or int(text) > 65535:
+        raise BadStart("malformed port in the PROXY protocol line")
+    return int(text)
+
+
 def _proxy_v2(data: bytes) -> tuple[Json, int]:
     if len(data) < 16:
         raise Incomplete
-    command, family, length = struct.unpack_from("!BBH", data, 12)
-    if command >> 4 != 2:
-        raise BadStart(f"PROXY protocol version {command >> 4}")
+    version_command, octet, length = struct.unpack_from("!BBH", data, 12)
+    version, command = version_command >> 4, version_command & 15
+    if version != 2 or command not in (PROXY_V2_LOCAL, PROXY_V2_PROXY):
+        raise BadStart(f"PROXY protocol version {version}, command {command}")
+    if length > PROXY_V2_LIMIT:
+        raise BadStart(f"PROXY protocol header of {length} bytes, more than {PROXY_V2_LIMIT}")
+    name, family, size = PROXY_V2_FAMILIES.get(octet, ("UNKNOWN", 0, 0))
+    if command == PROXY_V2_LOCAL:
+        name, family, size = "LOCAL", 0, 0
+    if size and length < 2 * size + 4:
+        raise BadStart(f"PROXY protocol header of {length} bytes, too short for {name}")
     if len(data) < 16 + length:
         raise Incomplete
-    names = {0x11: "TCP4", 0x21: "TCP6"}
-    document: Json = {"version": 2, "family": names.get(family, "LOCAL" if command & 15 == 0 else "UNKNOWN")}
-    size = {0x11: 4, 0x21: 16}.get(family)
-    if size is not None and command & 15 == 1:
+    document: Json = {"version": 2, "family": name}
+    if size:
         source, destination = data[16 : 16 + size], data[16 + size : 16 + 2 * size]
         ports = struct.unpack_from("!HH", data, 16 + 2 * size)
-        document["source"] = [text_address(source), ports[0]]
-        document["destination"] = [text_address(destination), ports[1]]
+        document["source"] = [socket.inet_ntop(family, source), ports[0]]
+        document["destination"] = [socket.inet_ntop(family, destination), ports[1]]
     return document, 16 + length
 
 
 def parse_greeting(data: bytes) -> tuple[str, str, dict[str, str], int]:
-    """(mode, tag, options, length) of the first line."""
-    line, found, _ = data.partition(b"\n")
+    """Parse the greeting and return mode, tag, options and the length of the line."""
+    line, found, _ = data[: GREETING_LIMIT + 1].partition(b"\n")
     if not found:
         if len(data) > GREETING_LIMIT:
             raise BadStart(f"no end of line within {GREETING_LIMIT} bytes")
         raise Incomplete
-    words = line.decode("ascii", "replace").split()
-    if len(words) < 3 or words[0] != "MPTCPLAB/1" or words[1] not in MODES:
+    text = line.decode("ascii", "replace").strip("\r")
+    words = text.split()
+    if len(words) < 3 or words[0] != "MPTCPLAB/1" or words[1] not in MODES or not text.isprintable():
         raise BadStart(f"expected 'MPTCPLAB/1 <{'|'.join(MODES)}> <tag> [key=value...]'")
     pairs = (word.partition("=") for word in words[3:])
     return words[1], words[2], {key: value for key, _, value in pairs}, len(line) + 1
+
+
+def parse_length(text: str) -> int:
+    """Parse the number of bytes that a client asks for."""
+    if not NUMBER.fullmatch(text) or int(text) > MOST_BYTES:
+        raise BadStart(f"bytes={text[:20]}: use 0 to {MOST_BYTES}")
+    return int(text)

@@ -13,24 +13,15 @@ import sys
 import time
 from pathlib import Path
 
-from .basics import RUN, AgentError
+from .basics import AgentError
 from .fault_records import FAULTS, fault_lock, lift_fault, read_faults
+from .fault_timer import SYSTEMD, program_command
 from .files import file_lock
 from .tools import notify, run_tool
 
 KEEPER_PERIOD, KEEPER_IDLE = 0.2, 10.0
 KEEPER_PATIENCE = 2.0
 UNDO_TRIES = 30
-
-
-def program_for_a_keeper() -> Path:
-    """This program, where it stays when this process ends: it may have come as a zip in memory."""
-    archive = getattr(__spec__.loader, "archive", None)
-    if archive is None:
-        return Path(__file__).parents[1]
-    kept = RUN / "keeper.zip"
-    kept.write_bytes(Path(archive).read_bytes())
-    return kept
 
 
 def ensure_keeper() -> None:
@@ -40,19 +31,22 @@ def ensure_keeper() -> None:
             pass
     except AgentError:
         return  # a keeper holds it for as long as it lives
-    python = [sys.executable, "-I", "-B", str(program_for_a_keeper())]
-    if Path("/run/systemd/system").is_dir():
-        unit = [
-            "systemd-run",
-            "--quiet",
-            "--collect",
-            "--service-type=notify",
-            "--property=Restart=on-failure",
-        ]
-        run_tool([*unit, f"--unit=mptcp-lab-keeper-{os.urandom(4).hex()}", *python, "keeper"])
+    command = [*program_command(), "keeper"]
+    if SYSTEMD.is_dir():
+        # It is started again however it ended and however often; only its own exit, with 0, is final.
+        properties = {
+            "Restart": "always",
+            "RestartSec": "50ms",
+            "StartLimitIntervalSec": "0",
+            "RestartPreventExitStatus": "0",
+            "OOMScoreAdjust": "-1000",
+        }
+        unit = ["systemd-run", "--quiet", "--collect", "--service-type=notify"]
+        unit += [f"--property={name}={value}" for name, value in properties.items()]
+        run_tool([*unit, f"--unit=mptcp-lab-keeper-{os.urandom(4).hex()}", *command])
         return
     starter = subprocess.Popen(
-        [*python, "keeper", "--detach"],
+        [*command, "--detach"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -71,8 +65,14 @@ def keeper_main(detach: bool) -> int:
     if detach and os.fork():
         return 0
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # systemd has done so already; a container may not allow it
+        Path("/proc/self/oom_score_adj").write_text("-1000")
     with contextlib.ExitStack() as life:
-        life.enter_context(file_lock(FAULTS / "keeper.lock", 1.0))
+        try:
+            life.enter_context(file_lock(FAULTS / "keeper.lock", 1.0))
+        except AgentError:  # another one was started while systemd was about to start this one again
+            notify("READY=1")
+            return 0
         notify("READY=1")
         sys.stdout.write("ready\n")
         sys.stdout.flush()
@@ -81,12 +81,26 @@ def keeper_main(detach: bool) -> int:
         while True:
             _lift_due()
             with fault_lock(KEEPER_PATIENCE, go_on=True):
+                # Counted while no record can be written: the next fault will find no keeper.
                 if any(record["tries"] < UNDO_TRIES for record in read_faults()):
                     busy = time.monotonic()
                 elif time.monotonic() - busy > KEEPER_IDLE:
-                    life.close()  # while no record can be written: the next fault will find no keeper
+                    life.close()
                     return 0
             time.sleep(KEEPER_PERIOD)
+
+
+def lift_main(fault: str) -> int:
+    """Lift a fault whose time is over, again and again if that fails; the command of a fault's timer."""
+    for _ in range(UNDO_TRIES):
+        try:
+            lift_fault(fault, KEEPER_PATIENCE, go_on=True)
+        except (AgentError, OSError) as error:
+            sys.stderr.write(f"fault {fault} is not lifted yet: {error}\n")
+            time.sleep(1.0)
+        else:
+            return 0
+    return 1
 
 
 def _lift_due() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from .basics import RUN, AgentError, Json
 from .fault_records import LOCK_PATIENCE
-from .files import file_lock, write_synced
+from .files import file_lock, read_own, write_synced
 
 LEASE = RUN / "lease"
 
@@ -19,8 +19,9 @@ def held_lease() -> Iterator[Json | None]:
     """The lease in force, None when there is none, under its lock."""
     with file_lock(RUN / "lease.lock", LOCK_PATIENCE):
         try:
-            lease = json.loads(LEASE.read_text())
-        except (FileNotFoundError, ValueError):
+            lease = json.loads(read_own(LEASE))
+            float(lease["expires"]), str(lease["run"]), str(lease["owner"])
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
             lease = None
         yield lease if lease and lease["expires"] > time.monotonic() else None
 
@@ -35,6 +36,14 @@ def take_lease(owner: str, run: str, ttl: float) -> Json:
         lease = {"owner": owner, "run": run, "expires": time.monotonic() + ttl}
         write_synced(LEASE, lease)
     return lease
+
+
+def require_lease(run: str) -> None:
+    """Raise AgentError "no-lease" unless this run holds the lease in force."""
+    with held_lease() as held:
+        if held is None or held["run"] != run:
+            holder = "nobody holds it" if held is None else f"{held['owner']} holds it"
+            raise AgentError("no-lease", f"this run does not hold the host's lease: {holder}")
 
 
 def refresh_lease(run: str, ttl: float) -> None:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import json
 import os
+import re
 import selectors
 import signal
 import socket
+import stat
 import struct
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from .basics import RUN, AgentError, Json, describe_error
-from .files import make_run_folder
+from .basics import AgentError, Json, describe_error
 from .origin_connection import OriginConnection
 from .socket_facts import socket_facts
 from .sockets import open_listener
@@ -26,6 +29,23 @@ from .tools import notify
 
 RECORDS_KEPT = 20000  # closed connections remembered
 TIMELINES_KEPT = 500  # of those, how many of the newest keep their timeline
+GREETING_SECONDS = 30.0  # a client that has not greeted by then is disconnected
+MOST_PER_PEER = 4096  # open connections of one address; those beyond it are reset
+REST_SECONDS = 0.25  # a listener that found no descriptor left accepts nothing for so long
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+REQUEST_LIMIT, ANSWER_LIMIT = 1 << 16, 1 << 26
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+RST_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger
+
+
+def control_path(name: str) -> Path:
+    """Return the socket that answers queries about an origin.
+
+    Its folder belongs to the user of the service: nothing else that root reads lies in it.
+    """
+    if not NAME.fullmatch(name):
+        raise AgentError("origin", f"{name!r} is no name of an origin service")
+    return Path(f"/run/mptcp-lab-origin-{name}/control")
 
 
 class Origin:
@@ -38,11 +58,17 @@ class Origin:
         self.accepted = 0
         self.accepting = True
         self.pause_new = False
+        self.refused = 0
+        self._greeting_seconds = float(config.get("greeting_seconds", GREETING_SECONDS))
+        self._most_per_peer = int(config.get("most_per_peer", MOST_PER_PEER))
+        self._peers: collections.Counter[str] = collections.Counter()
+        self._ungreeted: collections.deque[tuple[float, OriginConnection]] = collections.deque()
+        self._resting: dict[socket.socket, tuple[float, Any]] = {}
         self._closed: collections.deque[int] = collections.deque()
         self.listeners = [(listener, self._listen(listener)) for listener in config["listeners"]]
         for listener, sock in self.listeners:
             self.selector.register(sock, selectors.EVENT_READ, (self._accept, listener))
-        self.control_path = RUN / f"origin-{config['name']}.sock"
+        self.control_path = control_path(config["name"])
         self._control = self._open_control()
         self.selector.register(self._control, selectors.EVENT_READ, (self._accept_control, None))
 
@@ -58,7 +84,7 @@ class Origin:
             raise AgentError("listen", f"cannot listen on {where}: {error.strerror}", error.errno) from None
 
     def _open_control(self) -> socket.socket:
-        make_run_folder()
+        self.control_path.parent.mkdir(mode=0o700, exist_ok=True)  # systemd has made it for its service
         with contextlib.suppress(FileNotFoundError):
             self.control_path.unlink()
         control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -75,23 +101,94 @@ class Origin:
         """Serve until the process is told to end."""
         notify("READY=1")
         while True:
-            for key, mask in self.selector.select():
+            for key, mask in self.selector.select(self._next_timeout()):
                 action, context = key.data
-                action(key.fileobj, context, mask)
+                try:
+                    action(key.fileobj, context, mask)
+                except OSError as error:
+                    if error.errno not in EXHAUSTED:
+                        self._drop(key)
+                    else:
+                        self._rest(key)
+                except Exception as error:  # one peer's octets must not end the service
+                    sys.stderr.write(f"origin: {type(error).__name__}: {error}\n")
+                    self._drop(key)
+            self._wake_rested()
+            self._expire_greetings()
+
+    def _drop(self, key: selectors.SelectorKey) -> None:
+        """Close what an exception came from, unless it is a listener."""
+        sock, (action, context) = key.fileobj, key.data
+        if action == self._serve:
+            if context.open:
+                descriptor = context.sock.fileno()
+                context.close("error", "failed")
+                self._retire(context, descriptor)
+        elif action == self._serve_control and isinstance(sock, socket.socket):
+            with contextlib.suppress(KeyError, ValueError):
+                self.selector.unregister(sock)
+            sock.close()
+
+    def _rest(self, key: selectors.SelectorKey) -> None:
+        """Take a listener out of the selector for a while: it would be ready at once, again and again."""
+        if isinstance(key.fileobj, socket.socket) and key.data[0] in (self._accept, self._accept_control):
+            self.selector.unregister(key.fileobj)
+            self._resting[key.fileobj] = (time.monotonic() + REST_SECONDS, key.data)
+        else:
+            self._drop(key)
+
+    def _wake_rested(self) -> None:
+        for sock, (until, data) in list(self._resting.items()):
+            if until <= time.monotonic():
+                del self._resting[sock]
+                self.selector.register(sock, selectors.EVENT_READ, data)
+
+    def _next_timeout(self) -> float | None:
+        times = [until for until, _ in self._resting.values()]
+        times += [until for until, _ in list(self._ungreeted)[:1]]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _expire_greetings(self) -> None:
+        """Disconnect clients that did not greet in time; one whose reading is paused gets its time again."""
+        now = time.monotonic()
+        while self._ungreeted and self._ungreeted[0][0] <= now:
+            _, connection = self._ungreeted.popleft()
+            if connection.is_greeted or not connection.open:
+                continue
+            if connection.paused:
+                self._ungreeted.append((now + self._greeting_seconds, connection))
+                continue
+            descriptor = connection.sock.fileno()
+            connection.close("bad-start", f"no greeting within {self._greeting_seconds:g} s")
+            self._retire(connection, descriptor)
 
     def _accept(self, listening: socket.socket, listener: Json, _: int) -> None:
         try:
-            sock, _peer = listening.accept()
-        except OSError:  # gone again before it was accepted, or out of descriptors: the next round tells
+            sock, peer = listening.accept()
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            return  # gone again before it was accepted
+        if self._peers[peer[0]] >= self._most_per_peer:
+            self.refused += 1
+            with sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
             return
+        try:
+            connection = OriginConnection(self.accepted + 1, listener, sock, self.pause_new, peer[0])
+        except BaseException:
+            sock.close()
+            raise
         self.accepted += 1
-        connection = OriginConnection(self.accepted, listener, sock, self.pause_new)
+        self._peers[peer[0]] += 1
         self.connections[connection.number] = connection
+        self._ungreeted.append((time.monotonic() + self._greeting_seconds, connection))
         self._rearm(connection)
 
     def _serve(self, _: socket.socket, connection: OriginConnection, mask: int) -> None:
-        sock = connection.sock
-        descriptor = sock.fileno()
+        if not connection.open:  # closed by an earlier event of the same round
+            return
+        descriptor = connection.sock.fileno()
         known = connection.tag
         connection.handle(mask)
         if connection.tag != known:
@@ -105,6 +202,10 @@ class Origin:
         """Wait for a closed connection no more, and forget what is too old."""
         if connection.events:
             self.selector.unregister(descriptor)
+            connection.events = 0
+        self._peers[connection.peer] -= 1
+        if self._peers[connection.peer] <= 0:
+            del self._peers[connection.peer]
         self._closed.append(connection.number)
         if len(self._closed) > TIMELINES_KEPT:
             self.connections[self._closed[-TIMELINES_KEPT - 1]].forget_timeline()
@@ -138,7 +239,7 @@ class Origin:
     def _serve_control(self, client: socket.socket, buffer: bytearray, _mask: int) -> None:
         data = client.recv(65536)
         buffer += data
-        if data and b"\n" not in buffer:
+        if data and b"\n" not in buffer and len(buffer) <= REQUEST_LIMIT:
             return
         self.selector.unregister(client)
         with client, contextlib.suppress(OSError):
@@ -150,7 +251,7 @@ class Origin:
             request = json.loads(line)
             action = getattr(self, "ask_" + str(request.pop("ask")))
             return {"ok": True, "result": action(**request)}
-        except (AgentError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        except Exception as error:
             return {"ok": False, "error": describe_error(error)}
 
     def _matching(self, number: int | None, tag: str | None) -> list[OriginConnection]:
@@ -169,7 +270,8 @@ class Origin:
     def ask_counts(self) -> Json:
         """How many were accepted, how many are open."""
         open_now = sum(connection.open for connection in self.connections.values())
-        return {"accepted": self.accepted, "open": open_now, "accepting": self.accepting}
+        counts = {"accepted": self.accepted, "refused": self.refused, "open": open_now}
+        return {**counts, "accepting": self.accepting}
 
     def ask_reading(self, paused: bool, number: int | None = None, tag: str | None = None) -> int:
         """Stop or go on reading: one connection, a tag, or all present and future; returns how many."""
@@ -186,7 +288,7 @@ class Origin:
         chosen = [connection for connection in self._matching(None, tag) if connection.open]
         for connection in chosen:
             descriptor = connection.sock.fileno()
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
             connection.close("reset", None)
             self._retire(connection, descriptor)
         return len(chosen)
@@ -196,7 +298,8 @@ class Origin:
         if paused == self.accepting:
             for listener, sock in self.listeners:
                 if paused:
-                    self.selector.unregister(sock)
+                    if self._resting.pop(sock, None) is None:
+                        self.selector.unregister(sock)
                 else:
                     self.selector.register(sock, selectors.EVENT_READ, (self._accept, listener))
             self.accepting = not paused
@@ -222,13 +325,13 @@ def origin_main(config_file: Path) -> int:
     try:
         origin.run()
     finally:
-        origin.control_path.unlink()
+        origin.control_path.unlink(missing_ok=True)
     return 0
 
 
 def ask_origin(name: str, request: Json) -> Any:
     """Ask an origin on this host; see Origin.ask_*."""
-    path = RUN / f"origin-{name}.sock"
+    path = control_path(name)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(5)
         try:
@@ -236,9 +339,25 @@ def ask_origin(name: str, request: Json) -> Any:
         except OSError as error:
             message = f"no origin service answers on {path}: {error.strerror}; look at the service's journal"
             raise AgentError("origin", message, error.errno) from None
+        _check_served_by_owner(path, sock)
         sock.sendall(json.dumps(request).encode() + b"\n")
         with sock.makefile("rb") as lines:
-            answer = json.loads(lines.readline() or b'{"ok": false, "error": {"message": "it closed"}}')
-    if not answer["ok"]:
-        raise AgentError("origin", answer["error"]["message"], answer["error"].get("errno"))
-    return answer["result"]
+            line = lines.readline(ANSWER_LIMIT)
+    try:
+        answer = json.loads(line)
+        if answer["ok"]:
+            return answer["result"]
+        message, number = str(answer["error"]["message"]), answer["error"].get("errno")
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise AgentError("origin", f"{path} does not answer as an origin service does") from None
+    raise AgentError("origin", message, number if isinstance(number, int) else None)
+
+
+def _check_served_by_owner(path: Path, sock: socket.socket) -> None:
+    """Raise AgentError unless the socket's process runs as the user whose folder holds the socket.
+
+    The service may replace its socket by a symbolic link: a request must not end up at another program.
+    """
+    uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+    if not stat.S_ISSOCK(path.lstat().st_mode) or path.parent.lstat().st_uid != uid:
+        raise AgentError("origin", f"{path} is not served by the owner of its folder; restart the service")

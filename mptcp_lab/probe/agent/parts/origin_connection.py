@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -11,7 +12,7 @@ import time
 
 from .basics import Json
 from .data import BLOCK, Pattern, Timeline
-from .greeting import BadStart, Incomplete, parse_greeting, parse_proxy_header
+from .greeting import BadStart, Incomplete, parse_greeting, parse_length, parse_proxy_header
 from .socket_facts import SO_PROTOCOL, read_is_mptcp, socket_facts, socket_name
 
 BACKLOG_BYTES = 262144  # an echo that is not read back stops reading at this
@@ -20,9 +21,10 @@ BACKLOG_BYTES = 262144  # an echo that is not read back stops reading at this
 class OriginConnection:
     """An accepted connection and its record."""
 
-    def __init__(self, number: int, listener: Json, sock: socket.socket, paused: bool) -> None:
+    def __init__(self, number: int, listener: Json, sock: socket.socket, paused: bool, peer: str) -> None:
         sock.setblocking(False)
         self.number = number
+        self.peer = peer
         self.sock = sock
         self.paused = paused
         self.open = True
@@ -55,6 +57,11 @@ class OriginConnection:
         self._answered = False
         self._shut = False
 
+    @property
+    def is_greeted(self) -> bool:
+        """Whether the client has sent its whole greeting."""
+        return self._start is None
+
     def wanted(self) -> int:
         """Which readiness it waits for."""
         read = not self._eof and not self.paused and len(self._out) < BACKLOG_BYTES
@@ -75,6 +82,8 @@ class OriginConnection:
             self.close("bad-start", str(problem))
         except OSError as error:
             self.close("error", errno.errorcode.get(error.errno or 0, str(error)))
+        except Exception as error:  # whatever one client makes go wrong here, the others are served on
+            self.close("error", f"{type(error).__name__}: {error}")
 
     def _read(self) -> None:
         data = self.sock.recv(BACKLOG_BYTES)
@@ -101,7 +110,7 @@ class OriginConnection:
         self._start = None
         if self.mode in ("source", "duplex"):
             try:
-                self._to_send = int(options.get("bytes", "0"))
+                self._to_send = parse_length(options.get("bytes", "0"))
                 self._pattern = Pattern(options.get("seed", "0"), options.get("pattern", "random"))
             except ValueError as error:
                 raise BadStart(str(error)) from None
@@ -142,7 +151,8 @@ class OriginConnection:
 
     def close(self, end: str, error: str | None) -> None:
         """Complete the record and close the socket."""
-        self.record["facts"] = self.record["facts"] or socket_facts(self.sock)
+        with contextlib.suppress(OSError):  # the socket is closed whether the kernel still has facts or not
+            self.record["facts"] = self.record["facts"] or socket_facts(self.sock)
         self.record.update(end=end, error=error, closed=time.monotonic())
         self.sock.close()
         self.open = False

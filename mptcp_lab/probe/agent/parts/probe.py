@@ -29,8 +29,8 @@ from .capture import Capture
 from .connections import Listener, connect
 from .events import EventWatch
 from .fault_plan import MANAGEMENT
-from .fault_records import read_faults
-from .faults import AppliedFault, apply_fault, recover_faults
+from .fault_records import lift_fault, read_faults
+from .faults import AppliedFault, apply_fault, keep_keeper, recover_faults
 from .host import IP_READINGS, network_state, read_counters, read_nics, read_sysctls, read_tool
 from .lease import refresh_lease, release_lease, take_lease
 from .many import Many
@@ -63,6 +63,7 @@ class Probe:
     def run(self) -> None:
         """Serve until the channel ends, then leave nothing behind."""
         threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._keep_keeper, daemon=True).start()
         try:
             for line in self._source:
                 request = json.loads(line)
@@ -77,6 +78,10 @@ class Probe:
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
             self.say({"event": "heartbeat", "at": time.monotonic()})
+
+    def _keep_keeper(self) -> None:
+        while not self._ended.wait(HEARTBEAT):
+            keep_keeper()
 
     def say(self, message: Json) -> None:
         """Send one line; a channel that is gone is noticed by run()."""
@@ -346,15 +351,19 @@ class Probe:
 
     # --- faults and the lease
 
-    def op_fault(self, kind: str, ttl: float, params: Json) -> str:
+    def op_fault(self, kind: str, ttl: float, params: Json, run: str = "") -> str:
         """Apply a fault for at most `ttl` seconds; see PLANS for the kinds and their parameters."""
-        return self.open.add("fault", AppliedFault(apply_fault(kind, ttl, params)))
+        return self.open.add("fault", AppliedFault(apply_fault(kind, ttl, params, run)))
 
     def op_lift(self, fault: str) -> bool:
         """Lift a fault; false when its time was over before."""
         lifted = bool(self.open.get(fault).close())
         self.open.pop(fault)
         return lifted
+
+    def op_lift_record(self, fault: str) -> bool:
+        """Lift a fault by its id on record, whichever probe applied it; false when there is none."""
+        return lift_fault(fault)
 
     def op_faults(self) -> list[Json]:
         """Every fault on record: what went wrong when lifting it, and whether its probe is gone."""
