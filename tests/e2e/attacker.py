@@ -23,6 +23,8 @@ from tests.labs import OwnLab
 DEVICE = "eth0"
 #: The attacker takes the 66th address of a segment, in both families.
 NUMBER = 66
+#: Advertisements count only from a link-local address.
+ROUTER = f"fe80::{NUMBER}/64"
 PYTHON_TIMEOUT_S = 60
 #: Sends one router advertisement per second, COUNT times; arguments: DEVICE DESTINATION PREFIX COUNT.
 ADVERTISE = r"""
@@ -102,6 +104,8 @@ def attacker(own: OwnLab, segment: str = "path1") -> Iterator[Attacker]:
             netns,
             [
                 "link set lo up",
+                f"link set {DEVICE} addrgenmode none",
+                f"address add {ROUTER} dev {DEVICE} scope link nodad",
                 f"link set {DEVICE} up",
                 f"address add {ipv4} dev {DEVICE}",
                 f"address add {ipv6} dev {DEVICE} nodad",
