@@ -36,6 +36,10 @@ class Inconclusive(LabError):
         super().__init__(why, part, next_step)
 
 
+class Disturbed(Inconclusive):
+    """Somebody else changed the lab while the check ran: that decides, whatever the check found."""
+
+
 class Unsupported(LabError):
     """A capability is missing; found by use, never by a version number."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from _pytest.runner import runtestprotocol
 
-from mptcp_lab.errors import Inconclusive, LabBroken, LabBusy, LabError, Unsupported
+from mptcp_lab.errors import Disturbed, Inconclusive, LabBroken, LabBusy, LabError, Unsupported
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.result import Attempt
 from mptcp_lab.verdict import Outcome
@@ -70,8 +70,8 @@ def classify(error: BaseException | None, box: EvidenceBox) -> Outcome:
 
 
 def _telling(raised: Sequence[BaseException]) -> BaseException | None:
-    """Pick the exception that decides: a broken lab explains every other failure, else the first."""
-    broken = [error for error in raised if isinstance(error, (LabBroken, LabBusy))]
+    """Pick the exception that decides: a broken or disturbed lab explains all others; else the first."""
+    broken = [error for error in raised if isinstance(error, (LabBroken, LabBusy, Disturbed))]
     return next(iter([*broken, *raised]), None)
 
 
