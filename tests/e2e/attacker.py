@@ -13,14 +13,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 
 from mptcp_lab.embedded.command import ip_batch
+from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.probe import eventually
 from tests.labs import OwnLab
 
 DEVICE = "eth0"
+MANAGEMENT = "mgmt0"
 #: The attacker takes the 66th address of a segment, in both families.
 NUMBER = 66
 #: Advertisements count only from a link-local address.
@@ -77,9 +80,42 @@ class Attacker:
         command = ["ip", "netns", "exec", self.netns, sys.executable, "-I", "-c", source, *arguments]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
+    def route(self, to: str, via: str) -> None:
+        """Send packets to a network by way of a neighbour."""
+        ip_batch(self.netns, [f"route replace {to} via {via}"])
+
+    def settled(self) -> None:
+        """Wait until no packet waits for a neighbour's link-layer address any more."""
+        eventually(
+            lambda: self.run("ip", "neighbour", "show", "nud", "incomplete"), lambda left: not left, within=10
+        )
+
     def advertise(self, prefix: str, *, to: str = "ff02::1", count: int = 1) -> None:
         """Send router advertisements that offer this host as router, and a prefix to make addresses from."""
         self.python(ADVERTISE, DEVICE, to, prefix, str(count))
+
+
+@contextmanager
+def behind(own: OwnLab, host: str) -> Iterator[Attacker]:
+    """Give a host a NIC that is not the lab's, `mgmt0`, and a neighbour there, as on a management network."""
+    netns, inside = f"{own.place.prefix}behind", own.place.netns(host)
+    ip_batch(None, [f"netns add {netns}"])
+    try:
+        ip_batch(inside, [f"link add {MANAGEMENT} type veth peer name {DEVICE} netns {netns}"])
+        for name, device, number in ((inside, MANAGEMENT, 1), (netns, DEVICE, 2)):
+            ip_batch(
+                name,
+                [
+                    f"address add 203.0.113.{number}/24 dev {device}",
+                    f"address add 2001:db8:113::{number}/64 dev {device} nodad",
+                    f"link set {device} up",
+                ],
+            )
+        yield Attacker(netns, "203.0.113.2", "2001:db8:113::2")
+    finally:
+        ip_batch(None, [f"netns del {netns}"])
+        with suppress(EmbeddedError):  # it went with its other end
+            ip_batch(inside, [f"link del {MANAGEMENT}"])
 
 
 @contextmanager

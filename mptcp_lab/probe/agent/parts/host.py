@@ -190,7 +190,8 @@ def network_state() -> Json:
     state = read_ip_batches()
     state |= read_json_tools({name: IP_READINGS[name] for name in ("nft", "qdiscs")})
     for route in state["routes6"] if isinstance(state["routes6"], list) else []:
-        if isinstance(route, dict) and "expires" in route:  # a prefix that is on link has protocol kernel, whoever said so
+        # A prefix that is on link has protocol kernel, whoever announced it.
+        if isinstance(route, dict) and "expires" in route:
             route["protocol"] = "ra"
     shown = state.pop("neighbours")
     neighbours = [n for n in shown if isinstance(n, dict)] if isinstance(shown, list) else []
