@@ -92,12 +92,17 @@ def lab_endpoints(nics: Iterable[Nic], segments: Segments, flags: Iterable[str])
 
 
 def lab_network_live(
-    nics: Iterable[Nic], routes: Iterable[Mapping[str, Any]], table_base: int, protocol: int
+    nics: Iterable[Nic],
+    routes: Iterable[Mapping[str, Any]],
+    table_base: int,
+    protocol: int,
+    manager: str = "unit",
 ) -> dict[str, Any]:
     """Return the live state that a host's NICs are to have, as `settled` takes and compares it.
 
     A NIC's own table has the number `table_base` plus its place in the inventory. A NIC that is down has its
-    addresses and rules, and no routes: the kernel takes none there.
+    addresses and rules, and no routes: the kernel takes none there. NetworkManager gives it no address
+    either, and marks its own routes and rules otherwise.
     """
     listed = list(nics)
     tables = {nic["device"]: table_base + place for place, nic in enumerate(listed, start=1)}
@@ -109,9 +114,13 @@ def lab_network_live(
         if route["device"] in up:
             lines += [f"{line} {tables[route['device']]}"] + ([f"{line} main"] if route["main"] else [])
     present = [(nic, family) for nic in listed for family in FAMILIES if nic.get(family)]
+    links = [f"{nic['device']} {'up' if is_up(nic) else 'down'}" for nic in listed]
+    if manager == "networkmanager":
+        managed = [f"{ip_interface(nic[f])} dev {nic['device']}" for nic, f in present if is_up(nic)]
+        return {"links": links, "addresses": managed}
     return {
         "protocol": protocol,
-        "links": [f"{nic['device']} {'up' if is_up(nic) else 'down'}" for nic in listed],
+        "links": links,
         "addresses": [f"{ip_interface(nic[family])} dev {nic['device']}" for nic, family in present],
         "rules": [
             f"from {address(nic, family)} lookup {tables[nic['device']]} priority {tables[nic['device']]}"

@@ -93,7 +93,6 @@ def test_origins_that_are_no_services_are_retired() -> None:
     assert FILTERS["lab_retired_origins"](found, [{"engine": "origin", "name": "origin"}]) == ["late-one"]
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("value", ["10s;\n\t\tserver 127.0.0.1:1", "a b", "';id;'", "$(id)", "", "a\n"])
 def test_a_value_that_is_no_single_word_does_not_reach_a_configuration(value: str) -> None:
     with pytest.raises(ValueError, match="not one word"):
@@ -103,7 +102,8 @@ def test_a_value_that_is_no_single_word_does_not_reach_a_configuration(value: st
 def test_addresses_times_and_names_are_words() -> None:
     words = ["198.18.1.10", "2001:db8:1::10", "10s", 7000, "test1-seen2", "/etc/haproxy/errors"]
     assert [FILTERS["one_word"](word) for word in words] == [str(word) for word in words]
-=======
+
+
 def test_live_state_is_written_as_the_kernel_writes_it() -> None:
     """Addresses in their shortest form, a NIC that is down without routes, the main table by its name."""
     nics = copy.deepcopy(HOSTS["client"]["lab_nics"])
@@ -127,6 +127,10 @@ def test_live_state_is_written_as_the_kernel_writes_it() -> None:
             "2001:db8:10::/64 via 2001:db8:1::1 dev eth1 table main",
         ],
     }
+    assert FILTERS["lab_network_live"](nics, routes, 7100, 71, "networkmanager") == {
+        "links": ["eth1 up", "eth2 down"],
+        "addresses": ["198.18.1.10/24 dev eth1", "2001:db8:1::10/64 dev eth1"],
+    }
 
 
 def test_live_endpoints_and_listeners() -> None:
@@ -146,4 +150,3 @@ def test_live_endpoints_and_listeners() -> None:
         "tcp 198.18.1.1:7002",
         "tcp [2001:db8::1]:7002",
     ]
->>>>>>> e2d706c (roles: compare the live state of hosts, and bring back what differs)
