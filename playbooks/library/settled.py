@@ -90,6 +90,8 @@ LOADED = Path("/var/lib/mptcp-lab/loaded")
 RECORD = Path("/var/lib/mptcp-lab/record.json")
 #: RTPROT_RA of linux/rtnetlink.h, as a number or by its name.
 ADVERTISED = ("9", "ra")
+#: RTN_* of linux/rtnetlink.h, those that somebody may configure.
+ROUTE_TYPES = {"2": "local", "6": "blackhole", "7": "unreachable", "8": "prohibit", "9": "throw"}
 #: After a reload or a restart, listeners and routes may take a moment to appear.
 RELOAD_TIMEOUT_S = 2.0
 RESTART_TIMEOUT_S = 10.0
@@ -372,7 +374,8 @@ def live_routes(wanted: dict[str, Any]) -> list[str]:
             advertised = protocol in ADVERTISED and route.get("dev") in devices
             if protocol == str(wanted["protocol"]) or table in tables or advertised:
                 to = ipaddress.ip_network(route["dst"].replace("default", everywhere))
-                words = [route["type"]] if route.get("type", "unicast") not in ("unicast", "1") else []
+                kind = str(route.get("type", "unicast"))
+                words = [] if kind in ("unicast", "1") else [ROUTE_TYPES.get(kind, kind)]
                 words += [str(to), *(("via", route["gateway"]) if "gateway" in route else ())]
                 words += ["dev", route["dev"]] if "dev" in route else []
                 found.append(" ".join([*words, "table", table]))

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 
 from tests.e2e.conftest import Configured
 from tests.e2e.test_converge import changes
 
-#: Has haproxy close all listeners of a service, and go on with the others.
-SHUT = """
-import socket
-with socket.socket(socket.AF_UNIX) as admin:
-    admin.connect("/run/haproxy/admin.sock")
-    admin.sendall(b"shutdown frontend test1\\n")
-    admin.recv(1000)
-"""
 NGINX = "/etc/nginx/nginx.conf"
 #: By host: what changes the live state, and what STATE-4 has to say of it.
 DRIFT = (
@@ -48,7 +39,11 @@ DRIFT = (
         f" systemctl restart nginx && mv /root/kept {NGINX}",
         "nginx.service: reload",
     ),
-    ("proxy1", f"python3 -c {shlex.quote(SHUT)}", "listeners (live): +mptcp 198.18.1.21:7000"),
+    (
+        "server2",
+        "ss -K -Hltn 'src = 198.18.10.32 and sport = :7002'",  # the kernel closes a listener of the origin
+        "mptcp-lab-origin@seen.service: listeners (live): +tcp 198.18.10.32:7002",
+    ),
 )
 
 
