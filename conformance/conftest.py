@@ -12,7 +12,7 @@ from mptcp_lab.probe import NetworkState
 from mptcp_lab.suite.engines import versions
 from mptcp_lab.suite.guard import Guard
 from mptcp_lab.suite.session import Machine, Session, lease, session
-from mptcp_lab.suite.traces import network_states, no_faults, traces
+from mptcp_lab.suite.traces import check_undisturbed, network_states, no_faults, traces
 
 pytest_plugins = ["mptcp_lab.plugin"]
 
@@ -98,6 +98,7 @@ def no_traces(
     with guard.lowering():
         left = traces(machines, sound)
     machines.compared = machines.begun
+    check_undisturbed(machines, untouched)
     assert not left, "the check left traces: " + "; ".join(left)
 
 

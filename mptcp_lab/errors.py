@@ -42,6 +42,10 @@ class Breach(LabError):
     """A helper of the checks saw what the claim forbids; like a failed assertion of the check itself."""
 
 
+class Disturbed(Inconclusive):
+    """Somebody else changed the lab while the check ran: that decides, whatever the check found."""
+
+
 class Unsupported(LabError):
     """A capability is missing; found by use, never by a version number."""
 

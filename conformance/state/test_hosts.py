@@ -1,4 +1,4 @@
-"""STATE-1 to STATE-5: the hosts are what the inventory and the playbooks say."""
+"""STATE-1 to STATE-6: the hosts are what the inventory and the playbooks say."""
 
 import errno
 from dataclasses import asdict
@@ -8,6 +8,7 @@ from mptcp_lab.lock import NAME, beside
 from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
 from mptcp_lab.suite.drift import differences, drift_from_lock, rehearsal
 from mptcp_lab.suite.facts import facts
+from mptcp_lab.suite.forwarding import wrong_filter, wrong_settings
 from mptcp_lab.suite.session import Session
 from mptcp_lab.suite.units import listeners, units, wrong_listeners
 
@@ -62,7 +63,7 @@ def test_listeners(machines: Session, evidence: EvidenceBox) -> None:
 
 @claim("STATE-4")
 def test_rendering(lab: Lab, evidence: EvidenceBox) -> None:
-    """Every rendered file and setting on the hosts equals a fresh rendering from the inventory."""
+    """Every rendered file and all live state on the hosts equals a fresh rendering from the inventory."""
     printed = rehearsal(lab.source)
     evidence.text("ansible-playbook lab.yml --check --diff", printed)
     drift = differences(printed)
@@ -78,3 +79,13 @@ def test_lock(lab: Lab, machines: Session, evidence: EvidenceBox) -> None:
     drift = drift_from_lock(machines, path)
     evidence.document("drift", [asdict(each) for each in drift])
     assert not drift, "drifted: " + "; ".join(map(str, drift))
+
+
+@claim("STATE-6")
+def test_forwarding(machines: Session, evidence: EvidenceBox) -> None:
+    """Packets are forwarded between the lab's NICs only; routers and redirects of others are ignored."""
+    wrong = []
+    for machine in machines.machines.values():
+        wrong += wrong_settings(machine) + wrong_filter(machine)
+    evidence.document("wrong", wrong)
+    assert not wrong, "; ".join(wrong)

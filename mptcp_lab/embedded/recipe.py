@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -26,6 +26,9 @@ class Recipe:
 
 
 SUITE = "trixie"
+#: Suites whose index may have expired, as on mirrors that keep snapshots. An index that was signed before
+#: the day named here is refused; raise the day when the pool is built from a later index.
+SIGNED_SINCE = {"sid": "2026-10-30"}
 BASE = (
     "systemd,systemd-sysv,dbus,openssh-server,python3,python3-apt,iproute2,nftables,tcpdump,procps,ethtool,sudo"
 ).split(",")
@@ -58,6 +61,12 @@ OLDER = Recipe(
 )
 #: What a host's ``lab_image`` may say.
 IMAGES = {"debian-13": CONTAINER, "debian-12": OLDER}
+
+
+def part(suite: str, packages: Iterable[str]) -> str:
+    """Return a part of the pool as pool.sh takes it."""
+    since = f"@{SIGNED_SINCE[suite]}" if suite in SIGNED_SINCE else ""
+    return f"{suite}{since}:{','.join(packages)}"
 
 
 def mirror() -> str | None:

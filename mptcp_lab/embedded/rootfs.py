@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mptcp_lab.embedded.command import run
 from mptcp_lab.embedded.errors import EmbeddedError
-from mptcp_lab.embedded.recipe import Recipe, mirror
+from mptcp_lab.embedded.recipe import Recipe, mirror, part
 
 Say = Callable[[str], None]
 
@@ -31,7 +31,7 @@ def make(root: Path, recipe: Recipe, say: Say, options: Iterable[str] = ()) -> N
 def _bootstrap(root: Path, recipe: Recipe, say: Say, options: Iterable[str]) -> None:
     """Run mmdebstrap, with the pool fetched in the same go while its apt lists are there."""
     hook = Path(__file__).with_name("pool.sh")
-    parts = " ".join(f"{suite}:{','.join(packages)}" for suite, packages in recipe.pool.items())
+    parts = " ".join(part(suite, packages) for suite, packages in recipe.pool.items())
     command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(recipe.base)}"]
     command += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "doc", "locale")]
     command += options

@@ -24,7 +24,14 @@ STRUCTURES = (
     "lab_endpoint_flags",
     "lab_mgmt_device",
 )
-BOOLEANS = ("lab_owned", "lab_packages_ok", "lab_reboot_ok", "lab_kernel_ok", "lab_restart_nics_ok")
+BOOLEANS = (
+    "lab_owned",
+    "lab_packages_ok",
+    "lab_reboot_ok",
+    "lab_kernel_ok",
+    "lab_restart_nics_ok",
+    "lab_ignore_lease",
+)
 #: Files on the controller, and other text of one line.
 TEXTS = ("lab_ssh_config", "lab_lock", "lab_render_system", "lab_render_versions")
 OWNERS = ("kernel", "mptcpd", "networkmanager")

@@ -14,7 +14,15 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 import mptcp_lab
-from mptcp_lab.errors import Breach, Inconclusive, LabBroken, LabBusy, LabError, Unsupported
+from mptcp_lab.errors import (
+    Breach,
+    Disturbed,
+    Inconclusive,
+    LabBroken,
+    LabBusy,
+    LabError,
+    Unsupported,
+)
 from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe.streams import ConnectFailed
 from mptcp_lab.probe.waiting import NeverHappened
@@ -146,8 +154,8 @@ def _is_about_the_lab(error: BaseException | None) -> bool:
 
 
 def _telling(raised: Sequence[BaseException]) -> BaseException | None:
-    """Pick the exception that decides: a broken lab explains every other failure, else the first."""
-    broken = [error for error in raised if isinstance(error, (LabBroken, LabBusy))]
+    """Pick the exception that decides: a broken or disturbed lab explains all others; else the first."""
+    broken = [error for error in raised if isinstance(error, (LabBroken, LabBusy, Disturbed))]
     return next(iter([*broken, *raised]), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from mptcp_lab.render import render
 from mptcp_lab.suite.session import Session
 
 RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", re.MULTILINE)
+LINES_PER_FILE = 6
+#: The first lines of a difference, and what a unit needs, as Ansible prints what module `settled` returns.
+HEADER = re.compile(r"^(?:---|\+\+\+) (?:before|after): (.*)$")
+PREPARED = re.compile(r"^\S+[.]service: (?:enable|start|restart|reload)")
 CHANGED = re.compile(r"^changed: \[(\S+?)\]", re.MULTILINE)
 
 
@@ -29,17 +34,36 @@ def rehearsal(inventory: str) -> str:
 
 
 def differences(printed: str) -> list[str]:
-    """Return what a rehearsal would change: ``host: task``, with the first lines that differ."""
-    found, task, lines = [], "", list[str]()
+    """Return every line that a rehearsal would change: ``host: file or state: line``; else ``host: task``."""
+    found, task, what, lines = [], "", "", list[str]()
     for line in printed.splitlines():
         if line.startswith("TASK ["):
-            task, lines = line.removeprefix("TASK [").rstrip("* ").rstrip("]"), []
-        elif re.match(r"[+-]", line):
+            task, what, lines = line.removeprefix("TASK [").rstrip("* ").rstrip("]"), "", []
+        elif match := HEADER.match(line):
+            what = match[1]
+        elif re.match(r"[+-](?![+-]{2} )", line):
+            lines.append(f"{what}: {line}" if what else line)
+        elif PREPARED.match(line):
             lines.append(line)
         elif match := CHANGED.match(line):
-            found.append(f"{match[1]}: {task}" + (f" ({' '.join(lines[:6])})" if lines else ""))
-            lines = []
+            found += [f"{match[1]}: {each}" for each in _shortened(lines) or [task]]
+            what, lines = "", []
     return found
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    """Return the lines of all live state and units; of each file that differs, the first ones and a count."""
+    kept, files = [], Counter[str]()
+    for line in lines:
+        path = line.partition(": ")[0] if line.startswith("/") else ""
+        files[path] += bool(path)
+        if files[path] <= LINES_PER_FILE:
+            kept.append(line)
+    return kept + [
+        f"{path}: and {count - LINES_PER_FILE} more lines"
+        for path, count in files.items()
+        if count > LINES_PER_FILE
+    ]
 
 
 def drift_from_lock(machines: Session, path: Path) -> list[lock.Difference]:

@@ -67,6 +67,7 @@ class Session:
     def __init__(self, lab: Lab, probes: Mapping[str, Probe]) -> None:
         self.lab = lab
         self.check_lease: Callable[[], None] = lambda: None
+        self.disturbances: set[str] = set()  # what others changed, and was named already
         self.compared = -1  # `begun` when the network states were compared last
         self.machines = {name: Machine(lab, lab.hosts[name], probe) for name, probe in probes.items()}
         self._captures: list[tuple[str, bytes]] = []

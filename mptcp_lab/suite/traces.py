@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from mptcp_lab.embedded import fabric
 from mptcp_lab.embedded.place import here
-from mptcp_lab.errors import LabBroken, LabError
+from mptcp_lab.errors import Disturbed, LabBroken, LabError
 from mptcp_lab.probe import NetworkState, NeverHappened, changes, eventually
 from mptcp_lab.suite.session import Machine, Session
 
@@ -60,12 +61,71 @@ def resolving(machine: Machine, state: NetworkState) -> list[str]:
     ]
 
 
+def advertised(state: NetworkState) -> Iterator[tuple[str, Any]]:
+    """Yield every IPv6 address and route that a router advertisement brought, with its device."""
+    networks = []
+    for link in state.get("addresses", []):
+        for address in link.get("addr_info", []):
+            if address.get("family") == "inet6" and address.get("dynamic"):
+                networks.append((link["ifname"], ip_interface(f"{address['local']}/{address['prefixlen']}")))
+                yield f"address {address['local']}/{address['prefixlen']} on {link['ifname']}", address
+    for route in state.get("routes6", []):
+        to, device = str(route.get("dst", "")), route.get("dev", "")
+        local = route.get("table") == "local" and any(
+            device == on and ip_address(to.partition("/")[0]) in of.network for on, of in networks
+        )
+        if route.get("protocol") == "ra" or local:
+            via = f" via {route['gateway']}" if "gateway" in route else ""
+            yield ("" if local else f"route {to}{via} on {device}"), route
+
+
+def without_advertised(state: NetworkState) -> NetworkState:
+    """Return a network state without what router advertisements brought, which comes and goes by itself."""
+    theirs = [entry for _, entry in advertised(state)]
+    if not theirs:
+        return state
+    addresses = [
+        {**link, "addr_info": [each for each in link.get("addr_info", []) if each not in theirs]}
+        for link in state["addresses"]
+    ]
+    routes = [route for route in state["routes6"] if route not in theirs]
+    return {**state, "addresses": addresses, "routes6": routes}
+
+
+def check_undisturbed(machines: Session, before: Mapping[str, NetworkState]) -> None:
+    """Raise `Disturbed` when a router advertisement changed a host; each change is named once in a run."""
+    now = network_states(machines)
+    found = [
+        f"{name}: {what}"
+        for name, state in now.items()
+        for what in sorted(
+            {what for what, _ in advertised(state)} - {what for what, _ in advertised(before[name])}
+        )
+        if what
+    ]
+    fresh = [line for line in found if line not in machines.disturbances]
+    machines.disturbances.update(fresh)
+    if fresh:
+        raise Disturbed(
+            "the network",
+            f"router advertisements changed hosts while the check ran ({'; '.join(fresh)})",
+            "find the router that sends them, or switch accept_ra off on these NICs",
+        )
+
+
 def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
-    """Return what differs from before, host by host, in words; waits for what settles by itself."""
+    """Return what differs from before, host by host, in words; waits for what settles by itself.
+
+    What router advertisements bring is no trace of a check: see `check_undisturbed`.
+    """
 
     def differences() -> list[str]:
         now = network_states(machines)
-        left = [f"{name}: {change}" for name, old in before.items() for change in changes(old, now[name])]
+        left = [
+            f"{name}: {change}"
+            for name, old in before.items()
+            for change in changes(without_advertised(old), without_advertised(now[name]))
+        ]
         return left + [
             line for name, machine in machines.machines.items() for line in resolving(machine, now[name])
         ]

@@ -64,7 +64,7 @@ def _check_devices(host: Host) -> None:
 def command(place: Place, host: Host) -> list[str]:
     """Return how QEMU is called for this host: secrets are in files, on no command line."""
     own, image = place.host(host.name), disk.image(place)
-    words = [*qemu.base_command(qemu.accelerator(place, image)), "-name", host.name]
+    words = [*qemu.base_command(qemu.accelerator(place, image), host.name), "-name", host.name]
     words += ["-kernel", str(image / "grub.lnx"), "-serial", "stdio"]
     words += ["-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file={own / 'disk.qcow2'}"]
     words += ["-device", "virtio-blk-pci,drive=disk"]

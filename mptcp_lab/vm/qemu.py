@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,8 @@ from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
 
 PROGRAM = "qemu-system-x86_64"
 MEMORY_MIB = 512
+#: Users that no system gives to anybody (systemd, UIDS-GIDS.md).
+USERS = range(60600, 61100)
 #: A processor that every emulation has; with hardware's help, the machine's own.
 PROCESSORS = {"tcg": "qemu64", "kvm": "host"}
 ACCELERATORS = {"tcg": "tcg,tb-size=256", "kvm": "kvm"}
@@ -28,11 +31,23 @@ KVM_FAILED = b"KVM internal error"
 FIRST_BOOT_WITHIN = {"kvm": 60.0, "tcg": 1800.0}
 
 
-def base_command(accelerator: str) -> list[str]:
-    """Return what every QEMU of ours is called with: no device, display or file that is not asked for."""
+def unprivileged(name: str) -> list[str]:
+    """Return the arguments by which QEMU becomes a user without any rights, one per machine name.
+
+    QEMU opens its files, NICs and sockets first. They stay out of reach of that user.
+    """
+    number = USERS.start + int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(USERS)
+    user = f"{number}:{number}"
+    return ["-runas", user] if "-runas " in run(PROGRAM, "--help") else ["-run-with", f"user={user}"]
+
+
+def base_command(accelerator: str, name: str) -> list[str]:
+    """Return the start of every QEMU command line: no device, display or file that is not asked for."""
     command = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]
     command += ["-accel", ACCELERATORS[accelerator], "-cpu", PROCESSORS[accelerator], "-m", str(MEMORY_MIB)]
-    command += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    # QEMU gives its privileges up under this filter, so it allows setuid(); it allows no other program.
+    command += ["-sandbox", "on,obsolete=deny,elevateprivileges=allow,spawn=deny,resourcecontrol=deny"]
+    command += unprivileged(name)
     # vmgenid tells a kernel that it was woken from a kept state: random numbers begin anew.
     return [*command, "-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"]
 
@@ -60,7 +75,7 @@ def accelerator(place: Place, image: Path) -> str:
 
 def first_boot(image: Path, accelerator: str, *, keep: bool = False) -> bool:
     """Boot the image to vm-first-boot and back off; tell whether that worked. `keep` what it wrote."""
-    command = [*base_command(accelerator), "-no-reboot", "-serial", "stdio"]
+    command = [*base_command(accelerator, "first-boot"), "-no-reboot", "-serial", "stdio"]
     snapshot = "off" if keep else "on"
     command += ["-drive", f"if=virtio,format=raw,cache=unsafe,snapshot={snapshot},file={image / 'disk.img'}"]
     command += ["-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.img"), "-append"]

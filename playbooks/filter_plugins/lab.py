@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,68 @@ def lab_endpoints(nics: Iterable[Nic], segments: Segments, flags: Iterable[str])
         if segments[nic["segment"]]["kind"] == "path" and is_up(nic)
         for family in FAMILIES
         if nic.get(family)
+    ]
+
+
+def lab_network_live(
+    nics: Iterable[Nic],
+    routes: Iterable[Mapping[str, Any]],
+    table_base: int,
+    protocol: int,
+    manager: str = "unit",
+) -> dict[str, Any]:
+    """Return the live state that a host's NICs are to have, as `settled` takes and compares it.
+
+    A NIC's own table has the number `table_base` plus its place in the inventory. A NIC that is down has its
+    addresses and rules, and no routes: the kernel takes none there. NetworkManager gives it no address
+    either, and marks its own routes and rules otherwise.
+    """
+    listed = list(nics)
+    tables = {nic["device"]: table_base + place for place, nic in enumerate(listed, start=1)}
+    up = {nic["device"] for nic in listed if is_up(nic)}
+    lines = []
+    for route in routes:
+        via = f" via {ip_address(route['via'])}" if route.get("via") else ""
+        line = f"{ip_network(route['to'])}{via} dev {route['device']} table"
+        if route["device"] in up:
+            lines += [f"{line} {tables[route['device']]}"] + ([f"{line} main"] if route["main"] else [])
+    present = [(nic, family) for nic in listed for family in FAMILIES if nic.get(family)]
+    links = [f"{nic['device']} {'up' if is_up(nic) else 'down'}" for nic in listed]
+    if manager == "networkmanager":
+        managed = [f"{ip_interface(nic[f])} dev {nic['device']}" for nic, f in present if is_up(nic)]
+        return {"links": links, "addresses": managed}
+    return {
+        "protocol": protocol,
+        "links": links,
+        "addresses": [f"{ip_interface(nic[family])} dev {nic['device']}" for nic, family in present],
+        "rules": [
+            f"from {address(nic, family)} lookup {tables[nic['device']]} priority {tables[nic['device']]}"
+            for nic, family in present
+        ],
+        "routes": lines,
+    }
+
+
+def lab_endpoints_live(endpoints: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return MPTCP endpoints as `settled` compares them; iproute2 does not show the flag `laminar`."""
+    return [
+        " ".join(
+            [
+                f"{ip_address(each['address'])} id {each['id']} dev {each['device']}",
+                *sorted(set(each["flags"]) - {"laminar"}),
+            ]
+        )
+        for each in endpoints
+    ]
+
+
+def lab_listeners_live(services: Iterable[Mapping[str, Any]], addresses: Iterable[str]) -> list[str]:
+    """Return the listeners of services on a host's addresses as `settled` compares them."""
+    places = [f"[{each}]" if ":" in each else each for each in map(str, map(ip_address, addresses))]
+    return [
+        f"{'tcp' if service.get('mptcp', 'off') == 'off' else 'mptcp'} {place}:{service['port']}"
+        for service in services
+        for place in places
     ]
 
 
@@ -210,6 +272,9 @@ def program_files(folder: str, to: str) -> list[dict[str, str]]:
 FILTERS: tuple[Callable[..., Any], ...] = (
     lab_routes,
     lab_endpoints,
+    lab_network_live,
+    lab_endpoints_live,
+    lab_listeners_live,
     lab_addresses,
     of_engine,
     lab_backends,

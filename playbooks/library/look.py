@@ -6,7 +6,8 @@ names it; lacking: programs that roles need and it has not; kernel: the release 
 the kernel is another machine's; profile: "upstream", "legacy" (multipath-tcp.org's v0.9x), or "" for a kernel
 without MPTCP; socket_error: why the kernel refuses an MPTCP socket, if it does; devices: network devices;
 management: those that carry this SSH connection or a default route; network_manager: whether NetworkManager
-runs; mptcpd: whose mptcpd runs; packages: names of those that are installed; ours: files of the lab.
+runs; mptcpd: whose mptcpd runs; packages: names of those that are installed; ours: files of the lab; lease:
+who holds the lab for a suite that runs, and for how long still, or "".
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import socket
 import subprocess
+import time
 from typing import Any
 
 DOCUMENTATION = """
@@ -38,6 +41,8 @@ OURS = (
     "usr/local/nginx/mptcp-lab-build",
     "var/lib/mptcp-lab/record.json",
 )
+#: A suite's lease on the host (mptcp_lab/probe/agent/parts/lease.py).
+LEASE = "run/mptcp-lab/lease"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -72,8 +77,17 @@ def ssh_address() -> str | None:
     return None
 
 
+def configured() -> list[str]:
+    """Return the devices that the lab has set up already."""
+    settings = pathlib.Path("/etc/sysctl.d/90-mptcp-lab-network.conf")
+    return re.findall(r"(?m)^net/ipv4/conf/(.+)/rp_filter", settings.read_text()) if settings.exists() else []
+
+
 def management() -> list[str]:
-    """Return the devices whose loss would cut the host off."""
+    """Return the devices whose loss would cut the host off.
+
+    A default route that anybody's router advertisement brought to a NIC of the lab does not count.
+    """
     local = ssh_address()
     carrying = {
         link["ifname"]
@@ -82,7 +96,13 @@ def management() -> list[str]:
         if address.get("local") == local and link.get("ifname", "lo") != "lo"
     }
     defaults = ip("-4", "route", "show", "default") + ip("-6", "route", "show", "default")
-    return sorted(carrying | {route["dev"] for route in defaults if "dev" in route})
+    lab = configured()
+    leading = {
+        route["dev"]
+        for route in defaults
+        if "dev" in route and not (route.get("protocol") == "ra" and route["dev"] in lab)
+    }
+    return sorted(carrying | leading)
 
 
 def runs(unit: str) -> bool:
@@ -152,6 +172,16 @@ def ours() -> list[str]:
     return sorted(str(path) for pattern in OURS for path in root.glob(pattern) if path.exists())
 
 
+def lease() -> str:
+    """Return who holds the lab for a suite, and for how many seconds still; "" where nobody does."""
+    try:
+        held = json.loads(pathlib.Path("/", LEASE).read_text())
+        left = float(held["expires"]) - time.monotonic()
+        return f"{held['owner']} holds the lab for {left:.0f} s more" if left > 0 else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def main() -> None:
     """Look, and print."""
     system, name = release()
@@ -170,6 +200,7 @@ def main() -> None:
         "mptcpd": mptcpd(),
         "packages": packages(),
         "ours": ours(),
+        "lease": lease(),
     }
     print(json.dumps({"changed": False, "found": found}))
 

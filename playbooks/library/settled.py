@@ -1,15 +1,15 @@
 #!/usr/bin/python
 """Bring folders, files, kernel settings and units of a host to what they should be, in one round trip.
 
-An Ansible module. What to do is read off the host, never remembered: a run that was killed at any moment is
-made good by the next.
+An Ansible module. What to do is read off the host: files, the kernel's live state, and what each unit has
+loaded. A run that was killed at any moment is completed by the next.
 """
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import fcntl
+import hashlib
+import ipaddress
 import json
 import os
 import shlex
@@ -18,6 +18,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,12 +53,19 @@ options:
       missing.
     type: list
     elements: path
+  unnamed:
+    description: >-
+      Folders below /proc/sys. Settings in them that none of C(sysctls) names are to have the value that they
+      had before the lab, which is on record, or the kernel's default.
+    type: list
+    elements: path
   units:
     description: >-
       Each has C(names) of units that are to be enabled and active, and may have C(restart) and C(reload):
       files that a running unit takes by a restart, or by a reload. C(%i) in them is the unit's instance;
       C(+FILE) asks for a restart by being there. With C(only_look) it is said what there is to do, and not
-      done.
+      done. C(live) is the state that the running unit gives the host, as lines by kind, in the words of
+      C(LIVE) below; where the host's differs, each difference is shown and the unit is restarted.
     type: list
     elements: dict
 """
@@ -70,13 +78,23 @@ units:
 
 #: Ansible puts the arguments here. JSON never has three quotes in a row: those in a text are escaped.
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
-LISTS = ("folders", "files", "absent", "sysctls", "units")
+LISTS = ("folders", "files", "absent", "sysctls", "unnamed", "units")
 PROC_SYS = Path("/proc/sys")
 #: Who writes holds this, so that a run waits for what a killed one has left at work.
 LOCK = "/etc/systemd/system"
 LAST_WORDS = 15
-EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 OWNER = 0
+#: A file per unit: which files the unit has loaded.
+LOADED = Path("/var/lib/mptcp-lab/loaded")
+#: What the host was before the lab (role record).
+RECORD = Path("/var/lib/mptcp-lab/record.json")
+#: RTPROT_RA of linux/rtnetlink.h, as a number or by its name.
+ADVERTISED = ("9", "ra")
+#: RTN_* of linux/rtnetlink.h, those that somebody may configure.
+ROUTE_TYPES = {"2": "local", "6": "blackhole", "7": "unreachable", "8": "prohibit", "9": "throw"}
+#: After a reload or a restart, listeners and routes may take a moment to appear.
+RELOAD_TIMEOUT_S = 2.0
+RESTART_TIMEOUT_S = 10.0
 
 
 class Refused(Exception):
@@ -216,7 +234,6 @@ def replace(file: File) -> None:
         os.fsync(stream.fileno())
     own(draft, file.mode)
     draft.replace(file.path)
-    os.utime(file.path)  # newer than the start of a unit that came up meanwhile with the old content
     relabel(file.path)
 
 
@@ -238,14 +255,23 @@ def settle_absent(path: Path, outcome: Outcome) -> None:
 # --- the kernel's settings ---------------------------------------------------------------------------------
 
 
+def proc_path(key: str) -> str:
+    """Return the path of a sysctl key below /proc/sys, by the rules of sysctl.d(5).
+
+    The first separator decides: after a dot, slashes stand for dots, as in the name of a VLAN device; after a
+    slash, all is as it is written.
+    """
+    first = next((letter for letter in key if letter in "./"), "/")
+    return key if first == "/" else key.translate(str.maketrans("./", "/."))
+
+
 def settings(text: str) -> Iterator[tuple[str, Path, str]]:
     """Yield key, file below /proc/sys and wanted value of each setting that this kernel has."""
     for line in text.splitlines():
         key, equals, wanted = (part.strip() for part in line.partition("="))
         if not equals or key.startswith(("#", ";")):
             continue
-        # A slash in a key stands for a dot, as in the name of a VLAN device.
-        live = PROC_SYS.joinpath(*(part.replace("/", ".") for part in key.lstrip("-").split(".")))
+        live = PROC_SYS / proc_path(key.lstrip("-"))
         if live.exists():
             yield key.lstrip("-"), live, wanted
         elif not key.startswith("-"):
@@ -255,93 +281,372 @@ def settings(text: str) -> Iterator[tuple[str, Path, str]]:
 def settle_sysctls(text: str, outcome: Outcome) -> None:
     """Set what differs from the text of a sysctl.d file."""
     for key, live, wanted in settings(text):
-        now = " ".join(live.read_text().split())
-        if now != wanted:
-            outcome.text(f"{key} (live)", f"{key} = {now}\n", f"{key} = {wanted}\n")
-            if not outcome.check:
-                live.write_text(wanted)
+        settle_setting(key, live, wanted, outcome)
+
+
+def settle_setting(key: str, live: Path, wanted: str, outcome: Outcome) -> None:
+    """Set one setting, where it differs."""
+    now = " ".join(live.read_text().split())
+    if now != wanted:
+        outcome.text(f"{key} (live)", f"{key} = {now}\n", f"{key} = {wanted}\n")
+        if not outcome.check:
+            live.write_text(wanted)
+
+
+def settle_unnamed(folder: Path, named: set[Path], outcome: Outcome) -> None:
+    """Give a folder's settings that nobody names the value from before the lab, or the kernel's default."""
+    try:
+        before = dict(json.loads(RECORD.read_text())["was"]["sysctls"])
+    except (OSError, ValueError, KeyError, TypeError):
+        before = {}
+    for live in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if live in named or not live.stat().st_mode & stat.S_IWUSR:
+            continue
+        key = str(live.relative_to(PROC_SYS))
+        if key not in before:
+            # The settings of a new network namespace are the kernel's defaults.
+            default = run("unshare", "--net", "cat", str(live))
+            if default.returncode:
+                continue
+            before[key] = " ".join(default.stdout.split())
+        settle_setting(key.replace("/", "."), live, before[key], outcome)
+
+
+# --- the live state ----------------------------------------------------------------------------------------
+
+
+def ip(*arguments: str) -> list[dict[str, Any]]:
+    """Return what ip(8) prints as JSON, with numbers instead of names for tables and protocols."""
+    done = run("ip", "-json", "-Numeric", *arguments)
+    if done.returncode:
+        raise Refused(f"`ip {' '.join(arguments)}` fails: {done.stdout.strip()}")
+    # An entry may be empty, where a kind of device or table is not there yet.
+    return [entry for entry in json.loads(done.stdout or "[]") if entry]
+
+
+def live_links(wanted: dict[str, Any]) -> list[str]:
+    """Return "eth1 up" or "eth1 down" for each NIC that is asked for."""
+    devices = {line.split()[0] for line in wanted["links"]}
+    return [
+        f"{link['ifname']} {'up' if 'UP' in link['flags'] else 'down'}"
+        for link in ip("link", "show")
+        if link.get("ifname") in devices
+    ]
+
+
+def live_addresses(wanted: dict[str, Any]) -> list[str]:
+    """Return "198.18.1.10/24 dev eth1" for each global address of the NICs, however it came there."""
+    devices = {line.split()[0] for line in wanted["links"]}
+    return [
+        f"{address['local']}/{address['prefixlen']} dev {link['ifname']}"
+        for link in ip("address", "show")
+        if link.get("ifname") in devices
+        for address in link.get("addr_info", [])
+        if address["scope"] in ("global", "0")
+    ]
+
+
+def live_rules(wanted: dict[str, Any]) -> list[str]:
+    """Return "from 198.18.1.10 lookup 7101 priority 7101" for each rule of the lab's protocol."""
+    found = []
+    for family in ("-4", "-6"):
+        for rule in ip(family, "rule", "show"):
+            if rule.get("protocol") == str(wanted["protocol"]):
+                length = f"/{rule['srclen']}" if "srclen" in rule else ""
+                table = rule.get("table", "nothing")
+                found.append(f"from {rule['src']}{length} lookup {table} priority {rule['priority']}")
+    return found
+
+
+def live_routes(wanted: dict[str, Any]) -> list[str]:
+    """Return "198.18.10.0/24 via 198.18.1.1 dev eth1 table 7101" for each route that is the lab's.
+
+    The lab's are those of its protocol, and all that are in tables which its rules look into. Those that a
+    router's advertisement brought to the lab's NICs are nobody's.
+    """
+    devices = {line.split()[0] for line in wanted["links"]}
+    tables = {line.split()[3] for line in wanted["rules"]}
+    found = []
+    for family, everywhere in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
+        for route in ip(family, "route", "show", "table", "all"):
+            table = str(route.get("table", "main")).replace("254", "main")
+            protocol = route.get("protocol")
+            advertised = protocol in ADVERTISED and route.get("dev") in devices
+            if protocol == str(wanted["protocol"]) or table in tables or advertised:
+                to = ipaddress.ip_network(route["dst"].replace("default", everywhere))
+                kind = str(route.get("type", "unicast"))
+                words = [] if kind in ("unicast", "1") else [ROUTE_TYPES.get(kind, kind)]
+                words += [str(to), *(("via", route["gateway"]) if "gateway" in route else ())]
+                words += ["dev", route["dev"]] if "dev" in route else []
+                found.append(" ".join([*words, "table", table]))
+    return found
+
+
+def live_settings(wanted: dict[str, Any]) -> list[str]:
+    """Return "net/ipv4/conf/eth1/forwarding = 1" for each setting that is asked for and that this kernel has.
+
+    A key that begins with - may be missing, as in sysctl.d(5); any other is a difference then.
+    """
+    found = []
+    for line in wanted["settings"]:
+        key = line.partition(" = ")[0]
+        path = PROC_SYS / proc_path(key.lstrip("-"))
+        if path.exists():
+            found.append(f"{key} = {' '.join(path.read_text().split())}")
+        elif key.startswith("-"):
+            found.append(line)
+    return found
+
+
+def live_limits(_: dict[str, Any]) -> list[str]:
+    """Return "add_addr_accepted 8 subflows 8"."""
+    words = run("ip", "mptcp", "limits", "show").stdout.split()
+    return [" ".join(f"{key} {words[words.index(key) + 1]}" for key in sorted(words[::2]))]
+
+
+def live_endpoints(_: dict[str, Any]) -> list[str]:
+    """Return "198.18.1.10 id 1 dev eth1 fullmesh subflow" for each endpoint that somebody configured."""
+    found = []
+    for line in run("ip", "mptcp", "endpoint", "show").stdout.splitlines():
+        address, *words = line.split()
+        values = {}
+        for key in ("id", "dev", "port"):
+            if key in words:
+                position = words.index(key)
+                values[key] = words[position + 1]
+                del words[position : position + 2]
+        if "implicit" not in words:  # the kernel's own, of a join that an announcement led to
+            places = [f"{key} {value}" for key, value in values.items()]
+            found.append(" ".join([address, *places, *sorted(words)]))
+    return found
+
+
+def live_listeners(wanted: dict[str, Any]) -> list[str]:
+    """Return "mptcp 198.18.1.21:7000", or "tcp ...", for each address and port that is asked for."""
+    mptcp, tcp = (
+        {line.split()[3] for line in run("ss", "-Hln", kind).stdout.splitlines()} for kind in ("-M", "-t")
+    )
+    found = []
+    for line in wanted["listeners"]:
+        _, place = line.split()
+        if place in mptcp:
+            found.append(f"mptcp {place}")
+        elif place in tcp:
+            # A kernel of multipath-tcp.org has no MPTCP listeners: every TCP listener is one.
+            legacy = PROC_SYS.joinpath("net/mptcp/mptcp_enabled").exists()
+            found.append(line if legacy else f"tcp {place}")
+    return found
+
+
+def live_nft(wanted: dict[str, Any]) -> list[str]:
+    """Return the lines of the nftables tables that are asked for."""
+    return [line for table in wanted["nft"].values() for line in table_lines((), table)]
+
+
+def wanted_nft(wanted: dict[str, Any]) -> list[str]:
+    """Return the lines of the tables as nft itself prints them, loaded where nobody sees them."""
+    scratch = ("unshare", "--net", "sh", "-c", 'nft --file "$0" && exec "$@"')
+    return [line for file, table in wanted["nft"].items() for line in table_lines((*scratch, file), table)]
+
+
+def table_lines(prefix: tuple[str, ...], table: str) -> list[str]:
+    """Return a table's lines, each with the chain that it is in; none where there is no such table."""
+    done = run(*prefix, "nft", "--stateless", "list", "table", *table.split())
+    if prefix and done.returncode:
+        raise Refused(f"table {table} cannot be loaded for comparison: {done.stdout.strip()}")
+    lines, inside = [], ""
+    for line in done.stdout.splitlines() if not done.returncode else []:
+        words = line.strip()
+        if words.endswith("{"):
+            inside = words.rstrip("{ ")
+        if words not in ("", "}"):
+            lines.append(f"{table} {inside}: {words}" if inside != words.rstrip("{ ") else words)
+    return lines
+
+
+#: How each kind of live state is read. Each line stands for one fact, and is written as `live_KIND` says.
+LIVE = {
+    "links": live_links,
+    "addresses": live_addresses,
+    "rules": live_rules,
+    "routes": live_routes,
+    "settings": live_settings,
+    "limits": live_limits,
+    "endpoints": live_endpoints,
+    "nft": live_nft,
+    "listeners": live_listeners,
+}
+
+
+def live_differences(wanted: dict[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield the kinds that differ, each with the lines that are there for nothing, and those that miss."""
+    for kind, read in LIVE.items():
+        if kind in wanted:
+            now = read(wanted)
+            lines = wanted_nft(wanted) if kind == "nft" else wanted[kind]
+            extra = [line for line in now if line not in lines]
+            missing = [line for line in lines if line not in now]
+            if extra or missing:
+                yield kind, extra, missing
+
+
+def await_live(wanted: dict[str, Any], timeout: float) -> list[str]:
+    """Wait until the host's live state is what a unit gives; return what still differs at the end."""
+    deadline = time.monotonic() + timeout
+    while left := list(live_differences(wanted)):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return [
+        f"{word} {kind}: {line}"
+        for kind, extra, missing in left
+        for word, lines in (("unexpected", extra), ("missing", missing))
+        for line in lines
+    ]
+
+
+# --- what a unit has loaded --------------------------------------------------------------------------------
+
+
+def identity(name: str) -> str:
+    """Return a digest of a file and the moment of its last change, which is compared, but never ordered.
+
+    The moment tells a file that was changed and changed back, by whoever restarted the unit in between. A
+    clock that is set does not matter.
+    """
+    path = Path(name)
+    try:
+        return f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_ctime_ns}"
+    except OSError:
+        return "absent"
+
+
+def identities(files: Iterable[str]) -> dict[str, str]:
+    """Return the identity of each file; a name that begins with + is a mark, not a file that is loaded."""
+    return {name: identity(name) for name in files if not name.startswith("+")}
+
+
+def loaded(unit: str, invocation: str) -> dict[str, str]:
+    """Return the identities of the files that a running unit has loaded; nothing where that is not known.
+
+    The note is written before the unit is restarted. It counts once the unit has another invocation than it
+    had then, whoever restarted it.
+    """
+    try:
+        note = json.loads(LOADED.joinpath(unit).read_text())
+        return dict(note["files"]) if note["before"] != invocation else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def note_loaded(unit: str, before: str, files: dict[str, str]) -> None:
+    """Write down which files a unit has loaded, once its invocation is another than `before`."""
+    LOADED.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = LOADED / f".{unit}"
+    with draft.open("w") as stream:
+        stream.write(json.dumps({"before": before, "files": files}))
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(LOADED / unit)
 
 
 # --- units -------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Unit:
+    """A unit as it should be: enabled, active, with these files loaded and this live state."""
+
+    name: str
+    restart: list[str]
+    reload: list[str]
+    live: dict[str, Any]
+    only_look: bool
+
+    @classmethod
+    def of(cls, name: str, given: dict[str, Any]) -> Unit:
+        """Return the unit of that name as the module is asked for it."""
+        instance = name.partition("@")[2].rpartition(".")[0]
+        restart, reload = (
+            [f.replace("%i", instance) for f in given.get(key, [])] for key in ("restart", "reload")
+        )
+        live = given.get("live") or {}
+        if unknown := set(live) - set(LIVE) - {"protocol"}:
+            raise Refused(f"settled knows no live {', '.join(sorted(unknown))}; it knows {', '.join(LIVE)}")
+        return cls(name, restart, reload, live, bool(given.get("only_look")))
+
+
 def show(unit: str) -> dict[str, str]:
-    """Return what systemd says of a unit, times with microseconds and in UTC."""
-    names = "UnitFileState,ActiveState,NeedDaemonReload,ActiveEnterTimestamp,StateChangeTimestamp"
-    printed = run("systemctl", "show", "--timestamp=us+utc", f"--property={names}", unit).stdout
+    """Return what systemd says of a unit."""
+    names = "UnitFileState,ActiveState,NeedDaemonReload,InvocationID"
+    printed = run("systemctl", "show", f"--property={names}", unit).stdout
     return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
 
 
-def microseconds(moment: str) -> int:
-    """Return "Wed 2026-11-25 18:23:39.123456 UTC" in microseconds since 1970; 0 for no moment at all."""
-    words = moment.split()
-    if len(words) != 4:
-        return 0
-    known = datetime.datetime.fromisoformat(f"{words[1]}T{words[2]}+00:00")
-    return (known - EPOCH) // datetime.timedelta(microseconds=1)
+def differs(files: list[str], known: dict[str, str], pending: set[str]) -> bool:
+    """Tell whether a file is not the one that was loaded, or is about to change, or a mark is there."""
+    if any(name.startswith("+") and Path(name[1:]).exists() for name in files):
+        return True
+    return bool(pending & set(files)) or any(
+        known.get(name) != now for name, now in identities(files).items()
+    )
 
 
-def newer(files: Iterable[str], moment: str, pending: set[str]) -> bool:
-    """Tell whether a file is newer than a moment or about to be, or one written +FILE is there at all."""
-    since = 1000 * microseconds(moment)
-    for name in files:
-        if name.startswith("+"):
-            if Path(name[1:]).exists():
-                return True
-        elif name in pending:
-            return True
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                if os.lstat(name).st_mtime_ns > since:
-                    return True
-    return False
-
-
-def needs(unit: str, restart: list[str], reload: list[str], pending: set[str]) -> list[str]:
+def needs(unit: Unit, pending: set[str]) -> list[str]:
     """Return what a unit needs, of enable, start, restart and reload."""
-    found = show(unit)
+    found = show(unit.name)
+    known = loaded(unit.name, found.get("InvocationID", ""))
     todo = [] if found.get("UnitFileState") == "enabled" else ["enable"]
     if found.get("ActiveState") != "active":
         todo.append("start")
-    elif found.get("NeedDaemonReload") == "yes" or newer(
-        restart, found.get("ActiveEnterTimestamp", ""), pending
-    ):
+    elif found.get("NeedDaemonReload") == "yes" or differs(unit.restart, known, pending):
         todo.append("restart")
-    elif newer(reload, found.get("StateChangeTimestamp", ""), pending):
+    elif differs(unit.reload, known, pending):
         todo.append("reload")
     return todo
 
 
-def settle_units(units: list[dict[str, Any]], outcome: Outcome) -> None:
-    """See what all units need, then do it."""
-    todo: dict[str, list[str]] = {}
-    for unit in units:
-        for name in unit["names"]:
-            instance = name.partition("@")[2].rpartition(".")[0]
-            restart, reload = (
-                [f.replace("%i", instance) for f in unit.get(key, [])] for key in ("restart", "reload")
-            )
-            found = needs(name, restart, reload, outcome.pending)
-            if found:
-                outcome.units[name] = ", ".join(found)
-                outcome.diff.append({"prepared": f"{name}: {', '.join(found)}\n"})
-                if not unit.get("only_look"):
-                    todo[name] = found
+def settle_units(given: list[dict[str, Any]], outcome: Outcome) -> None:
+    """Find out what all units need, then do it."""
+    todo: list[tuple[Unit, list[str]]] = []
+    for unit in [Unit.of(name, each) for each in given for name in each["names"]]:
+        found = needs(unit, outcome.pending)
+        if not set(found) - {"enable"}:  # else the state that follows from the new files comes by itself
+            for kind, extra, missing in live_differences(unit.live):
+                name = f"{unit.name}: {kind} (live)"
+                outcome.text(name, *("".join(f"{line}\n" for line in lines) for lines in (extra, missing)))
+                found = [*(word for word in found if word == "enable"), "restart"]
+        if found:
+            outcome.units[unit.name] = ", ".join(found)
+            outcome.diff.append({"prepared": f"{unit.name}: {', '.join(found)}\n"})
+            if not unit.only_look:
+                todo.append((unit, found))
     if todo and not outcome.check:
         run("systemctl", "daemon-reload")
-        for name, found in todo.items():
-            act(name, found)
+        for unit, found in todo:
+            act(unit, found)
 
 
-def act(unit: str, todo: list[str]) -> None:
+def act(unit: Unit, todo: list[str]) -> None:
     """Do what a unit needs. Raises `Refused`, with the unit's last words, where it does not come up."""
-    if "enable" in todo and run("systemctl", "--quiet", "enable", unit).returncode:
-        raise Refused(last_words(unit, "let itself be enabled"))
-    if "reload" in todo:
-        if run("systemctl", "reload", unit).returncode and run("systemctl", "restart", unit).returncode:
-            raise Refused(last_words(unit, "take its new configuration"))
-    elif todo != ["enable"] and run("systemctl", "restart", unit).returncode:
-        raise Refused(last_words(unit, "start"))
+    name = unit.name
+    if "enable" in todo and run("systemctl", "--quiet", "enable", name).returncode:
+        raise Refused(last_words(name, "let itself be enabled"))
+    if todo == ["enable"]:
+        return
+    invocation = show(name).get("InvocationID", "")
+    files = identities([*unit.restart, *unit.reload])  # before the unit reads them: never newer than it has
+    if "reload" in todo and not run("systemctl", "reload", name).returncode:
+        # A reload leaves the invocation as it is: the note counts at once.
+        note_loaded(name, "", files)
+        if not await_live(unit.live, RELOAD_TIMEOUT_S):
+            return
+        # Not everything comes by a reload: nginx keeps the protocol of a listener that it has.
+    note_loaded(name, invocation, files)
+    if run("systemctl", "restart", name).returncode:
+        raise Refused(last_words(name, "take its new configuration" if "reload" in todo else "start"))
+    if left := await_live(unit.live, RESTART_TIMEOUT_S):
+        raise Refused(f"{name} was restarted, and still: {'; '.join(left)}")
 
 
 def last_words(unit: str, what: str) -> str:
@@ -379,8 +684,13 @@ def settle(given: dict[str, Any], outcome: Outcome) -> None:
     for path in wanted["absent"]:
         settle_absent(Path(path), outcome)
     texts = {str(file.path): file.content.decode() for file in files}
+    named = set()
     for path in wanted["sysctls"]:
-        settle_sysctls(texts[path] if path in texts else Path(path).read_text(), outcome)
+        text = texts[path] if path in texts else Path(path).read_text()
+        settle_sysctls(text, outcome)
+        named |= {live for _, live, _ in settings(text)}
+    for folder in wanted["unnamed"]:
+        settle_unnamed(Path(folder), named, outcome)
     settle_units(wanted["units"], outcome)
 
 

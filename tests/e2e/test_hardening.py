@@ -42,6 +42,24 @@ def test_a_unit_is_exposed_no_more_than_it_needs(configured: Configured, unit: s
     assert float(printed.split(": ")[1].split()[0]) <= most, printed
 
 
+#: Oneshot units, each with a host that has it.
+ONESHOT = {
+    "mptcp-lab-network": "client",
+    "mptcp-lab-mptcp": "client",
+    "mptcp-lab-confirmed": "client",
+    "mptcp-lab-gateway": "gateway",
+    "mptcp-lab-forward": "proxy1",
+}
+
+
+@pytest.mark.parametrize("unit", ONESHOT)
+def test_a_oneshot_unit_has_little_beyond_the_network(configured: Configured, unit: str) -> None:
+    printed = configured.own.ssh(
+        ONESHOT[unit], f"systemd-analyze security --no-pager {unit}.service | tail -n 1"
+    )
+    assert float(printed.split(": ")[1].split()[0]) < 5, printed
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_the_process_has_no_other_rights(configured: Configured, unit: str) -> None:
     """Read off the process itself: what the unit says may be more than what the kernel was told."""

@@ -129,3 +129,59 @@ def test_a_unit_that_does_not_start_says_why(units: Configured) -> None:
     assert result["msg"].startswith(f"{UNITS[0]} does not start. Its last words:\n")
     assert "because of this" in result["msg"]
     assert "Traceback" not in result["msg"]
+
+
+def test_a_file_that_was_changed_and_changed_back_is_loaded_again(units: Configured) -> None:
+    """Its time is older than the unit's start, and its content is what it was: the unit runs with another."""
+    path = f"/etc/systemd/system/{UNITS[0]}"
+    units.own.ssh(
+        HOST,
+        f"cp -p {path} /root/kept; sed -i s/one/other/ {path}; systemctl daemon-reload;"
+        f" systemctl restart {UNITS[0]}; mv /root/kept {path}; systemctl daemon-reload",
+    )
+    before = started(units, UNITS[0])
+    assert settle(units, wanted("one"))[0]["units"] == {UNITS[0]: "restart"}
+    assert started(units, UNITS[0]) != before
+    assert settle(units, wanted("one"))[0]["changed"] is False
+
+
+@pytest.mark.parametrize("date", ["2001-01-01", "2099-01-01"])
+def test_the_clock_decides_nothing(units: Configured, date: str) -> None:
+    """A file written under a clock that was wrong: taken up, and then at rest, whatever its time says."""
+    taken = TAKES.format(UNITS[0])
+    given = wanted("one", taken="new")
+    for unit in UNITS:
+        units.own.ssh(HOST, f"printf new >{TAKES.format(unit)}; touch -d {date} {TAKES.format(unit)}")
+    assert units.own.ssh(HOST, f"date -r {taken} +%F").strip() == date
+    assert settle(units, given)[0]["units"] == dict.fromkeys(UNITS, "reload")
+    assert settle(units, given)[0]["changed"] is False
+
+
+def test_a_restart_by_somebody_else_is_recognised(units: Configured) -> None:
+    """A run was killed between the file and the restart; somebody restarted the unit, which has it now."""
+    given = wanted("two")
+    own = units.own
+    own.ssh(HOST, "mkfifo /run/held")
+    with subprocess.Popen(command(units, given), stdout=subprocess.DEVNULL) as play:
+        state = f"systemctl show --property=ActiveState --value {UNITS[0]}"
+        eventually(lambda: own.ssh(HOST, state).strip(), until=lambda now: now == "activating", within=60)
+        own.ssh(HOST, "pkill -9 -f '^/usr/bin/python3$'")
+        play.wait()
+    own.ssh(HOST, f"systemctl kill -s KILL {UNITS[0]}; rm /run/held; systemctl restart {' '.join(UNITS)}")
+    before = started(units, UNITS[0])
+    assert settle(units, given)[0]["units"] == {UNITS[1]: "restart"}
+    assert started(units, UNITS[0]) == before
+
+
+def test_live_state_that_nobody_knows_is_refused(units: Configured) -> None:
+    given = wanted("one")
+    given["units"][0]["live"] = {"weather": ["fine"]}
+    assert "settled knows no live weather; it knows links, addresses," in settle(units, given)[0]["msg"]
+
+
+def test_live_state_that_does_not_come_back_fails_and_is_named(units: Configured) -> None:
+    given = wanted("one")
+    given["units"][0]["live"] = {"listeners": ["tcp 127.0.0.1:9"]}
+    result, printed = settle(units, given)
+    assert "FAILED" in printed
+    assert result["msg"] == f"{UNITS[0]} was restarted, and still: missing listeners: tcp 127.0.0.1:9"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.probe import eventually
-from tests.e2e.conftest import Configured, SuiteRun, environment, suite_run
+from tests.e2e.conftest import BIN, Configured, SuiteRun, environment, run_tool, suite_run
 
 LEASE = "/run/mptcp-lab/lease"
 BUSY = r"root@\S+, process (\d+) holds the lab until \d\d:\d\d:\d\d UTC"
@@ -82,3 +82,22 @@ def test_a_killed_suites_lease_expires(configured: Configured) -> None:
         lambda: configured.suite(QUICK), until=lambda run: run.code != 5, within=120, what="a free lab"
     )
     assert again.verdicts() == {"STATE-2": "pass"}, again.output
+
+
+PLAYBOOKS = ("lab.yml", "playbooks/proxies.yml", "playbooks/gateway.yml", "playbooks/restore.yml")
+
+
+def test_playbooks_change_nothing_under_a_suite(configured: Configured) -> None:
+    """Each names the holder; check mode is no change, and a variable overrides."""
+    tool = [str(BIN / "ansible-playbook"), "-i", str(configured.own.folder), "--limit=proxy1:gateway"]
+    with under_way(configured, *LONG) as (suite, _):
+        refused = {name: run_tool([*tool, name]) for name in PLAYBOOKS}
+        rehearsed = run_tool([*tool, "playbooks/gateway.yml", "--check"])
+        forced = run_tool([*tool, "playbooks/gateway.yml", "-e", "lab_ignore_lease=true"])
+    for name, done in refused.items():
+        said = " ".join(done.stdout.split())
+        assert done.returncode != 0, f"{name}: {said}"
+        assert re.search(rf"root@\S+, process {suite.pid} holds the lab for \d+ s more", said), said
+        assert "-e lab_ignore_lease=true" in said
+        assert re.findall(r"changed=(\d+)", said) == ["0"] * said.count("changed="), said
+    assert (rehearsed.returncode, forced.returncode) == (0, 0), rehearsed.stdout + forced.stdout

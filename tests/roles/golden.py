@@ -50,6 +50,15 @@ def network(host: str) -> str:
     return render("network.sh.j2", "lab_network", lab_network_nics=nics, lab_network_routes=routes)
 
 
+def network_settings(host: str) -> str:
+    return render("network-sysctl.conf.j2", "lab_network", lab_network_nics=LAB["hosts"][host]["lab_nics"])
+
+
+def gateway(host: str) -> str:
+    devices = [nic["device"] for nic in LAB["hosts"][host]["lab_nics"]]
+    return render("gateway.nft.j2", "gateway", gateway_devices=devices)
+
+
 def network_manager(template: str, host: str, **variables: Any) -> str:
     """Render one of NetworkManager's files for a host whose NICs it owns."""
     nics = LAB["hosts"][host]["lab_nics"]
@@ -133,6 +142,8 @@ def renderings() -> dict[str, str]:
             "network-manager.conf.j2", "client", lab_network_manager="unit"
         ),
         "client.mptcpd.conf": render("mptcpd.conf.j2", "mptcp"),
+        "client.network-sysctl.conf": network_settings("client"),
+        "gateway.gateway.nft": gateway("gateway"),
         "proxy.forward.nft": proxy("forwarder.nft.j2", "forwarder", "forwarder"),
         "proxy.haproxy.cfg": proxy("haproxy.cfg.j2", "haproxy", "haproxy"),
         "proxy.nginx.conf": proxy("nginx.conf.j2", "nginx_stream", "nginx"),

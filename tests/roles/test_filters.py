@@ -102,3 +102,51 @@ def test_a_value_that_is_no_single_word_does_not_reach_a_configuration(value: st
 def test_addresses_times_and_names_are_words() -> None:
     words = ["198.18.1.10", "2001:db8:1::10", "10s", 7000, "test1-seen2", "/etc/haproxy/errors"]
     assert [FILTERS["one_word"](word) for word in words] == [str(word) for word in words]
+
+
+def test_live_state_is_written_as_the_kernel_writes_it() -> None:
+    """Addresses in their shortest form, a NIC that is down without routes, the main table by its name."""
+    nics = copy.deepcopy(HOSTS["client"]["lab_nics"])
+    nics[0]["ipv6"] = "2001:0DB8:1::0010/64"
+    routes = FILTERS["lab_routes"]("client", HOSTS, SEGMENTS, ["gateway"])
+    assert FILTERS["lab_network_live"](nics, routes, 7100, 71) == {
+        "protocol": 71,
+        "links": ["eth1 up", "eth2 down"],
+        "addresses": ["198.18.1.10/24 dev eth1", "2001:db8:1::10/64 dev eth1", "198.18.2.10/24 dev eth2"],
+        "rules": [
+            "from 198.18.1.10 lookup 7101 priority 7101",
+            "from 2001:db8:1::10 lookup 7101 priority 7101",
+            "from 198.18.2.10 lookup 7102 priority 7102",
+        ],
+        "routes": [
+            "198.18.1.0/24 dev eth1 table 7101",
+            "2001:db8:1::/64 dev eth1 table 7101",
+            "198.18.10.0/24 via 198.18.1.1 dev eth1 table 7101",
+            "198.18.10.0/24 via 198.18.1.1 dev eth1 table main",
+            "2001:db8:10::/64 via 2001:db8:1::1 dev eth1 table 7101",
+            "2001:db8:10::/64 via 2001:db8:1::1 dev eth1 table main",
+        ],
+    }
+    assert FILTERS["lab_network_live"](nics, routes, 7100, 71, "networkmanager") == {
+        "links": ["eth1 up", "eth2 down"],
+        "addresses": ["198.18.1.10/24 dev eth1", "2001:db8:1::10/64 dev eth1"],
+    }
+
+
+def test_live_endpoints_and_listeners() -> None:
+    endpoint = {
+        "id": 3,
+        "address": "2001:DB8::1",
+        "device": "eth1",
+        "flags": ["subflow", "laminar", "backup"],
+    }
+    assert FILTERS["lab_endpoints_live"]([endpoint]) == ["2001:db8::1 id 3 dev eth1 backup subflow"]
+    services = [{"mptcp": "preload", "port": 7000}, {"mptcp": "off", "port": 7001}, {"port": 7002}]
+    assert FILTERS["lab_listeners_live"](services, ["198.18.1.1", "2001:DB8::1"]) == [
+        "mptcp 198.18.1.1:7000",
+        "mptcp [2001:db8::1]:7000",
+        "tcp 198.18.1.1:7001",
+        "tcp [2001:db8::1]:7001",
+        "tcp 198.18.1.1:7002",
+        "tcp [2001:db8::1]:7002",
+    ]

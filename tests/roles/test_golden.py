@@ -25,6 +25,7 @@ def test_same_inputs_give_the_same_bytes() -> None:
 
 SCRIPTS = {name: text for name, text in RENDERED.items() if name.endswith(".sh")}
 SCRIPTS["remove.sh"] = (ROOT / "roles/settle/files/remove.sh").read_text()
+SCRIPTS["mptcp-lab-confirmed"] = (ROOT / "roles/lab_network/files/mptcp-lab-confirmed").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))

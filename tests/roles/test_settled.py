@@ -183,4 +183,7 @@ def test_live_settings_are_compared_with_what_would_be_written(tmp_path: Path) -
 
 
 def test_a_word_that_it_does_not_know_is_named() -> None:
-    assert settle(file=[])["msg"] == "settled knows no file; it knows folders, files, absent, sysctls, units"
+    assert (
+        settle(file=[])["msg"]
+        == "settled knows no file; it knows folders, files, absent, sysctls, unnamed, units"
+    )

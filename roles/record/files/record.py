@@ -43,8 +43,12 @@ SYSCTLS = (
     "net/ipv4/tcp_congestion_control",
     "net/ipv4/conf/*/rp_filter",
     "net/ipv4/conf/*/forwarding",
+    "net/ipv4/conf/*/accept_redirects",
+    "net/ipv4/conf/*/send_redirects",
     "net/ipv6/conf/*/forwarding",
     "net/ipv6/conf/*/accept_ra",
+    "net/ipv6/conf/*/accept_redirects",
+    "net/ipv6/conf/*/autoconf",
     "net/ipv6/conf/*/keep_addr_on_down",
 )
 #: Programs whose version makes a difference, also where no package brought them.

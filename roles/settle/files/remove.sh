@@ -36,12 +36,14 @@ units() { # those that run, and those that would at the next boot
 if [ -n "$pattern" ]; then
     for unit in $(units | cut -d' ' -f1 | grep -v '@\.' | sort -u); do
         systemctl --quiet disable --now "$unit"
+        rm -f "/var/lib/mptcp-lab/loaded/$unit"
     done
 fi
 # shellcheck disable=SC2086 # the files' names hold no spaces
 rm -rf $also $own $drafts
 # shellcheck disable=SC2086
 [ -z "$folders" ] || rmdir --ignore-fail-on-non-empty $folders
+[ ! -d /var/lib/mptcp-lab/loaded ] || rmdir --ignore-fail-on-non-empty /var/lib/mptcp-lab/loaded
 systemctl daemon-reload
 case $own in
 */etc/NetworkManager/*)

@@ -14,14 +14,23 @@ from collections.abc import Iterator
 PROC_SYS = pathlib.Path("/proc/sys")
 
 
+def proc_path(key: str) -> str:
+    """Return the path of a sysctl key below /proc/sys, by the rules of sysctl.d(5).
+
+    The first separator decides: after a dot, slashes stand for dots, as in the name of a VLAN device; after a
+    slash, all is as it is written.
+    """
+    first = next((letter for letter in key if letter in "./"), "/")
+    return key if first == "/" else key.translate(str.maketrans("./", "/."))
+
+
 def differences(path: pathlib.Path, before: dict[str, str]) -> Iterator[tuple[str, pathlib.Path, str, str]]:
     """Yield (key, file under /proc/sys, live value, value before the lab) for each setting that differs."""
     for line in path.read_text().splitlines():
         key, equals, _ = (part.strip() for part in line.partition("="))
         if not equals or key.startswith(("#", ";")):
             continue
-        # A slash in a key stands for a dot, as in the name of a VLAN device.
-        live = PROC_SYS.joinpath(*(part.replace("/", ".") for part in key.lstrip("-").split(".")))
+        live = PROC_SYS / proc_path(key.lstrip("-"))
         if live.exists():
             now = " ".join(live.read_text().split())
             was = before.get(str(live.relative_to(PROC_SYS)), now)

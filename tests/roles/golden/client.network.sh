@@ -13,7 +13,9 @@
 # IPv6 route) as one that came down again.
 set -eu
 applied=/run/mptcp-lab/network
+settings=/etc/sysctl.d/90-mptcp-lab-network.conf
 devices='eth1 eth2'
+tables='7101 7102'
 
 addresses='
 address replace 198.18.1.10/24 dev eth1
@@ -66,9 +68,12 @@ undo() {
     for family in -4 -6; do
         ip "$family" rule flush protocol 71
         ip "$family" route flush table all protocol 71
+        for table in $tables; do ip "$family" route flush table "$table" 2>/dev/null || true; done # it may not be there
     done
     for device in $devices; do
-        [ ! -e "/sys/class/net/$device" ] || ip address flush dev "$device" scope global
+        [ -e "/sys/class/net/$device" ] || continue
+        ip address flush dev "$device" scope global
+        ip -6 route flush dev "$device" protocol ra # what a router's advertisement brought before it was ignored
     done
 }
 
@@ -76,12 +81,7 @@ apply() {
     for device in $devices; do await "$device"; done
     [ ! -e "$applied" ] || sh "$applied" undo
     undo
-    for device in $devices; do
-        # Answers may come in by another path than requests left by: loose filtering. The kernel takes the greater of this
-        # and net.ipv4.conf.all.rp_filter, and 2 is the greatest.
-        # IPv6 addresses stay on a NIC whose link goes down, as IPv4 addresses do.
-        sysctl --quiet --write "net/ipv4/conf/$device/rp_filter=2" "net/ipv6/conf/$device/keep_addr_on_down=1"
-    done
+    /usr/lib/systemd/systemd-sysctl "$settings" # before an address: nothing is to be learnt from strangers meanwhile
     echo "$addresses" | ip -batch -
     echo "$rules_ipv4" | ip -4 -batch -
     echo "$rules_ipv6" | ip -6 -batch -

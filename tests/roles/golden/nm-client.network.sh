@@ -8,6 +8,7 @@
 #   mptcp-lab-network undo     deactivate them
 set -eu
 applied=/run/mptcp-lab/network
+settings=/etc/sysctl.d/90-mptcp-lab-network.conf
 up='eth1 '
 down='eth2 '
 
@@ -30,9 +31,8 @@ apply() {
     done
     for device in $up; do
         nmcli --terse --wait 30 connection up "mptcp-lab-$device"
-        # Answers may come in by another path than requests left by: loose filtering.
-        sysctl --quiet --write "net/ipv4/conf/$device/rp_filter=2"
     done
+    /usr/lib/systemd/systemd-sysctl "$settings" # NetworkManager sets some of them itself
     for device in $down; do ip link set dev "$device" down; done
     cp "$0" "$applied"
 }

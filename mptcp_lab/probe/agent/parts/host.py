@@ -22,10 +22,14 @@ SYSCTLS = (
     "net/ipv4/tcp_mtu_probing",
     "net/ipv4/conf/*/rp_filter",
     "net/ipv4/conf/*/forwarding",
+    "net/ipv4/conf/*/accept_redirects",
+    "net/ipv4/conf/*/send_redirects",
     "net/ipv4/conf/*/arp_*",
     "net/ipv6/conf/*/forwarding",
     "net/ipv6/conf/*/disable_ipv6",
     "net/ipv6/conf/*/accept_ra",
+    "net/ipv6/conf/*/accept_redirects",
+    "net/ipv6/conf/*/autoconf",
     "net/ipv6/conf/*/keep_addr_on_down",
 )
 VOLATILE = {
@@ -186,6 +190,10 @@ def network_state() -> Json:
     """Everything about this host's network that a fault may change, without what changes by itself."""
     state = read_ip_batches()
     state |= read_json_tools({name: IP_READINGS[name] for name in ("nft", "qdiscs")})
+    for route in state["routes6"] if isinstance(state["routes6"], list) else []:
+        # A prefix that is on link has protocol kernel, whoever announced it.
+        if isinstance(route, dict) and "expires" in route:
+            route["protocol"] = "ra"
     shown = state.pop("neighbours")
     neighbours = [n for n in shown if isinstance(n, dict)] if isinstance(shown, list) else []
     state["permanent_neighbours"] = [n for n in neighbours if "PERMANENT" in n.get("state", [])]
