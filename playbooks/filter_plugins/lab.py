@@ -212,33 +212,29 @@ ENGINES = {
     "forwarder": ({"proxies", "forwarders"}, {"forwarder", "gateway"}),
     "origin": ({"origins"}, {"origin"}),
 }
-ORIGIN = re.compile(r"/origin-(.+)[.]json$")
 
 
 def lab_retired(
-    marks: Mapping[str, str],
-    found: Iterable[str],
+    owners: Iterable[str],
     services: Iterable[Mapping[str, Any]],
     groups: Iterable[str],
+    nginx_source: str = "",
 ) -> list[str]:
-    """Return the roles whose mark (a file) was found on a host that has no use for them.
+    """Return which owners of changes on a host, by its manifest, the inventory no longer asks for.
 
-    `groups` are the host's groups. A role of no engine, the gateway's, is used by its group too.
+    `groups` are the host's groups. The gateway, which belongs to no engine, is used by its group too. An
+    origin instance goes with its service, a build of nginx as soon as no `nginx_source` is asked for.
     """
     inside = set(groups)
     used = {"gateway"} if "gateways" in inside else set()
     for service in services:
         where, roles = ENGINES[service["engine"]]
         used |= roles if where & inside else set()
-    there = set(found)
-    return [role for role, mark in marks.items() if mark in there and role not in used]
-
-
-def lab_retired_origins(found: Iterable[str], services: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the origins whose configuration was found on a host, and that are none of its services."""
-    wanted = {service["name"] for service in of_engine(services, "origin")}
-    there = [match[1] for match in map(ORIGIN.search, found) if match]
-    return [name for name in there if name not in wanted]
+        if service["engine"] == "origin" and where & inside:
+            used.add(f"origin@{service['name']}")
+    used |= {"nginx_source"} if "nginx_stream" in used and nginx_source else set()
+    retirable = {"nginx_source"}.union(*(roles for _, roles in ENGINES.values()))
+    return sorted(owner for owner in owners if owner not in used and owner.partition("@")[0] in retirable)
 
 
 #: What a configuration, a unit or a script takes as one word, without quotes and without a second meaning.
@@ -269,6 +265,18 @@ def program_files(folder: str, to: str) -> list[dict[str, str]]:
     ]
 
 
+def one_program(files: Iterable[str]) -> str:
+    """Return Python files as one text for `python3 -`: modules by their names, then the program."""
+    *modules, program = [(Path(file).stem, Path(file).read_text()) for file in files]
+    return (
+        "import sys, types\n"
+        f"for name, text in {modules!r}:\n"
+        "    module = sys.modules[name] = types.ModuleType(name)\n"
+        "    exec(compile(text, name + '.py', 'exec'), module.__dict__)\n"
+        f"exec(compile({program[1]!r}, {program[0] + '.py'!r}, 'exec'))\n"
+    )
+
+
 FILTERS: tuple[Callable[..., Any], ...] = (
     lab_routes,
     lab_endpoints,
@@ -279,9 +287,9 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     of_engine,
     lab_backends,
     lab_retired,
-    lab_retired_origins,
     one_word,
     program_files,
+    one_program,
 )
 
 

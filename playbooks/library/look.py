@@ -6,8 +6,9 @@ names it; lacking: programs that roles need and it has not; kernel: the release 
 the kernel is another machine's; profile: "upstream", "legacy" (multipath-tcp.org's v0.9x), or "" for a kernel
 without MPTCP; socket_error: why the kernel refuses an MPTCP socket, if it does; devices: network devices;
 management: those that carry this SSH connection or a default route; network_manager: whether NetworkManager
-runs; mptcpd: whose mptcpd runs; packages: names of those that are installed; ours: files of the lab; lease:
-who holds the lab for a suite that runs, and for how long still, or "".
+runs; mptcpd: whose mptcpd runs; packages: names of those that are installed; recorded: whether the host is on
+record; owners: roles that have changed something, by the host's manifest; lease: who holds the lab for a
+suite that runs, and for how long still, or "".
 """
 
 from __future__ import annotations
@@ -32,15 +33,7 @@ options: {}
 """
 #: Ansible puts its arguments here, and so knows that one round trip will do.
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
-#: The lab's files carry its name.
-OURS = (
-    "etc/mptcp-lab/*",
-    "etc/sysctl.d/*-mptcp-lab*",
-    "etc/systemd/system/mptcp-lab-*",
-    "etc/systemd/system/*.d/mptcp-lab.conf",
-    "usr/local/nginx/mptcp-lab-build",
-    "var/lib/mptcp-lab/record.json",
-)
+STATE = pathlib.Path("/var/lib/mptcp-lab")
 #: A suite's lease on the host (mptcp_lab/probe/agent/parts/lease.py).
 LEASE = "run/mptcp-lab/lease"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -166,10 +159,13 @@ def packages() -> list[str]:
     return sorted({line.split()[1] for line in shown.splitlines() if line.startswith("installed ")})
 
 
-def ours() -> list[str]:
-    """Return the files of the lab that are there."""
-    root = pathlib.Path("/")
-    return sorted(str(path) for pattern in OURS for path in root.glob(pattern) if path.exists())
+def owners() -> list[str]:
+    """Return the roles that have changed something on this host; none where the manifest cannot be read."""
+    try:
+        entries = json.loads((STATE / "manifest.json").read_text())["entries"]
+        return sorted({owner for entry in entries for owner in entry["owners"]})
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def lease() -> str:
@@ -199,7 +195,8 @@ def main() -> None:
         "network_manager": runs("NetworkManager.service"),
         "mptcpd": mptcpd(),
         "packages": packages(),
-        "ours": ours(),
+        "recorded": (STATE / "record.json").exists(),
+        "owners": owners(),
         "lease": lease(),
     }
     print(json.dumps({"changed": False, "found": found}))

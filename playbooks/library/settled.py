@@ -2,16 +2,20 @@
 """Bring folders, files, kernel settings and units of a host to what they should be, in one round trip.
 
 An Ansible module. What to do is read off the host: files, the kernel's live state, and what each unit has
-loaded. A run that was killed at any moment is completed by the next.
+loaded. A run that was killed at any moment is completed by the next. What it changes is written to the host's
+manifest first, with what was there before, so that `playbooks/restore.yml` can put that back and leave
+everything else alone.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import ipaddress
 import json
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -68,6 +72,24 @@ options:
       C(LIVE) below; where the host's differs, each difference is shown and the unit is restarted.
     type: list
     elements: dict
+  owner:
+    description: >-
+      The role on whose behalf changes are made. With it, every change is noted in the manifest before it is
+      made. A file and a unit may have an C(owner) of their own, in which C(%i) is the unit's instance.
+    type: str
+  notes:
+    description: >-
+      Changes that the units, or the next task, will make. Each has C(kind), C(name) and C(after), the value
+      it will have. They are noted when a unit needs anything, or when there are no units. Kinds are C(sysctl)
+      (a key), C(sysctls) (a file in the form of sysctl.d(5)), C(file), C(folder), C(device), C(endpoints),
+      C(limits), C(nft), C(routes), C(target), and C(packages), whose C(name) lists what C(manager) will
+      install from C(suite).
+    type: list
+    elements: dict
+  manifest:
+    description: The manifest's path.
+    type: path
+    default: /var/lib/mptcp-lab/manifest.json
 """
 RETURN = """
 units:
@@ -78,7 +100,9 @@ units:
 
 #: Ansible puts the arguments here. JSON never has three quotes in a row: those in a text are escaped.
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
-LISTS = ("folders", "files", "absent", "sysctls", "unnamed", "units")
+LISTS = ("folders", "files", "absent", "sysctls", "unnamed", "units", "notes")
+OPTIONS = (*LISTS, "owner", "manifest")
+MANIFEST = "/var/lib/mptcp-lab/manifest.json"
 PROC_SYS = Path("/proc/sys")
 #: Who writes holds this, so that a run waits for what a killed one has left at work.
 LOCK = "/etc/systemd/system"
@@ -109,6 +133,7 @@ class File:
     content: bytes
     mode: int
     validate: str
+    owner: str
 
 
 @dataclass
@@ -252,6 +277,239 @@ def settle_absent(path: Path, outcome: Outcome) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
+# --- the manifest: what the lab changes, written before it does --------------------------------------------
+
+
+class Manifest:
+    """The host's list of what the lab changed; roles/record/files/restore.py reads it.
+
+    An entry has `kind` and `name`, the `owners` that changed it, `before` (what was there before the first
+    change; null for nothing) and `after`, every value that the lab gave it, the last one last. An entry whose
+    change never happened does no harm: restore finds that nothing differs from `before`.
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        self.path, self.owner = path, owner
+
+    def note(self, changes: Iterable[dict[str, Any]]) -> None:
+        """Write changes that are about to be made; without an owner nothing is noted."""
+        changes = list(changes) if self.owner else []
+        if not changes:
+            return
+        document = self.read()
+        before = json.dumps(document)
+        known = {(entry["kind"], entry["name"]): entry for entry in document["entries"]}
+        for change in changes:
+            key = (change["kind"], change["name"])
+            if key not in known:
+                found = change["before"] if "before" in change else read_before(*key)
+                known[key] = {"kind": key[0], "name": key[1], "owners": [], "before": found, "after": []}
+                document["entries"].append(known[key])
+            entry = known[key]
+            earlier = [value for value in entry["after"] if value != change["after"]]
+            entry["after"] = [*earlier, change["after"]]
+            owner = change.get("owner") or self.owner
+            entry["owners"] = sorted({*entry["owners"], owner})
+        if json.dumps(document) != before:
+            self.write(document)
+
+    def read(self) -> dict[str, Any]:
+        """Return the manifest; an empty one where there is none yet."""
+        try:
+            document: dict[str, Any] = json.loads(self.path.read_text())
+            document["entries"] = [*document["entries"]]
+        except FileNotFoundError:
+            return {"format": 1, "entries": []}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Refused(f"{self.path} cannot be read, so nothing was changed: {error}") from None
+        return document
+
+    def write(self, document: dict[str, Any]) -> None:
+        """Replace the manifest in one piece; it is on the disk when this returns."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.parent.chmod(0o700)
+        draft = self.path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            json.dump(document, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def read_before(kind: str, name: str) -> Any:
+    """Return what is there now, in the form that the manifest has it; None for nothing."""
+    if kind == "file":
+        return file_before(Path(name))
+    if kind == "folder":
+        found = attributes(Path(name))
+        return None if "state" in found else found
+    if kind == "sysctl":
+        path = PROC_SYS / name
+        return " ".join(path.read_text().split()) if path.exists() else None
+    if kind == "unit":
+        found = show(name)
+        return {"enabled": found.get("UnitFileState", ""), "active": found.get("ActiveState", "")}
+    if kind == "target":
+        return run("systemctl", "is-active", name).stdout.strip()
+    commands = {
+        "device": ("ip", "-j", "address", "show", "dev", name),
+        "endpoints": ("ip", "mptcp", "endpoint", "show"),
+        "limits": ("ip", "mptcp", "limits", "show"),
+        "nft": ("nft", "list", "table", *name.split()),
+    }
+    if kind == "routes":  # the lab's are marked; there is nothing else to keep
+        return None
+    if kind not in commands:
+        raise Refused(f"the manifest has no kind {kind}")
+    done = run(*commands[kind])
+    return (None if kind == "nft" else "") if done.returncode else done.stdout
+
+
+def file_before(path: Path) -> dict[str, Any] | None:
+    """Return all there is to know of a file or a symbolic link; None where there is none."""
+    if path.is_symlink():
+        return {"link": str(path.readlink())}
+    if not path.is_file():
+        return None
+    found = path.stat()
+    content = base64.b64encode(path.read_bytes()).decode()
+    return {
+        "content": content,
+        "mode": stat.S_IMODE(found.st_mode),
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+    }
+
+
+def folder_changes(folders: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield a change for each folder that will be made, or given other attributes."""
+    for folder in map(Path, folders):
+        if attributes(folder) != wanted_attributes(0o755):
+            parents = [path for path in reversed(folder.parents) if not path.exists()]
+            yield from (
+                {"kind": "folder", "name": str(path), "after": "present"} for path in (*parents, folder)
+            )
+
+
+def file_changes(files: Iterable[File]) -> Iterator[dict[str, Any]]:
+    """Yield a change for each file that will be written, or given other attributes."""
+    for file in files:
+        if content_of(file.path) != file.content or attributes(file.path) != wanted_attributes(file.mode):
+            digest = hashlib.sha256(file.content).hexdigest()
+            yield {"kind": "file", "name": str(file.path), "after": digest, "owner": file.owner}
+
+
+def absent_changes(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield a change for each file and folder that will be removed."""
+    for path in map(Path, paths):
+        for found in [path, *(sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else [])]:
+            if found.is_symlink() or found.exists():
+                kind = "folder" if found.is_dir() and not found.is_symlink() else "file"
+                yield {"kind": kind, "name": str(found), "after": "absent"}
+
+
+#: Settings that the kernel changes with another one.
+FOLLOWERS = {
+    "net/ipv4/ip_forward": ("net/ipv4/conf/*/forwarding", "net/ipv4/conf/all/accept_redirects"),
+    "net/ipv4/conf/all/forwarding": ("net/ipv4/conf/*/forwarding", "net/ipv4/conf/all/accept_redirects"),
+    "net/ipv6/conf/all/forwarding": ("net/ipv6/conf/*/forwarding",),
+}
+
+
+def sysctl_changes(text: str, whole: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield a change for each setting that differs, or for the `whole` text, and for those that follow it."""
+    for _, live, wanted in settings(text):
+        name = str(live.relative_to(PROC_SYS))
+        if " ".join(live.read_text().split()) == wanted and not whole:
+            continue
+        yield {"kind": "sysctl", "name": name, "after": wanted}
+        for path in (path for pattern in FOLLOWERS.get(name, ()) for path in sorted(PROC_SYS.glob(pattern))):
+            follows = str(int(wanted == "0")) if path.name == "accept_redirects" else wanted
+            follower = str(path.relative_to(PROC_SYS))
+            if follower != name and " ".join(path.read_text().split()) != follows:
+                yield {"kind": "sysctl", "name": follower, "after": follows}
+
+
+def noted(notes: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the changes that an item of `notes` stands for.
+
+    Settings that a unit sets are noted whatever they are now: the unit may set them back when it stops.
+    """
+    for note in notes:
+        if note["kind"] == "sysctl":
+            yield from sysctl_changes(f"-{note['name']} = {note['after']}", whole=True)
+        elif note["kind"] == "sysctls":
+            yield from sysctl_changes(Path(note["name"]).read_text(), whole=True)
+        elif note["kind"] == "packages":
+            changes = dnf_changes if note.get("manager") == "dnf" else apt_changes
+            yield from changes(note["name"], note.get("suite", ""))
+        else:
+            yield note
+
+
+def apt_changes(names: list[str], suite: str) -> Iterator[dict[str, Any]]:
+    """Yield a change for each package that apt would install, upgrade, downgrade or remove."""
+    chosen = ["--target-release", suite] if suite else []
+    apt = ("apt-get", "--simulate", "--quiet", "--yes", "--allow-downgrades", "--no-install-recommends")
+    done = run(*apt, *chosen, "install", *names)
+    if done.returncode:
+        raise Refused(f"apt-get cannot install {', '.join(names)}: {done.stdout.strip()}")
+    automatic = set(run("apt-mark", "showauto").stdout.split())
+    for line in done.stdout.splitlines():
+        # "Inst NAME [OLD] (NEW ...", "Inst NAME (NEW ...", "Remv NAME [OLD] ..."
+        match = re.match(r"(Inst|Remv) (\S+)(?: \[(\S+)\])?(?: \((\S+))?", line)
+        if match:
+            verb, name, old, new = match.groups()
+            status = run("dpkg-query", "--show", "--showformat=${db:Status-Status}", name).stdout
+            before = {"version": old, "auto": name in automatic, "configured": status == "config-files"}
+            yield {
+                "kind": "package",
+                "name": name,
+                "before": before,
+                "after": new if verb == "Inst" else "absent",
+            }
+
+
+def dnf_changes(names: list[str], suite: str) -> Iterator[dict[str, Any]]:
+    """Yield a change for each package that dnf would install, upgrade, downgrade or remove."""
+    try:
+        import dnf  # the RHEL family's Python has it, and no other
+    except ImportError:
+        raise Refused("Python module dnf is not there; install python3-dnf, then repeat") from None
+    with dnf.Base() as base:
+        base.conf.install_weak_deps = False
+        base.conf.substitutions.update_from_etc(base.conf.installroot)
+        release = dnf.rpm.detect_releasever(base.conf.installroot)
+        base.conf.substitutions["releasever"] = release or ""
+        base.read_all_repos()
+        if suite:
+            base.repos.get_matching(suite).enable()
+        base.fill_sack()
+        installed = {f"{p.name}.{p.arch}": p.evr for p in base.sack.query().installed()}
+        files = [name for name in names if name.startswith("/")]
+        for package in base.add_remote_rpms(files) if files else []:
+            base.package_install(package)
+        for name in sorted(set(names) - set(files)):
+            try:
+                base.install(name)
+            except dnf.exceptions.Error as error:
+                raise Refused(f"dnf cannot install {name}: {error}") from None
+        base.resolve()
+        comes = [item.pkg for item in base.transaction if item.action in dnf.transaction.FORWARD_ACTIONS]
+        beside = set(base.conf.installonlypkgs)
+        for package in comes:
+            name = f"{package.name}.{package.arch}"
+            old = None if package.name in beside else installed.get(name)
+            yield {"kind": "package", "name": name, "before": {"version": old}, "after": package.evr}
+        goes = {f"{p.name}.{p.arch}": p.evr for p in base.transaction.remove_set}
+        for name in sorted(goes.keys() - {f"{p.name}.{p.arch}" for p in comes}):
+            yield {"kind": "package", "name": name, "before": {"version": goes[name]}, "after": "absent"}
+
+
 # --- the kernel's settings ---------------------------------------------------------------------------------
 
 
@@ -293,7 +551,7 @@ def settle_setting(key: str, live: Path, wanted: str, outcome: Outcome) -> None:
             live.write_text(wanted)
 
 
-def settle_unnamed(folder: Path, named: set[Path], outcome: Outcome) -> None:
+def settle_unnamed(folder: Path, named: set[Path], outcome: Outcome, manifest: Manifest) -> None:
     """Give a folder's settings that nobody names the value from before the lab, or the kernel's default."""
     try:
         before = dict(json.loads(RECORD.read_text())["was"]["sysctls"])
@@ -309,6 +567,8 @@ def settle_unnamed(folder: Path, named: set[Path], outcome: Outcome) -> None:
             if default.returncode:
                 continue
             before[key] = " ".join(default.stdout.split())
+        if not outcome.check:
+            manifest.note(sysctl_changes(f"{key} = {before[key]}"))
         settle_setting(key.replace("/", "."), live, before[key], outcome)
 
 
@@ -562,6 +822,7 @@ class Unit:
     reload: list[str]
     live: dict[str, Any]
     only_look: bool
+    owner: str
 
     @classmethod
     def of(cls, name: str, given: dict[str, Any]) -> Unit:
@@ -573,7 +834,8 @@ class Unit:
         live = given.get("live") or {}
         if unknown := set(live) - set(LIVE) - {"protocol"}:
             raise Refused(f"settled knows no live {', '.join(sorted(unknown))}; it knows {', '.join(LIVE)}")
-        return cls(name, restart, reload, live, bool(given.get("only_look")))
+        owner = given.get("owner", "").replace("%i", instance)
+        return cls(name, restart, reload, live, bool(given.get("only_look")), owner)
 
 
 def show(unit: str) -> dict[str, str]:
@@ -606,8 +868,10 @@ def needs(unit: Unit, pending: set[str]) -> list[str]:
     return todo
 
 
-def settle_units(given: list[dict[str, Any]], outcome: Outcome) -> None:
-    """Find out what all units need, then do it."""
+def settle_units(
+    given: list[dict[str, Any]], notes: list[dict[str, Any]], outcome: Outcome, manifest: Manifest
+) -> None:
+    """Find out what all units need, note it and what the units will change, then do it."""
     todo: list[tuple[Unit, list[str]]] = []
     for unit in [Unit.of(name, each) for each in given for name in each["names"]]:
         found = needs(unit, outcome.pending)
@@ -621,6 +885,12 @@ def settle_units(given: list[dict[str, Any]], outcome: Outcome) -> None:
             outcome.diff.append({"prepared": f"{unit.name}: {', '.join(found)}\n"})
             if not unit.only_look:
                 todo.append((unit, found))
+    if not outcome.check and (todo or not given):
+        changes = (
+            {"kind": "unit", "name": unit.name, "after": ", ".join(found), "owner": unit.owner}
+            for unit, found in todo
+        )
+        manifest.note([*noted(notes), *changes])
     if todo and not outcome.check:
         run("systemctl", "daemon-reload")
         for unit, found in todo:
@@ -666,6 +936,7 @@ def wanted_files(given: Iterable[dict[str, Any]]) -> list[File]:
             file["content"].encode(errors="surrogateescape"),
             int(file.get("mode", "0644"), 8),
             file.get("validate", ""),
+            file.get("owner", ""),
         )
         for file in given
     ]
@@ -675,8 +946,11 @@ def settle(given: dict[str, Any], outcome: Outcome) -> None:
     """Bring the host to what is asked for; `outcome` tells how far it came, also where this raises."""
     wanted: dict[str, list[Any]] = {name: given.get(name) or [] for name in LISTS}
     files = wanted_files(wanted["files"])
+    manifest = Manifest(Path(given.get("manifest") or MANIFEST), given.get("owner") or "")
     if not outcome.check:
         validate(file for file in files if content_of(file.path) != file.content)
+        changes = (folder_changes(wanted["folders"]), file_changes(files), absent_changes(wanted["absent"]))
+        manifest.note(change for part in changes for change in part)
     for folder in wanted["folders"]:
         settle_folder(Path(folder), outcome)
     for file in files:
@@ -687,11 +961,13 @@ def settle(given: dict[str, Any], outcome: Outcome) -> None:
     named = set()
     for path in wanted["sysctls"]:
         text = texts[path] if path in texts else Path(path).read_text()
+        if not outcome.check:
+            manifest.note(sysctl_changes(text))
         settle_sysctls(text, outcome)
         named |= {live for _, live, _ in settings(text)}
     for folder in wanted["unnamed"]:
-        settle_unnamed(Path(folder), named, outcome)
-    settle_units(wanted["units"], outcome)
+        settle_unnamed(Path(folder), named, outcome, manifest)
+    settle_units(wanted["units"], wanted["notes"], outcome, manifest)
 
 
 def main() -> None:
@@ -702,8 +978,8 @@ def main() -> None:
     outcome = Outcome(given["_ansible_check_mode"])
     failure = {}
     try:
-        if unknown := [name for name in given if name not in LISTS and not name.startswith("_ansible_")]:
-            raise Refused(f"settled knows no {', '.join(unknown)}; it knows {', '.join(LISTS)}")
+        if unknown := [name for name in given if name not in OPTIONS and not name.startswith("_ansible_")]:
+            raise Refused(f"settled knows no {', '.join(unknown)}; it knows {', '.join(OPTIONS)}")
         lock = os.open(LOCK, os.O_RDONLY)
         if not outcome.check:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -37,19 +37,6 @@ def restore(lab: Configured, *arguments: str) -> subprocess.CompletedProcess[str
     return run_tool([*playbook, *arguments])
 
 
-def test_what_cannot_be_taken_back_is_named(configured: Configured) -> None:
-    """Somebody else's file came, and another was edited: nothing of ours, so it is told and left alone."""
-    configured.own.ssh("server2", "cp /etc/motd /tmp/motd; echo kept >/etc/stranger; echo more >>/etc/motd")
-    done = restore(configured, "--limit=server2")
-    found = configured.own.ssh("server2", "cat /etc/stranger; ls -A /var/lib/mptcp-lab")
-    configured.own.ssh("server2", "rm /etc/stranger; cat /tmp/motd >/etc/motd")
-    assert done.returncode != 0
-    assert "files: /etc/stranger: was absent" in done.stdout
-    assert "files: /etc/motd: was -rw-r--r-- 0:0" in done.stdout
-    assert "2 differences from before the lab are left" in done.stdout
-    assert found.split() == ["kept", "record.json"]
-
-
 def test_restore_takes_every_host_back_to_what_it_was(configured: Configured) -> None:
     configured_now = set(differences(configured.before, look(configured.own)))
     done = restore(configured)
@@ -107,6 +94,20 @@ def assert_converges(lab: Configured) -> None:
     for host in lab.own.lab.hosts:
         armed = lab.own.ssh_may_fail(host, "systemctl is-active mptcp-lab-way-back.timer").strip()
         assert armed == "inactive", f"{host}: a killed run's way back is still armed"
+
+
+def test_what_a_killed_run_changed_is_taken_back(configured: Configured) -> None:
+    """Whatever it had noted and not done yet, and whatever it had done."""
+    seed = time.time_ns()
+    moment = random.Random(seed).uniform(*SPREAD) * configured.seconds
+    configured.own.down()
+    configured.begin()
+    killed(configured, moment)
+    print(f"seed {seed}: killed at {moment:.1f} s")
+    done = restore(configured)
+    assert done.returncode == 0, done.stdout
+    left = list(differences(configured.before, look(configured.own)))
+    assert left == [], "\n".join(left)
 
 
 @pytest.mark.parametrize("chain", range((KILLS + CHAIN - 1) // CHAIN))

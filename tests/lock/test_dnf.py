@@ -38,11 +38,26 @@ BuildArch: noarch
 %description
 A file.
 %install
-mkdir -p %{{buildroot}}/opt/lab
+mkdir -p %{{buildroot}}/opt/lab %{{buildroot}}/etc
 echo {version} >%{{buildroot}}/opt/lab/tool
+echo default >%{{buildroot}}/etc/lab-tool.conf
 %files
 /opt/lab/tool
+%config(noreplace) /etc/lab-tool.conf
 """
+FRONT = """\
+Name: their-front
+Version: 1.0
+Release: 1
+Summary: a package of somebody else that needs the other
+License: MIT
+BuildArch: noarch
+Requires: lab-tool
+%description
+No file.
+%files
+"""
+INSTALL = "dnf --assumeyes --quiet install"
 PLAY = """\
 - hosts: localhost
   connection: local
@@ -70,9 +85,12 @@ print(json.loads(shown.stdout)["packages"])
 RESTORED = """\
 import sys
 sys.path.insert(0, "roles/record/files")
-import record
-record.restore_packages({was})
-print(record.packages())
+import restore
+plan = restore.plan_packages(restore.read_manifest())
+print("would go:", plan.names())
+outcome = restore.Outcome(apply=True)
+restore.restore_packages(plan, outcome)
+print("left:", outcome.left)
 """
 
 
@@ -90,6 +108,10 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(["rpmbuild", "-bb", "--quiet", *macros, str(spec)], check=True, capture_output=True)
         # An epoch is in no file's name.
         (folder / f"repo/noarch/lab-tool-{version}-1.noarch.rpm").rename(folder / f"repo/{number}.rpm")
+    spec = folder / "front.spec"
+    spec.write_text(FRONT)
+    macros = ["--define", f"_topdir {folder}/front", "--define", f"_rpmdir {folder}/repo"]
+    subprocess.run(["rpmbuild", "-bb", "--quiet", *macros, str(spec)], check=True, capture_output=True)
     subprocess.run(["createrepo_c", "--quiet", str(folder / "repo")], check=True)
     (folder / "lab.repo").write_text(f"[lab]\nname=lab\nbaseurl=file://{folder}/repo\ngpgcheck=0\n")
     (folder / "play.yml").write_text(PLAY)
@@ -101,12 +123,19 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def host(folder: Path, *versions: str, then: str = RECORDED) -> subprocess.CompletedProcess[str]:
-    """Hold a host without the package to each of these versions in turn; then say what is installed."""
+def host(
+    folder: Path, *versions: str, then: str = RECORDED, first: str = "true", since: str = "true"
+) -> subprocess.CompletedProcess[str]:
+    """Hold a host to each of these versions of the package in turn; then print what is installed.
+
+    `first` runs before the first, where nothing is installed, and `since` after the last.
+    """
     ansible = Path(sys.executable).with_name("ansible-playbook")
     play = f"{ansible} -i localhost, {folder}/play.yml -e path={folder}/bin"
     script = [SCRATCH, f"cp {folder}/lab.repo /etc/yum.repos.d"]
+    script += [f"PATH={folder}/bin {first}"]
     script += [f"{play} -e version={version}" for version in versions]
+    script += [since]
     script += [f"PATH={folder}/bin python3 -B -c {shlex.quote(then)}"]
     script += ["rpm --query --queryformat 'has %{EPOCH} %{VERSION}\\n' lab-tool", "cat /opt/lab/tool"]
     return subprocess.run(
@@ -131,7 +160,9 @@ def test_an_epoch_belongs_to_the_version(scratch: Path) -> None:
     assert done.stdout.endswith("{'lab-tool.noarch': '1:1.5-1'}\nhas 1 1.5\n1.5\n"), done.stdout
     first, second = (line for line in done.stdout.splitlines() if "changed=" in line)
     assert "changed=1" in first
-    assert "changed=0" in second and "skipped=2" in second  # neither apt nor dnf has anything to install
+    assert (
+        "changed=0" in second and "skipped=3" in second
+    )  # neither apt nor dnf has anything to install, nor to note
 
 
 def test_a_version_that_cannot_be_had_is_named_and_nothing_is_installed(scratch: Path) -> None:
@@ -142,14 +173,39 @@ def test_a_version_that_cannot_be_had_is_named_and_nothing_is_installed(scratch:
     assert "has " not in done.stdout
 
 
-def test_restore_takes_away_what_came_since(scratch: Path) -> None:
-    done = host(scratch, "1.0-1", then=RESTORED.format(was={}))
-    assert "\n{}\n" in done.stdout, done.stdout + done.stderr
+def test_restore_removes_what_the_lab_installed(scratch: Path) -> None:
+    done = host(scratch, "1.0-1", then=RESTORED)
+    assert "would go: ['lab-tool.noarch']\nleft: []\n" in done.stdout, done.stdout + done.stderr
     assert "package lab-tool is not installed" in done.stdout
 
 
 def test_restore_goes_back_to_the_version_that_was(scratch: Path) -> None:
-    done = host(scratch, "2.0-1", then=RESTORED.format(was={"lab-tool.noarch": "1.0-1"}))
-    assert done.stdout.endswith("{'lab-tool.noarch': '1.0-1'}\nhas (none) 1.0\n1.0\n"), (
-        done.stdout + done.stderr
+    done = host(scratch, "2.0-1", then=RESTORED, first=f"{INSTALL} lab-tool-1.0-1")
+    assert "would go: ['lab-tool.noarch (1.0-1)']\nleft: []\n" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.endswith("has (none) 1.0\n1.0\n"), done.stdout
+
+
+def test_an_update_since_is_named_and_left_alone(scratch: Path) -> None:
+    done = host(
+        scratch,
+        "2.0-1",
+        then=RESTORED,
+        first=f"{INSTALL} lab-tool-1.0-1",
+        since=f"{INSTALL} lab-tool-1:1.5-1",
     )
+    assert "would go: []\n" in done.stdout, done.stdout + done.stderr
+    assert "is 1:1.5-1, was 1.0-1 before the lab, which installed 2.0-1; changed since" in done.stdout
+    assert done.stdout.endswith("has 1 1.5\n1.5\n"), done.stdout
+
+
+def test_a_package_by_hand_and_what_it_needs_are_left_alone(scratch: Path) -> None:
+    done = host(scratch, "1.0-1", then=RESTORED, since=f"{INSTALL} their-front")
+    assert "would go: []\n" in done.stdout, done.stdout + done.stderr
+    assert "lab-tool.noarch: needed by their-front.noarch; left alone" in done.stdout
+    assert done.stdout.endswith("has (none) 1.0\n1.0\n"), done.stdout
+
+
+def test_a_package_whose_configuration_was_edited_is_left_alone(scratch: Path) -> None:
+    done = host(scratch, "1.0-1", then=RESTORED, since="echo edited >>/etc/lab-tool.conf")
+    assert "would go: []\n" in done.stdout, done.stdout + done.stderr
+    assert "lab-tool.noarch: /etc/lab-tool.conf is not as the package or the lab left it" in done.stdout

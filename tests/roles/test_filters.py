@@ -56,41 +56,50 @@ def test_backend_without_a_common_segment_is_refused_by_name() -> None:
         FILTERS["lab_backends"](services, "client", HOSTS, SEGMENTS)
 
 
-MARKS = {"haproxy": "/h", "nginx_stream": "/n", "forwarder": "/f", "gateway": "/g", "origin": "/o"}
+ALL = ["forwarder", "gateway", "haproxy", "lab_network", "lock", "mptcp", "nginx_stream", "origin"]
+ORIGIN = {"engine": "origin", "name": "origin"}
+
+
+def retired(
+    owners: list[str], services: list[dict[str, str]], groups: list[str], source: str = ""
+) -> list[str]:
+    found: list[str] = FILTERS["lab_retired"](owners, services, groups, source)
+    return found
 
 
 def test_a_role_whose_last_service_is_gone_is_retired() -> None:
-    left = [{"engine": "nginx"}]
-    assert FILTERS["lab_retired"](MARKS, ["/h", "/n", "/f", "/g"], left, ["proxies"]) == [
-        "haproxy",
-        "forwarder",
-        "gateway",
-    ]
+    assert retired(ALL, [{"engine": "nginx"}], ["proxies"]) == ["forwarder", "gateway", "haproxy", "origin"]
 
 
 def test_a_forwarder_needs_the_gateways_sysctls() -> None:
-    services = [{"engine": "forwarder"}]
-    assert FILTERS["lab_retired"](MARKS, ["/f", "/g"], services, ["forwarders"]) == []
+    assert retired(["forwarder", "gateway"], [{"engine": "forwarder"}], ["forwarders"]) == []
 
 
 def test_a_gateway_without_services_stays_one() -> None:
-    assert FILTERS["lab_retired"](MARKS, ["/f", "/g"], [], ["gateways"]) == ["forwarder"]
+    assert retired(["forwarder", "gateway"], [], ["gateways"]) == ["forwarder"]
 
 
 def test_a_host_that_left_its_group_has_no_use_for_the_groups_role() -> None:
-    assert FILTERS["lab_retired"](MARKS, ["/h", "/o"], [{"engine": "haproxy"}], ["clients"]) == [
-        "haproxy",
-        "origin",
-    ]
+    services = [{"engine": "haproxy"}, ORIGIN]
+    owners = ["haproxy", "origin", "origin@origin"]
+    assert retired(owners, services, ["clients"]) == owners
 
 
 def test_what_was_not_found_is_not_retired() -> None:
-    assert FILTERS["lab_retired"](MARKS, [], [], ["clients"]) == []
+    assert retired([], [], ["clients"]) == []
 
 
 def test_origins_that_are_no_services_are_retired() -> None:
-    found = ["/o", "/etc/mptcp-lab/origin-origin.json", "/etc/mptcp-lab/origin-late-one.json"]
-    assert FILTERS["lab_retired_origins"](found, [{"engine": "origin", "name": "origin"}]) == ["late-one"]
+    assert retired(["origin", "origin@late-one", "origin@origin"], [ORIGIN], ["origins"]) == [
+        "origin@late-one"
+    ]
+
+
+def test_a_build_of_nginx_goes_with_its_source_or_with_nginx() -> None:
+    nginx = [{"engine": "nginx"}]
+    assert retired(["nginx_source"], nginx, ["proxies"], "nginx.tar.gz") == []
+    assert retired(["nginx_source", "nginx_stream"], nginx, ["proxies"]) == ["nginx_source"]
+    assert retired(["nginx_source"], [], ["proxies"], "nginx.tar.gz") == ["nginx_source"]
 
 
 @pytest.mark.parametrize("value", ["10s;\n\t\tserver 127.0.0.1:1", "a b", "';id;'", "$(id)", "", "a\n"])

@@ -24,7 +24,6 @@ def test_same_inputs_give_the_same_bytes() -> None:
 
 
 SCRIPTS = {name: text for name, text in RENDERED.items() if name.endswith(".sh")}
-SCRIPTS["remove.sh"] = (ROOT / "roles/settle/files/remove.sh").read_text()
 SCRIPTS["mptcp-lab-confirmed"] = (ROOT / "roles/lab_network/files/mptcp-lab-confirmed").read_text()
 
 

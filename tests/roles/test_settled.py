@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.roles.golden import ROOT
 
@@ -183,7 +187,100 @@ def test_live_settings_are_compared_with_what_would_be_written(tmp_path: Path) -
 
 
 def test_a_word_that_it_does_not_know_is_named() -> None:
-    assert (
-        settle(file=[])["msg"]
-        == "settled knows no file; it knows folders, files, absent, sysctls, unnamed, units"
-    )
+    known = "folders, files, absent, sysctls, unnamed, units, notes, owner, manifest"
+    assert settle(file=[])["msg"] == f"settled knows no file; it knows {known}"
+
+
+def noted(manifest: Path) -> list[dict[str, Any]]:
+    """Return the entries of a manifest."""
+    entries: list[dict[str, Any]] = json.loads(manifest.read_text())["entries"]
+    return entries
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_change_is_noted_with_what_was_there_before(tmp_path: Path) -> None:
+    path, manifest = tmp_path / "folder/file", tmp_path / "state/manifest.json"
+    path.parent.mkdir(mode=0o755)
+    path.write_text("before")
+    path.chmod(0o640)
+    given: dict[str, Any] = {"owner": "one", "manifest": str(manifest), "folders": [str(tmp_path / "new/er")]}
+    settle(**given, files=[{"path": str(path), "content": "a"}])
+    assert stat.S_IMODE(manifest.stat().st_mode) == 0o600
+    assert stat.S_IMODE(manifest.parent.stat().st_mode) == 0o700
+    before = {"content": base64.b64encode(b"before").decode(), "mode": 0o640, "uid": 0, "gid": 0}
+    assert noted(manifest) == [
+        {"kind": "folder", "name": str(name), "owners": ["one"], "before": None, "after": ["present"]}
+        for name in (tmp_path / "new", tmp_path / "new/er")
+    ] + [{"kind": "file", "name": str(path), "owners": ["one"], "before": before, "after": [digest("a")]}]
+
+
+def test_the_first_value_from_before_is_kept_and_every_value_of_the_lab(tmp_path: Path) -> None:
+    path, manifest = tmp_path / "file", tmp_path / "state/manifest.json"
+    for owner, text in (("one", "a"), ("one", "b"), ("two", "a")):
+        settle(owner=owner, manifest=str(manifest), files=[{"path": str(path), "content": text}])
+    (entry,) = noted(manifest)
+    assert entry["before"] is None
+    assert entry["after"] == [digest("b"), digest("a")]
+    assert entry["owners"] == ["one", "two"]
+
+
+def test_a_change_that_fails_was_noted_before(tmp_path: Path) -> None:
+    path, manifest = tmp_path / "no-such-folder/file", tmp_path / "state/manifest.json"
+    result = settle(owner="one", manifest=str(manifest), files=[{"path": str(path), "content": "a"}])
+    assert result["failed"]
+    assert [(entry["name"], entry["before"]) for entry in noted(manifest)] == [(str(path), None)]
+
+
+def test_nothing_is_noted_where_nothing_changes_or_in_check_mode(tmp_path: Path) -> None:
+    manifest = tmp_path / "state/manifest.json"
+    given: dict[str, Any] = {"owner": "one", "manifest": str(manifest)}
+    files = [{"path": str(tmp_path / "file"), "content": "a"}]
+    settle(check=True, **given, files=files)
+    assert not manifest.exists()
+    settle(files=files)  # nobody's
+    settle(**given, files=files)
+    assert not manifest.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "nonsense", "[" * 100_000])
+def test_a_damaged_manifest_is_named_and_nothing_is_changed(tmp_path: Path, text: str) -> None:
+    path, manifest = tmp_path / "file", tmp_path / "manifest.json"
+    manifest.write_text(text)
+    result = settle(owner="one", manifest=str(manifest), files=[{"path": str(path), "content": "a"}])
+    assert result["msg"].startswith(f"{manifest} cannot be read, so nothing was changed: ")
+    assert not path.exists()
+
+
+def test_what_is_removed_is_kept(tmp_path: Path) -> None:
+    folder, manifest = tmp_path / "folder", tmp_path / "state/manifest.json"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner/file").write_text("precious")
+    settle(owner="one", manifest=str(manifest), absent=[str(folder)])
+    assert not folder.exists()
+    assert [(entry["kind"], Path(entry["name"]).name, entry["after"]) for entry in noted(manifest)] == [
+        ("folder", "folder", ["absent"]),
+        ("folder", "inner", ["absent"]),
+        ("file", "file", ["absent"]),
+    ]
+    assert base64.b64decode(noted(manifest)[2]["before"]["content"]) == b"precious"
+
+
+def _tasks(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every task of a tasks file, also those in blocks."""
+    for task in node or []:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from _tasks(task.get(part))
+
+
+def test_every_task_of_a_role_says_on_whose_behalf_it_changes_the_host() -> None:
+    found = {}
+    for path in sorted(ROOT.glob("roles/*/tasks/*.yml")):
+        for task in _tasks(yaml.safe_load(path.read_text())):
+            if "settled" in task:
+                found[f"{path.relative_to(ROOT)}: {task['name']}"] = "owner" in task["settled"]
+    assert len(found) > 8
+    assert [name for name, owned in found.items() if not owned] == []

@@ -1,14 +1,12 @@
-"""Remember what a host was before the lab, and take it back.
+"""Read what a host is, and write that down once, before the lab changes anything.
 
-`record.py show`, or `record.py take|restore check|apply [FILE...]`:
+    record.py show               print what the host is now, as JSON: also kernel, system, versions of tools
+    record.py take check|apply   write the record, unless there is one
 
-show     prints what the host is now, as JSON, with its kernel, system and the versions that its tools tell
-take     writes the record, once; FILEs are kept whole, because the lab replaces them, and so are the account
-         files' own backups, because packages that come and go change them
-restore  purges the packages that came since, puts files, sysctls, units and the network back as they were,
-         compares everything again and prints every difference that is left; without one, the record goes
+restore.py compares a host with its record; what it takes back is what the manifest lists. The record also
+holds the account files' own backups, which packages that come and go change.
 
-The last line printed begins with "changed" or "unchanged". Exit status 1: the host is not what it was.
+`take` prints a line that begins with "changed" or "unchanged".
 """
 
 from __future__ import annotations
@@ -64,7 +62,7 @@ Facts = dict[str, str]
 
 
 def run(*argv: str, text: str | None = None, check: bool = True) -> str:
-    """Run a command and return what it printed; when it fails, say what it said."""
+    """Run a command and return what it printed; exit with its message when it fails."""
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
     if check and done.returncode:
         sys.exit(f"`{' '.join(argv)}` failed: {(done.stderr or done.stdout).strip()}")
@@ -80,9 +78,9 @@ def lines(*argv: str) -> list[str]:
 
 
 def files() -> Facts:
-    """Every file below TREES by path: mode, owner, and a digest or a link's target."""
+    """Return every file below TREES by path: mode, owner, and a digest or a link's target."""
     return {
-        str(path): _file(path) for tree in TREES for path in _walk(Path(tree)) if str(path) not in VOLATILE
+        str(path): describe(path) for tree in TREES for path in _walk(Path(tree)) if str(path) not in VOLATILE
     }
 
 
@@ -91,7 +89,8 @@ def _walk(tree: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in folders + names)
 
 
-def _file(path: Path) -> str:
+def describe(path: Path) -> str:
+    """Return a file's mode and owner, and its content's digest or a link's target."""
     found = path.lstat()
     what = f"{stat.filemode(found.st_mode)} {found.st_uid}:{found.st_gid}"
     if path.is_symlink():
@@ -222,31 +221,11 @@ KINDS: dict[str, Callable[[], Facts]] = {
 }  # fmt: skip
 
 
-# --- the way back ------------------------------------------------------------------------------------------
-
-
-def restore_packages(was: Facts) -> None:
-    """Purge the packages that came since, and go back to the versions that were, where they are to be had."""
-    now = packages()
-    new = sorted(set(now) - set(was))
-    other = {name: version for name, version in was.items() if name in now and now[name] != version}
-    if shutil.which("dpkg-query"):
-        os.environ["DEBIAN_FRONTEND"] = "noninteractive"
-        apt = ("apt-get", "--yes", "--quiet")
-        remove, back = (*apt, "purge"), (*apt, "--allow-downgrades", "install")
-        older = [f"{name}={version}" for name, version in other.items()]
-    else:
-        dnf = ("dnf", "--assumeyes", "--quiet")
-        remove, back = (*dnf, "remove", "--noautoremove"), (*dnf, "downgrade")
-        older = ["{0}-{2}.{1}".format(*name.rsplit(".", 1), version) for name, version in other.items()]
-    if new:
-        run(*remove, *new)
-    for package in older:
-        run(*back, package, check=False)
+# --- keeping files -----------------------------------------------------------------------------------------
 
 
 def keep(path: Path) -> dict[str, Any] | None:
-    """Return all there is to know of a file; None where there is none."""
+    """Return content, mode and owner of a file; None where there is none."""
     if not path.is_file():
         return None
     found = path.stat()
@@ -259,7 +238,7 @@ def keep(path: Path) -> dict[str, Any] | None:
 
 
 def restore_kept(kept: dict[str, dict[str, Any] | None]) -> None:
-    """Write back the files that the lab replaced; remove those that were not there."""
+    """Write files back as they were kept; remove those that were not there."""
     for name, what in kept.items():
         path = Path(name)
         if what is None:
@@ -270,58 +249,6 @@ def restore_kept(kept: dict[str, dict[str, Any] | None]) -> None:
             path.write_bytes(content)
         path.chmod(what["mode"])
         os.chown(path, what["uid"], what["gid"])
-
-
-def restore_sysctls(was: Facts) -> None:
-    """Write back every setting that differs. Switches for all devices come first: they set each device's."""
-    for name, value in sorted(
-        was.items(), key=lambda item: "/all/" not in item[0] and "ip_forward" not in item[0]
-    ):
-        path = Path("/proc/sys", name)
-        if path.exists() and " ".join(path.read_text().split()) != value:
-            path.write_text(value)
-
-
-def restore_network(was: dict[str, Facts]) -> None:
-    """Put back links, addresses, routes, rules, endpoints and limits that are missing."""
-    now = links()
-    for device, state in was["links"].items():
-        if now.get(device, state) != state:
-            run("ip", "link", "set", "dev", device, state)
-    for address in sorted(set(was["addresses"]) - set(addresses())):
-        run("ip", "address", "add", *address.split())
-    for kind, read in (("route", routes), ("rule", rules)):
-        for line in was[f"{kind}s"]:
-            if line not in read():
-                family, *rest = line.split()
-                rest = ["priority", *rest] if kind == "rule" else rest
-                run("ip", family, kind, "add", *rest)
-    for line in sorted(set(was["endpoints"]) - set(endpoints())):
-        run("ip", "mptcp", "endpoint", "add", *line.split())
-    if was["limits"] and was["limits"] != limits():
-        run("ip", "mptcp", "limits", "set", *was["limits"]["limits"].split())
-
-
-def restore_units(was: Facts) -> None:
-    """Enable and start what was enabled and ran."""
-    now = units()
-    for name, state in was.items():
-        if name in now and now[name] != state:
-            enabled, runs = state.split(", ")
-            run(
-                "systemctl",
-                "--quiet",
-                enabled.replace("enabled", "enable").replace("disabled", "disable"),
-                name,
-            )
-            run("systemctl", "start" if runs == "runs" else "stop", name)
-
-
-def restore_targets(was: Facts) -> None:
-    """Forget milestones that only the lab asked for."""
-    for name, state in was.items():
-        if state == "inactive":
-            run("systemctl", "stop", name)
 
 
 # --- commands ----------------------------------------------------------------------------------------------
@@ -341,50 +268,23 @@ def differences(was: dict[str, Facts], now: dict[str, Facts]) -> Iterator[str]:
                 yield f"{kind}: {key}: was {before.get(key, 'absent')}, is {after.get(key, 'absent')}"
 
 
-def take(apply: bool, names: list[str]) -> None:
+def take(apply: bool) -> None:
     """Write the record, unless there is one."""
     if RECORD.exists():
         print("unchanged")
         return
     if apply:
-        kept = {name: keep(Path(name)) for name in (*names, *ACCOUNTS_BEFORE)}
+        kept = {name: keep(Path(name)) for name in ACCOUNTS_BEFORE}
+        document = {"format": 2, "was": read_all(), "kept": kept}
         RECORD.parent.mkdir(mode=0o700, exist_ok=True)
         draft = RECORD.with_suffix(".new")
-        draft.touch(mode=0o600)
-        draft.write_text(json.dumps({"was": read_all(), "kept": kept}, indent=1, sort_keys=True))
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            json.dump(document, stream, indent=1, sort_keys=True)
+            stream.flush()
+            os.fsync(stream.fileno())
         draft.rename(RECORD)
     print("changed: the host is on record")
-
-
-def restore(apply: bool) -> None:
-    """Take the host back to its record, and prove it."""
-    if not RECORD.exists():
-        print("unchanged: no record of a lab on this host")
-        return
-    if not apply:
-        print("changed: would be taken back to its record")
-        return
-    record = json.loads(RECORD.read_text())
-    was = record["was"]
-    restore_packages(was["packages"])
-    restore_kept(record["kept"])
-    run("systemctl", "daemon-reload")
-    restore_sysctls(was["sysctls"])
-    restore_network(was)
-    restore_units(was["units"])
-    restore_targets(was.get("targets", {}))  # records of before know no targets
-    left = list(differences(was, read_all()))
-    if left:
-        sys.exit(
-            "\n".join(
-                [*left, f"{len(left)} differences from before the lab are left; the record stays at {RECORD}"]
-            )
-        )
-    RECORD.unlink()
-    RECORD.parent.rmdir()
-    shutil.rmtree(RUN, ignore_errors=True)
-    counted = ", ".join(f"{len(facts)} {kind.replace('_', ' ')}" for kind, facts in was.items())
-    print(f"changed: compared with the record of before the lab, no difference: {counted}")
 
 
 def show() -> None:
@@ -418,11 +318,7 @@ def main() -> None:
     if sys.argv[1:] == ["show"]:
         show()
         return
-    verb, mode, *names = sys.argv[1:]
-    if verb == "take":
-        take(mode == "apply", names)
-    else:
-        restore(mode == "apply")
+    take(sys.argv[2] == "apply")
 
 
 if __name__ == "__main__":

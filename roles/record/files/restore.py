@@ -1,0 +1,924 @@
+"""Take back what the lab changed on a host, and nothing else: the host's manifest lists it.
+
+    restore.py packages                 print as JSON which packages `restore` would remove or change
+    restore.py restore check|apply      take everything back, and compare with the record of before the lab
+    restore.py remove check|apply OWNER...   take back what these roles changed; their packages stay
+
+Module `settled` writes the manifest before it changes anything, so an entry may stand for a change that never
+happened: nothing differs from what was there before, and nothing is done. What somebody else changed since is
+named and left alone. Edits are never lost: a file of the lab's own that was edited since is moved below
+BACKUPS; where an edited file is left in its place, what was there before the lab is written below BACKUPS.
+
+The last line printed begins with "changed" or "unchanged". Exit status 1: something could not be taken back;
+manifest and record stay, and the command can be repeated.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import record
+
+MANIFEST = record.RECORD.with_name("manifest.json")
+BACKUPS = Path("/var/backups/mptcp-lab")
+UNITS = "/etc/systemd/system"  # its lock is the one that module `settled` takes
+PROC_SYS = Path("/proc/sys")
+#: Where a package's own folders may hold files of others, which purging the package would remove.
+KEPT_TREES = ("/etc/", "/var/lib/", "/var/www/", "/srv/", "/opt/")
+Entry = dict[str, Any]
+
+
+class Failed(Exception):
+    """A step failed; the text says which, and why."""
+
+
+def run(*argv: str) -> str:
+    """Run a command and return what it printed. Raises `Failed` with its message."""
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise Failed(f"`{' '.join(argv)}` failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def ask(*argv: str) -> str:
+    """Run a command and return all that it printed, whatever its exit status; "" where it is missing."""
+    try:
+        done = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+        )
+    except FileNotFoundError:
+        return ""
+    return done.stdout
+
+
+@dataclass
+class Outcome:
+    """What a run did, would do, left alone and could not do, a line each."""
+
+    apply: bool
+    done: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Count a step as done, or as failed where its body raises."""
+        try:
+            yield
+        except (Failed, OSError) as error:
+            self.failed.append(f"{text}: {error}")
+        else:
+            self.done.append(text)
+
+
+# --- the manifest ------------------------------------------------------------------------------------------
+
+
+def read_manifest() -> list[Entry]:
+    """Return the manifest's entries; none where there is no manifest."""
+    if not MANIFEST.exists():
+        return []
+    try:
+        entries: list[Entry] = json.loads(MANIFEST.read_text())["entries"]
+        for entry in entries:
+            _ = entry["kind"] + entry["name"], entry["before"], [*entry["after"]], [*entry["owners"]]
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        sys.exit(
+            f"{MANIFEST} is damaged ({type(error).__name__}: {error}); nothing was changed. Put a copy of it "
+            f"back, or undo by hand what docs/roles.md lists and remove {MANIFEST.parent}"
+        )
+    return entries
+
+
+def write_manifest(entries: list[Entry]) -> None:
+    """Replace the manifest in one piece, as module `settled` does."""
+    draft = MANIFEST.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        json.dump({"format": 1, "entries": entries}, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(MANIFEST)
+    folder = os.open(MANIFEST.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def of_kind(entries: Iterable[Entry], kind: str) -> list[Entry]:
+    """Return the entries of one kind."""
+    return [entry for entry in entries if entry["kind"] == kind]
+
+
+# --- files and folders -------------------------------------------------------------------------------------
+
+
+def now_at(path: Path) -> dict[str, Any] | None:
+    """Return what is at a path, in the manifest's form; None for nothing, {"other": ...} for a folder."""
+    if path.is_symlink():
+        return {"link": str(path.readlink())}
+    if not path.exists():
+        return None
+    return record.keep(path) or {"other": stat.filemode(path.stat().st_mode)}
+
+
+def digest(found: dict[str, Any] | None) -> str:
+    """Return the digest of a file in the manifest's form; "absent" for none, "" for what is no file."""
+    if found is None:
+        return "absent"
+    if "content" not in found:
+        return ""
+    return hashlib.sha256(base64.b64decode(found["content"])).hexdigest()
+
+
+def is_the_labs(entry: Entry, found: dict[str, Any] | None) -> bool:
+    """Tell whether a path holds what the lab put there last, or earlier."""
+    return digest(found) in entry["after"] or ("any" in entry["after"] and found is not None)
+
+
+def is_edited(entry: Entry) -> bool:
+    """Tell whether a file is neither what the lab wrote nor what was there before."""
+    found = now_at(Path(entry["name"]))
+    return found is not None and found != entry["before"] and not is_the_labs(entry, found)
+
+
+def put(path: Path, what: dict[str, Any]) -> None:
+    """Write a file or a symbolic link, in one piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.settled")
+    draft.unlink(missing_ok=True)
+    if "link" in what:
+        draft.symlink_to(what["link"])
+    else:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(base64.b64decode(what["content"]))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chown(draft, what["uid"], what["gid"])
+        draft.chmod(what["mode"])
+    draft.replace(path)
+    if Path("/sys/fs/selinux/enforce").exists():
+        ask("restorecon", str(path))
+
+
+def backup_path(path: Path, word: str) -> Path:
+    """Return a new path below BACKUPS for a copy of a file."""
+    BACKUPS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    wanted = BACKUPS / f"{path.relative_to('/')}.{word}"
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    copies = (wanted.with_name(f"{wanted.name}.{number}") for number in range(2, 1000))
+    return next(copy for copy in (wanted, *copies) if not copy.exists() and not copy.is_symlink())
+
+
+def restore_file(entry: Entry, outcome: Outcome) -> None:
+    """Put back what was there before the lab, unless somebody else changed the file since."""
+    path, before = Path(entry["name"]), entry["before"]
+    found = now_at(path)
+    if outcome.apply:
+        path.with_name(f".{path.name}.settled").unlink(missing_ok=True)  # the draft of a killed run
+    if found == before:
+        return
+    if is_the_labs(entry, found):
+        with outcome.step(f"file {path}"):
+            if outcome.apply and before is None:
+                path.unlink()
+            elif outcome.apply:
+                put(path, before)
+        return
+    if found is not None and before is None and "other" not in found:
+        with outcome.step(f"file {path}"):
+            if outcome.apply:
+                copy = backup_path(path, "edited")
+                shutil.move(str(path), copy)
+                outcome.left.append(f"file {path}: the lab's own, edited since; moved to {copy}")
+        return
+    what = "removed" if found is None else "edited"
+    saved = ""
+    if outcome.apply and before is not None:
+        copy = backup_path(path, "before-lab")
+        put(copy, before)
+        saved = f"; what was there before the lab is now {copy}"
+    outcome.left.append(f"file {path}: {what} since the lab wrote it; left alone{saved}")
+
+
+def restore_folder(entry: Entry, outcome: Outcome) -> None:
+    """Remove a folder that the lab made, where no file is left in it; or put its attributes back."""
+    path, before = Path(entry["name"]), entry["before"]
+    if path.is_symlink() or (before is None and not path.is_dir()):
+        return
+    if before is not None:
+        if not path.is_dir():
+            if entry["after"][-1] == "absent":
+                with outcome.step(f"folder {path}"):
+                    if outcome.apply:
+                        path.mkdir(parents=True)
+                        apply_attributes(path, before)
+            return
+        found = path.stat()
+        now = {"mode": f"{stat.S_IMODE(found.st_mode):04o}", "owner": f"{found.st_uid}:{found.st_gid}"}
+        if now != before and now == {"mode": "0755", "owner": "0:0"}:
+            with outcome.step(f"folder {path}"):
+                if outcome.apply:
+                    apply_attributes(path, before)
+        return
+    if not outcome.apply:
+        outcome.done.append(f"folder {path}")
+        return
+    for cache in path.rglob("__pycache__"):  # Python's, of programs that were the lab's
+        shutil.rmtree(cache, ignore_errors=True)
+    others = [each for each in path.rglob("*") if each.is_symlink() or not each.is_dir()]
+    if others:
+        outcome.left.append(f"folder {path}: holds {', '.join(map(str, sorted(others)[:3]))}; left alone")
+        return
+    with outcome.step(f"folder {path}"):
+        shutil.rmtree(path)
+
+
+def apply_attributes(path: Path, wanted: dict[str, str]) -> None:
+    """Set a folder's mode and owner."""
+    uid, gid = map(int, wanted["owner"].split(":"))
+    os.chown(path, uid, gid)
+    path.chmod(int(wanted["mode"], 8))
+
+
+def restore_files(entries: list[Entry], outcome: Outcome) -> None:
+    """Put files back, then folders, the deepest first."""
+    for entry in of_kind(entries, "file"):
+        restore_file(entry, outcome)
+    for entry in sorted(of_kind(entries, "folder"), key=lambda each: each["name"].count("/"), reverse=True):
+        restore_folder(entry, outcome)
+
+
+# --- units -------------------------------------------------------------------------------------------------
+
+
+def show(unit: str) -> dict[str, str]:
+    """Return what systemd reports of a unit."""
+    shown = ask("systemctl", "show", "--property=UnitFileState,ActiveState,LoadState,FragmentPath", unit)
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+
+def stop_units(
+    entries: list[Entry], all_entries: list[Entry], packages: Packages, outcome: Outcome
+) -> list[str]:
+    """Stop and disable units as far as the lab started and enabled them; return those to restart later.
+
+    A unit whose file the lab wrote, or whose package the lab installed, is stopped and disabled. A unit of a
+    package whose configuration somebody edited since is theirs now, and left alone.
+    """
+    own = {entry["name"] for entry in of_kind(all_entries, "file") if entry["before"] is None}
+    installed = {entry["name"] for entry in of_kind(all_entries, "package") if is_new(entry)}
+    again = []
+    for entry in reversed(of_kind(entries, "unit")):
+        name, before, now = entry["name"], entry["before"], show(entry["name"])
+        state = now.get("ActiveState", "")
+        if now.get("LoadState") in ("not-found", None) and state != "active":
+            continue
+        is_own = f"{UNITS}/{re.sub('@[^.]*[.]', '@.', name)}" in own
+        package = "" if is_own else owner_of(now.get("FragmentPath", ""))
+        if package in packages.used:
+            outcome.left.append(f"unit {name}: {packages.kept[package]}; left alone")
+            continue
+        is_going = is_own or (package in installed and package not in packages.kept)
+        did = ", ".join(entry["after"])
+        was_disabled = "enable" in did and before["enabled"] != "enabled"
+        was_stopped = "start" in did and before["active"] != "active"
+        todo = ["disable"] if now.get("UnitFileState") == "enabled" and (is_going or was_disabled) else []
+        if state in ("active", "activating", "failed") and (is_going or was_stopped):
+            todo.append("stop")
+        elif state == "active":
+            again.append(name)
+        if todo:
+            with outcome.step(f"unit {name}"):
+                for verb in todo if outcome.apply else []:
+                    run("systemctl", "--quiet", verb, name)
+                if outcome.apply:
+                    (MANIFEST.parent / "loaded" / name).unlink(missing_ok=True)  # module `settled` keeps it
+                if outcome.apply and "stop" in todo:
+                    ask("systemctl", "reset-failed", name)
+    return again
+
+
+def restart_units(names: list[str], outcome: Outcome) -> None:
+    """Restart units that stay, so that they run with the files that were put back."""
+    for name in names:
+        with outcome.step(f"unit {name} restarted"):
+            if outcome.apply:
+                run("systemctl", "try-restart", name)
+
+
+def reload_managers(entries: list[Entry], outcome: Outcome) -> None:
+    """Have systemd, and NetworkManager where it lost a file, read their files again."""
+    if not outcome.apply:
+        return
+    with outcome.step("systemd reloaded"):
+        run("systemctl", "daemon-reload")
+    if any("/etc/NetworkManager/" in entry["name"] for entry in of_kind(entries, "file")):
+        ask("systemctl", "try-reload-or-restart", "NetworkManager.service")
+        ask("nmcli", "connection", "reload")
+
+
+def restore_targets(entries: list[Entry], outcome: Outcome) -> None:
+    """Stop milestones of the boot that only the lab asked for, where no unit that runs requires them."""
+    for entry in of_kind(entries, "target"):
+        name = entry["name"]
+        if entry["before"] == "active" or ask("systemctl", "is-active", name).strip() != "active":
+            continue
+        properties = "--property=RequiredBy,RequisiteOf,BoundBy,ConsistsOf"
+        units = ask("systemctl", "show", "--value", properties, name).split()
+        needing = [unit for unit in units if ask("systemctl", "is-active", unit).strip() == "active"]
+        if needing:
+            outcome.left.append(f"target {name}: {', '.join(needing)} requires it; left alone")
+            continue
+        with outcome.step(f"target {name}"):
+            if outcome.apply:
+                run("systemctl", "stop", name)
+
+
+# --- the kernel's settings ---------------------------------------------------------------------------------
+
+
+def wanted_sysctls(entries: list[Entry], outcome: Outcome) -> dict[str, str]:
+    """Return the value that each setting is to have; read before units stop, which may change some.
+
+    That is the value from before the lab where the setting still has one of the lab's, else the one that
+    somebody else gave it since.
+    """
+    wanted = {}
+    for entry in of_kind(entries, "sysctl"):
+        path = PROC_SYS / entry["name"]
+        if entry["before"] is None or not path.exists():
+            continue
+        now = " ".join(path.read_text().split())
+        is_ours = now in entry["after"]
+        wanted[entry["name"]] = entry["before"] if is_ours else now
+        if not is_ours and now != entry["before"]:
+            outcome.left.append(
+                f"sysctl {entry['name']}: is {now}, was {entry['before']} before the lab, which set "
+                f"{entry['after'][-1]}; changed since, left alone"
+            )
+    return wanted
+
+
+def restore_sysctls(wanted: dict[str, str], outcome: Outcome) -> None:
+    """Write every setting that differs from its wanted value; settings that change others come first."""
+    first = ("ip_forward", "/all/")
+    for name, value in sorted(wanted.items(), key=lambda item: not any(word in item[0] for word in first)):
+        path = PROC_SYS / name
+        if path.exists() and " ".join(path.read_text().split()) != value:
+            with outcome.step(f"sysctl {name}"):
+                if outcome.apply:
+                    path.write_text(value)
+
+
+# --- the network -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Network:
+    """Network state that units of the lab may take with them: a line each, as `ip` prints them."""
+
+    addresses: set[str]
+    routes: set[str]
+    rules: set[str]
+    endpoints: set[str]
+    limits: str
+
+    @classmethod
+    def read(cls) -> Network:
+        """Read it from the host."""
+        kinds = (record.addresses(), record.routes(), record.rules(), record.endpoints())
+        return cls(*map(set, kinds), record.limits().get("limits", ""))
+
+
+def without_the_labs(found: Network, entries: list[Entry]) -> Network:
+    """Return what of a host's network is neither the lab's nor made for it."""
+    marks = {after for entry in of_kind(entries, "routes") for after in entry["after"]}
+    lab = {
+        f"{canonical(address)} dev {entry['name']}"
+        for entry in of_kind(entries, "device")
+        for after in entry["after"]
+        for address in after
+    }
+    lab_endpoints: set[str] = set()
+    by_a_daemon = False
+    for entry in of_kind(entries, "endpoints"):
+        for after in entry["after"]:
+            by_a_daemon |= isinstance(after, str)
+            lab_endpoints |= set() if isinstance(after, str) else set(after)
+
+    def is_marked(line: str) -> bool:
+        return any(f" {mark} " in f" {line} " for mark in marks)
+
+    return Network(
+        {line for line in found.addresses if line not in lab},
+        {line for line in found.routes if not is_marked(line)},
+        {line for line in found.rules if not is_marked(line)},
+        {
+            line
+            for line in found.endpoints
+            if line.split()[0] not in lab_endpoints and " implicit" not in line and not by_a_daemon
+        },
+        found.limits,
+    )
+
+
+def canonical(address: str) -> str:
+    """Return an address with its prefix length, as `ip` prints it."""
+    from ipaddress import ip_interface
+
+    return str(ip_interface(address))
+
+
+def restore_network(entries: list[Entry], others: Network, outcome: Outcome) -> None:
+    """Take the lab's addresses away, and put back what went with its units or was there before them."""
+    before = Network(set(), set(), set(), set(), others.limits)
+    for entry in of_kind(entries, "endpoints"):
+        before.endpoints |= {" ".join(line.split()) for line in entry["before"].splitlines()}
+    for entry in of_kind(entries, "device"):
+        restore_device(entry, others, before, outcome)
+    missing = (
+        ("address", sorted((before.addresses | others.addresses) - set(record.addresses()))),
+        ("route", [line for line in sorted(others.routes) if line not in record.routes()]),
+        ("rule", [line for line in sorted(others.rules) if line not in record.rules()]),
+    )
+    for kind, lines in missing:
+        for line in lines:
+            add_line(kind, line, outcome)
+    endpoints = {line for line in before.endpoints if " implicit" not in line} | others.endpoints
+    for line in sorted(endpoints - set(record.endpoints())):
+        with outcome.step(f"endpoint {line}"):
+            run("ip", "mptcp", "endpoint", "add", *line.split())
+    for entry in of_kind(entries, "limits"):
+        restore_limits(entry, others.limits, outcome)
+
+
+def restore_device(entry: Entry, others: Network, before: Network, outcome: Outcome) -> None:
+    """Put a device's link back as it was, and note the addresses that it had; remove the lab's."""
+    device = entry["name"]
+    try:
+        link = json.loads(entry["before"])[0]
+    except (ValueError, LookupError):
+        return  # there was no such device
+    had = {
+        f"{address['local']}/{address['prefixlen']} dev {device}"
+        for address in link.get("addr_info", [])
+        if address["scope"] == "global" and not address.get("dynamic")
+    }
+    before.addresses |= had
+    lab = {f"{canonical(address)} dev {device}" for after in entry["after"] for address in after}
+    now = record.links()
+    if device not in now:
+        return
+    for line in sorted((lab - had) & set(record.addresses())):
+        with outcome.step(f"address {line}"):
+            run("ip", "address", "delete", *line.split())
+    state = "up" if "UP" in link["flags"] else "down"
+    used = [line for line in others.addresses if line.endswith(f" dev {device}")]
+    if now[device] != state and not (state == "down" and used):
+        with outcome.step(f"link {device} {state}"):
+            run("ip", "link", "set", "dev", device, state)
+
+
+def add_line(kind: str, line: str, outcome: Outcome) -> None:
+    """Add an address, a route or a rule that went with the lab's; name it where that fails."""
+    family, *rest = line.split() if kind != "address" else ("-family", *line.split())
+    argv = ("ip",) if kind == "address" else ("ip", family)
+    rest = ["priority", *rest] if kind == "rule" else rest
+    try:
+        run(*argv, kind, "add", *rest, *(["nodad"] if kind == "address" and ":" in line else []))
+    except Failed as error:
+        reason = str(error).rpartition("failed: ")[2]
+        outcome.left.append(f"{kind} {line}: not the lab's; it went with the lab's addresses ({reason})")
+    else:
+        outcome.done.append(f"{kind} {line} put back")
+
+
+def restore_limits(entry: Entry, seen: str, outcome: Outcome) -> None:
+    """Put MPTCP's limits back, unless somebody else changed them since."""
+
+    def pairs(text: str) -> dict[str, str]:
+        words = text.split()
+        return dict(zip(words[::2], words[1::2]))
+
+    is_ours = any(pairs(seen) == pairs(after) for after in entry["after"])
+    wanted = pairs(entry["before"] if is_ours else seen)
+    if wanted and pairs(record.limits().get("limits", "")) != wanted:
+        with outcome.step("MPTCP limits"):
+            run("ip", "mptcp", "limits", "set", *(word for pair in wanted.items() for word in pair))
+    if not is_ours and wanted != pairs(entry["before"]):
+        outcome.left.append(f"MPTCP limits: are {seen}; changed since the lab set them, left alone")
+
+
+def restore_nft(entries: list[Entry], outcome: Outcome) -> None:
+    """Remove nftables tables of the lab's that its units left behind."""
+    for entry in of_kind(entries, "nft"):
+        table = entry["name"].split()
+        if entry["before"] is None and ask("nft", "list", "table", *table).startswith("table "):
+            with outcome.step(f"nftables table {entry['name']}"):
+                if outcome.apply:
+                    run("nft", "delete", "table", *table)
+
+
+# --- packages ----------------------------------------------------------------------------------------------
+
+
+class Apt:
+    """Debian and Ubuntu. Packages of the host's own architecture have names without it."""
+
+    def __init__(self) -> None:
+        self.native = ask("dpkg", "--print-architecture").strip()
+        shown = ask("dpkg-query", "--show", "--showformat=${db:Status-Status} ${binary:Package} ${Version}\n")
+        lines = [line.split() for line in shown.splitlines() if len(line.split()) == 3]
+        there = [line for line in lines if line[0] not in ("config-files", "not-installed")]
+        self.versions = {self.plain(name): version for _, name, version in there}
+
+    def plain(self, name: str) -> str:
+        """Return a package's name without the host's own architecture."""
+        return name[: -len(self.native) - 1] if name.endswith(f":{self.native}") else name
+
+    def goes_with(self, names: Iterable[str]) -> set[str]:
+        """Return all packages that would go if these went."""
+        shown = run("apt-get", "--simulate", "--yes", "--no-auto-remove", "purge", *sorted(names))
+        words = [line.split() for line in shown.splitlines()]
+        return {self.plain(line[1]) for line in words if line and line[0] in ("Purg", "Remv")}
+
+    def owner(self, path: str) -> str:
+        """Return the package that a file belongs to; "" for none."""
+        # Debian's /lib is a link to /usr/lib, and the database may have either name.
+        for name in (path, path.removeprefix("/usr") if path.startswith("/usr/lib/") else f"/usr{path}"):
+            found, colon, _ = ask("dpkg-query", "--search", name).partition(f": {name}\n")
+            if colon:
+                return self.plain(found.rpartition("\n")[2].split(", ")[0])
+        return ""
+
+    def files(self, names: Iterable[str]) -> set[str]:
+        """Return the paths that packages brought."""
+        return set(ask("dpkg-query", "--listfiles", *sorted(names)).splitlines())
+
+    def edited(self, going: set[str]) -> dict[str, list[str]]:
+        """Return, by package, configuration files that are not as it brought them, and others' files beside.
+
+        `going` are the packages that would be removed: what is in folders of theirs alone goes with them.
+        """
+        found: dict[str, list[str]] = {}
+        shown = ask("dpkg-query", "--show", "--showformat=${binary:Package}\n${Conffiles}\n", *sorted(going))
+        name = ""
+        for line in shown.splitlines() if going else []:
+            path, _, rest = line.strip().partition(" ")
+            if not line.startswith(" "):
+                name = self.plain(line) or name
+            elif Path(path).is_file() and rest.split()[0] != md5(Path(path)):
+                found.setdefault(name, []).append(path)
+        theirs = self.files(going) if going else set()
+        folders = [path for path in theirs if path.startswith(KEPT_TREES) and Path(path).is_dir()]
+        users = ask("dpkg-query", "--search", *folders) if folders else ""
+        for line in users.splitlines():
+            names, _, folder = line.partition(": ")
+            owners = {self.plain(each) for each in names.split(", ")}
+            if folder in folders and owners <= going:
+                others = [str(path) for path in sorted(Path(folder).rglob("*")) if is_others(path, theirs)]
+                for owner in owners if others else ():
+                    found.setdefault(owner, []).extend(others)
+        return found
+
+    def remove(self, entries: list[Entry]) -> None:
+        """Purge packages; those whose configuration was there before the lab are removed only."""
+        os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+        apt = ("apt-get", "--yes", "--quiet", "--no-auto-remove")
+        kept = [entry["name"] for entry in entries if entry["before"].get("configured")]
+        gone = [entry["name"] for entry in entries if not entry["before"].get("configured")]
+        for verb, names in (("remove", kept), ("purge", gone)):
+            if names:
+                run(*apt, verb, *names)
+
+    def obstacle(self, entry: Entry, going: set[str]) -> str:
+        """Return why a package cannot go back to its earlier version, once `going` are removed; or ""."""
+        without = [f"{name}-" for name in sorted(going)]
+        package = f"{entry['name']}={entry['before']['version']}"
+        apt = ("apt-get", "--simulate", "--yes", "--quiet", "--allow-downgrades", "--no-install-recommends")
+        try:
+            shown = run(*apt, "install", package, *without)
+        except Failed as error:
+            return f"version {entry['before']['version']} cannot be had ({str(error).rpartition('E: ')[2]})"
+        gone = {
+            self.plain(line.split()[1]) for line in shown.splitlines() if line.startswith(("Remv", "Purg"))
+        }
+        others = sorted(gone - going)
+        return f"needed by {', '.join(others)}" if others else ""
+
+    def back(self, entry: Entry) -> None:
+        """Install the version that was there before the lab."""
+        os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+        package = f"{entry['name']}={entry['before']['version']}"
+        apt = ("apt-get", "--yes", "--quiet", "--allow-downgrades", "--no-remove", "--no-install-recommends")
+        run(*apt, "--option=Dpkg::Options::=--force-confold", "install", package)
+        if entry["before"].get("auto"):
+            run("apt-mark", "auto", entry["name"])
+
+
+class Dnf:
+    """The RHEL family. Names carry the architecture; some packages are installed in several versions."""
+
+    def __init__(self) -> None:
+        version = "%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}"
+        pattern = f"%{{NAME}}.%{{ARCH}} {version} %{{NAME}}-%{{VERSION}}-%{{RELEASE}}.%{{ARCH}}\\n"
+        shown = ask("rpm", "--query", "--all", "--queryformat", pattern)
+        lines = [line.split() for line in shown.splitlines()]
+        self.all = {(name, version): full for name, version, full in lines if not name.endswith(".(none)")}
+        self.versions = dict(list(self.all))
+
+    def full(self, name: str) -> list[str]:
+        """Return rpm's words for all installed versions of a package."""
+        return [full for (each, _), full in self.all.items() if each == name]
+
+    def goes_with(self, names: Iterable[str]) -> set[str]:
+        """Return all packages that would go if these went."""
+        names = set(names)
+        named = {full: name for (name, _), full in self.all.items()}
+        while True:
+            words = [full for name in names for full in self.full(name)]
+            said = ask("rpm", "--erase", "--test", *words) if words else ""
+            needing = {
+                named.get(found, found) for found in re.findall(r"needed by \(installed\) (\S+)", said)
+            }
+            if needing <= names:
+                return names
+            names |= needing
+
+    def owner(self, path: str) -> str:
+        """Return the package that a file belongs to; "" for none."""
+        found = ask("rpm", "--query", "--file", "--queryformat", "%{NAME}.%{ARCH}\\n", path).split()
+        return found[0] if len(found) == 1 else ""
+
+    def edited(self, going: set[str]) -> dict[str, list[str]]:
+        """Return, by package, configuration files that are not as it brought them."""
+        found: dict[str, list[str]] = {}
+        for name in going:
+            for line in ask("rpm", "--verify", "--nodeps", *self.full(name)).splitlines():
+                match = re.match(r"(\S{8,})\s+c\s+(/.*)", line)
+                if match and "5" in match[1]:
+                    found.setdefault(name, []).append(match[2])
+        return found
+
+    def obstacle(self, _entry: Entry, _going: set[str]) -> str:
+        """Return why a package cannot go back to its earlier version; dnf itself will tell."""
+        return ""
+
+    def remove(self, entries: list[Entry]) -> None:
+        """Remove the versions that the lab installed."""
+        words = [
+            full
+            for entry in entries
+            for (name, version), full in self.all.items()
+            if name == entry["name"] and (version in entry["after"] or len(self.full(name)) == 1)
+        ]
+        run("dnf", "--assumeyes", "--quiet", "remove", "--noautoremove", *words)
+
+    def back(self, entry: Entry) -> None:
+        """Install the version that was there before the lab."""
+        name, arch = entry["name"].rsplit(".", 1)
+        package = f"{name}-{entry['before']['version']}.{arch}"
+        verb = "downgrade" if entry["name"] in self.versions else "install"
+        run("dnf", "--assumeyes", "--quiet", verb, package)
+
+
+def manager() -> Apt | Dnf:
+    """Return the host's package manager."""
+    return Apt() if shutil.which("dpkg-query") else Dnf()
+
+
+def is_others(path: Path, theirs: set[str]) -> bool:
+    """Tell whether a path holds something that packages, whose files are `theirs`, did not bring."""
+    if str(path) in theirs:
+        return False
+    if path.is_symlink():  # a link that a package's own scripts made leads to one of its files
+        return str(path).startswith("/etc/") and str(path.resolve()) not in theirs
+    return path.is_file() and path.stat().st_size > 0  # units leave empty files to mount something on
+
+
+def md5(path: Path) -> str:
+    """Return the digest that dpkg keeps of a configuration file."""
+    return hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 - compared, trusted with nothing
+
+
+def owner_of(path: str) -> str:
+    """Return the package that a file belongs to; "" for none."""
+    return manager().owner(path) if path else ""
+
+
+def is_new(entry: Entry) -> bool:
+    """Tell whether a package was not installed before the lab."""
+    return not entry["before"].get("version")
+
+
+@dataclass
+class Packages:
+    """What is to happen to packages: to remove, to change back; and by name why one stays."""
+
+    remove: list[Entry] = field(default_factory=list)
+    back: list[Entry] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)  # those of `kept` that somebody configured
+    left: list[str] = field(default_factory=list)
+
+    def names(self) -> list[str]:
+        """Return what would be removed or changed."""
+        changed = [f"{entry['name']} ({entry['before']['version']})" for entry in self.back]
+        return sorted([entry["name"] for entry in self.remove] + changed)
+
+
+def plan_packages(entries: list[Entry]) -> Packages:
+    """Decide which packages go: those that the lab brought, and that nobody has come to use since."""
+    host, plan = manager(), Packages()
+    packages = of_kind(entries, "package")
+    going = {entry["name"] for entry in packages if is_new(entry) and entry["name"] in host.versions}
+    ours = {entry["name"]: entry for entry in of_kind(entries, "file")}
+    for name, paths in sorted(host.edited(going).items()):
+        edited = [path for path in paths if path not in ours or is_edited(ours[path])]
+        if edited:
+            for each in host.goes_with({name}) & going:
+                plan.kept.setdefault(each, f"{edited[0]} is not as the package or the lab left it")
+    plan.used = set(plan.kept)
+    going -= plan.used
+    while going and (others := host.goes_with(going) - going):
+        needed = {name: sorted(host.goes_with({name}) & others) for name in sorted(going)}
+        found = {name: f"needed by {', '.join(users)}" for name, users in needed.items() if users}
+        plan.kept.update(found or dict.fromkeys(going, f"needed by {', '.join(sorted(others))}"))
+        going -= set(plan.kept)
+    plan.remove = [entry for entry in packages if entry["name"] in going]
+    for entry in packages:
+        now = host.versions.get(entry["name"])
+        before = entry["before"].get("version")
+        if is_new(entry) or now == before:
+            continue
+        if (now or "absent") in entry["after"]:
+            obstacle = host.obstacle(entry, going)
+            if obstacle:
+                plan.left.append(
+                    f"package {entry['name']}: was {before} before the lab; {obstacle}; left alone"
+                )
+            else:
+                plan.back.append(entry)
+        else:
+            plan.left.append(
+                f"package {entry['name']}: is {now or 'absent'}, was {before} before the lab, which "
+                f"installed {entry['after'][-1]}; changed since, left alone"
+            )
+    plan.left += [f"package {name}: {why}; left alone" for name, why in sorted(plan.kept.items())]
+    return plan
+
+
+def restore_packages(plan: Packages, outcome: Outcome) -> None:
+    """Remove packages, and go back to earlier versions."""
+    outcome.left += plan.left
+    if plan.remove:
+        with outcome.step(f"packages {', '.join(entry['name'] for entry in plan.remove)}"):
+            if outcome.apply:
+                manager().remove(plan.remove)
+    for entry in plan.back:
+        text = f"package {entry['name']} {entry['before']['version']}"
+        try:
+            if outcome.apply:
+                manager().back(entry)
+        except Failed as error:
+            outcome.left.append(f"{text}: cannot go back to it: {error}")
+        else:
+            outcome.done.append(text)
+
+
+# --- commands ----------------------------------------------------------------------------------------------
+
+
+def restore_accounts(was: dict[str, Any]) -> None:
+    """Put the account files' backups back, each where the accounts themselves are what they were."""
+    for name, what in was["kept"].items():
+        accounts = Path(name.rstrip("-"))
+        is_same = accounts.exists() and record.describe(accounts) == was["was"]["files"].get(str(accounts))
+        if name in record.ACCOUNTS_BEFORE and is_same:
+            record.restore_kept({name: what})
+
+
+def restore(apply: bool) -> None:
+    """Take everything back, and compare with the record."""
+    entries = read_manifest()
+    was = json.loads(record.RECORD.read_text()) if record.RECORD.exists() else {}
+    if not entries and not was:
+        print("unchanged: the lab has changed nothing here, or was taken back already")
+        return
+    if was and not entries and "format" not in was:
+        sys.exit(
+            "an earlier version of this project set this host up, and did not note what it changed; nothing "
+            "was changed now. Restore the host with that version"
+        )
+    outcome = Outcome(apply)
+    packages = plan_packages(entries)
+    others = without_the_labs(Network.read(), entries)
+    sysctls = wanted_sysctls(entries, outcome)
+    if apply:
+        ask("systemctl", "stop", "mptcp-lab-way-back.timer")  # of a run that was killed
+    again = stop_units(entries, entries, packages, outcome)
+    restore_nft(entries, outcome)
+    restore_files(entries, outcome)
+    reload_managers(entries, outcome)
+    restore_sysctls(sysctls, outcome)
+    if apply:
+        restore_network(entries, others, outcome)
+    restart_units(again, outcome)
+    restore_packages(packages, outcome)
+    restore_targets(entries, outcome)
+    if not apply:
+        print("\n".join(outcome.left))
+        print(f"changed: would be taken back: {', '.join(outcome.done) or 'nothing but the record'}")
+        return
+    if outcome.failed:
+        sys.exit(
+            "\n".join([*outcome.failed, *outcome.left, "These were not taken back; repair them, and repeat"])
+        )
+    finish(was, outcome)
+
+
+def finish(was: dict[str, Any], outcome: Outcome) -> None:
+    """Compare with the record, name what differs, and remove record and manifest."""
+    compared = "there is no record of before the lab to compare with"
+    if was:
+        restore_accounts(was)
+        differences = list(record.differences(was["was"], record.read_all()))
+        outcome.left += [f"{line}: not the lab's, left alone" for line in differences]
+        counted = ", ".join(f"{len(facts)} {kind.replace('_', ' ')}" for kind, facts in was["was"].items())
+        word = f"{len(differences)} differences, named above" if differences else "no difference"
+        compared = f"compared with the record of before the lab, {word}: {counted}"
+    record.RECORD.unlink(missing_ok=True)
+    MANIFEST.unlink(missing_ok=True)
+    Path("/run/mptcp-lab-network.trial").unlink(missing_ok=True)
+    for folder in (record.RECORD.parent, record.RUN):  # what else is in them is the lab's own state
+        shutil.rmtree(folder, ignore_errors=True)
+    print("\n".join([*outcome.left, f"changed: {len(outcome.done)} changes were taken back; {compared}"]))
+
+
+def remove(apply: bool, owners: list[str]) -> None:
+    """Take back what these roles changed, and no other role did too; their packages stay."""
+    entries = read_manifest()
+
+    def is_of(owner: str) -> bool:
+        return any(owner == each or owner.startswith(f"{each}@") for each in owners)
+
+    def is_theirs(entry: Entry) -> bool:
+        return entry["kind"] != "package" and any(map(is_of, entry["owners"]))
+
+    theirs = [entry for entry in entries if is_theirs(entry)]
+    if not theirs:
+        print("unchanged")
+        return
+    alone = [entry for entry in theirs if all(map(is_of, entry["owners"]))]
+    outcome = Outcome(apply)
+    sysctls = wanted_sysctls(alone, outcome)
+    again = stop_units(alone, entries, Packages(), outcome)
+    restore_nft(alone, outcome)
+    restore_files(alone, outcome)
+    reload_managers(alone, outcome)
+    restore_sysctls(sysctls, outcome)
+    restart_units(again, outcome)
+    if outcome.failed:
+        sys.exit("\n".join([*outcome.failed, "These were not taken back; repair them, and repeat"]))
+    if apply:
+        for entry in theirs:
+            entry["owners"] = [owner for owner in entry["owners"] if not is_of(owner)]
+        write_manifest([entry for entry in entries if entry["owners"]])
+    print("\n".join([*outcome.left, f"changed: {', '.join(outcome.done) or 'the manifest'}"]))
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+    os.environ["LC_ALL"] = "C.UTF-8"
+    verb, *rest = sys.argv[1:]
+    lock = os.open(UNITS, os.O_RDONLY)
+    if rest[:1] == ["apply"]:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        if verb == "packages":
+            print(json.dumps(plan_packages(read_manifest()).names()))
+        elif verb == "restore":
+            restore(rest[0] == "apply")
+        else:
+            remove(rest[0] == "apply", rest[1:])
+    except Failed as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

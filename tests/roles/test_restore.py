@@ -1,0 +1,186 @@
+"""What restore decides about files, folders and packages, by the host's manifest."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mptcp_lab import owned
+from tests.roles.golden import FILTERS, ROOT
+
+FILES = ROOT / "roles/record/files"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unsupported: what it writes belongs to root")
+
+
+@pytest.fixture
+def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program as a module, with its state below a folder of the test's."""
+    monkeypatch.syspath_prepend(str(FILES))
+    monkeypatch.delitem(sys.modules, "restore", raising=False)
+    monkeypatch.delitem(sys.modules, "record", raising=False)
+    import restore as program
+
+    monkeypatch.setattr(program, "BACKUPS", tmp_path / "backups")
+    monkeypatch.setattr(program, "MANIFEST", tmp_path / "manifest.json")
+    return program
+
+
+def kept(text: str) -> dict[str, Any]:
+    return {"content": base64.b64encode(text.encode()).decode(), "mode": 0o644, "uid": 0, "gid": 0}
+
+
+def entry(path: Path, before: str | None, *after: str) -> dict[str, Any]:
+    """Return the note of a file that the lab gave these texts."""
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in after]
+    return {
+        "kind": "file",
+        "name": str(path),
+        "owners": ["one"],
+        "before": None if before is None else kept(before),
+        "after": digests,
+    }
+
+
+@pytest.mark.parametrize("now", ["lab 1", "lab 2"])
+@pytest.mark.parametrize("before", [None, "before"])
+def test_a_file_of_the_labs_becomes_what_it_was(
+    restore: ModuleType, tmp_path: Path, before: str | None, now: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_text(now)
+    for apply in (False, True):
+        outcome = restore.Outcome(apply)
+        restore.restore_files([entry(path, before, "lab 1", "lab 2")], outcome)
+        assert (outcome.done, outcome.left, outcome.failed) == ([f"file {path}"], [], [])
+    assert (path.read_text() if path.exists() else None) == before
+
+
+@pytest.mark.parametrize("before", [None, "before"])
+def test_a_change_that_never_happened_is_a_no_op(
+    restore: ModuleType, tmp_path: Path, before: str | None
+) -> None:
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_text(before)
+    outcome = restore.Outcome(True)
+    restore.restore_files([entry(path, before, "lab")], outcome)
+    assert (outcome.done, outcome.left, outcome.failed) == ([], [], [])
+
+
+def test_an_edit_of_a_file_from_before_the_lab_stays_and_so_does_what_was_before(
+    restore: ModuleType, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("edited")
+    outcome = restore.Outcome(True)
+    restore.restore_files([entry(path, "before", "lab")], outcome)
+    (saved,) = (each for each in restore.BACKUPS.rglob("*") if each.is_file())
+    assert (path.read_text(), saved.read_text()) == ("edited", "before")
+    assert outcome.left == [
+        f"file {path}: edited since the lab wrote it; left alone; "
+        f"what was there before the lab is now {saved}"
+    ]
+
+
+def test_an_edit_of_a_file_of_the_labs_own_is_moved_and_never_over_another(
+    restore: ModuleType, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    for text in ("edit 1", "edit 2"):
+        path.write_text(text)
+        restore.restore_files([entry(path, None, "lab")], restore.Outcome(True))
+        assert not path.exists()
+    saved = sorted(each for each in restore.BACKUPS.rglob("*") if each.is_file())
+    assert [each.read_text() for each in saved] == ["edit 1", "edit 2"]
+    assert [each.name for each in saved] == ["file.edited", "file.edited.2"]
+
+
+def test_a_file_that_somebody_removed_stays_removed_and_what_was_before_is_saved(
+    restore: ModuleType, tmp_path: Path
+) -> None:
+    path, outcome = tmp_path / "file", restore.Outcome(True)
+    restore.restore_files([entry(path, "before", "lab")], outcome)
+    assert not path.exists()
+    assert "removed since the lab wrote it; left alone" in outcome.left[0]
+    assert [each.read_text() for each in restore.BACKUPS.rglob("*") if each.is_file()] == ["before"]
+
+
+def test_a_folder_of_the_labs_goes_unless_somebody_put_a_file_there(
+    restore: ModuleType, tmp_path: Path
+) -> None:
+    folder, mine = tmp_path / "folder", tmp_path / "folder/program.py"
+    (folder / "__pycache__").mkdir(parents=True)
+    (folder / "__pycache__/program.pyc").write_text("")
+    mine.write_text("lab")
+    (folder / "stranger").write_text("precious")
+    entries = [
+        {"kind": "folder", "name": str(folder), "owners": ["one"], "before": None, "after": ["present"]},
+        entry(mine, None, "lab"),
+    ]
+    outcome = restore.Outcome(True)
+    restore.restore_files(entries, outcome)
+    assert [path.name for path in folder.iterdir()] == ["stranger"]
+    assert outcome.left == [f"folder {folder}: holds {folder}/stranger; left alone"]
+    (folder / "stranger").unlink()
+    restore.restore_files(entries, restore.Outcome(True))
+    assert not folder.exists()
+
+
+def test_what_two_roles_changed_stays_until_both_are_gone(
+    restore: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(restore, "reload_managers", lambda *_: None)
+    path = tmp_path / "file"
+    path.write_text("lab")
+    shared = {**entry(path, "before", "lab"), "owners": ["one", "two@x"]}
+    restore.write_manifest([shared])
+    restore.remove(True, ["one"])
+    assert path.read_text() == "lab"
+    assert restore.read_manifest()[0]["owners"] == ["two@x"]
+    restore.remove(True, ["two"])
+    assert path.read_text() == "before"
+    assert restore.read_manifest() == []
+    restore.remove(True, ["two"])
+    assert capsys.readouterr().out.endswith("unchanged\n")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"entries": [{}]}', '{"entries": [1]}', "[" * 100_000])
+def test_a_damaged_manifest_is_one_sentence(restore: ModuleType, text: str) -> None:
+    restore.MANIFEST.write_text(text)
+    with pytest.raises(SystemExit) as refused:
+        restore.read_manifest()
+    assert "is damaged" in str(refused.value)
+    assert "nothing was changed" in str(refused.value)
+    with pytest.raises(ValueError):
+        owned.parse(text)
+
+
+def test_the_program_travels_as_one_text() -> None:
+    text = FILTERS["one_program"]([FILES / "record.py", FILES / "restore.py"])
+    done = subprocess.run(
+        [sys.executable, "-", "packages"], input=text, capture_output=True, text=True, check=False
+    )
+    assert json.loads(done.stdout) == [], done.stderr
+
+
+def test_what_the_lab_changed_is_listed_by_host() -> None:
+    entries = [
+        entry(Path("/etc/x"), "before", "lab"),
+        {"kind": "sysctl", "name": "net/x", "owners": ["a", "b"], "before": "0", "after": ["1", "2"]},
+    ]
+    assert list(owned.lines({"client": entries, "server": []})) == [
+        "client: 2 changes",
+        "  file      /etc/x: replaced; what was there before is kept [one]",
+        "  sysctl    net/x: 0 -> 2 [a, b]",
+        "server: the lab has changed nothing",
+    ]
