@@ -19,6 +19,8 @@ NOT_UNDERSTOOD = [
     "down --inventory=",
     "down --lab embedded --inventory vm",
     "up --lab embedded",
+    "up --owned",
+    "status --owned junk",
     "status junk",
     "lock junk",
     "lock --foo",
