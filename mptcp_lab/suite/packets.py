@@ -121,10 +121,23 @@ def bytes_by_sender(
     found: Iterable[Segment], port: int, start_ns: int, names: Mapping[str, str]
 ) -> dict[str, list[tuple[float, float]]]:
     """Return, per sender (`names` by address), (seconds since start, payload bytes so far) to `port`."""
+    return _running_totals(((str(s.src), s) for s in found if s.dport == port), start_ns, names)
+
+
+def bytes_by_receiver(
+    found: Iterable[Segment], port: int, start_ns: int, names: Mapping[str, str]
+) -> dict[str, list[tuple[float, float]]]:
+    """Return, per receiver (`names` by address), (seconds since start, payload bytes so far) from `port`."""
+    return _running_totals(((str(s.dst), s) for s in found if s.sport == port), start_ns, names)
+
+
+def _running_totals(
+    found: Iterable[tuple[str, Segment]], start_ns: int, names: Mapping[str, str]
+) -> dict[str, list[tuple[float, float]]]:
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for s in found:
-        if s.dport == port and s.payload_length:
-            points = series[names.get(str(s.src), str(s.src))]
+    for address, segment in found:
+        if segment.payload_length:
+            points = series[names.get(address, address)]
             so_far = points[-1][1] if points else 0.0
-            points.append(((s.time_ns - start_ns) / 1e9, so_far + s.payload_length))
+            points.append(((segment.time_ns - start_ns) / 1e9, so_far + segment.payload_length))
     return dict(series)

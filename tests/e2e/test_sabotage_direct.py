@@ -1,4 +1,4 @@
-"""The checks of DIRECT-5 to DIRECT-14 seen red: one sabotage for each claim."""
+"""The checks of DIRECT-5 to DIRECT-15 seen red."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ SPENT = (
 REFUSED = (
     f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK.replace('input', 'output')} }};"
     " add rule inet sabotage c ip daddr 198.18.1.31 tcp dport 7000 reject with tcp reset'"
+)
+#: What B sends to A-2 never leaves B, but for handshakes and acknowledgements.
+UNSENT = (
+    f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK.replace('input', 'output')} }};"
+    " add rule inet sabotage c ip daddr 198.18.2.10 meta length > 300 drop'"
 )
 SYSCTL = "/usr/local/bin/sysctl"
 FALSE_SYSCTL = f"printf '#!/bin/sh\\necho net.mptcp.enabled = 0' > {SYSCTL}; chmod 755 {SYSCTL}"
@@ -57,6 +62,7 @@ SABOTAGES = (
         FED,
         "the example failed on client",
     ),
+    Sabotage("DIRECT-15[download-dropped-at-B]", "server1", UNSENT, FED, "download goes on under the fault"),
     Sabotage("DIRECT-14[settings]", "client", FALSE_SYSCTL, f"rm {SYSCTL}", "net.mptcp.enabled = 0"),
 )
 

@@ -1,0 +1,18 @@
+"""DIRECT-15: a stream from the server, or one each way, survives the loss of its first path."""
+
+import pytest
+
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.downloads import DIRECTIONS, check_stream_survives
+from mptcp_lab.suite.losses import LOSSES
+from mptcp_lab.suite.session import Machine, Session
+
+
+@claim("DIRECT-15")
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_first_path_lost(
+    a: Machine, b: Machine, machines: Session, evidence: EvidenceBox, direction: str, loss: str
+) -> None:
+    """The first path is lost: what the server sends goes on over the others, whole."""
+    check_stream_survives(a, b, direction, lambda: LOSSES[loss](machines, a, b), evidence)
