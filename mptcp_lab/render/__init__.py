@@ -82,7 +82,9 @@ def _paper_host(folder: Path, host: Host, paper: Paper) -> None:
         "mptcpd": "",
         "network_manager": False,
         "packages": [],
-        "ours": [],
+        "recorded": False,
+        "owners": [],
+        "lease": "",
     }
     kernel = {"install": [], "running": "", "wanted": "", "entries": []}  # what the kernel role asks
     answer = {

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.roles.golden import GOLDEN, ROOT, renderings
+from tests.roles.golden import GOLDEN, LAB, ROOT, render, renderings
 
 RENDERED = renderings()
 
@@ -34,3 +34,18 @@ def test_scripts_are_shell(name: str) -> None:
 
 def test_origin_configuration_is_json() -> None:
     assert json.loads(RENDERED["server.origin.json"])["listeners"][0]["address"] == "198.18.10.31"
+
+
+@pytest.mark.parametrize("device", ["eth1; reboot", "eth1'", "$(id)", "eth1\nlink set dev eth0 down", "a b"])
+def test_no_value_of_a_nic_adds_a_command_to_a_script(device: str) -> None:
+    nics = [{**LAB["hosts"]["client"]["lab_nics"][0], "device": device}]
+    with pytest.raises(ValueError, match="not one word"):
+        render("network.sh.j2", "lab_network", lab_network_nics=nics, lab_network_routes=[])
+
+
+@pytest.mark.parametrize("value", ["0\nkernel.core_pattern=|/bin/id", "0 1", "a;b"])
+def test_no_setting_adds_another_one(value: str) -> None:
+    with pytest.raises(ValueError, match="not one word"):
+        render(
+            "mptcp-sysctl.conf.j2", "mptcp", mptcp_enabled=True, mptcp_sysctls={"blackhole_timeout": value}
+        )
