@@ -29,7 +29,7 @@ SHARED = ("lab_name", "lab_flavour", "lab_segments")
 
 #: Folders below .lab that are no lab's, and names that Ansible or the lab's switch has already.
 RESERVED_LAB_NAMES = ("ansible", "cache", "labs", "render", "results", "venvs")
-RESERVED_HOST_NAMES = ("all", "fabric", "ungrouped")
+RESERVED_HOST_NAMES = ("all", "fabric", "localhost", "ungrouped")
 
 __all__ = ["RESERVED_HOST_NAMES", "RESERVED_LAB_NAMES", "InventoryError", "lab_from"]
 
@@ -38,7 +38,7 @@ def lab_from(document: Mapping[str, Any], source: str) -> Lab:
     """Build and validate a `Lab` from ``ansible-inventory --list``'s document; raise `InventoryError`."""
     hostvars: Mapping[str, Mapping[str, Any]] = document.get("_meta", {}).get("hostvars", {})
     members = {group: set(_hosts_of(document, group)) for group in FUNCTIONS}
-    names = [name for name in _hosts_of(document, "all") if name != "localhost"]
+    names = list(_hosts_of(document, "all"))
     if not names:
         raise InventoryError(source, "hosts", "no host is listed", "copy inventories/hardware.example")
     for name in names:

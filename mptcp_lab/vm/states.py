@@ -19,6 +19,7 @@ from mptcp_lab.embedded import keys
 from mptcp_lab.embedded.command import run
 from mptcp_lab.embedded.place import Place, private_folder, write_private
 from mptcp_lab.inventory.model import Host
+from mptcp_lab.untrusted import Malformed, read_text
 from mptcp_lab.vm import disk, qemu
 from mptcp_lab.vm.monitor import monitor
 
@@ -30,6 +31,7 @@ AT_MOST = 8
 WITHIN_SECONDS = 600.0
 #: The state that a host was laid down from and has not been woken and introduced from yet.
 MARK = "asleep"
+MOST_MARK_BYTES = 4096
 #: What a woken machine is told on standard input. The clock is right by QEMU's, to a second, as after a boot.
 INTRODUCTION = """\
 set -e
@@ -66,9 +68,18 @@ def lay(place: Place, host: Host, kept: Path) -> bool:
 
 
 def laid(place: Place, host: Host) -> Path | None:
-    """Return the state that the host is to be woken from, or None."""
+    """Return the snapshot from which the host is to be woken, or None.
+
+    None too where the note does not name a folder of the cache: the machine boots instead.
+    """
     mark = place.host(host.name) / MARK
-    return Path(mark.read_text()) if mark.exists() else None
+    if not mark.exists():
+        return None
+    try:
+        kept = Path(read_text(mark, MOST_MARK_BYTES))
+    except Malformed:
+        return None
+    return kept if place.cache in kept.parents and kept.is_dir() else None
 
 
 def introduce(place: Place, host: Host) -> None:

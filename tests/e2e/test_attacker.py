@@ -37,6 +37,37 @@ host, port, word = sys.argv[1:]
 family = socket.AF_INET6 if ":" in host else socket.AF_INET
 socket.socket(family, socket.SOCK_DGRAM).sendto(word.encode(), (host, int(port)))
 """
+#: Sends bad PROXY headers, each over its own connection, and leaves as many half-sent greetings open until
+#: they have all arrived; arguments: ADDRESS PORT COUNT. Prints how many connections the server ended.
+BOMBS = r"""
+import socket, sys
+
+to, count = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3])
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+BAD = (
+    V2 + b"\x21\x11\x00\x08" + bytes(8),  # a TCP over IPv4 block without its ports
+    V2 + b"\x21\x21\xff\xff" + bytes(64),  # longer than what comes
+    V2 + b"\x21\x7f\x00\x00",  # an unknown family
+    b"PROXY TCP4 a b c d\r\n",
+    b"PROXY TCP4 198.18.1.66 198.18.1.66 -1 99999999999999999999\r\n",
+    b"PROXY " + b"x" * 2000,
+)
+half = [socket.create_connection(to, 10) for _ in range(count)]
+for sock in half:
+    sock.send(V2[:7])
+ended = 0
+for number in range(count):
+    with socket.create_connection(to, 10) as sock:
+        try:
+            sock.sendall(BAD[number % len(BAD)])
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
+        except ConnectionError:
+            pass
+        ended += 1
+print(ended)
+"""
 
 
 def forwarded(lab: Configured, stranger: Attacker, neighbour: Attacker, host: str) -> list[str]:
@@ -73,6 +104,20 @@ def test_packets_of_a_path_do_not_reach_management(configured: Configured, host:
         assert forwarded(configured, stranger, neighbour, host) == []
     assert red.verdicts() == {"STATE-6": "fail"}, red.output
     assert f"{host} forwards between all NICs" in red.reason("STATE-6")
+
+
+def test_bad_proxy_headers_end_their_own_connections_only(configured: Configured) -> None:
+    """An unauthenticated neighbour sends what once ended the origin; the service and its clients go on."""
+    unit, count = "mptcp-lab-origin@seen", 48
+    state = f"systemctl show --property=NRestarts,ActiveState,MainPID {unit}"
+    before = configured.own.ssh("server2", state)
+    with attacker(configured.own) as stranger:
+        stranger.route("198.18.10.0/24", "198.18.1.1")
+        assert stranger.python(BOMBS, "198.18.10.32", "7002", str(count)).strip() == str(count)
+    assert "ActiveState=active" in before
+    assert configured.own.ssh("server2", state) == before, "the service ended and was started again"
+    run = configured.suite("--claim=PROXY-6")
+    assert set(run.verdicts().values()) == {"pass"}, run.output
 
 
 def addresses(lab: Configured, host: str) -> str:
