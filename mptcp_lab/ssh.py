@@ -11,6 +11,7 @@ from pathlib import Path
 import paramiko
 
 from mptcp_lab.errors import LabBroken
+from mptcp_lab.patience import patient
 
 KEEPALIVE_SECONDS = 5
 
@@ -53,6 +54,7 @@ class SshFailed(LabBroken):
 
 def connect(target: Target, within: float = 10.0) -> paramiko.Transport:
     """An authenticated connection. Raises SshFailed: unreachable, key unknown or changed, login refused."""
+    within = patient(within)
     keys = _known_keys(target)
     sock = _open_socket(target, within)
     transport = paramiko.Transport(sock)
@@ -70,7 +72,7 @@ def connect(target: Target, within: float = 10.0) -> paramiko.Transport:
     except BaseException:
         transport.close()
         raise
-    transport.set_keepalive(KEEPALIVE_SECONDS)
+    transport.set_keepalive(round(patient(KEEPALIVE_SECONDS)))
     return transport
 
 

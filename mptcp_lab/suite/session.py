@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from mptcp_lab import patience
+from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
 from mptcp_lab.lease import Lease
@@ -112,6 +114,7 @@ class Session:
 def session(lab: Lab) -> Iterator[Session]:
     """Open a probe on every host; raise `LabBroken` (which names the host) when one cannot be reached."""
     targets = [target(lab, host) for host in lab.hosts.values()]
+    patience.use(patience.kept(here(lab.name).state) or 1.0)
     with ExitStack() as stack, ThreadPoolExecutor(max(1, len(targets))) as pool:
         opened = [pool.submit(Probe.open, each) for each in targets]
         for future in opened:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .basics import RUN, AgentError, Json, describe_error
+from .basics import RUN, AgentError, Json, describe_error, patient
 from .files import make_run_folder
 from .origin_connection import OriginConnection
 from .socket_facts import socket_facts
@@ -230,7 +230,7 @@ def ask_origin(name: str, request: Json) -> Any:
     """Ask an origin on this host; see Origin.ask_*."""
     path = RUN / f"origin-{name}.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(patient(5))
         try:
             sock.connect(str(path))
         except OSError as error:

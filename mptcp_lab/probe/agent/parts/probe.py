@@ -23,7 +23,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from .basics import AgentError, Json, Registry, describe_error, read_clock
+from .basics import AgentError, Json, Registry, describe_error, patient, read_clock
 from .capabilities import read_capabilities
 from .capture import Capture
 from .connections import Listener, connect
@@ -236,7 +236,7 @@ class Probe:
     ) -> Json:
         """Many short connections; `message` in base64. See Many."""
         batch = Many(base64.b64decode(message), expect, concurrent, hold)
-        return batch.run(count, timeout, (address, port), protocol, source)
+        return batch.run(count, patient(timeout), (address, port), protocol, source)
 
     def op_facts(self, stream: str) -> Json:
         """See socket_facts."""
@@ -291,7 +291,7 @@ class Probe:
     def op_wait(self, transfer: str, timeout: float) -> Json:
         """The result of a transfer when it has ended; `done` is false when the time was over first."""
         running = self.transfers.get(transfer)
-        return dict(running.result() if running.done.wait(timeout) else running.document())
+        return dict(running.result() if running.done.wait(patient(timeout)) else running.document())
 
     # --- events and captures
 
