@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mptcp_lab.probe.absent import Readings
 from mptcp_lab.probe.client import ProbeClient, ProbeError
 from mptcp_lab.probe.facts import (
     Capability,
@@ -34,6 +35,10 @@ class Origin:
         self._probe = probe
         self._name = name
 
+    @property
+    def _where(self) -> tuple[str, str]:
+        return self._probe.host, self._probe.kernel
+
     def _ask(self, ask: str, **args: Any) -> Any:
         return self._probe.call("origin", name=self._name, request={"ask": ask, **args})
 
@@ -47,11 +52,11 @@ class Origin:
     ) -> tuple[OriginRecord, ...]:
         """Connections numbered above ``since``, by tag if given, oldest first; points if ``timeline``."""
         records = self._ask("connections", since=since, tag=tag, timeline=timeline)
-        return tuple(OriginRecord.parse(record) for record in records)
+        return tuple(OriginRecord.parse(record, *self._where) for record in records)
 
     def facts(self, number: int) -> SocketFacts:
         """Live socket facts of a connection, or those at its end."""
-        return SocketFacts.parse(self._ask("facts", number=number))
+        return SocketFacts.parse(self._ask("facts", number=number), *self._where)
 
     def pause_reading(self, number: int | None = None, tag: str | None = None) -> int:
         """Stop reading: one connection, a tag, or else all present and future; returns how many are open."""
@@ -138,7 +143,7 @@ class Probe(ProbeClient):
             source=source,
             timeout=within,
         )
-        return RunningBatch(pending, within + MARGIN)
+        return RunningBatch(pending, within + MARGIN, self.host, self.kernel)
 
     # --- the host
 
@@ -152,7 +157,7 @@ class Probe(ProbeClient):
 
     def counters(self) -> Counters:
         """MIB counters now."""
-        return Counters(self.call("counters"))
+        return Counters(self.call("counters"), self.host, self.kernel)
 
     def nics(self) -> dict[str, NicBytes]:
         """Traffic per network device now."""
@@ -170,8 +175,8 @@ class Probe(ProbeClient):
         return Limits(**self.call("limits"))
 
     def sysctls(self) -> dict[str, str]:
-        """The sysctls that decide about multipath, by dotted name."""
-        return dict(self.call("sysctls"))
+        """The sysctls that decide about multipath, by dotted name; one that the kernel lacks is `Absent`."""
+        return Readings(self.call("sysctls"), what="sysctl", host=self.host, kernel=self.kernel)
 
     def read(self, what: str) -> list[dict[str, Any]]:
         """A tool's JSON: addresses, routes4, routes6, rules4, rules6, neighbours, nft or qdiscs."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from mptcp_lab.probe.absent import Absent, Readings
 
 IPPROTO_TCP = 6
 IPPROTO_MPTCP = 262
@@ -48,31 +50,36 @@ class Capability:
 
 @dataclass(frozen=True)
 class Subflow:
-    """One subflow, which may be in the making. ``tcp`` is tcp_info, where the kernel has MPTCP_FULL_INFO."""
+    """One subflow, which may be in the making.
+
+    ``tcp`` is tcp_info, by MPTCP_FULL_INFO (6.5) or MPTCP_TCPINFO (5.16); where neither gave it, each of
+    its fields is an `Absent`.
+    """
 
     local: str
     lport: int
     remote: str
     rport: int
     id: int | None
-    tcp: Mapping[str, int] | None
+    tcp: Mapping[str, int]
 
     @property
     def established(self) -> bool:
-        """Whether it is up; a kernel that does not tell the state (before 6.5) is believed."""
-        return self.tcp is None or self.tcp["state"] == TCP_ESTABLISHED
+        """Whether it is up; `Unsupported` where the kernel does not report the state."""
+        return bool(self.tcp["state"] == TCP_ESTABLISHED)
 
 
 @dataclass(frozen=True)
 class SocketFacts:
     """What the kernel says about a connection (include/uapi/linux/mptcp.h).
 
-    ``protocol`` is SO_PROTOCOL (6 or 262). ``is_mptcp`` is None where the kernel cannot tell. ``info`` is
-    mptcp_info, None where ``info_errno`` says why (EOPNOTSUPP: fallen back or plain TCP).
+    ``protocol`` is SO_PROTOCOL (6 or 262). ``info`` is mptcp_info, None where ``info_errno`` says why
+    (EOPNOTSUPP: fallen back or plain TCP). ``is_mptcp``, ``subflows`` and fields of ``info`` that the kernel
+    does not report are `Absent`: using them raises `Unsupported`.
     """
 
     protocol: int
-    is_mptcp: bool | None
+    is_mptcp: bool
     info: Mapping[str, int] | None
     info_errno: int | None
     full_info_errno: int | None
@@ -84,13 +91,34 @@ class SocketFacts:
     at: float
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> SocketFacts:
-        """From the probe's document."""
+    def parse(cls, document: Mapping[str, Any], host: str = "", kernel: str = "") -> SocketFacts:
+        """Build from the probe's document; host and kernel are for messages about what is absent."""
         fields = dict(document)
-        fields["subflows"] = tuple(Subflow(**subflow) for subflow in document["subflows"])
+        where = {"host": host, "kernel": kernel}
+        fields["is_mptcp"] = known_is_mptcp(document["is_mptcp"], **where)
+        fields["subflows"] = (
+            Absent("MPTCP_SUBFLOW_ADDRS", **where)
+            if document["subflows"] is None
+            else tuple(_subflow(subflow, where) for subflow in document["subflows"])
+        )
+        for name, what in (("info", "mptcp_info"), ("tcp", "tcp_info")):
+            if document[name] is not None:
+                fields[name] = Readings(document[name], what=what, **where)
         fields["local"] = parse_address(document["local"])
         fields["peer"] = parse_address(document["peer"])
         return cls(**fields)
+
+
+def _subflow(document: Mapping[str, Any], where: Mapping[str, str]) -> Subflow:
+    what = "MPTCP_FULL_INFO or MPTCP_TCPINFO:" if document["tcp"] is None else "tcp_info"
+    return Subflow(**{**document, "tcp": Readings(document["tcp"] or {}, what=what, **where)})
+
+
+def known_is_mptcp(reading: bool | None, host: str = "", kernel: str = "") -> bool:
+    """Return whether a connection is MPTCP; an `Absent` where the kernel cannot tell."""
+    if reading is None:
+        return cast(bool, Absent("TCP_IS_MPTCP or MPTCP_INFO", host, kernel))
+    return reading
 
 
 @dataclass(frozen=True)
@@ -168,26 +196,39 @@ class TransferResult:
         )
 
 
+def _since(values: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {name: value - before.get(name, 0) for name, value in values.items()}
+
+
 @dataclass(frozen=True)
 class Counters:
-    """MIB counters: ``counters["MPTcpExt", "MPJoinSynRx"]``; one that the kernel lacks reads 0."""
+    """MIB counters: ``counters["MPTcpExt", "MPJoinSynRx"]``; one that the kernel lacks is an `Absent`."""
 
     groups: Mapping[str, Mapping[str, int]]
+    host: str = ""
+    kernel: str = ""
 
     def __getitem__(self, key: tuple[str, str]) -> int:
-        return self.groups.get(key[0], {}).get(key[1], 0)
+        group, name = key
+        if not self.has(name, group):
+            return cast(int, Absent(f"counter {group}.{name}", self.host, self.kernel))
+        return self.groups[group][name]
+
+    def has(self, name: str, group: str = "MPTcpExt") -> bool:
+        """Whether the kernel has that counter."""
+        return name in self.groups.get(group, {})
 
     def mptcp(self, name: str) -> int:
         """A counter of the MPTcpExt group."""
         return self["MPTcpExt", name]
 
     def delta(self, before: Counters) -> Counters:
-        """What was counted since ``before``."""
-        return Counters(
-            {
-                group: {name: value - before[group, name] for name, value in values.items()}
-                for group, values in self.groups.items()
-            }
+        """What was counted since ``before``; a counter that has come up since began at 0."""
+        return replace(
+            self,
+            groups={
+                group: _since(values, before.groups.get(group, {})) for group, values in self.groups.items()
+            },
         )
 
     def moved(self) -> dict[str, int]:
@@ -257,7 +298,7 @@ class OriginRecord:
     peer: Address | None
     local: Address | None
     protocol: int
-    is_mptcp: bool | None
+    is_mptcp: bool
     proxy: Mapping[str, Any] | None
     opened: float
     closed: float | None
@@ -272,14 +313,15 @@ class OriginRecord:
     facts: SocketFacts | None
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> OriginRecord:
-        """From the origin's document."""
+    def parse(cls, document: Mapping[str, Any], host: str = "", kernel: str = "") -> OriginRecord:
+        """Build from the origin's document."""
         fields = dict(document)
+        fields["is_mptcp"] = known_is_mptcp(document["is_mptcp"], host, kernel)
         fields.setdefault("closed", None)
         for name in ("listener", "peer", "local"):
             fields[name] = parse_address(document[name])
         for name in ("received", "sent"):
             fields[name] = Timeline.parse(document[name])
         facts = document["facts"]
-        fields["facts"] = None if facts is None else SocketFacts.parse(facts)
+        fields["facts"] = None if facts is None else SocketFacts.parse(facts, host, kernel)
         return cls(**fields)

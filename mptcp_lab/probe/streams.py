@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mptcp_lab.errors import LabError
+from mptcp_lab.probe.absent import Absent
 from mptcp_lab.probe.client import Pending, ProbeClient, ProbeError
 from mptcp_lab.probe.facts import Address, Progress, SocketFacts, TransferResult, parse_address
 
@@ -114,7 +115,8 @@ class Stream:
 
     def facts(self) -> SocketFacts:
         """What the kernel says about the connection."""
-        return SocketFacts.parse(self._probe.call("facts", stream=self.name))
+        document = self._probe.call("facts", stream=self.name)
+        return SocketFacts.parse(document, self._probe.host, self._probe.kernel)
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         """Set a socket option. Raises ProbeError with the errno."""
@@ -182,12 +184,15 @@ class Batch:
 class RunningBatch:
     """Many short connections under way."""
 
-    def __init__(self, pending: Pending, within: float) -> None:
-        self._pending, self._within = pending, within
+    def __init__(self, pending: Pending, within: float, host: str, kernel: str) -> None:
+        self._pending, self._within, self._where = pending, within, (host, kernel)
 
     def wait(self) -> Batch:
         """What became of them. Raises ProbeError or HostVanished."""
-        return Batch(**self._pending.result(self._within))
+        document = self._pending.result(self._within)
+        if document["mptcp"] is None:
+            document["mptcp"] = Absent("TCP_IS_MPTCP or MPTCP_INFO", *self._where)
+        return Batch(**document)
 
 
 def connect(probe: ProbeClient, within: float, **args: Any) -> Stream:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mptcp_lab.errors import Unsupported
 from mptcp_lab.probe.facts import Counters
 
 
@@ -77,6 +78,20 @@ HEALTHY = Diagnosis("healthy", "nothing to do")
 
 
 def diagnose(client: Counters, server: Counters, *, server_speaks: bool = True) -> Diagnosis:
-    """Name the cause from what both ends counted meanwhile; ``healthy`` where nothing points to one."""
+    """Name the cause from what both ends counted meanwhile; ``healthy`` where nothing points to one.
+
+    A rule about a counter that a kernel lacks is passed over. Where no other rule matches and the server has
+    accepted no join either, the cause is ``not known``, and the advice names the counters.
+    """
     ends = Ends(client, server, server_speaks)
-    return next((diagnosis for matches, diagnosis in RULES if matches(ends)), HEALTHY)
+    lacking = []
+    for matches, diagnosis in RULES:
+        try:
+            if matches(ends):
+                return diagnosis
+        except Unsupported as error:
+            lacking.append(error.capability)
+    if lacking and not ends.b("MPJoinAckRx"):
+        missing = ", ".join(dict.fromkeys(lacking))
+        return Diagnosis("not known", f"look at a capture: a kernel has no {missing}")
+    return HEALTHY

@@ -107,7 +107,7 @@ class Flow:
     def sent_by_subflow(self) -> dict[tuple[str, str], int]:
         """Return the bytes that each subflow (local, remote) has sent: its tcp_info's bytes_sent."""
         return {
-            (subflow.local, subflow.remote): (subflow.tcp or {}).get("bytes_sent", 0)
+            (subflow.local, subflow.remote): subflow.tcp["bytes_sent"]
             for subflow in self.stream.facts().subflows
         }
 
@@ -160,6 +160,6 @@ class Front:
 
 
 def is_mptcp(stream: Stream) -> bool:
-    """Tell whether a connection really is MPTCP: by TCP_IS_MPTCP, never by what `ss` prints."""
+    """Return whether a connection really is MPTCP: by TCP_IS_MPTCP or MPTCP_INFO, never by `ss`."""
     facts = stream.facts()
     return facts.protocol == IPPROTO_MPTCP and bool(facts.is_mptcp)
