@@ -19,8 +19,9 @@ from mptcp_lab.errors import LabError
 
 ENVIRONMENT = "MPTCP_LAB_PATIENCE"
 FILE = "patience"
-#: What a start of Python takes on a normal machine, and what it takes on a host over a new SSH connection.
-PYTHON_S, SSH_PYTHON_S = 0.02, 0.35
+#: What a normal machine takes to start Python, and to do so on a host over a new SSH connection; and what the
+#: slowest host takes to start a probe, of several that are opened side by side.
+PYTHON_S, SSH_PYTHON_S, PROBE_S = 0.02, 0.35, 0.6
 #: Up to this many times the normal time a machine is only busy, and waits have room for that.
 BUSY = 4.0
 MOST = 60.0

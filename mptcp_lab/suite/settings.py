@@ -1,4 +1,4 @@
-"""Which of the inventory's MPTCP settings the hosts' kernels lack, so that the playbooks have left them out."""
+"""Which MPTCP settings of the inventory the hosts' kernels lack: the playbooks have left them out."""
 
 from __future__ import annotations
 

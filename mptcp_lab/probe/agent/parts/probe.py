@@ -23,7 +23,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from .basics import AgentError, Json, Registry, describe_error, patient, read_clock
+from .basics import AgentError, Json, Registry, describe_error, patient, read_clock, set_patience
 from .capabilities import read_capabilities
 from .capture import Capture
 from .connections import Listener, connect
@@ -116,6 +116,10 @@ class Probe:
         if self._capabilities is None:
             self._capabilities = read_capabilities()
         return self._capabilities
+
+    def op_patience(self, factor: float) -> None:
+        """Make every wait on this host so many times as long."""
+        set_patience(factor)
 
     def op_clock(self) -> Json:
         """See read_clock."""
