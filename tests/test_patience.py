@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +13,8 @@ from mptcp_lab import patience
 from mptcp_lab.embedded.keys import ssh_config
 from mptcp_lab.embedded.place import Place
 from mptcp_lab.errors import LabError
-from mptcp_lab.probe import NeverHappened, eventually, waiting
+from mptcp_lab.probe import NeverHappened, Probe, eventually, waiting
+from mptcp_lab.suite import session
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,27 @@ def test_openssh_waits_by_the_factor(tmp_path: Path) -> None:
     assert "ConnectTimeout 5\n" in ssh_config(Place(tmp_path, "lab"), ["client"])
     patience.use(14.0)
     assert "ConnectTimeout 70\n" in ssh_config(Place(tmp_path, "lab"), ["client"])
+
+
+class Asked:
+    """A probe that remembers what it was called for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, float]]] = []
+
+    def call(self, op: str, **arguments: float) -> None:
+        self.calls.append((op, arguments))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [(patience.PROBE_S, []), (20 * patience.PROBE_S, [("patience", {"factor": 20.0})])],
+    ids=["normal", "emulated"],
+)
+def test_hosts_that_nobody_brought_up_are_measured(seconds: float, calls: list[Any]) -> None:
+    probe = Asked()
+    session.measure({"client": cast(Probe, probe)}, seconds)
+    assert probe.calls == calls
 
 
 WAITS = ("settimeout(", "communicate(timeout=", ".wait(timeout=", "wait_for(")

@@ -127,7 +127,7 @@ def session(lab: Lab) -> Iterator[Session]:
                 stack.callback(future.result()[0].close)
         probes = {each.name: future.result()[0] for each, future in zip(targets, opened, strict=True)}
         if not lab.local:  # nobody has brought these hosts up, and measured them
-            _measure(probes, max(future.result()[1] for future in opened))
+            measure(probes, max(future.result()[1] for future in opened))
         yield Session(settled(lab, probes), probes)
 
 
@@ -137,7 +137,7 @@ def _timed_open(each: Target) -> tuple[Probe, float]:
     return Probe.open(each, OPEN_TIMEOUT_S), time.monotonic() - began
 
 
-def _measure(probes: Mapping[str, Probe], slowest: float) -> None:
+def measure(probes: Mapping[str, Probe], slowest: float) -> None:
     """Make all waits as long as the slowest opening of a probe asks for, on the hosts too."""
     patience.use(patience.judged(slowest, patience.PROBE_S))
     if patience.factor() > 1.0:
