@@ -215,7 +215,11 @@ def inventory_outside(machine: StockMachine) -> Iterator[Path]:
     (folder / "hosts.yml").write_text(yaml.safe_dump(hosts))
     variables = yaml.safe_load((folder / "group_vars/all.yml").read_text())
     variables |= {"lab_flavour": "hardware", "lab_name": f"stock-{machine.system}"}
-    variables |= {"lab_ssh_config": f"{own}/hosts_config", "lab_patience": machine.patience()}
+    # The suite reads these without Ansible, so they are no templates.
+    variables |= {"ansible_ssh_common_args": f"-F {own}/hosts_config", "lab_patience": machine.patience()}
+    variables["ansible_timeout"] = round(10 * variables["lab_patience"])
+    for name in ("ansible_host", "lab_ssh_config"):
+        del variables[name]
     (folder / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
     for name in ("ssh_config", "known_hosts", "id_ed25519"):
         text = machine.ssh(f"cat {INSIDE.state}/{name}")
