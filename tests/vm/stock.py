@@ -48,7 +48,9 @@ root=$1 upper=$2 work=$3 merged=$4 checkout=$5 disk=$6 size=$7
 mount -t overlay overlay -o "lowerdir=$root,upperdir=$upper,workdir=$work" "$merged"
 mount -t proc proc "$merged/proc"
 export HOME=/root PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels
-chroot "$merged" sh "$checkout/lab" pcap --help >/dev/null
+# Any command prepares .venv; that this one then refuses its file is no failure.
+chroot "$merged" sh "$checkout/lab" pcap /dev/null >/dev/null || true
+test -x "$merged$checkout/.venv/bin/pytest"
 rm -rf "$merged/root/wheels"
 umount "$merged/proc"
 mke2fs -q -t ext4 -L root -d "$merged" "$disk" "$size"
