@@ -1,6 +1,7 @@
 """A stream that stops says which subflows get no answer, and to segments of which size."""
 
 from mptcp_lab.probe import SocketFacts
+from mptcp_lab.probe.shapes import read_as
 from mptcp_lab.suite.traffic import stuck
 
 DOCUMENT = {
@@ -24,7 +25,7 @@ def subflow(local: str, **tcp: int) -> dict[str, object]:
 
 
 def facts(**changed: object) -> SocketFacts:
-    return SocketFacts.parse({**DOCUMENT, **changed})
+    return read_as(SocketFacts, {**DOCUMENT, **changed})
 
 
 def test_only_the_subflow_that_repeats_itself_is_named() -> None:
@@ -41,3 +42,9 @@ def test_plain_tcp_is_named_too() -> None:
 
 def test_a_stream_that_moves_is_not_stuck() -> None:
     assert stuck(facts(subflows=[subflow("198.18.1.10", backoff=1)])) == ""
+
+
+def test_subflows_that_the_kernel_does_not_report_hide_no_failure() -> None:
+    said = stuck(facts(subflows=None, tcp={"state": 1, "snd_mss": 1448, "backoff": 4}))
+    assert "198.18.1.10 > 198.18.1.31 got no answer" in said
+    assert stuck(facts(subflows=None)) == ""
