@@ -12,6 +12,7 @@ from mptcp_lab.probe import NetworkState
 from mptcp_lab.suite.engines import versions
 from mptcp_lab.suite.guard import Guard
 from mptcp_lab.suite.session import Machine, Session, lease, session
+from mptcp_lab.suite.settings import settings_left_out
 from mptcp_lab.suite.traces import check_undisturbed, network_states, no_faults, traces
 
 pytest_plugins = ["mptcp_lab.plugin"]
@@ -58,6 +59,8 @@ def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
             hello = machine.probe.hello
             found = {**versions(machine), "python": hello["python"]}
             describe(pytestconfig, machine.name, kernel=hello["kernel"], versions=found)
+            if lacking := settings_left_out(machine.host, machine.probe.sysctls()):
+                describe(pytestconfig, machine.name, settings_left_out=lacking)
         pytestconfig.stash[GUARD].watch(opened.machines)
         yield opened
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from mptcp_lab.errors import LabBroken, LabBusy, LabError
+from mptcp_lab.patience import patient
 from mptcp_lab.probe.client import Nonsense, ProbeClient, ProbeError
 from mptcp_lab.probe.shapes import read_as
 from mptcp_lab.text import to_one_line
@@ -57,6 +58,7 @@ class Lease:
 
         ``on_lost`` is called once, from a thread, when the lease is lost. Raises LeaseBusy.
         """
+        ttl = patient(ttl)
         lease = cls(dict(sorted(probes.items())), run, ttl, on_lost)
         taken: list[ProbeClient] = []
         try:

@@ -29,6 +29,7 @@ from mptcp_lab.known_hosts import (
     plain_key,
     read,
 )
+from mptcp_lab.patience import patient
 
 KEEPALIVE_SECONDS = 5
 SHOWN_MAX = 200
@@ -103,6 +104,10 @@ class Transport(paramiko.Transport):
 
 def connect(target: Target, within: float = 10.0) -> paramiko.Transport:
     """Return an authenticated connection. Raises SshFailed: unreachable, key not known, login refused."""
+    return _connect(target, patient(within))
+
+
+def _connect(target: Target, within: float) -> paramiko.Transport:
     lines = _known_lines(target)
     sock = _open_socket(target, within)
     try:
@@ -128,7 +133,7 @@ def connect(target: Target, within: float = 10.0) -> paramiko.Transport:
     except BaseException:
         transport.close()
         raise
-    transport.set_keepalive(KEEPALIVE_SECONDS)
+    transport.set_keepalive(round(patient(KEEPALIVE_SECONDS)))
     return transport
 
 
@@ -193,7 +198,7 @@ def _open_socket(target: Target, within: float) -> socket.socket | paramiko.Chan
     place = f"{target.address} port {target.port}"
     try:
         if target.jump is not None:
-            behind = connect(target.jump, within)
+            behind = _connect(target.jump, within)
             try:
                 return behind.open_channel(
                     "direct-tcpip", (target.address, target.port), ("127.0.0.1", 0), timeout=within

@@ -15,7 +15,7 @@ from mptcp_lab.suite.expectations import (
     wait_for_joins,
 )
 from mptcp_lab.suite.fullmesh import joins_all
-from mptcp_lab.suite.packets import first_syns, joins, of_port, rows, segments, shown
+from mptcp_lab.suite.packets import first_syns, joins, joins_sent, of_port, rows, segments, shown
 from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import is_mptcp
 from mptcp_lab.wire import AddAddr
@@ -48,7 +48,7 @@ def test_idle_connection(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
         assert is_mptcp(idle.stream)
     evidence.document("A's socket", facts)
     assert not asked, f"MP_JOIN before the first data: {shown(asked)}"
-    assert moved.mptcp("MPJoinSynTx") == 0
+    assert joins_sent(moved, asked) == 0
     assert len(facts.subflows) == 1
 
 

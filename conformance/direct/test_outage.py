@@ -30,7 +30,7 @@ def test_all_paths_cut(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
             with b.probe.fault("drop", source=a.address(0)):
                 arrived = data.record().bytes_received
                 tries = eventually(
-                    lambda: [s.tcp["backoff"] for s in data.stream.facts().subflows if s.tcp],
+                    lambda: [s.tcp["backoff"] for s in data.stream.facts().subflows],
                     until=lambda backoffs: max(backoffs) >= RETRANSMISSIONS,
                     within=CUT_WITHIN_SECONDS,
                     what="retransmissions without an answer",

@@ -5,6 +5,7 @@ import pytest
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.doctor import diagnose
 from mptcp_lab.suite.expectations import origin_of
+from mptcp_lab.suite.lost_syns import blackhole_timeout, retransmissions_before_fallback
 from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments
 from mptcp_lab.suite.routing import behind
 from mptcp_lab.suite.session import Machine
@@ -45,12 +46,10 @@ def test_stripping_router(
 def test_dropping_router(a: Machine, b: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """SYNs with options dropped: SYNs without them follow after the documented number of retransmissions."""
     address, origin = behind(router, a, b), origin_of(b)
-    tries = 1 + int(a.probe.sysctls()["net.mptcp.syn_retrans_before_tcp_fallback"])
+    tries = 1 + retransmissions_before_fallback(a)
     at_a, at_b = a.probe.counters(), b.probe.counters()
     with (
-        a.probe.fault(
-            "sysctl", name="net.mptcp.blackhole_timeout", value=1
-        ),  # MPTCP is on again after the check
+        blackhole_timeout(a, 1),  # MPTCP is on again after the check
         router.probe.fault("drop_option", dport=origin.port),
         a.probe.capture([a.paths[0].device]) as capture,
         flow(a, address, origin.port, b, origin, within=10) as data,

@@ -36,6 +36,8 @@ def test_ordinary_traffic(ordinary: Traffic, evidence: EvidenceBox, row: Row) ->
         evidence.packets(table, name=f"packets at {each.end.host}")
     for end in ordinary.ends if breaches or not found else ():
         evidence.pcap(f"session at {end.host}", end.pcapng)
+    if not found and ordinary.lacking:
+        raise ordinary.lacking[0]
     assert found, f"{row.requirement}: the session did not show it; {'; '.join(ordinary.unfinished)}"
     assert not breaches, f"{row.requirement}: {'; '.join(map(told, breaches[:2]))}"
 
@@ -50,6 +52,8 @@ def told(found: Shown) -> str:
 def test_every_scenario_ended(ordinary: Traffic) -> None:
     """Whatever a scenario does to the subflows, its streams are delivered and it comes to its end."""
     assert not ordinary.unfinished, "; ".join(ordinary.unfinished)
+    if ordinary.lacking:
+        raise ordinary.lacking[0]
 
 
 @claim("R57", case="local-port")

@@ -1,7 +1,7 @@
 /* An MPTCP client: cc -o client client.c && ./client HOST PORT MESSAGE
  *
  * Opens an MPTCP socket (plain TCP where the kernel refuses one), sends a line, reads the answer to its end, and
- * prints what the connection is as one line of JSON. Needs Linux 5.6; to read all of it, 6.10.
+ * prints what the connection is as one line of JSON. Needs Linux 5.6; to read all of it, 5.16.
  * The numbers stand in linux/mptcp.h and linux/tcp.h; they are repeated here for systems with older headers.
  */
 #include <arpa/inet.h>
@@ -20,7 +20,7 @@
 #define MPTCP_LEVEL 284 /* SOL_MPTCP */
 #define GET_INFO 1      /* MPTCP_INFO */
 #define GET_ADDRESSES 3 /* MPTCP_SUBFLOW_ADDRS */
-#define GET_IS_MPTCP 43 /* TCP_IS_MPTCP, of level IPPROTO_TCP */
+#define GET_IS_MPTCP 43 /* TCP_IS_MPTCP, of level IPPROTO_TCP; Linux 6.10 */
 #define MOST_SUBFLOWS 16
 
 /* struct mptcp_subflow_data with its entries, struct mptcp_subflow_addrs */
@@ -40,13 +40,24 @@ static int open_socket(int family, int *refused)
     return fd < 0 ? socket(family, SOCK_STREAM, 0) : fd;
 }
 
+/* Whether MPTCP_INFO answers: on MPTCP sockets from Linux 5.16 on, until they fall back (EOPNOTSUPP). */
+static int has_info(int fd)
+{
+    unsigned char info[256];
+    socklen_t size = sizeof(info);
+
+    return getsockopt(fd, MPTCP_LEVEL, GET_INFO, info, &size) == 0;
+}
+
 /* Whether a connected socket (still) speaks MPTCP with its peer: 0 after a fallback. */
 static int is_mptcp(int fd)
 {
     int yes = 0;
     socklen_t size = sizeof(yes);
 
-    return getsockopt(fd, IPPROTO_TCP, GET_IS_MPTCP, &yes, &size) == 0 && yes;
+    if (getsockopt(fd, IPPROTO_TCP, GET_IS_MPTCP, &yes, &size) == 0)
+        return yes;
+    return has_info(fd); /* before 6.10: EOPNOTSUPP from MPTCP, ENOPROTOOPT from TCP */
 }
 
 /* The connection's token, from struct mptcp_info; an error (EOPNOTSUPP: not MPTCP) where there is none. */
@@ -96,13 +107,14 @@ int main(int argc, char **argv)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *peer;
     char buffer[65536];
-    int fd, refused;
+    int fd, refused, known;
 
     if (argc != 4 || getaddrinfo(argv[1], argv[2], &hints, &peer) != 0) {
         fprintf(stderr, "usage: client HOST PORT MESSAGE\n");
         return 2;
     }
     fd = open_socket(peer->ai_family, &refused);
+    known = refused || has_info(fd); /* nothing has fallen back yet: does the kernel have it? */
     if (fd < 0 || connect(fd, peer->ai_addr, peer->ai_addrlen) < 0) {
         perror("connect");
         return 1;
@@ -111,7 +123,7 @@ int main(int argc, char **argv)
     if (read(fd, buffer, sizeof(buffer)) < 0)
         perror("read");
     printf("{\"refused\": \"%s\", \"is_mptcp\": %s, ", refused ? strerror(refused) : "",
-           is_mptcp(fd) ? "true" : "false");
+           !known ? "null" : is_mptcp(fd) ? "true" : "false");
     print_token(fd);
     printf(", ");
     print_subflows(fd);

@@ -2,7 +2,7 @@
 """An MPTCP client: python3 client.py HOST PORT MESSAGE
 
 Opens an MPTCP socket (plain TCP where the kernel refuses one), sends a line, reads the answer to its end, and
-prints what the connection is as one line of JSON. Needs Linux 5.6; to read all of it, 6.10.
+prints what the connection is as one line of JSON. Needs Linux 5.6; to read all of it, 5.16.
 """
 
 import json
@@ -14,7 +14,7 @@ import sys
 IPPROTO_MPTCP = 262  # socket.IPPROTO_MPTCP from Python 3.10 on
 SOL_MPTCP = 284
 MPTCP_INFO, MPTCP_SUBFLOW_ADDRS = 1, 3
-TCP_IS_MPTCP = 43
+TCP_IS_MPTCP = 43  # Linux 6.10
 SOCKADDR_STORAGE = 128
 MOST_SUBFLOWS = 16
 
@@ -29,9 +29,20 @@ def open_socket(family):
         return socket.socket(family, socket.SOCK_STREAM), os.strerror(error.errno)
 
 
+def has_info(sock):
+    """Tell whether MPTCP_INFO answers: on MPTCP sockets from Linux 5.16 on, until they fall back."""
+    try:
+        return bool(sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256))
+    except OSError:  # EOPNOTSUPP
+        return False
+
+
 def is_mptcp(sock):
     """Tell whether a connected socket (still) speaks MPTCP with its peer: False after a fallback."""
-    return bool(sock.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP))
+    try:
+        return bool(sock.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP))
+    except OSError:  # before 6.10: EOPNOTSUPP from MPTCP, ENOPROTOOPT from TCP
+        return has_info(sock)
 
 
 def token(sock):
@@ -75,12 +86,13 @@ def main(host, port, message):
     family, _, _, _, peer = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     sock, refused = open_socket(family)
     with sock:
+        known = bool(refused) or has_info(sock)  # nothing has fallen back yet: does the kernel have it?
         sock.connect(peer)
         sock.sendall(message.encode() + b"\n")
         sock.recv(65536)
         found = {
             "refused": refused,
-            "is_mptcp": is_mptcp(sock),
+            "is_mptcp": is_mptcp(sock) if known else None,
             "token": token(sock),
             "subflows": subflows(sock),
         }

@@ -91,7 +91,11 @@ def main() -> int:
 
 def become_root() -> None:
     """Run this very command again through sudo; files it makes are handed back to the calling user."""
-    sudo = ["sudo", "--preserve-env=MPTCP_LAB_MIRROR", *([] if sys.stdin.isatty() else ["-n"])]
+    sudo = [
+        "sudo",
+        "--preserve-env=MPTCP_LAB_MIRROR,MPTCP_LAB_PATIENCE",
+        *([] if sys.stdin.isatty() else ["-n"]),
+    ]
     os.chdir(ROOT)
     with contextlib.suppress(FileNotFoundError):  # without sudo, the action itself says that root is needed
         os.execvp("sudo", [*sudo, sys.executable, "-B", "-m", "mptcp_lab.embedded", *sys.argv[1:]])  # noqa: S606 - no shell

@@ -9,6 +9,7 @@ from typing import Any
 
 from mptcp_lab.answers import records
 from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.patience import patient
 
 
 def privileged() -> list[str]:
@@ -18,6 +19,7 @@ def privileged() -> list[str]:
 
 def run(*argv: str, text: str | None = None, within: float = 30.0) -> str:
     """Run a command, give it `text` on standard input, and return what it printed; raise `EmbeddedError`."""
+    within = patient(within)
     try:
         done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=within, check=False)
     except FileNotFoundError:

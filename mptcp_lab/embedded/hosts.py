@@ -17,6 +17,7 @@ from mptcp_lab.embedded.doctor import CGROUP_ADVICE, CGROUP_ROOTS
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
 from mptcp_lab.inventory.model import Host
+from mptcp_lab.patience import patient
 
 #: What nspawn grants by default and a lab host does not need. What it keeps, and why: file ownership for apt
 #: and sshd (CHOWN, DAC_*, FOWNER, FSETID, SETUID, SETGID, SETPCAP, SYS_CHROOT), units with mounts, limits and
@@ -65,7 +66,7 @@ def answers(place: Place, host: str) -> bool:
     """Tell whether a host's sshd greets on its socket now."""
     try:
         with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(GREETS_WITHIN_SECONDS)
+            link.settimeout(patient(GREETS_WITHIN_SECONDS))
             link.connect(str(place.socket(host)))
             return link.recv(4) == b"SSH-"
     except OSError:
@@ -129,7 +130,7 @@ def await_answers(place: Place, hosts: Iterable[str], say: Callable[[str], None]
     names = list(hosts)
     if not names:
         return
-    deadline, given_up = time.monotonic() + within, threading.Event()
+    deadline, given_up = time.monotonic() + patient(within), threading.Event()
     with ThreadPoolExecutor(len(names)) as pool:
         waits = [pool.submit(_await_answer, place, name, deadline, given_up) for name in names]
         try:
@@ -186,7 +187,7 @@ def stop(place: Place, hosts: Iterable[str]) -> None:
     for group in groups:
         if group.is_dir():
             (group / "cgroup.kill").write_text("1")
-    deadline = time.monotonic() + STOP_WITHIN_SECONDS
+    deadline = time.monotonic() + patient(STOP_WITHIN_SECONDS)
     for group in groups:
         while _populated(group):
             if time.monotonic() > deadline:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mptcp_lab.embedded.command import run
 from mptcp_lab.embedded.place import Place, give_to_caller, write_private
+from mptcp_lab.patience import patient
 
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 
@@ -53,6 +54,7 @@ def ssh_config(place: Place, hosts: Iterable[str]) -> str:
         f'Host *\n    User root\n    IdentityFile "{state}/id_ed25519"\n    IdentitiesOnly yes\n'
         f'    UserKnownHostsFile "{state}/known_hosts"\n    GlobalKnownHostsFile /dev/null\n'
         "    StrictHostKeyChecking yes\n    HostKeyAlgorithms ssh-ed25519\n    PasswordAuthentication no\n"
-        "    ConnectTimeout 5\n    ServerAliveInterval 5\n    ServerAliveCountMax 2\n    LogLevel ERROR\n"
+        f"    ConnectTimeout {patient(5):.0f}\n    ServerAliveInterval {patient(5):.0f}\n"
+        "    ServerAliveCountMax 2\n    LogLevel ERROR\n"
     )
     return "".join(lines)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mptcp_lab import patience
 from mptcp_lab.embedded import fabric, hosts, image, kernel, keys, recorded
 from mptcp_lab.embedded.errors import EmbeddedError
 from mptcp_lab.embedded.place import Place, give_to_caller, private_folder
@@ -41,7 +42,7 @@ def _nothing(place: Place, host: Host) -> None:
 #: By the inventory's ``lab_flavour``: those whose hosts live on this machine.
 KINDS = {
     "embedded": Kind(
-        image.all_present, image.build, hosts.prepare, hosts.start, lambda *_: True, _nothing, _nothing, 30.0
+        image.all_present, image.build, hosts.prepare, hosts.start, lambda *_: True, _nothing, _nothing, 60.0
     ),
     "vm": Kind(
         disk.present,
@@ -70,6 +71,9 @@ def up(place: Place, lab: Lab, say: Say) -> bool:
         private_folder(place.state)
         recorded.write(place, lab.source)
         private_folder(place.run)
+        patience.use(patience.kept(place.state) or 1.0)
+        if lab.flavour == "embedded":  # known before the hosts start: they share this machine's processors
+            patience.use(patience.of_this_machine())
         alive = set(hosts.running(place))
         gone = sorted(_known(place) - set(lab.hosts))
         _remove(place, gone)
@@ -100,6 +104,11 @@ def _converge_hosts(place: Place, lab: Lab, alive: set[str], wired: set[str], sa
         for host in start:
             kind.discard(place, host)
         raise
+    if start and lab.flavour == "vm":
+        patience.use(patience.of_hosts(place.state / "ssh_config", list(lab.hosts)))
+        keys.write_ssh_files(place, host_keys)
+    patience.keep(place.state)
+    give_to_caller(place.state / patience.FILE)
     return bool(start)
 
 

@@ -91,6 +91,8 @@ SYSCTLS = (
 )
 SYSCTL_VALUE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 CONGESTION_CONTROL = re.compile(r"[a-z0-9_]{1,15}")
+#: As in mptcp_lab.patience.
+MOST_PATIENCE = 60
 IMAGE = re.compile(r"[a-z]+-[0-9]+")
 
 
@@ -155,6 +157,15 @@ def _matching(pattern: re.Pattern[str], what: str, example: str) -> Callable[[st
     return check
 
 
+def _check_patience(host: str, name: str, value: Any) -> None:
+    if isinstance(value, str) and value.startswith("{{"):  # of a lab on this machine, which was measured
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MOST_PATIENCE:
+        raise InventoryError(
+            host, name, f"{value!r} is not a factor from 1 to {MOST_PATIENCE}", f"{name}: 15"
+        )
+
+
 def _check_owner(host: str, name: str, value: Any) -> None:
     if value not in OWNERS:
         raise InventoryError(host, name, f"{value!r} is not one of {', '.join(OWNERS)}", f"{name}: kernel")
@@ -166,4 +177,5 @@ CHECKS: Mapping[str, Callable[[str, str, Any], None]] = {
     "lab_congestion_control": _matching(CONGESTION_CONTROL, "a congestion control's name", "cubic"),
     "lab_image": _matching(IMAGE, "an image's name", "debian-13"),
     "lab_mptcp_owner": _check_owner,
+    "lab_patience": _check_patience,
 }

@@ -1,5 +1,6 @@
 """One long-lived process per host: opens sockets, moves data, reads the kernel, captures, sets faults."""
 
+from mptcp_lab.probe.absent import Absent, Readings
 from mptcp_lab.probe.api import Origin, Probe
 from mptcp_lab.probe.client import Deadline, HostVanished, Nonsense, Pending, ProbeError
 from mptcp_lab.probe.facts import (
@@ -37,6 +38,7 @@ from mptcp_lab.probe.watching import Capture, EventWatch
 __all__ = [
     "IPPROTO_MPTCP",
     "IPPROTO_TCP",
+    "Absent",
     "Address",
     "Batch",
     "Capability",
@@ -62,6 +64,7 @@ __all__ = [
     "Pending",
     "Probe",
     "ProbeError",
+    "Readings",
     "RunResult",
     "RunningBatch",
     "SocketFacts",

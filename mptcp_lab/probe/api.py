@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from mptcp_lab.probe.absent import Readings
 from mptcp_lab.probe.client import ProbeClient, ProbeError
 from mptcp_lab.probe.facts import (
     Capability,
@@ -35,6 +36,10 @@ class Origin:
         self._probe = probe
         self._name = name
 
+    @property
+    def _where(self) -> tuple[str, str]:
+        return self._probe.host, self._probe.kernel
+
     def _ask(self, kind: type[T], ask: str, **args: Any) -> T:
         return self._probe.ask(kind, "origin", name=self._name, request={"ask": ask, **args})
 
@@ -47,11 +52,12 @@ class Origin:
     ) -> tuple[OriginRecord, ...]:
         """Connections numbered above ``since``, by tag if given, oldest first; points if ``timeline``."""
         kind = tuple[OriginRecord, ...]
-        return self._ask(kind, "connections", since=since, tag=tag, timeline=timeline)
+        records = self._ask(kind, "connections", since=since, tag=tag, timeline=timeline)
+        return tuple(record.seen_by(*self._where) for record in records)
 
     def facts(self, number: int) -> SocketFacts:
         """Live socket facts of a connection, or those at its end."""
-        return self._ask(SocketFacts, "facts", number=number)
+        return self._ask(SocketFacts, "facts", number=number).seen_by(*self._where)
 
     def pause_reading(self, number: int | None = None, tag: str | None = None) -> int:
         """Stop reading: one connection, a tag, or else all present and future; returns how many are open."""
@@ -138,7 +144,7 @@ class Probe(ProbeClient):
             source=source,
             timeout=within,
         )
-        return RunningBatch(pending, within + MARGIN)
+        return RunningBatch(pending, within + MARGIN, self.host, self.kernel)
 
     # --- the host
 
@@ -152,7 +158,7 @@ class Probe(ProbeClient):
 
     def counters(self) -> Counters:
         """MIB counters now."""
-        return Counters(self.ask(dict[str, dict[str, int]], "counters"))
+        return Counters(self.ask(dict[str, dict[str, int]], "counters"), self.host, self.kernel)
 
     def nics(self) -> dict[str, NicBytes]:
         """Traffic per network device now."""
@@ -167,8 +173,9 @@ class Probe(ProbeClient):
         return self.ask(Limits, "limits")
 
     def sysctls(self) -> dict[str, str]:
-        """The sysctls that decide about multipath, by dotted name."""
-        return self.ask(dict[str, str], "sysctls")
+        """The sysctls that decide about multipath, by dotted name; one that the kernel lacks is `Absent`."""
+        found = self.ask(dict[str, str], "sysctls")
+        return Readings(found, what="sysctl", host=self.host, kernel=self.kernel)
 
     def read(self, what: str) -> list[dict[str, Any]]:
         """A tool's JSON: addresses, routes4, routes6, rules4, rules6, neighbours, nft or qdiscs."""

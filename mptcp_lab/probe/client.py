@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import paramiko
 
 from mptcp_lab.errors import Inconclusive, LabBroken, LabError
+from mptcp_lab.patience import factor, patient
 from mptcp_lab.probe.facts import Failure, Hello
 from mptcp_lab.probe.shapes import LINE_MAX_BYTES, Misshapen, decode_line, read_as
 from mptcp_lab.ssh import Target, connect
@@ -34,7 +35,7 @@ try:
 except OSError:
     memory = os.memfd_create("mptcp-lab")  # Linux before 6.3
 os.write(memory, sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))
-sys.argv = ["agent", "probe", "--management=" + sys.argv[1]]
+sys.argv = ["agent", "probe", "--management=" + sys.argv[1], "--patience=" + sys.argv[2]]
 runpy.run_path(f"/proc/self/fd/{memory}", run_name="__main__")
 """
 Event = Mapping[str, Any]
@@ -127,6 +128,7 @@ class Pending:
 
     def result(self, within: float = 10.0) -> Any:
         """The call's result. Raises ProbeError, Deadline, or HostVanished as soon as that is known."""
+        within = patient(within)
         end = time.monotonic() + within
         while not self._arrived.wait(max(0.0, min(end - time.monotonic(), 0.5))):
             self._client.check_alive(self._op)
@@ -189,8 +191,8 @@ class ProbeClient:
         """Connect, start the probe and greet it. Raises SshFailed, ProbeError or HostVanished."""
         transport = connect(target, within)
         try:
-            channel = transport.open_session(timeout=within)
-            python = f'python3 -I -u -c {shlex.quote(BOOTSTRAP)} "$SSH_CONNECTION"'
+            channel = transport.open_session(timeout=patient(within))
+            python = f'python3 -I -u -c {shlex.quote(BOOTSTRAP)} "$SSH_CONNECTION" {factor()}'
             channel.exec_command(f"sudo -n {python}" if target.become else python)
         except paramiko.SSHException as error:
             transport.close()
@@ -205,7 +207,7 @@ class ProbeClient:
             client.hello = hello.result(within)
         except Deadline:
             client.close()
-            raise HostVanished(target.name, f"the probe did not greet within {within:g} s") from None
+            raise HostVanished(target.name, f"the probe did not greet within {patient(within):g} s") from None
         except HostVanished:
             client.close()  # its last words are read by then
             if "sudo: " in client._gone:
@@ -221,6 +223,11 @@ class ProbeClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def kernel(self) -> str:
+        """The release of the host's kernel, as the probe greeted with it."""
+        return str(self.hello.get("kernel", ""))
 
     def call(self, op: str, within: float = 10.0, **args: Any) -> Any:
         """Run an operation and return its result. Raises as Pending.result does."""
@@ -255,7 +262,7 @@ class ProbeClient:
     def check_alive(self, op: str) -> None:
         """Raise HostVanished when the probe has been silent for too long; it may take its time to start."""
         silence = time.monotonic() - self._heard
-        if self.hello and silence > SILENCE_LIMIT:
+        if self.hello and silence > patient(SILENCE_LIMIT):
             raise HostVanished(self.host, f"silent for {silence:.1f} s, during {op}")
 
     def listen_events(self, listener: Callable[[Event], None]) -> Callable[[], None]:
@@ -267,10 +274,10 @@ class ProbeClient:
         """End the probe: whatever it opened on the host is closed, faults are lifted."""
         with contextlib.suppress(OSError, EOFError):  # gone already
             self._channel.shutdown_write()
-        if time.monotonic() - self._heard < SILENCE_LIMIT:
-            self._reader.join(3.0)  # the probe ends by itself and with it the channel
+        if time.monotonic() - self._heard < patient(SILENCE_LIMIT):
+            self._reader.join(patient(3.0))  # the probe ends by itself and with it the channel
         self._transport.close()
-        self._reader.join(3.0)
+        self._reader.join(patient(3.0))
 
     def _read(self) -> None:
         reason, nonsense = "the channel closed", ""

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar, cast
 
+from mptcp_lab.probe.absent import Absent, Readings, locate
 from mptcp_lab.probe.shapes import read_as, read_fields
 
+T = TypeVar("T")
 TIMELINE = ("first", "last", "chunks", "max_gap", "gaps", "timeline")
+#: The socket options that tell whether a connection is MPTCP, for messages where a kernel has neither.
+IS_MPTCP = "TCP_IS_MPTCP or MPTCP_INFO"
 IPPROTO_TCP = 6
 IPPROTO_MPTCP = 262
 TCP_ESTABLISHED = 1  # include/net/tcp_states.h
+
+
+def read_lacking(kind: type[T], document: Any, lackable: Mapping[str, str]) -> T:
+    """Return a dataclass as `read_fields` does, where some fields may be null for what the kernel lacks.
+
+    ``lackable`` names the kernel's facility by field; a field that is null becomes its `Absent`.
+    """
+    fields = {**read_as(dict, document)}
+    absent = {name: Absent(what) for name, what in lackable.items() if fields.get(name, 0) is None}
+    return read_fields(kind, fields, given=absent)
 
 
 @dataclass(frozen=True)
@@ -74,31 +88,50 @@ class Capability:
 
 @dataclass(frozen=True)
 class Subflow:
-    """One subflow, which may be in the making. ``tcp`` is tcp_info, where the kernel has MPTCP_FULL_INFO."""
+    """One subflow, which may be in the making.
+
+    ``tcp`` is tcp_info, by MPTCP_FULL_INFO (6.5) or MPTCP_TCPINFO (5.16); where neither gave it, each of
+    its fields is an `Absent`.
+    """
 
     local: str
     lport: int
     remote: str
     rport: int
     id: int | None
-    tcp: Mapping[str, int] | None
+    tcp: Mapping[str, int]
+
+    @classmethod
+    def from_answer(cls, document: Any) -> Self:
+        """Read the probe's document of a subflow."""
+        fields = {**read_as(dict, document)}
+        what = "tcp_info"
+        if "tcp" in fields and fields["tcp"] is None:
+            fields["tcp"], what = {}, "MPTCP_FULL_INFO or MPTCP_TCPINFO:"
+        subflow = read_fields(cls, fields)
+        return replace(subflow, tcp=Readings(subflow.tcp, what=what))
+
+    def seen_by(self, host: str, kernel: str) -> Self:
+        """Return the same subflow with host and kernel in the messages about what is absent."""
+        return replace(self, tcp=locate(self.tcp, host, kernel))
 
     @property
     def established(self) -> bool:
-        """Whether it is up; a kernel that does not tell the state (before 6.5) is believed."""
-        return self.tcp is None or self.tcp.get("state") == TCP_ESTABLISHED
+        """Whether it is up; `Unsupported` where the kernel does not report the state."""
+        return bool(self.tcp["state"] == TCP_ESTABLISHED)
 
 
 @dataclass(frozen=True)
 class SocketFacts:
     """What the kernel says about a connection (include/uapi/linux/mptcp.h).
 
-    ``protocol`` is SO_PROTOCOL (6 or 262). ``is_mptcp`` is None where the kernel cannot tell. ``info`` is
-    mptcp_info, None where ``info_errno`` says why (EOPNOTSUPP: fallen back or plain TCP).
+    ``protocol`` is SO_PROTOCOL (6 or 262). ``info`` is mptcp_info, None where ``info_errno`` says why
+    (EOPNOTSUPP: fallen back or plain TCP). ``is_mptcp``, ``subflows`` and fields of ``info`` that the kernel
+    does not report are `Absent`: using them raises `Unsupported`.
     """
 
     protocol: int
-    is_mptcp: bool | None
+    is_mptcp: bool
     info: Mapping[str, int] | None
     info_errno: int | None
     full_info_errno: int | None
@@ -108,6 +141,29 @@ class SocketFacts:
     local: Address | None
     peer: Address | None
     at: float
+
+    @classmethod
+    def from_answer(cls, document: Any) -> Self:
+        """Read the probe's document; what its kernel does not report is `Absent`."""
+        facts = read_lacking(cls, document, {"is_mptcp": IS_MPTCP, "subflows": "MPTCP_SUBFLOW_ADDRS"})
+        return replace(
+            facts,
+            info=None if facts.info is None else Readings(facts.info, what="mptcp_info"),
+            tcp=None if facts.tcp is None else Readings(facts.tcp, what="tcp_info"),
+        )
+
+    def seen_by(self, host: str, kernel: str) -> Self:
+        """Return the same facts with host and kernel in the messages about what is absent."""
+        subflows = locate(self.subflows, host, kernel)
+        return replace(
+            self,
+            is_mptcp=locate(self.is_mptcp, host, kernel),
+            subflows=subflows
+            if isinstance(subflows, Absent)
+            else tuple(each.seen_by(host, kernel) for each in subflows),
+            info=locate(self.info, host, kernel),
+            tcp=locate(self.tcp, host, kernel),
+        )
 
 
 @dataclass(frozen=True)
@@ -174,26 +230,39 @@ class TransferResult:
         return read_fields(cls, {**fields, **failed, "timeline": timeline})
 
 
+def _since(values: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {name: value - before.get(name, 0) for name, value in values.items()}
+
+
 @dataclass(frozen=True)
 class Counters:
-    """MIB counters: ``counters["MPTcpExt", "MPJoinSynRx"]``; one that the kernel lacks reads 0."""
+    """MIB counters: ``counters["MPTcpExt", "MPJoinSynRx"]``; one that the kernel lacks is an `Absent`."""
 
     groups: Mapping[str, Mapping[str, int]]
+    host: str = ""
+    kernel: str = ""
 
     def __getitem__(self, key: tuple[str, str]) -> int:
-        return self.groups.get(key[0], {}).get(key[1], 0)
+        group, name = key
+        if not self.has(name, group):
+            return cast(int, Absent(f"counter {group}.{name}", self.host, self.kernel))
+        return self.groups[group][name]
+
+    def has(self, name: str, group: str = "MPTcpExt") -> bool:
+        """Whether the kernel has that counter."""
+        return name in self.groups.get(group, {})
 
     def mptcp(self, name: str) -> int:
         """A counter of the MPTcpExt group."""
         return self["MPTcpExt", name]
 
     def delta(self, before: Counters) -> Counters:
-        """What was counted since ``before``."""
-        return Counters(
-            {
-                group: {name: value - before[group, name] for name, value in values.items()}
-                for group, values in self.groups.items()
-            }
+        """What was counted since ``before``; a counter that has come up since began at 0."""
+        return replace(
+            self,
+            groups={
+                group: _since(values, before.groups.get(group, {})) for group, values in self.groups.items()
+            },
         )
 
     def moved(self) -> dict[str, int]:
@@ -263,7 +332,7 @@ class OriginRecord:
     peer: Address | None
     local: Address | None
     protocol: int
-    is_mptcp: bool | None
+    is_mptcp: bool
     proxy: Mapping[str, Any] | None
     opened: float
     closed: float | None
@@ -280,4 +349,9 @@ class OriginRecord:
     @classmethod
     def from_answer(cls, document: Any) -> Self:
         """Read the origin's document of a connection; one that is open has not been closed."""
-        return read_fields(cls, {"closed": None, **read_as(dict, document)})
+        return read_lacking(cls, {"closed": None, **read_as(dict, document)}, {"is_mptcp": IS_MPTCP})
+
+    def seen_by(self, host: str, kernel: str) -> Self:
+        """Return the same record with host and kernel in the messages about what is absent."""
+        facts = None if self.facts is None else self.facts.seen_by(host, kernel)
+        return replace(self, is_mptcp=locate(self.is_mptcp, host, kernel), facts=facts)

@@ -6,9 +6,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from mptcp_lab.errors import Inconclusive, Unsupported
+from mptcp_lab.patience import patient
 from mptcp_lab.probe.client import ProbeClient, ProbeError
 
 APPLY_WITHIN = LIFT_WITHIN = 30.0
+TTL_MOST = 3600.0  # of the probe
 
 
 class FaultExpired(Inconclusive):
@@ -54,7 +56,11 @@ class Fault:
 
 
 def apply(probe: ProbeClient, kind: str, ttl: float, params: dict[str, Any]) -> Fault:
-    """Apply a fault for at most ``ttl`` seconds. Raises Unsupported (capability), NoLease or ProbeError."""
+    """Apply a fault for at most ``ttl`` seconds, more where the lab is slow.
+
+    Raises Unsupported (capability), NoLease or ProbeError.
+    """
+    ttl = min(patient(ttl), TTL_MOST)
     try:
         started = probe.start("fault", kind=kind, ttl=ttl, params=params, run=probe.run_id)
         name = started.read(str, APPLY_WITHIN)

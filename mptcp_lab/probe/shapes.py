@@ -80,10 +80,13 @@ def reader_of(kind: Any) -> Reader:
     raise TypeError(f"no answer is read as {kind!r}")
 
 
-def read_fields(kind: type[T], document: Mapping[str, Any]) -> T:
-    """Return a dataclass of a mapping with exactly its fields; Misshapen where one is wrong."""
-    reader: Callable[[Any], T] = _fields_reader(typing.cast(Hashable, kind))
-    return reader(document)
+def read_fields(kind: type[T], document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> T:
+    """Return a dataclass of a mapping with exactly its fields; Misshapen where one is wrong.
+
+    The values in ``given`` replace those of the document and are not checked.
+    """
+    reader: Callable[..., T] = _fields_reader(typing.cast(Hashable, kind))
+    return reader(document, given or {})
 
 
 def _show(value: Any) -> str:
@@ -181,13 +184,18 @@ def _fields_reader(kind: Any) -> Reader:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
 
-    def read(value: Any) -> Any:
+    def read(value: Any, given: Mapping[str, Any] = types.MappingProxyType({})) -> Any:
         document = _read_mapping(value)
         if missing := needed - document.keys():
             raise Misshapen(f"{', '.join(sorted(missing))} is missing")
         if unknown := document.keys() - readers.keys():
             raise Misshapen(f"unknown: {_show(sorted(unknown))}")
-        return kind(**{name: _named(name, readers[name], entry) for name, entry in document.items()})
+        return kind(
+            **{
+                name: given[name] if name in given else _named(name, readers[name], entry)
+                for name, entry in document.items()
+            }
+        )
 
     return read
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from mptcp_lab.errors import Breach
+from mptcp_lab.probe.absent import locate
 from mptcp_lab.probe.client import Nonsense, Pending, ProbeClient, ProbeError
-from mptcp_lab.probe.facts import Address, Progress, SocketFacts, TransferResult
+from mptcp_lab.probe.facts import IS_MPTCP, Address, Progress, SocketFacts, TransferResult, read_lacking
 from mptcp_lab.probe.shapes import Misshapen, read_as
 
 #: What connect() and socket() answer without a packet.
@@ -152,7 +153,8 @@ class Stream:
 
     def facts(self) -> SocketFacts:
         """What the kernel says about the connection."""
-        return self._probe.ask(SocketFacts, "facts", stream=self.name)
+        facts = self._probe.ask(SocketFacts, "facts", stream=self.name)
+        return facts.seen_by(self._probe.host, self._probe.kernel)
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         """Set a socket option. Raises ProbeError with the errno."""
@@ -220,16 +222,22 @@ class Batch:
     digests: Mapping[str, int]
     seconds: float
 
+    @classmethod
+    def from_answer(cls, document: Any) -> Self:
+        """Read the probe's document; ``mptcp`` is `Absent` where the kernel cannot tell."""
+        return read_lacking(cls, document, {"mptcp": IS_MPTCP})
+
 
 class RunningBatch:
     """Many short connections under way."""
 
-    def __init__(self, pending: Pending, within: float) -> None:
-        self._pending, self._within = pending, within
+    def __init__(self, pending: Pending, within: float, host: str, kernel: str) -> None:
+        self._pending, self._within, self._where = pending, within, (host, kernel)
 
     def wait(self) -> Batch:
         """What became of them. Raises ProbeError or HostVanished."""
-        return self._pending.read(Batch, self._within)
+        batch = self._pending.read(Batch, self._within)
+        return replace(batch, mptcp=locate(batch.mptcp, *self._where))
 
 
 def connect(probe: ProbeClient, within: float, **args: Any) -> Stream:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from mptcp_lab.patience import patient
+
 T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 
@@ -16,6 +18,7 @@ class NeverHappened(AssertionError):
 
 def eventually(read: Callable[[], T], until: Callable[[T], object], within: float, what: str = "") -> T:
     """Read until ``until`` holds of the value and return it. Else raises NeverHappened."""
+    within = patient(within)
     started = time.monotonic()
     pause = FIRST_PAUSE
     while True:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from mptcp_lab.errors import LabError
+from mptcp_lab.patience import patient
 from mptcp_lab.probe.client import Event, Nonsense, ProbeClient
 from mptcp_lab.probe.shapes import Misshapen, read_as
 from mptcp_lab.probe.waiting import NeverHappened
@@ -60,6 +61,7 @@ class EventWatch:
 
     def until(self, predicate: Callable[[Event], object], within: float) -> Event:
         """The first event (past or to come) that satisfies the predicate. Raises NeverHappened."""
+        within = patient(within)
         end = time.monotonic() + within
         while True:
             seen = self.all()

@@ -76,6 +76,7 @@ def _paper_host(folder: Path, host: Host, paper: Paper) -> None:
         "lacking": [],
         "container": False,
         "profile": "upstream",
+        "settings": [],  # of a kernel that nobody has seen: all that are asked for
         "socket_error": "",
         "devices": [nic.device for nic in host.nics],
         "management": [],

@@ -216,5 +216,7 @@ def _facts(lab: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _flat(facts: Mapping[str, Any]) -> str:
     parts = []
     for key, value in facts.items():
-        parts.append(_flat(value) if isinstance(value, Mapping) else f"{key} {_cell(value)}")
+        parts.append(
+            _flat(value) if isinstance(value, Mapping) else f"{key.replace('_', ' ')} {_cell(value)}"
+        )
     return ", ".join(part for part in parts if part)

@@ -68,6 +68,7 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
     for table in comparisons(result):
         yield from ([(line, "bold" if not number else "")] for number, line in enumerate(table.lines()))
         yield []
+    yield from _settings_left_out(result)
     if left_out := _left_out(result):
         yield left_out
     yield _counts(result)
@@ -136,6 +137,17 @@ def _counts(result: Result) -> Line:
         line.append((", " if number else "", ""))
         line.append((f"{count} {verdict.value}", STYLES[verdict]))
     return line if shown else [*line, ("none", "")]
+
+
+def _settings_left_out(result: Result) -> Iterator[Line]:
+    """Name the settings that kernels lack, and the hosts, a line for each set of them."""
+    hosts: dict[tuple[str, ...], list[str]] = {}
+    for host in result.lab.get("hosts", ()):
+        if lacking := host["facts"].get("settings_left_out"):
+            hosts.setdefault(tuple(lacking), []).append(f"{host['name']} ({host['facts'].get('kernel', '')})")
+    for lacking, names in hosts.items():
+        text = f"{', '.join(lacking)}, which the kernel lacks on {', '.join(names)}"
+        yield [("left out  ", "bold"), (text, "")]
 
 
 def _left_out(result: Result) -> Line:

@@ -15,6 +15,7 @@ from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import Inconclusive, LabBroken, Unsupported
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.model import Host, Lab, Nic
+from mptcp_lab.patience import patient
 
 #: A switch may ask to log in.
 WITHIN_SECONDS = 60.0
@@ -53,7 +54,7 @@ def pulled(cable: Cable, within: float = WITHIN_SECONDS) -> Iterator[None]:
     to die) or for `within` seconds, whichever comes first, and then plugs the cable in.
     """
     guard = subprocess.Popen(
-        ["sh", "-c", f"trap '' INT HUP; timeout {within} cat; {cable.plug}"],
+        ["sh", "-c", f"trap '' INT HUP; timeout {patient(within)} cat; {cable.plug}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -74,7 +75,11 @@ def pull(cable: Cable) -> None:
     """Run the command that pulls the cable."""
     try:
         done = subprocess.run(
-            ["sh", "-c", cable.unplug], capture_output=True, text=True, timeout=WITHIN_SECONDS, check=False
+            ["sh", "-c", cable.unplug],
+            capture_output=True,
+            text=True,
+            timeout=patient(WITHIN_SECONDS),
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise Inconclusive("cable", f"{cable.name}: `{cable.unplug}` does not come to an end") from None

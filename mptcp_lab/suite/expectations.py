@@ -93,8 +93,8 @@ class Joined:
         evidence.subflows(self.matrix.rows())
         evidence.figure("subflows", len(self.pairs))
         if self.matrix.left_out:
-            name = f"left out by the limit of {self.matrix.room.subflows} joins"
-            evidence.figure(name, len(self.matrix.left_out))
+            room, left_out = self.matrix.room.subflows, len(self.matrix.left_out)
+            evidence.figure(f"left out by the limit of {room} joins", left_out)
 
 
 def wait_for_joins(flow: Flow, matrix: Matrix) -> Joined:

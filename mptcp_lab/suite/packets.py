@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mptcp_lab.probe.facts import Counters
 from mptcp_lab.wire.capture import CaptureError, CaptureFile
 from mptcp_lab.wire.options import AddAddr, MpCapable, MpJoinSyn, MptcpOption, TcpRst
 from mptcp_lab.wire.packet import ACK, FIN, PSH, RST, SYN, Segment
@@ -47,6 +48,11 @@ def mptcp_options(segment: Segment) -> list[MptcpOption]:
 def joins(found: Iterable[Segment]) -> list[Segment]:
     """Return the SYNs that ask for another subflow (MP_JOIN)."""
     return [s for s in first_syns(found) if any(isinstance(o, MpJoinSyn) for o in s.options)]
+
+
+def joins_sent(moved: Counters, captured: Sequence[Segment]) -> int:
+    """Return how many joins a client has sent: by MPJoinSynTx (Linux 6.12), else by its capture."""
+    return moved.mptcp("MPJoinSynTx") if moved.has("MPJoinSynTx") else len(joins(captured))
 
 
 def capable(segment: Segment) -> bool:

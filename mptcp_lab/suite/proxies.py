@@ -125,8 +125,8 @@ def ahead_of_backend(front: Front, flow: Flow, nbytes: int, within: float = 10.0
 
     def reading() -> tuple[int, int]:
         # A's figure first: of one connection from end to end, B's kernel would have had all of it before.
-        acked = (flow.stream.facts().info or {}).get("bytes_acked", 0)
-        return acked, (backend(front).facts(number).tcp or {}).get("bytes_received", 0)
+        info, tcp = flow.stream.facts().info, backend(front).facts(number).tcp
+        return (info["bytes_acked"] if info else 0), (tcp["bytes_received"] if tcp else 0)
 
     eventually(
         lambda: (reading(), reading()),

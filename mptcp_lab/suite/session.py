@@ -5,19 +5,26 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from mptcp_lab import patience
+from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
 from mptcp_lab.lease import Lease
 from mptcp_lab.probe import Probe
+from mptcp_lab.ssh import Target
 from mptcp_lab.suite.cables import cable_of, pulled
 from mptcp_lab.suite.methods import settled
 from mptcp_lab.suite.targets import target
+
+#: Hosts that nobody has measured yet may be slow.
+OPEN_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -115,13 +122,30 @@ class Session:
 def session(lab: Lab) -> Iterator[Session]:
     """Open a probe on every host; raise `LabBroken` (which names the host) when one cannot be reached."""
     targets = [target(lab, host) for host in lab.hosts.values()]
+    patience.use(patience.kept(here(lab.name).state) or 1.0)
     with ExitStack() as stack, ThreadPoolExecutor(max(1, len(targets))) as pool:
-        opened = [pool.submit(Probe.open, each) for each in targets]
+        opened = [pool.submit(_timed_open, each) for each in targets]
         for future in opened:
             if future.exception() is None:
-                stack.callback(future.result().close)
-        probes = {each.name: future.result() for each, future in zip(targets, opened, strict=True)}
+                stack.callback(future.result()[0].close)
+        probes = {each.name: future.result()[0] for each, future in zip(targets, opened, strict=True)}
+        if not lab.local:  # nobody has brought these hosts up, and measured them
+            measure(probes, max(future.result()[1] for future in opened))
         yield Session(settled(lab, probes), probes)
+
+
+def _timed_open(each: Target) -> tuple[Probe, float]:
+    """Open a probe; return it with the seconds that this took."""
+    began = time.monotonic()
+    return Probe.open(each, OPEN_TIMEOUT_S), time.monotonic() - began
+
+
+def measure(probes: Mapping[str, Probe], slowest: float) -> None:
+    """Make all waits as long as the slowest opening of a probe asks for, on the hosts too."""
+    patience.use(patience.judged(slowest, patience.PROBE_S))
+    if patience.factor() > 1.0:
+        for probe in probes.values():
+            probe.order("patience", factor=patience.factor())
 
 
 @contextmanager

@@ -67,8 +67,8 @@ def at_both_ends(
     come too, and stays in SYN-RECV until then. `seen_as` returns which address the peer sees for a pair of
     the client's, where addresses are translated in between; else addresses and ports have to agree.
     """
-    # A kernel before 6.5 does not report the state; what its peer has established, it has too.
-    up = [each for each in mine if (each.tcp or {}).get("state", TCP_ESTABLISHED) == TCP_ESTABLISHED]
+    # A kernel before 5.16 does not report the state; what its peer has established, it has too.
+    up = [each for each in mine if each.tcp.get("state", TCP_ESTABLISHED) == TCP_ESTABLISHED]
     far = [each for each in theirs if each.state == ESTABLISHED]
     if seen_as is None:
         known = {(each.remote, each.rport, each.local, each.lport) for each in far}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mptcp_lab.inventory.model import Service
 from mptcp_lab.probe import (
     IPPROTO_MPTCP,
+    Absent,
     Counters,
     NeverHappened,
     OriginRecord,
@@ -52,16 +53,15 @@ class Ended:
 
 def stuck(facts: SocketFacts) -> str:
     """Return which subflows have sent the same segment again and again, in words to append; else nothing."""
-    subflows = facts.subflows or tuple(
-        Subflow(facts.local.address, facts.local.port, facts.peer.address, facts.peer.port, None, facts.tcp)
-        for _ in (1,)
-        if facts.local and facts.peer
-    )
+    subflows = () if isinstance(facts.subflows, Absent) else facts.subflows
+    if not subflows and facts.local and facts.peer and facts.tcp:
+        local, peer = facts.local, facts.peer
+        subflows = (Subflow(local.address, local.port, peer.address, peer.port, None, facts.tcp),)
     found = [
         f"{each.local} > {each.remote} got no answer to a segment of up to {each.tcp.get('snd_mss')} octets,"
         f" sent {each.tcp['backoff']} times more"
         for each in subflows
-        if each.tcp and each.tcp.get("backoff", 0) >= STUCK_BACKOFF
+        if each.tcp.get("backoff", 0) >= STUCK_BACKOFF
     ]
     return f"; {'; '.join(found)}: a dead path, or a path MTU (DIRECT-27 tells them apart)" if found else ""
 
@@ -177,7 +177,7 @@ class Flow:
     def sent_by_subflow(self) -> dict[tuple[str, str], int]:
         """Return the bytes that each subflow (local, remote) has sent: its tcp_info's bytes_sent."""
         return {
-            (subflow.local, subflow.remote): (subflow.tcp or {}).get("bytes_sent", 0)
+            (subflow.local, subflow.remote): subflow.tcp["bytes_sent"]
             for subflow in self.stream.facts().subflows
         }
 
@@ -250,6 +250,6 @@ class Front:
 
 
 def is_mptcp(stream: Stream) -> bool:
-    """Tell whether a connection really is MPTCP: by TCP_IS_MPTCP, never by what `ss` prints."""
+    """Return whether a connection really is MPTCP: by TCP_IS_MPTCP or MPTCP_INFO, never by `ss`."""
     facts = stream.facts()
     return facts.protocol == IPPROTO_MPTCP and bool(facts.is_mptcp)

@@ -4,7 +4,8 @@
 system: distribution and release, such as "debian-13"; name: its own words for it; architecture: as Debian
 names it; lacking: programs that roles need and it has not; kernel: the release that runs; container: whether
 the kernel is another machine's; profile: "upstream", "legacy" (multipath-tcp.org's v0.9x), or "" for a kernel
-without MPTCP; socket_error: why the kernel refuses an MPTCP socket, if it does; devices: network devices;
+without MPTCP; settings: what the kernel has
+below net.mptcp; socket_error: why the kernel refuses an MPTCP socket, if it does; devices: network devices;
 management: those that carry this SSH connection or a default route; network_manager: whether NetworkManager
 runs; mptcpd: whose mptcpd runs; packages: names of those that are installed; recorded: whether the host is on
 record; owners: roles that have changed something, by the host's manifest; lease: who holds the lab for a
@@ -123,6 +124,11 @@ def profile() -> str:
     return "upstream" if (settings / "enabled").exists() else ""
 
 
+def settings() -> list[str]:
+    """Return the names of the settings that the kernel has below net.mptcp."""
+    return sorted(path.name for path in pathlib.Path("/proc/sys/net/mptcp").glob("*"))
+
+
 def socket_error() -> str:
     """Open an MPTCP socket; return the error's name; "" when it works or is only switched off."""
     try:
@@ -189,6 +195,7 @@ def main() -> None:
         "lacking": lacking(),
         "container": in_container(),
         "profile": profile(),
+        "settings": settings(),
         "socket_error": socket_error(),
         "devices": sorted(path.name for path in pathlib.Path("/sys/class/net").iterdir()),
         "management": management(),

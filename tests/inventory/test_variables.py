@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from mptcp_lab.inventory.errors import InventoryError
 from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.variables import BOOLEANS, CHECKS, ROLE_VARIABLES, STRUCTURES, TEXTS
 
@@ -34,3 +35,14 @@ def test_every_variable_of_a_role_exists(name: str) -> None:
     }
     playbooks = "".join(file.read_text() for file in (ROOT / "playbooks").glob("*.yml"))
     assert name in specs or name in playbooks
+
+
+@pytest.mark.parametrize("value", [0, 61, "15", True, [15]])
+def test_patience_is_a_factor(value: object) -> None:
+    with pytest.raises(InventoryError, match="factor from 1 to 60"):
+        CHECKS["lab_patience"]("client", "lab_patience", value)
+
+
+def test_patience_may_be_what_was_measured() -> None:
+    for value in (1, 14.5, 60, "{{ lookup('ansible.builtin.file', 'patience') }}"):
+        CHECKS["lab_patience"]("client", "lab_patience", value)

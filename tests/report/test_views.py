@@ -195,6 +195,18 @@ def test_the_terminal_explains_the_worst_first(run: Result) -> None:
     assert not any("\x1b[32m" in line for line in lines)
 
 
+def test_settings_that_a_kernel_lacks_are_named(run: Result, tmp_path: Path) -> None:
+    lacking = {"kernel": "6.1.0", "settings_left_out": ["net.mptcp.blackhole_timeout"]}
+    hosts = [{**host, "facts": lacking} for host in LAB["hosts"]]
+    older = replace(run, lab={**run.lab, "hosts": hosts})
+    lines = [paint(line, colour=False) for line in summary(older)]
+    expected = (
+        "left out  net.mptcp.blackhole_timeout, which the kernel lacks on client (6.1.0), server2 (6.1.0)"
+    )
+    assert expected in lines
+    assert "settings left out net.mptcp.blackhole_timeout" in html.render(older, tmp_path)
+
+
 def test_a_broken_lab_is_one_sentence_at_the_end(run: Result) -> None:
     undecided = replace(run.checks[-1], attempts=(an_attempt(results.Outcome.INCONCLUSIVE, "gone"),))
     broken = replace(

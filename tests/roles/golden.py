@@ -130,6 +130,10 @@ def renderings() -> dict[str, str]:
             mptcp_sysctls={"stale_loss_cnt": 4}, mptcp_congestion_control="reno"
         ),
         "server.mptcp-sysctl.conf": sysctls(mptcp_enabled=False),
+        "older-kernel.mptcp-sysctl.conf": sysctls(
+            mptcp_sysctls={"blackhole_timeout": 0, "stale_loss_cnt": 4},
+            mptcp_settings_found=["enabled", "stale_loss_cnt"],
+        ),
         "legacy.mptcp-sysctl.conf": sysctls(
             mptcp_profile="legacy", mptcp_legacy_sysctls={"mptcp_syn_retries": 5}
         ),

@@ -4,6 +4,7 @@ import pytest
 
 from mptcp_lab.probe import Counters
 from mptcp_lab.suite.doctor import CLIENT_ERRORS, SERVER_ERRORS, diagnose
+from tests.probe import kernels
 
 JOINED_A = {"MPCapableSYNTX": 1, "MPCapableSYNACKRX": 1, "MPJoinSynTx": 1, "MPJoinSynAckRx": 1}
 JOINED_B = {"MPCapableSYNRX": 1, "MPCapableACKRX": 1, "MPJoinSynRx": 1, "MPJoinAckRx": 1}
@@ -61,7 +62,7 @@ SITUATIONS = {
 
 
 def counted(counters: dict[str, int]) -> Counters:
-    return Counters({"MPTcpExt": counters})
+    return kernels.counted("6.18", **counters)
 
 
 @pytest.mark.parametrize(("client", "server", "cause"), SITUATIONS.values(), ids=SITUATIONS.keys())

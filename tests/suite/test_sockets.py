@@ -17,7 +17,7 @@ ESTAB    0      0      [fe80::1%eth1]:7000 [fe80::2%eth1]:5
 UP, SYN_SENT = {"state": 1}, {"state": 2}
 
 
-def subflow(local: str, remote: str, tcp: dict[str, int] | None = UP, lport: int = 44010) -> Subflow:
+def subflow(local: str, remote: str, tcp: dict[str, int] = UP, lport: int = 44010) -> Subflow:
     return Subflow(local, lport, remote, 7000, 0, tcp)
 
 
@@ -49,7 +49,7 @@ def test_what_the_client_has_not_established_does_not_count(mine: Subflow) -> No
 
 
 def test_a_kernel_that_tells_no_state_is_checked_at_the_other_end() -> None:
-    mine = [subflow("198.18.1.10", "198.18.1.31", None), subflow("198.18.1.10", "198.18.2.31", None)]
+    mine = [subflow("198.18.1.10", "198.18.1.31", {}), subflow("198.18.1.10", "198.18.2.31", {})]
     assert at_both_ends(mine, parse_sockets(PRINTED)) == {("198.18.1.10", "198.18.1.31")}
 
 

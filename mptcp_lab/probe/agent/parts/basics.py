@@ -13,6 +13,19 @@ Json = dict[str, Any]
 RUN = Path("/run/mptcp-lab")  # state that must outlive the probe: fault records, lease, origin sockets
 
 
+_patience = [1.0]
+
+
+def set_patience(factor: float) -> None:
+    """Make every wait of this process so many times as long: the controller has measured the host."""
+    _patience[0] = factor
+
+
+def patient(seconds: float) -> float:
+    """Return a wait as it is on this host."""
+    return seconds * _patience[0]
+
+
 class AgentError(Exception):
     """An operation failed. `kind` is for programs, the message for people."""
 

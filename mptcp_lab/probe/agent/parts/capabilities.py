@@ -7,7 +7,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 
-from .basics import AgentError, Json
+from .basics import AgentError, Json, patient
 from .socket_facts import LEGACY, MPTCP_INFO, SOL_MPTCP, TCP_IS_MPTCP, read_full_info, read_subflow_addresses
 from .sockets import new_socket, open_listener
 
@@ -55,7 +55,7 @@ def read_capabilities() -> Json:
             stderr=subprocess.STDOUT,
         )
     for name, process in trials.items():
-        out = process.communicate(timeout=20)[0].decode(errors="replace").strip()
+        out = process.communicate(timeout=patient(20))[0].decode(errors="replace").strip()
         found[name] = {"ok": process.returncode == 0, "errno": None, "reason": out.partition("\n")[0]}
     return found
 
@@ -81,7 +81,7 @@ def _socket_capabilities() -> Json:
         open_listener("127.0.0.1", 0, protocol, None, 1) as listener,
         new_socket("127.0.0.1", protocol) as client,
     ):
-        client.settimeout(2)
+        client.settimeout(patient(2))
         client.connect(listener.getsockname())
         found["tcp_is_mptcp"] = _attempt(lambda: client.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP))
         found["mptcp_info"] = _attempt(lambda: client.getsockopt(SOL_MPTCP, MPTCP_INFO, 256))

@@ -7,6 +7,7 @@ import resource
 import threading
 from pathlib import Path
 
+from .basics import set_patience
 from .keeper import keeper_main, lift_main
 from .origin import origin_main
 from .path_manager import ENDPOINT_FLAGS, endpoint_main
@@ -19,6 +20,7 @@ def main(argv: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     probe = commands.add_parser("probe", help="serve a controller on standard input and output")
     probe.add_argument("--management", default="", help="SSH_CONNECTION of the session")
+    probe.add_argument("--patience", type=float, default=1.0, help="how many times as long to wait")
     origin = commands.add_parser("origin", help="run the origin service")
     origin.add_argument("--config", type=Path, required=True, help="JSON file: name, listeners")
     keeper = commands.add_parser("keeper", help="lift faults when their time is over")
@@ -46,4 +48,5 @@ def main(argv: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a thousand connections and more
     if chosen.command == "origin":
         return origin_main(chosen.config)
+    set_patience(chosen.patience)
     return probe_main(chosen.management)

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from .basics import AgentError
+from .basics import AgentError, patient
 from .sockets import Cancelled, Waker, new_socket
 from .streams import Stream
 
@@ -51,8 +51,10 @@ class Listener:
     def take(self, within: float) -> tuple[Stream, Any, float]:
         """The next accepted connection: (stream, peer, when)."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._queue, within):
-                raise AgentError("timeout", f"no connection to accept within {within:g} s", errno.ETIMEDOUT)
+            if not self._changed.wait_for(lambda: self._queue, patient(within)):
+                raise AgentError(
+                    "timeout", f"no connection to accept within {patient(within):g} s", errno.ETIMEDOUT
+                )
             return self._queue.popleft()
 
     def close(self) -> None:
@@ -80,7 +82,7 @@ def connect(
             if number == errno.EINPROGRESS:
                 poll = select.poll()
                 poll.register(sock, select.POLLOUT)
-                finished = poll.poll(within * 1000)
+                finished = poll.poll(patient(within) * 1000)
                 number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if finished else errno.ETIMEDOUT
             if number:
                 raise OSError(number, os.strerror(number))

@@ -73,8 +73,10 @@ def plan_limits(_fault: str, subflows: int | None = None, add_addr_accepted: int
 def plan_sysctl(_fault: str, name: str, value: str | int) -> Plan:
     """Change a sysctl below net; those that the kernel changes along with it are brought back too."""
     path = PROC_SYS.joinpath(*(part.replace("/", ".") for part in name.split(".")))
-    if not name.startswith("net.") or ".." in path.parts or not path.exists():
+    if not name.startswith("net.") or ".." in path.parts:
         raise AgentError("refused", f"{name}: there is no such sysctl below net")
+    if not path.exists():
+        raise AgentError("unsupported", "this kernel does not have it", capability=f"sysctl {name}")
     related = [path]
     if path.name in ("ip_forward", "forwarding"):
         family = "ipv6" if "ipv6" in path.parts else "ipv4"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .basics import RUN
+from .basics import RUN, patient
 from .files import write_whole
 from .tools import TOOL_WITHIN, run_tool
 
@@ -51,4 +51,4 @@ def disarm_timer(fault: str) -> None:
     """Stop a fault's timer; one that has elapsed is gone by itself."""
     if SYSTEMD.is_dir():
         argv = ["systemctl", "--quiet", "--no-block", "stop", f"{timer_name(fault)}.timer"]
-        subprocess.run(argv, capture_output=True, timeout=TOOL_WITHIN, check=False)
+        subprocess.run(argv, capture_output=True, timeout=patient(TOOL_WITHIN), check=False)

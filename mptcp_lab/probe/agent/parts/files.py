@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .basics import RUN, AgentError, Json
+from .basics import RUN, AgentError, Json, patient
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def file_lock(path: Path, patience: float, go_on: bool = False) -> Iterator[None
     """Hold an flock(2). When it cannot be had in time: an error, or (`go_on`) without it."""
     make_run_folder()
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + patient(patience)
     with path.open("a") as lock:
         while True:
             try:

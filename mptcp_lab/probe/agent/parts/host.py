@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .basics import AgentError, Json
+from .basics import AgentError, Json, patient
 from .path_manager import PathManager
 
 SYSCTLS = (
@@ -104,7 +104,7 @@ def read_json_tools(commands: dict[str, list[str]]) -> Json:
         if process is None:
             documents[name] = {"error": f"{commands[name][0]}: not installed"}
             continue
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=patient(10))
         documents[name] = (
             _document(out, commands[name]) if process.returncode == 0 else {"error": err.strip()}
         )
@@ -169,7 +169,7 @@ def read_ip_batches() -> Json:
                 documents = split_json(process.stdout.read())
             except (ValueError, RecursionError):  # each tool by itself says which one it was
                 documents = []
-        if process.wait(timeout=10) == 0 and len(documents) == len(names):
+        if process.wait(timeout=patient(10)) == 0 and len(documents) == len(names):
             found.update(zip(names, documents))
         else:
             found.update(read_json_tools({name: IP_READINGS[name] for name in names}))

@@ -12,7 +12,7 @@ import time
 
 from .basics import Json
 from .data import BLOCK
-from .socket_facts import TCP_IS_MPTCP, try_option
+from .socket_facts import read_is_mptcp
 from .sockets import new_socket
 
 
@@ -26,7 +26,7 @@ class Short:
         self.digest = hashlib.sha256()
         self.ended = False
         self.finished = False
-        self.is_mptcp = False
+        self.is_mptcp: bool | None = None
 
     def step(self) -> None:
         """Do what is possible now. Raises OSError."""
@@ -40,7 +40,7 @@ class Short:
 
     def finish(self) -> None:
         """End the sending direction."""
-        self.is_mptcp = bool(try_option(lambda: self.sock.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP))[0])
+        self.is_mptcp = read_is_mptcp(self.sock)
         self.sock.shutdown(socket.SHUT_WR)
         self.finished = True
 
@@ -57,7 +57,7 @@ class Many:
         self._selector = selectors.DefaultSelector()
         self._open: set[Short] = set()
         self._held: list[Short] = []
-        self._most_open = self._completed = self._mptcp = 0
+        self._most_open = self._completed = self._mptcp = self._unknown = 0
         self._failed: collections.Counter[str] = collections.Counter()
         self._digests: collections.Counter[str] = collections.Counter()
 
@@ -81,7 +81,7 @@ class Many:
         return {
             "completed": self._completed,
             "failed": dict(self._failed),
-            "mptcp": self._mptcp,
+            "mptcp": None if self._unknown else self._mptcp,
             "most_open": self._most_open,
             "digests": dict(self._digests),
             "seconds": time.monotonic() - started,
@@ -138,13 +138,16 @@ class Many:
 
     def _end(self, short: Short, problem: str) -> None:
         self._selector.unregister(short.sock)
+        if not (problem or short.finished):
+            short.is_mptcp = read_is_mptcp(short.sock)
         short.sock.close()
         self._open.discard(short)
         if problem:
             self._failed[problem] += 1
         else:
             self._completed += 1
-            self._mptcp += short.is_mptcp
+            self._mptcp += bool(short.is_mptcp)
+            self._unknown += short.is_mptcp is None
             self._digests[short.digest.hexdigest()] += 1
 
     def _give_up(self, not_begun: int) -> None:

@@ -8,6 +8,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from .basics import patient
+
 NETLINK_ROUTE, NETLINK_GENERIC = 0, 16
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
@@ -46,7 +48,7 @@ class Netlink:
     def __init__(self, protocol: int) -> None:
         self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self.sock.bind((0, 0))
-        self.sock.settimeout(5)
+        self.sock.settimeout(patient(5))
 
     def __enter__(self) -> Netlink:
         return self

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .basics import AgentError, Json, describe_error
+from .basics import AgentError, Json, describe_error, patient
 from .origin_connection import OriginConnection
 from .socket_facts import socket_facts
 from .sockets import open_listener
@@ -333,7 +333,7 @@ def ask_origin(name: str, request: Json) -> Any:
     """Ask an origin on this host; see Origin.ask_*."""
     path = control_path(name)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(patient(5))
         try:
             sock.connect(str(path))
         except OSError as error:

@@ -23,7 +23,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from .basics import AgentError, Json, Registry, describe_error, read_clock
+from .basics import AgentError, Json, Registry, describe_error, patient, read_clock, set_patience
 from .capabilities import read_capabilities
 from .capture import Capture
 from .connections import Listener, connect
@@ -121,6 +121,10 @@ class Probe:
         if self._capabilities is None:
             self._capabilities = read_capabilities()
         return self._capabilities
+
+    def op_patience(self, factor: float) -> None:
+        """Make every wait on this host so many times as long."""
+        set_patience(factor)
 
     def op_clock(self) -> Json:
         """See read_clock."""
@@ -241,7 +245,7 @@ class Probe:
     ) -> Json:
         """Many short connections; `message` in base64. See Many."""
         batch = Many(base64.b64decode(message), expect, concurrent, hold)
-        return batch.run(count, timeout, (address, port), protocol, source)
+        return batch.run(count, patient(timeout), (address, port), protocol, source)
 
     def op_facts(self, stream: str) -> Json:
         """See socket_facts."""
@@ -296,7 +300,7 @@ class Probe:
     def op_wait(self, transfer: str, timeout: float) -> Json:
         """The result of a transfer when it has ended; `done` is false when the time was over first."""
         running = self.transfers.get(transfer)
-        return dict(running.result() if running.done.wait(timeout) else running.document())
+        return dict(running.result() if running.done.wait(patient(timeout)) else running.document())
 
     # --- events and captures
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import socket
 import struct
@@ -16,11 +15,13 @@ from .basics import Json
 
 LEGACY = Path("/proc/sys/net/mptcp/mptcp_enabled")  # exists on the out-of-tree v0.9x kernels only
 SO_PROTOCOL = 38
+IPPROTO_MPTCP = 262
 SOL_MPTCP = 284
 MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS, MPTCP_FULL_INFO = 1, 2, 3, 4
 TCP_IS_MPTCP = 43  # upstream 6.10; on v0.9x kernels 43 is MPTCP_SCHEDULER, so it is not asked there
 MAX_SUBFLOWS = 64
 SOCKADDR_STORAGE = 128
+SUBFLOW_READINGS = 5
 # name, struct format, offset; kernels only ever append, so what lies beyond the returned length is left out
 MPTCP_INFO_FIELDS = (
     ("subflows", "B", 0),
@@ -171,6 +172,17 @@ def read_subflow_addresses(sock: socket.socket) -> list[Json]:
     return [_subflow(None, buffer.raw[16 + i * size : 16 + (i + 1) * size], None) for i in range(count)]
 
 
+def read_tcp_infos(sock: socket.socket) -> list[Json]:
+    """Return the subflows' struct tcp_info by MPTCP_TCPINFO (5.16). Raises OSError without it."""
+    size = 512  # as in read_full_info
+    head = struct.pack("=4I", 16, 0, 0, size)
+    buffer = ctypes.create_string_buffer(head, len(head) + size * MAX_SUBFLOWS)
+    _getsockopt_into(sock, SOL_MPTCP, MPTCP_TCPINFO, buffer)
+    _, count, kernel_size, _ = struct.unpack_from("=4I", buffer.raw)
+    entries = array_of(buffer.raw[len(head) :], min(size, kernel_size), min(count, MAX_SUBFLOWS))
+    return [decode_fields(entry, TCP_INFO_FIELDS) for entry in entries]
+
+
 def _subflow(identity: int | None, addresses: bytes, tcp: Json | None) -> Json:
     local, lport = decode_sockaddr(addresses)
     remote, rport = decode_sockaddr(addresses[SOCKADDR_STORAGE:])
@@ -185,33 +197,79 @@ def try_option(read: Callable[[], Any]) -> tuple[Any, int | None]:
         return None, error.errno
 
 
+_found: set[str] = set()  # what this kernel was seen to have
+
+
+def kernel_has_mptcp_info() -> bool:
+    """Tell whether MPTCP_INFO (5.16) exists here: a socket that is not connected yet has it as well.
+
+    Without this, EOPNOTSUPP could mean a kernel without the option as well as a connection that fell back.
+    """
+    if "mptcp_info" not in _found:
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as fresh:
+                fresh.getsockopt(SOL_MPTCP, MPTCP_INFO, 256)
+        except OSError:
+            return False  # asked again next time: MPTCP may only be switched off now
+        _found.add("mptcp_info")
+    return True
+
+
 def read_is_mptcp(sock: socket.socket) -> bool | None:
-    """TCP_IS_MPTCP (6.10), else whether MPTCP_INFO answers (5.16), else None: not knowable here."""
+    """Return TCP_IS_MPTCP (6.10), else whether MPTCP_INFO answers (5.16), else None: unknown here.
+
+    Kernels without TCP_IS_MPTCP answer EOPNOTSUPP on an MPTCP connection and ENOPROTOOPT on TCP.
+    """
     if LEGACY.exists():
         return None
-    flag, number = try_option(lambda: sock.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP))
-    if flag is None and number == errno.ENOPROTOOPT:
-        info, _ = try_option(lambda: sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256))
-        return True if info else None
-    return None if flag is None else bool(flag)
+    if sock.getsockopt(socket.SOL_SOCKET, SO_PROTOCOL) != IPPROTO_MPTCP:
+        return False
+    flag, _ = try_option(lambda: sock.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP))
+    if flag is not None:
+        return bool(flag)
+    info, _ = try_option(lambda: sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256))
+    return is_mptcp_by_info(info is not None, kernel_has_mptcp_info())
+
+
+def is_mptcp_by_info(answers: bool, exists: bool) -> bool | None:
+    """Judge a connection by MPTCP_INFO: whether it answers there, and whether the kernel has it at all."""
+    return answers if answers or exists else None
+
+
+def read_subflows(sock: socket.socket) -> list[Json]:
+    """Return the subflows by MPTCP_SUBFLOW_ADDRS and MPTCP_TCPINFO (5.16). Raises OSError without them.
+
+    The kernel walks the same list for both. Subflows that come or go in between make the addresses differ
+    before and after, and everything is read again; states that still do not fit are left out.
+    """
+    for _ in range(SUBFLOW_READINGS):
+        before, infos = read_subflow_addresses(sock), read_tcp_infos(sock)
+        after = read_subflow_addresses(sock)
+        if before == after and len(infos) == len(after):
+            return [{**subflow, "tcp": info} for subflow, info in zip(after, infos)]
+    return after
 
 
 def socket_facts(sock: socket.socket) -> Json:
-    """What the kernel says about a TCP or MPTCP socket, by the sound oracles only."""
+    """Return what the kernel reports about a TCP or MPTCP socket, by the sound oracles only."""
     info, info_errno = try_option(
         lambda: decode_fields(sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256), MPTCP_INFO_FIELDS)
     )
     full, full_errno = try_option(lambda: read_full_info(sock))
+    is_mptcp = read_is_mptcp(sock)
+    subflows: list[Json] | None
     if full is not None:
         info, subflows = full
-    else:
-        subflows = try_option(lambda: read_subflow_addresses(sock))[0] or []
+    elif is_mptcp:
+        subflows = try_option(lambda: read_subflows(sock))[0]
+    else:  # a connection that fell back has none; unknown where the kernel cannot tell
+        subflows = [] if is_mptcp is False else None
     tcp = try_option(
         lambda: decode_fields(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), TCP_INFO_FIELDS)
     )
     return {
         "protocol": sock.getsockopt(socket.SOL_SOCKET, SO_PROTOCOL),
-        "is_mptcp": read_is_mptcp(sock),
+        "is_mptcp": is_mptcp,
         "info_errno": info_errno,
         "full_info_errno": full_errno,
         "info": info,

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 
-from .basics import AgentError, Json
+from .basics import AgentError, Json, patient
 
 
 class Commands:
@@ -31,7 +31,7 @@ class Commands:
         self._running.add(process)
         timed_out = False
         try:
-            out, err = process.communicate(stdin.encode(), timeout)
+            out, err = process.communicate(stdin.encode(), patient(timeout))
         except subprocess.TimeoutExpired:
             timed_out = True
             self._kill(process)
@@ -63,10 +63,10 @@ def run_tool(argv: list[str], stdin: str = "") -> str:
     """Run a system tool that must succeed and return its output; AgentError "tool" quotes what it said."""
     try:
         done = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, timeout=TOOL_WITHIN, check=False
+            argv, input=stdin, capture_output=True, text=True, timeout=patient(TOOL_WITHIN), check=False
         )
     except subprocess.TimeoutExpired:
-        raise AgentError("tool", f"{' '.join(argv)}: not done within {TOOL_WITHIN:.0f} s") from None
+        raise AgentError("tool", f"{' '.join(argv)}: not done within {patient(TOOL_WITHIN):.0f} s") from None
     except FileNotFoundError:
         raise AgentError("unsupported", f"{argv[0]} is not installed on this host", errno.ENOENT) from None
     if done.returncode:
