@@ -37,8 +37,10 @@ def test_bulk(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
     """A bulk transfer over paths of limited rate uses every one of them."""
     with ExitStack() as limited:
         for nic in a.paths:
-            limit = {"device": nic.device, "mbit": LINK_MBIT, "latency_ms": QUEUE_MS, "burst_kb": BURST_KB}
-            limited.enter_context(a.probe.fault("rate", **limit))
+            limit = a.probe.fault(
+                "rate", device=nic.device, mbit=LINK_MBIT, latency_ms=QUEUE_MS, burst_kb=BURST_KB
+            )
+            limited.enter_context(limit)
         plain = plain_goodput(a, b, BULK_BYTES // len(a.paths))
         before, counted = a.probe.nics(), a.probe.counters()
         with direct_flow(a, b) as data:

@@ -9,6 +9,7 @@ import pytest
 
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Stream
+from mptcp_lab.probe.streams import Opened
 from mptcp_lab.suite.packets import joins, mptcp_options, shown
 from mptcp_lab.suite.peer import IGNORED, Peer, Subflow, Wire, called, lives, option_of, peer, served
 from mptcp_lab.suite.session import Machine
@@ -47,7 +48,7 @@ def test_wrong_syn_ack(
     with peer(b, evidence) as server:
         _, first, connecting = called(a, server)
         first.says(SYN | ACK, *([option] if option else []))
-        with Stream(a.probe, connecting.result()) as stream:
+        with Stream(a.probe, connecting.read(Opened)) as stream:
             third = first.hears(ACK, what="the third packet")
             stream.send(100)
             data = first.hears(ACK, lambda segment: segment.payload_length, "data")
