@@ -202,9 +202,9 @@ def main() -> None:
         "network_manager": runs("NetworkManager.service"),
         "mptcpd": mptcpd(),
         "packages": packages(),
+        "lease": lease(),
         "recorded": (STATE / "record.json").exists(),
         "owners": owners(),
-        "lease": lease(),
     }
     print(json.dumps({"changed": False, "found": found}))
 

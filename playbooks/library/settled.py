@@ -539,24 +539,23 @@ def settings(text: str) -> Iterator[tuple[str, Path, str]]:
 def settle_sysctls(text: str, outcome: Outcome) -> None:
     """Set what differs from the text of a sysctl.d file."""
     for key, live, wanted in settings(text):
-        settle_setting(key, live, wanted, outcome)
+        now = " ".join(live.read_text().split())
+        if now != wanted:
+            outcome.text(f"{key} (live)", f"{key} = {now}\n", f"{key} = {wanted}\n")
+            if not outcome.check:
+                live.write_text(wanted)
 
 
-def settle_setting(key: str, live: Path, wanted: str, outcome: Outcome) -> None:
-    """Set one setting, where it differs."""
-    now = " ".join(live.read_text().split())
-    if now != wanted:
-        outcome.text(f"{key} (live)", f"{key} = {now}\n", f"{key} = {wanted}\n")
-        if not outcome.check:
-            live.write_text(wanted)
+def unnamed(folder: Path, named: set[Path]) -> str:
+    """Return a folder's settings that nobody names, in the form of sysctl.d(5).
 
-
-def settle_unnamed(folder: Path, named: set[Path], outcome: Outcome, manifest: Manifest) -> None:
-    """Give a folder's settings that nobody names the value from before the lab, or the kernel's default."""
+    Each has the value from before the lab, or the kernel's default.
+    """
     try:
         before = dict(json.loads(RECORD.read_text())["was"]["sysctls"])
     except (OSError, ValueError, KeyError, TypeError):
         before = {}
+    lines = []
     for live in sorted(folder.iterdir()) if folder.is_dir() else []:
         if live in named or not live.stat().st_mode & stat.S_IWUSR:
             continue
@@ -567,9 +566,8 @@ def settle_unnamed(folder: Path, named: set[Path], outcome: Outcome, manifest: M
             if default.returncode:
                 continue
             before[key] = " ".join(default.stdout.split())
-        if not outcome.check:
-            manifest.note(sysctl_changes(f"{key} = {before[key]}"))
-        settle_setting(key.replace("/", "."), live, before[key], outcome)
+        lines.append(f"{key.translate(str.maketrans('/.', './'))} = {before[key]}\n")
+    return "".join(lines)
 
 
 # --- the live state ----------------------------------------------------------------------------------------
@@ -966,7 +964,10 @@ def settle(given: dict[str, Any], outcome: Outcome) -> None:
         settle_sysctls(text, outcome)
         named |= {live for _, live, _ in settings(text)}
     for folder in wanted["unnamed"]:
-        settle_unnamed(Path(folder), named, outcome, manifest)
+        text = unnamed(Path(folder), named)
+        if not outcome.check:
+            manifest.note(sysctl_changes(text))
+        settle_sysctls(text, outcome)
     settle_units(wanted["units"], wanted["notes"], outcome, manifest)
 
 

@@ -268,6 +268,34 @@ def test_what_is_removed_is_kept(tmp_path: Path) -> None:
     assert base64.b64decode(noted(manifest)[2]["before"]["content"]) == b"precious"
 
 
+def test_a_setting_that_nobody_names_is_noted_before_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, record, manifest = (
+        tmp_path / "proc/net/some",
+        tmp_path / "record.json",
+        tmp_path / "manifest.json",
+    )
+    folder.mkdir(parents=True)
+    values = {"named": "1", "same": "2", "strange": "3"}
+    for name, value in values.items():
+        (folder / name).write_text(f"{value}\n")
+    before = {f"net/some/{name}": "2" for name in values}
+    record.write_text(json.dumps({"was": {"sysctls": before}}))
+    text = MODULE.replace('Path("/proc/sys")', f'Path("{tmp_path}/proc")')
+    monkeypatch.setitem(globals(), "MODULE", text.replace("/var/lib/mptcp-lab/record.json", str(record)))
+    named = [{"path": str(tmp_path / "conf"), "content": "net.some.named = 1\n"}]
+    settle(files=named)
+    told = settle(
+        owner="one", manifest=str(manifest), sysctls=[str(tmp_path / "conf")], unnamed=[str(folder)]
+    )
+    assert [each["before"] for each in told["diff"]] == ["net.some.strange = 3\n"]
+    assert [(folder / name).read_text().strip() for name in values] == ["1", "2", "2"]
+    assert noted(manifest) == [
+        {"kind": "sysctl", "name": "net/some/strange", "owners": ["one"], "before": "3", "after": ["2"]}
+    ]
+
+
 def _tasks(node: Any) -> Iterator[dict[str, Any]]:
     """Yield every task of a tasks file, also those in blocks."""
     for task in node or []:

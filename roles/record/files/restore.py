@@ -34,6 +34,10 @@ from typing import Any
 import record
 
 MANIFEST = record.RECORD.with_name("manifest.json")
+#: Which files units have loaded, as module `settled` notes it.
+LOADED = MANIFEST.with_name("loaded")
+#: It is there while a change of the network is tried (roles/lab_network/files/mptcp-lab-confirmed).
+TRIAL = Path("/run/mptcp-lab-network.trial")
 BACKUPS = Path("/var/backups/mptcp-lab")
 UNITS = "/etc/systemd/system"  # its lock is the one that module `settled` takes
 PROC_SYS = Path("/proc/sys")
@@ -188,7 +192,8 @@ def restore_file(entry: Entry, outcome: Outcome) -> None:
     path, before = Path(entry["name"]), entry["before"]
     found = now_at(path)
     if outcome.apply:
-        path.with_name(f".{path.name}.settled").unlink(missing_ok=True)  # the draft of a killed run
+        for writer in ("settled", "confirmed"):
+            path.with_name(f".{path.name}.{writer}").unlink(missing_ok=True)  # the draft of a killed run
     if found == before:
         return
     if is_the_labs(entry, found):
@@ -305,10 +310,9 @@ def stop_units(
             with outcome.step(f"unit {name}"):
                 for verb in todo if outcome.apply else []:
                     run("systemctl", "--quiet", verb, name)
-                if outcome.apply:
-                    (MANIFEST.parent / "loaded" / name).unlink(missing_ok=True)  # module `settled` keeps it
                 if outcome.apply and "stop" in todo:
                     ask("systemctl", "reset-failed", name)
+                    (LOADED / name).unlink(missing_ok=True)
     return again
 
 
@@ -830,6 +834,7 @@ def restore(apply: bool) -> None:
     sysctls = wanted_sysctls(entries, outcome)
     if apply:
         ask("systemctl", "stop", "mptcp-lab-way-back.timer")  # of a run that was killed
+        TRIAL.unlink(missing_ok=True)
     again = stop_units(entries, entries, packages, outcome)
     restore_nft(entries, outcome)
     restore_files(entries, outcome)
@@ -863,7 +868,6 @@ def finish(was: dict[str, Any], outcome: Outcome) -> None:
         compared = f"compared with the record of before the lab, {word}: {counted}"
     record.RECORD.unlink(missing_ok=True)
     MANIFEST.unlink(missing_ok=True)
-    Path("/run/mptcp-lab-network.trial").unlink(missing_ok=True)
     for folder in (record.RECORD.parent, record.RUN):  # what else is in them is the lab's own state
         shutil.rmtree(folder, ignore_errors=True)
     print("\n".join([*outcome.left, f"changed: {len(outcome.done)} changes were taken back; {compared}"]))
