@@ -11,7 +11,8 @@ from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.probe import eventually
 from tests.e2e.conftest import BIN, Configured, environment, run_tool, suite_run
 
-CHANGED = re.compile(r"changed=(\d+)")
+#: In the recap, of every host but this machine.
+CHANGED = re.compile(r"^(?!localhost ).*changed=(\d+)", re.MULTILINE)
 
 
 def changes(printed: str) -> set[str]:
