@@ -100,8 +100,8 @@ def no_traces(
     sound = {name: state for name, state in untouched.items() if name not in guard.unsound}
     with guard.lowering():
         left = traces(machines, sound)
-    machines.compared = machines.begun
-    check_undisturbed(machines, untouched)
+        machines.compared = machines.begun
+        check_undisturbed(machines, untouched)
     assert not left, "the check left traces: " + "; ".join(left)
 
 

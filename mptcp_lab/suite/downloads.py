@@ -195,5 +195,8 @@ def _keep(
 
 
 def _keep_gap(way: Way, got: TransferResult, ways: int, evidence: EvidenceBox) -> None:
-    name = "gap" if ways == 1 else f"gap, {way.name}"
-    evidence.figure(name, 1000 * got.timeline.gaps[0].seconds, "ms")
+    gap = 1000 * got.timeline.gaps[0].seconds
+    if ways == 1:
+        evidence.figure("gap", gap, "ms")
+    else:
+        evidence.figure(f"gap, {way.name}", gap, "ms")

@@ -23,8 +23,8 @@ from mptcp_lab.suite.matrix import Matrix, Pair
 from mptcp_lab.suite.missing import EndReading, Handshake, PairReading, Readings, Route
 from mptcp_lab.suite.packets import announcements, first_syns, joins, mptcp_options, of_port, segments
 from mptcp_lab.suite.session import Machine
-from mptcp_lab.suite.sockets import TcpSocket, parse_sockets, ss_command
-from mptcp_lab.suite.traffic import Flow
+from mptcp_lab.suite.sockets import ESTABLISHED, TcpSocket, parse_sockets, ss_command
+from mptcp_lab.suite.traffic import FarEnd, Flow
 from mptcp_lab.wire.options import AddAddr, MpJoinAck, TcpRst
 from mptcp_lab.wire.packet import ACK, RST, SYN, Segment
 
@@ -63,7 +63,15 @@ def examine(flow: Flow, matrix: Matrix, missing: Iterable[tuple[str, str]]) -> R
         is_mptcp=facts.info is not None or bool(facts.subflows),
         made_by_endpoints=matrix.made_by_endpoints,
         server_addresses=frozenset(str(nic.address(f)) for nic in server.paths for f in (4, 6)),
+        strange_peers=_strange_peers(matrix, far_end, theirs),
     )
+
+
+def _strange_peers(matrix: Matrix, far_end: FarEnd, theirs: Sequence[TcpSocket]) -> frozenset[str]:
+    """Return the peers' addresses of established sockets at the far end that no expected pair explains."""
+    pairs = [(str(pair.local), str(pair.remote)) for pair in matrix.present]
+    expected = {far_end.seen_as(pair) if far_end.seen_as else pair[0] for pair in pairs}
+    return frozenset(each.remote for each in theirs if each.state == ESTABLISHED) - expected
 
 
 def _first(facts: SocketFacts) -> tuple[str, str]:

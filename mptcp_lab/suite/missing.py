@@ -106,6 +106,7 @@ class Readings:
 
     ``first`` is the first subflow (local, remote), ``established`` how many subflows both ends have.
     ``server_addresses`` are those that the inventory gives the server; others are translated on the way.
+    ``strange_peers`` are addresses of established peers at the server that are no addresses of the client.
     """
 
     client: EndReading
@@ -117,6 +118,7 @@ class Readings:
     is_mptcp: bool = True
     made_by_endpoints: bool = True
     server_addresses: frozenset[str] = frozenset()
+    strange_peers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,8 @@ def _server_limit(r: Readings, pair: PairReading) -> str:
     rejected = counted(r.server.counters, "MPJoinRejected")
     limits = r.server.limits
     low = limits is not None and limits.subflows < r.room.subflows
-    if not pair.tried or not (low or rejected):
+    # A server whose subflows are used up announces no more addresses: those were not tried either.
+    if not (pair.tried or (low and pair.announced is False)) or not (low or rejected):
         return ""
     if not rejected and limits is not None and r.established - 1 < limits.subflows:
         return ""
@@ -242,8 +245,15 @@ def _no_socket(r: Readings, pair: PairReading) -> str:
     return f"MPJoinSynTxCreatSkErr {failed} on {r.client.name}" if failed and not pair.tried else ""
 
 
+def _translated(r: Readings, pair: PairReading) -> str:
+    if pair.client_state != "ESTAB" or pair.server_state or not r.strange_peers:
+        return ""
+    return f"{r.server.name} has subflows from {', '.join(sorted(r.strange_peers))} instead of {pair.local}"
+
+
 def _announcement_lost(r: Readings, pair: PairReading) -> str:
-    if pair.announced is not False or pair.tried or pair.remote == r.first[1]:
+    low = r.server.limits is not None and r.server.limits.subflows < r.room.subflows
+    if pair.announced is not False or pair.tried or pair.remote == r.first[1] or low:
         return ""
     return f"no ADD_ADDR for it came to {r.client.name}"
 
@@ -361,6 +371,7 @@ RULES: tuple[Rule, ...] = (
         "bind error", _bind_error, "an endpoint's address is not on its device: ip address, ip mptcp endpoint"
     ),
     Rule("no socket could be made", _no_socket, "look at the kernel's log and memory of the client"),
+    Rule("the address is translated on the way", _translated, "look for NAT on the hosts in between"),
     Rule("the announcement was lost", _announcement_lost, "look for a middlebox that takes ADD_ADDR out"),
     Rule("refused", _refused, "look for a firewall that rejects, and for the service's listener there"),
     Rule("the SYN does not leave", _syn_does_not_leave, "look at the client's packet filter and neighbours"),

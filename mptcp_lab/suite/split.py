@@ -136,7 +136,11 @@ class Split:
     @contextmanager
     def first_proxy_deaf(self, _: Session) -> Iterator[None]:
         """Let the first proxy forward nothing any more, while its links stay up."""
-        with self.ways[0].proxy.probe.fault("sysctl", name="net.ipv4.ip_forward", value=0):
+        proxy = self.ways[0].proxy
+        with ExitStack() as stack:
+            for nic in proxy.host.nics:  # forwarding is on for each of the lab's NICs, not for the host
+                name = f"net.ipv4.conf.{nic.device}.forwarding"
+                stack.enter_context(proxy.probe.fault("sysctl", name=name, value=0))
             yield
 
     @contextmanager

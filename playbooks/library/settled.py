@@ -668,11 +668,12 @@ def live_endpoints(_: dict[str, Any]) -> list[str]:
     for line in run("ip", "mptcp", "endpoint", "show").stdout.splitlines():
         address, *words = line.split()
         values = {}
-        for key in ("id", "dev", "port"):
+        for key in ("id", "dev", "port", "rawflags"):
             if key in words:
                 position = words.index(key)
                 values[key] = words[position + 1]
                 del words[position : position + 2]
+        values.pop("rawflags", None)  # all flags by number, where iproute2 has no word for one (laminar)
         if "implicit" not in words:  # the kernel's own, of a join that an announcement led to
             places = [f"{key} {value}" for key, value in values.items()]
             found.append(" ".join([address, *places, *sorted(words)]))

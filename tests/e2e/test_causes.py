@@ -123,7 +123,7 @@ def test_what_breaks_while_the_suite_runs(configured: Configured) -> None:
 
 @pytest.mark.parametrize("folder", ["/run/mptcp-lab", "/var/log/nginx"])
 def test_with_a_disk_full_on_a_host(configured: Configured, folder: str) -> None:
-    fill = f"mount -t tmpfs -o size=80k tmpfs {folder}; {FULL.format(folder)}"
+    fill = f"mount -t tmpfs -o size=80k,mode=700 tmpfs {folder}; {FULL.format(folder)}"
     with broken(configured, "proxy1", fill, f"umount {folder}; systemctl reload nginx"):
         run = configured.suite("--claim=DIRECT-3", "--claim=PROXY-1[nginx-preload]")
     assert "fail" not in run.verdicts().values(), run.output

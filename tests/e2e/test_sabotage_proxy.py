@@ -30,6 +30,12 @@ table ip sabotage {
 }
 X"""
 
+TO_MPTCP = """nft -f - <<'X'
+table ip sabotage {
+  chain to { type nat hook prerouting priority -110; tcp dport 7004 redirect to :7000; }
+}
+X"""
+
 SABOTAGES = {
     "PROXY-3 with a longer idle timeout": edited(
         "PROXY-3[idle-haproxy-preload]", "haproxy", "\\(client\\|server\\) 1500ms", "\\1 6s", "(1.5 + 3.0)"
@@ -63,8 +69,9 @@ SABOTAGES = {
         "worker_connections 64",
         "not all",
     ),
-    "PROXY-12 with MPTCP enabled": edited(
-        "PROXY-12[haproxy]", "haproxy", "ipv4@\\(.*\\):7004", "mptcp4@\\1:7004", "MP_CAPABLE", host="proxy2"
+    # The listener is what the inventory asks for: what comes for it goes to one that speaks MPTCP.
+    "PROXY-12 with MPTCP enabled": Sabotage(
+        "PROXY-12[haproxy]", "proxy2", TO_MPTCP, "nft delete table ip sabotage", "MP_CAPABLE"
     ),
 }
 

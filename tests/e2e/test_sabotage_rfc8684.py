@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
 
+from mptcp_lab.lease import Lease
 from mptcp_lab.suite.packets import first_syns
 from mptcp_lab.suite.peer import Subflow, Wire
 from mptcp_lab.suite.session import session
@@ -188,7 +190,9 @@ def test_wrong_server_is_seen(configured: Configured) -> None:
     case = WRONG_SERVER
     with session(configured.own.lab) as machines, ThreadPoolExecutor(1) as beside:
         b = machines.machines["server1"]
-        with Wire(b, b.address(), 7000, heard_within=120) as wire:
+        with ExitStack() as stack:
+            with Lease.take({b.name: b.probe}, "a test", "sabotage"):
+                wire = stack.enter_context(Wire(b, b.address(), 7000, heard_within=120))
             served = beside.submit(answers_with_dss, wire)
             red = configured.suite(f"--claim={case}")
             served.result(timeout=10)

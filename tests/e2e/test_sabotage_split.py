@@ -59,7 +59,7 @@ SABOTAGES = (
         TABLE_GONE,
         "bytes through both proxies",
     ),
-    Sabotage("GATEWAY-2", "gateway", nat("postrouting", 90, "masquerade"), TABLE_GONE, "the router kept"),
+    Sabotage("GATEWAY-2", "gateway", nat("postrouting", 90, "masquerade"), TABLE_GONE, "translated on"),
     Sabotage("GATEWAY-3", "client", "ip rule del pref 7102", "systemctl restart mptcp-lab-network", "eth2"),
     Sabotage(
         "GATEWAY-4",
