@@ -13,7 +13,7 @@ from mptcp_lab.suite.engines import versions
 from mptcp_lab.suite.guard import Guard
 from mptcp_lab.suite.session import Machine, Session, lease, session
 from mptcp_lab.suite.settings import settings_left_out
-from mptcp_lab.suite.traces import check_undisturbed, network_states, no_faults, traces
+from mptcp_lab.suite.traces import check_undisturbed, network_states, no_faults, traces, wait_for_addresses
 
 pytest_plugins = ["mptcp_lab.plugin"]
 
@@ -70,6 +70,7 @@ def untouched(pytestconfig: pytest.Config, machines: Session) -> dict[str, Netwo
     """The network state of every host as it was when the run began, and no earlier run had a part in it."""
     with pytestconfig.stash[GUARD].lowering():
         no_faults(machines)
+        wait_for_addresses(machines)
         return network_states(machines)
 
 

@@ -38,6 +38,28 @@ def no_faults(machines: Session) -> None:
         raise LabBroken(what, "", "wait until their time is over, then run again") from None
 
 
+def wait_for_addresses(machines: Session) -> None:
+    """Wait until no host tries out an address any more (duplicate address detection, RFC 4862 section 5.4).
+
+    A host that was just booted does, for a second or two; its new local route would be taken for a trace.
+    """
+
+    def tentative() -> list[str]:
+        return [
+            f"{name}: {address.get('local')}"
+            for name, machine in machines.machines.items()
+            for device in machine.probe.read("addresses")
+            for address in device.get("addr_info", ())
+            if address.get("tentative")
+        ]
+
+    try:
+        eventually(tentative, until=lambda found: not found, within=SETTLE_WITHIN_SECONDS)
+    except NeverHappened:
+        what = f"addresses are tentative ({'; '.join(tentative())})"
+        raise LabBroken(what, "", "look for another host that has them: ip -6 neighbour") from None
+
+
 def network_states(machines: Session) -> dict[str, NetworkState]:
     """Return the network state of every host, read side by side, and of the switch where it is ours."""
     pending = {name: machine.probe.start("network_state") for name, machine in machines.machines.items()}
