@@ -149,6 +149,17 @@ def set_rate(place: Place, cable: Cable, rate: str | None, *, both_ends: bool = 
             run(*privileged(), "tc", "-n", netns, "qdisc", "del", "dev", device, "root")
 
 
+def unplug(place: Place, hosts: Iterable[str]) -> None:
+    """Remove the cables of hosts, whose ports are gone from the switch when this returns.
+
+    A removed namespace's links the kernel takes away some time later (net/core/net_namespace.c, cleanup_net).
+    """
+    there = existing(place)
+    for netns in (name for name in map(place.netns, hosts) if name in there):
+        links = ip_json(netns, "link", "show", "type", "veth")
+        ip_batch(netns, [f"link del {link['ifname']}" for link in links if "link_netnsid" in link])
+
+
 def remove(names: Iterable[str]) -> None:
     """Remove network namespaces, and with them their links."""
     ip_batch(None, [f"netns del {name}" for name in names])

@@ -76,6 +76,7 @@ def up(place: Place, lab: Lab, say: Say) -> bool:
             patience.use(patience.of_this_machine())
         alive = set(hosts.running(place))
         gone = sorted(_known(place) - set(lab.hosts))
+        fabric.unplug(place, gone)
         _remove(place, gone)
         wired = set(fabric.existing(place))
         changed = fabric.converge(place, lab) or bool(gone)

@@ -912,6 +912,8 @@ def act(unit: Unit, todo: list[str]) -> None:
             return
         # Not everything comes by a reload: nginx keeps the protocol of a listener that it has.
     note_loaded(name, invocation, files)
+    # What failed too often with its old configuration is refused by systemd even with a good one.
+    run("systemctl", "reset-failed", name)
     if run("systemctl", "restart", name).returncode:
         raise Refused(last_words(name, "take its new configuration" if "reload" in todo else "start"))
     if left := await_live(unit.live, RESTART_TIMEOUT_S):

@@ -62,7 +62,9 @@ SABOTAGES = (
         FED,
         "the example failed on client",
     ),
-    Sabotage("DIRECT-15[download-dropped-at-B]", "server1", UNSENT, FED, "download goes on under the fault"),
+    Sabotage(
+        "DIRECT-15[download-cable-out-at-A]", "server1", UNSENT, FED, "download goes on under the fault"
+    ),
     Sabotage("DIRECT-14[settings]", "client", FALSE_SYSCTL, f"rm {SYSCTL}", "net.mptcp.enabled = 0"),
 )
 

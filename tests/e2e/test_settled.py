@@ -131,6 +131,17 @@ def test_a_unit_that_does_not_start_says_why(units: Configured) -> None:
     assert "Traceback" not in result["msg"]
 
 
+def test_a_unit_that_failed_too_often_starts_once_its_configuration_is_good(units: Configured) -> None:
+    """After five failures within ten seconds systemd refuses the unit, good or not."""
+    result, _ = settle(units, wanted("two", start="sh -c 'exit 1'"))
+    assert "does not start" in result["msg"]
+    units.own.ssh_may_fail(HOST, f"for i in 1 2 3 4 5 6; do systemctl start {UNITS[0]}; done")
+    state = units.own.ssh(HOST, f"systemctl show --property=Result --value {UNITS[0]}")
+    assert state.strip() == "start-limit-hit"
+    assert "changed" in settle(units, wanted("two"))[1]
+    assert units.own.ssh(HOST, f"systemctl is-active {UNITS[0]}").strip() == "active"
+
+
 def test_a_file_that_was_changed_and_changed_back_is_loaded_again(units: Configured) -> None:
     """Its time is older than the unit's start, and its content is what it was: the unit runs with another."""
     path = f"/etc/systemd/system/{UNITS[0]}"

@@ -80,6 +80,18 @@ def test_the_inventory_is_the_only_thing_to_edit(own: OwnLab) -> None:
     assert "server3" not in hosts.running(own.place)
 
 
+def test_an_unplugged_host_has_no_port_any_more(own: OwnLab) -> None:
+    """Removed with its namespace, a port stays a while and is in the way of the next look."""
+    own.up()
+    port = fabric.find(own.lab, "server2", "eth1").port
+    assert port in fabric.port_states(own.place)
+    fabric.unplug(own.place, ["server2"])
+    assert port not in fabric.port_states(own.place)
+    hosts.stop(own.place, ["server2"])
+    assert own.up() is True
+    assert "eth1" in own.ssh("server2", "ip -br link")
+
+
 def test_a_rate_is_laid_on_both_ends_and_survives_a_reboot_of_the_network(own: OwnLab) -> None:
     cable = fabric.find(own.lab, "gateway", "eth1")
     fabric.set_rate(own.place, cable, "50mbit")
