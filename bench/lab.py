@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Figure, table, write
-from mptcp_lab.embedded import lifecycle
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs import lifecycle
+from mptcp_lab.machines.reach import target
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import Probe
-from mptcp_lab.suite.targets import target
 from tests.labs import OwnLab, own_lab
 
 BIN = Path(sys.executable).parent

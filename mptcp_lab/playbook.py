@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 
 #: Whoever kills a suite kills the playbook that it runs: left alone, it would wait for its output to be read.
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")

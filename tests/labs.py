@@ -12,12 +12,13 @@ from typing import Any
 
 import yaml
 
-from mptcp_lab.embedded import fabric, hosts, lifecycle
-from mptcp_lab.embedded.command import run
-from mptcp_lab.embedded.place import Place, here
 from mptcp_lab.inventory import Lab, load
-from mptcp_lab.inventory.load import ROOT
-from mptcp_lab.lease import Lease
+from mptcp_lab.labs import fabric, lifecycle
+from mptcp_lab.labs.command import run
+from mptcp_lab.labs.containers import hosts
+from mptcp_lab.labs.lab_paths import Place, here
+from mptcp_lab.machines.lease import Lease
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import Fault, Probe
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 
 PAGE = (ROOT / "docs" / "writing-a-check.md").read_text()
 CHECKS = "".join(path.read_text() for path in sorted((ROOT / "conformance").rglob("test_*.py")))

@@ -8,7 +8,7 @@ import pytest
 
 import mptcp_lab
 from mptcp_lab import cli
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 
 CAPTURE = ROOT / "tests/wire/captures/handshake.pcapng"
 HEAVY = ("yaml", "paramiko", "ansible", "pytest", "jinja2", "scapy")

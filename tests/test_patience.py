@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 
 from mptcp_lab import patience
-from mptcp_lab.embedded.keys import ssh_config
-from mptcp_lab.embedded.place import Place
 from mptcp_lab.errors import LabError
+from mptcp_lab.labs.keys import ssh_config
+from mptcp_lab.labs.lab_paths import Place
+from mptcp_lab.machines import session
 from mptcp_lab.probe import NeverHappened, Probe, eventually, waiting
-from mptcp_lab.suite import session
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,11 @@
 
 from contextlib import ExitStack
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import joins, of_port, rows, segments, shown
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Flow
 from mptcp_lab.wire import MpJoinSyn
 

@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import ConnectFailed
+from mptcp_lab.suite.direct.fullmesh import joins_all
 from mptcp_lab.suite.expectations import (
     announcing_nothing,
     direct_flow,
@@ -14,9 +16,7 @@ from mptcp_lab.suite.expectations import (
     origin_of,
     wait_for_joins,
 )
-from mptcp_lab.suite.fullmesh import joins_all
 from mptcp_lab.suite.packets import first_syns, joins, joins_sent, of_port, rows, segments, shown
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import is_mptcp
 from mptcp_lab.wire import AddAddr
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import origin_of
-from mptcp_lab.suite.failover import survives
-from mptcp_lab.suite.losses import FIREWALL, LOSSES
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.failover.live_stream import survives
+from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES
 
 
 @claim("DIRECT-7")

@@ -2,10 +2,10 @@
 
 import pytest
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.downloads import DIRECTIONS, check_stream_survives
-from mptcp_lab.suite.losses import LOSSES
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.failover.downloads import DIRECTIONS, check_stream_survives
+from mptcp_lab.suite.failover.losses import LOSSES
 
 
 @claim("DIRECT-15")

@@ -2,10 +2,10 @@
 
 import pytest
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.gaps import first_path_lost, keep
-from mptcp_lab.suite.losses import FIREWALL, LOSSES
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.failover.gaps import first_path_lost, keep
+from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES
 
 STALE_LOSS_CNT = "net.mptcp.stale_loss_cnt"
 

@@ -1,8 +1,8 @@
 """DIRECT-27: every path carries full-sized packets both ways."""
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.full_size import check_full_size
-from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.direct.full_size import check_full_size
 
 
 @claim("DIRECT-27")

@@ -2,12 +2,12 @@
 
 from contextlib import ExitStack
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Fault, eventually
+from mptcp_lab.suite.direct.fullmesh import joins_all
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
-from mptcp_lab.suite.failover import survives
-from mptcp_lab.suite.fullmesh import joins_all
-from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.failover.live_stream import survives
 from mptcp_lab.suite.sockets import AddressPair
 
 ENOUGH_BYTES = 200_000

@@ -4,11 +4,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.direct.spare import appears, spare_nic
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import joins, of_port, rows, segments
-from mptcp_lab.suite.session import Machine
-from mptcp_lab.suite.spare import appears, spare_nic
 
 ENOUGH_BYTES = 50_000
 

@@ -3,10 +3,10 @@
 import time
 from contextlib import ExitStack
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
-from mptcp_lab.suite.session import Machine
 
 #: The paths stay cut until every subflow with data on its way has retransmitted so often for nothing.
 RETRANSMISSIONS = 3

@@ -5,10 +5,10 @@ import os
 
 import pytest
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
-from mptcp_lab.suite import programs
+from mptcp_lab.suite.direct import programs
 from mptcp_lab.suite.expectations import expected_pairs, origin_of
-from mptcp_lab.suite.session import Machine
 
 #: MPTCP_INFO of a connection that fell back, and socket() with net.mptcp.enabled=0.
 NOT_MPTCP, SWITCHED_OFF = os.strerror(errno.EOPNOTSUPP), os.strerror(errno.ENOPROTOOPT)

@@ -2,10 +2,10 @@
 
 from contextlib import ExitStack
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.direct.shares import by_nic, plain_goodput, sent_again
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
-from mptcp_lab.suite.session import Machine
-from mptcp_lab.suite.shares import by_nic, plain_goodput, sent_again
 
 MESSAGES, MESSAGE_BYTES, EVERY_SECONDS = 50, 100, 0.01
 LINK_MBIT = 20

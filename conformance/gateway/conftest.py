@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.machines.session import Machine, Session
 
 
 @pytest.fixture

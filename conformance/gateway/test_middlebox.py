@@ -2,13 +2,13 @@
 
 import pytest
 
+from mptcp_lab.doctor.counters import diagnose
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.doctor import diagnose
 from mptcp_lab.suite.expectations import origin_of
-from mptcp_lab.suite.lost_syns import blackhole_timeout, retransmissions_before_fallback
+from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions_before_fallback
+from mptcp_lab.suite.gateway.routing import behind
 from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments
-from mptcp_lab.suite.routing import behind
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import flow, is_mptcp
 
 STRIPPED = {

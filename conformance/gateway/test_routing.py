@@ -2,9 +2,20 @@
 
 from ipaddress import ip_address
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import IPPROTO_TCP
 from mptcp_lab.suite.expectations import announcing_nothing, origin_of, wait_for_joins
+from mptcp_lab.suite.gateway.routing import (
+    all_routes,
+    behind,
+    chosen,
+    differences,
+    network_of,
+    on_segment,
+    source_table,
+    way,
+)
 from mptcp_lab.suite.matrix import Matrix, Pair
 from mptcp_lab.suite.packets import (
     capable,
@@ -17,17 +28,6 @@ from mptcp_lab.suite.packets import (
     shown,
     unforwarded,
 )
-from mptcp_lab.suite.routing import (
-    all_routes,
-    behind,
-    chosen,
-    differences,
-    network_of,
-    on_segment,
-    source_table,
-    way,
-)
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import flow, is_mptcp
 
 

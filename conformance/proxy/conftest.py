@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mptcp_lab.suite.fronts import PROXY_FRONTS, proxy_front
-from mptcp_lab.suite.session import Session
+from mptcp_lab.machines.session import Session
+from mptcp_lab.suite.proxy.fronts import PROXY_FRONTS, proxy_front
 from mptcp_lab.suite.traffic import Front
 
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from mptcp_lab.inventory.model import Service
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.balancing import Balanced, balanced
-from mptcp_lab.suite.fronts import METHODS
 from mptcp_lab.suite.packets import first_syns, of_port, segments
-from mptcp_lab.suite.proxies import LATE_SECONDS, in_seconds
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.proxy.balancing import Balanced, balanced
+from mptcp_lab.suite.proxy.fronts import METHODS
+from mptcp_lab.suite.proxy.proxies import LATE_SECONDS, in_seconds
 
 Find = Callable[[Callable[[Service], bool], str], Balanced]
 ROUNDS = 5

@@ -2,9 +2,9 @@
 
 import pytest
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import claim
-from mptcp_lab.suite.fronts import PROXY_FRONTS, proxy_front
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.proxy.fronts import PROXY_FRONTS, proxy_front
 from mptcp_lab.suite.traffic import Front
 
 #: nginx has no parameter for version 2.

@@ -1,9 +1,9 @@
 """PROXY-1, -5 and -7: MPTCP in front, plain TCP behind, and what happens when a path goes."""
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.failover import survives
-from mptcp_lab.suite.legs import two_legs
-from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.failover.live_stream import survives
+from mptcp_lab.suite.proxy.legs import two_legs
 from mptcp_lab.suite.traffic import Front, is_mptcp
 
 

@@ -3,11 +3,11 @@
 import hashlib
 import uuid
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Batch
-from mptcp_lab.suite.balancing import begin
-from mptcp_lab.suite.counts import Counts
-from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.proxy.balancing import begin
+from mptcp_lab.suite.proxy.counts import Counts
 from mptcp_lab.suite.traffic import Front, greeting
 
 AT_ONCE = 1000

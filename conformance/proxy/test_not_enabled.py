@@ -2,10 +2,10 @@
 
 import pytest
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.fronts import ENGINES, proxy_front
 from mptcp_lab.suite.packets import capable, of_port, rows, segments, shown
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.proxy.fronts import ENGINES, proxy_front
 from mptcp_lab.suite.traffic import is_mptcp
 from mptcp_lab.wire.packet import SYN
 

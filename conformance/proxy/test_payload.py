@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Front, is_mptcp
 
 MIB = 1 << 20

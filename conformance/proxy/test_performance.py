@@ -3,12 +3,12 @@
 import uuid
 from contextlib import AbstractContextManager
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.balancing import begin
-from mptcp_lab.suite.counts import Counts
-from mptcp_lab.suite.engines import cpu_seconds
 from mptcp_lab.suite.expectations import origin_of
-from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.proxy.balancing import begin
+from mptcp_lab.suite.proxy.counts import Counts
+from mptcp_lab.suite.proxy.engines import cpu_seconds
 from mptcp_lab.suite.traffic import Flow, Front, flow
 
 BULK_BYTES = 64 << 20

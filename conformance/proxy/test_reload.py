@@ -2,13 +2,13 @@
 
 import uuid
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite import engines
-from mptcp_lab.suite.balancing import begin
-from mptcp_lab.suite.counts import accepted, keep
-from mptcp_lab.suite.proxies import ends
-from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.proxy import engines
+from mptcp_lab.suite.proxy.balancing import begin
+from mptcp_lab.suite.proxy.counts import accepted, keep
+from mptcp_lab.suite.proxy.proxies import ends
 from mptcp_lab.suite.traffic import Front, is_mptcp
 
 LOAD = 1000

@@ -2,8 +2,9 @@
 
 import errno
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.proxies import (
+from mptcp_lab.suite.proxy.proxies import (
     LATE_SECONDS,
     arrived,
     backend,
@@ -14,7 +15,6 @@ from mptcp_lab.suite.proxies import (
     not_accepting,
     recorded_end,
 )
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import Front
 
 SOME_BYTES = 100_000

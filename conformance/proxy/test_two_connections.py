@@ -1,9 +1,9 @@
 """PROXY-4: the proxy's two legs are two connections."""
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.packets import segments
-from mptcp_lab.suite.proxies import acknowledged, ahead_of_backend, not_reading
-from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.proxy.proxies import acknowledged, ahead_of_backend, not_reading
 from mptcp_lab.suite.traffic import Front
 
 #: More than B takes without reading, and less than what the proxy's own buffers take beyond that.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.suite.expectations import origin_of
-from mptcp_lab.suite.fronts import PROXY_FRONTS, proxy_front
-from mptcp_lab.suite.ordinary import Traffic, ordinary_traffic
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.suite.proxy.fronts import PROXY_FRONTS, proxy_front
+from mptcp_lab.suite.rfc8684.ordinary import Traffic, ordinary_traffic
 from mptcp_lab.suite.traffic import Front
 
 FRONTS = ("direct", *PROXY_FRONTS)

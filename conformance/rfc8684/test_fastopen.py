@@ -4,10 +4,10 @@ from hashlib import sha256
 
 import pytest
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import IPPROTO_MPTCP, RunResult
 from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments, shown
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.traffic import is_mptcp
 from mptcp_lab.wire import analyse
 from mptcp_lab.wire.rows import ROWS, Outcome

@@ -1,12 +1,12 @@
 """Wave 2: what lies between A and B drops, rewrites or leaves no room (R11, R59, R61), or goes away (R48)."""
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import announcing_nothing, direct_flow, origin_of, wait_for_joins
-from mptcp_lab.suite.lost_syns import blackhole_timeout, retransmissions_before_fallback
+from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions_before_fallback
 from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
-from mptcp_lab.suite.peer import peer, talks_to
-from mptcp_lab.suite.session import Machine, Session
-from mptcp_lab.suite.split import split_of
+from mptcp_lab.suite.rfc8684.peer import peer, talks_to
+from mptcp_lab.suite.split.forwarders import split_of
 from mptcp_lab.suite.traffic import Front, flow, is_mptcp
 from mptcp_lab.wire import AddAddr, RemoveAddr
 from mptcp_lab.wire.codec import encode_options

@@ -12,8 +12,8 @@
 import pytest
 
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.ordinary import Shown, Traffic
 from mptcp_lab.suite.packets import rows, shown
+from mptcp_lab.suite.rfc8684.ordinary import Shown, Traffic
 from mptcp_lab.wire import Side
 from mptcp_lab.wire.rows import ROWS, Outcome, Row
 

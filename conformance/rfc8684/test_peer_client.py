@@ -7,10 +7,10 @@ from secrets import randbits, token_bytes
 
 import pytest
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.packets import mptcp_options, shown
-from mptcp_lab.suite.peer import IGNORED, Peer, Subflow, lives, option_of, peer, talks_to
-from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.rfc8684.peer import IGNORED, Peer, Subflow, lives, option_of, peer, talks_to
 from mptcp_lab.suite.traffic import Front
 from mptcp_lab.wire import (
     AddAddr,

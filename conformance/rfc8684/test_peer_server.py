@@ -7,12 +7,12 @@ from secrets import randbits, token_bytes
 
 import pytest
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Stream
 from mptcp_lab.probe.streams import Opened
 from mptcp_lab.suite.packets import joins, mptcp_options, shown
-from mptcp_lab.suite.peer import IGNORED, Peer, Subflow, Wire, called, lives, option_of, peer, served
-from mptcp_lab.suite.session import Machine
+from mptcp_lab.suite.rfc8684.peer import IGNORED, Peer, Subflow, Wire, called, lives, option_of, peer, served
 from mptcp_lab.wire import (
     AddAddr,
     Dss,

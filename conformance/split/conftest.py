@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mptcp_lab.suite.fronts import ENGINES, proxy_front
-from mptcp_lab.suite.session import Machine, Session
-from mptcp_lab.suite.split import Split, split_of
+from mptcp_lab.machines.session import Machine, Session
+from mptcp_lab.suite.proxy.fronts import ENGINES, proxy_front
+from mptcp_lab.suite.split.forwarders import Split, split_of
 from mptcp_lab.suite.traffic import Front
 
 

@@ -5,12 +5,12 @@ from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import announcing_nothing, wait_for_joins
-from mptcp_lab.suite.failover import survives
+from mptcp_lab.suite.failover.live_stream import survives
 from mptcp_lab.suite.packets import announcements, answers
-from mptcp_lab.suite.session import Machine, Session
-from mptcp_lab.suite.split import (
+from mptcp_lab.suite.split.forwarders import (
     Split,
     established,
     one_subflow_per_proxy,

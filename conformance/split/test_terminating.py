@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.application import application, carried, digest
-from mptcp_lab.suite.failover import ENOUGH_BYTES
+from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES
 from mptcp_lab.suite.packets import joins, of_port, reset_reasons, rows, segments
-from mptcp_lab.suite.session import Machine, Session
-from mptcp_lab.suite.split import established, isolated, userspace_paths
+from mptcp_lab.suite.split.application import application, carried, digest
+from mptcp_lab.suite.split.forwarders import established, isolated, userspace_paths
 from mptcp_lab.suite.traffic import Front, is_mptcp
 
 #: Which of the proxies dies, and how.

@@ -3,12 +3,12 @@
 from hashlib import sha256
 from secrets import token_bytes
 
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import announcing_nothing
-from mptcp_lab.suite.peer import peer
-from mptcp_lab.suite.session import Machine, Session
-from mptcp_lab.suite.split import split_of
+from mptcp_lab.suite.rfc8684.peer import peer
+from mptcp_lab.suite.split.forwarders import split_of
 
 CHUNK_BYTES, CHUNKS = 1000, 20
 

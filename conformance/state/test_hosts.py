@@ -5,12 +5,12 @@ from dataclasses import asdict
 
 from mptcp_lab.inventory import Lab
 from mptcp_lab.lock import NAME, beside
+from mptcp_lab.machines.session import Session
 from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
-from mptcp_lab.suite.drift import differences, drift_from_lock, rehearsal
-from mptcp_lab.suite.facts import facts
-from mptcp_lab.suite.forwarding import wrong_filter, wrong_settings
-from mptcp_lab.suite.session import Session
-from mptcp_lab.suite.units import listeners, units, wrong_listeners
+from mptcp_lab.suite.state.drift import differences, drift_from_lock, rehearsal
+from mptcp_lab.suite.state.facts import facts
+from mptcp_lab.suite.state.forwarding import wrong_filter, wrong_settings
+from mptcp_lab.suite.state.units import listeners, units, wrong_listeners
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
 

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from mptcp_lab.verdict import Level
+from mptcp_lab.catalogue.level import Level
 
 FAMILIES = ("state", "direct", "proxy", "split", "gateway", "rfc8684")
 

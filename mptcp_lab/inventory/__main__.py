@@ -1,4 +1,4 @@
-"""``python -m mptcp_lab.inventory validate|path|flavour|ssh-config [NAME]``: what shells ask of it."""
+"""``python -m mptcp_lab.inventory validate|path|flavour [NAME]``: what shells ask of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from mptcp_lab.embedded.place import here
 from mptcp_lab.inventory import InventoryError, load, resolve
 
 
@@ -15,7 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="mptcp_lab.inventory", description="Validate or locate an inventory."
     )
-    parser.add_argument("action", choices=["validate", "path", "flavour", "ssh-config"])
+    parser.add_argument("action", choices=["validate", "path", "flavour"])
     parser.add_argument("inventory", nargs="?", default="inventory")
     arguments = parser.parse_args()
     try:
@@ -27,15 +26,12 @@ def main() -> int:
 
 
 def answer(action: str, path: Path) -> str:
-    """Return the inventory's path, flavour, generated ssh_config (or nothing), or that it is sound."""
+    """Return the inventory's path, flavour, or that it is sound."""
     if action == "path":
         return str(path)
     lab = load(path)
     if action == "flavour":
         return lab.flavour
-    if action == "ssh-config":
-        config = here(lab.name).state / "ssh_config"
-        return str(config) if config.exists() else ""
     return f"{lab.name}: {len(lab.hosts)} hosts on {len(lab.segments)} segments, sound"
 
 

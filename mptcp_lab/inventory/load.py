@@ -16,13 +16,12 @@ from mptcp_lab.inventory.locate import locate
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.inventory.sources import Source, read
 from mptcp_lab.inventory.validate import lab_from
-
-ROOT = Path(__file__).resolve().parents[2]
+from mptcp_lab.paths import ROOT
 
 #: How long ansible-inventory may take; on a quiet machine it takes 0.6 s.
 TIMEOUT_S = 120
 
-__all__ = ["ROOT", "InventoryError", "load", "resolve"]
+__all__ = ["InventoryError", "load", "resolve"]
 
 
 def default_inventory() -> Path:

@@ -14,11 +14,11 @@ from pathlib import Path
 from mptcp_lab.errors import LabError
 from mptcp_lab.files import write_synced
 from mptcp_lab.inventory import Lab, load, resolve
-from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.lock import NAME, Difference, Lock, LockError, dump, expected_files, papers, read
 from mptcp_lab.lock.observe import observe
+from mptcp_lab.machines.session import session
+from mptcp_lab.paths import ROOT
 from mptcp_lab.render import render
-from mptcp_lab.suite.session import session
 
 SHOWN = 12
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from mptcp_lab.answers import member, parse
 from mptcp_lab.errors import LabBroken
-from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.lock.document import Host
-from mptcp_lab.suite.session import Machine, Session
+from mptcp_lab.machines.session import Machine, Session
+from mptcp_lab.paths import ROOT
 
 #: Prints what a host is; the same that is put on record before the lab comes.
 SCRIPT = ROOT / "roles/record/files/record.py"

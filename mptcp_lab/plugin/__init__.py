@@ -21,17 +21,17 @@ from typing import Any, Literal
 import pytest
 
 from mptcp_lab.errors import Inconclusive, LabBroken, LabBusy, LabError, Unsupported
+from mptcp_lab.evidence import EvidenceBox, disk_full_error
 from mptcp_lab.inventory import InventoryError, Lab
 from mptcp_lab.plugin import cases, options, views
 from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, end_session, mark_shared, run_once
 from mptcp_lab.plugin.cases import case_of, claim
-from mptcp_lab.plugin.evidence import EvidenceBox, disk_full_error
 from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.run import Case, Run
 from mptcp_lab.report.terminal import summary
-from mptcp_lab.result import Check, Result
+from mptcp_lab.results.result import Check, Result
+from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Verdict
 from mptcp_lab.text import make_printable
-from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
 
 __all__ = [
     "EvidenceBox",

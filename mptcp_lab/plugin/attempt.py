@@ -23,12 +23,12 @@ from mptcp_lab.errors import (
     LabError,
     Unsupported,
 )
-from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.probe.streams import ConnectFailed
 from mptcp_lab.probe.waiting import NeverHappened
-from mptcp_lab.result import Attempt
+from mptcp_lab.results.result import Attempt
+from mptcp_lab.results.verdict import Outcome
 from mptcp_lab.text import make_printable
-from mptcp_lab.verdict import Outcome
 
 BOX = pytest.StashKey[EvidenceBox]()
 RAISED = pytest.StashKey[list[BaseException]]()

@@ -7,7 +7,7 @@ import pytest
 from mptcp_lab import catalogue
 from mptcp_lab.plugin.run import Case
 from mptcp_lab.report.terminal import Line, check_line, family_line
-from mptcp_lab.result import Check
+from mptcp_lab.results.result import Check
 from mptcp_lab.text import to_one_line
 
 

@@ -20,7 +20,7 @@ from mptcp_lab import catalogue, suite
 from mptcp_lab.folders import STATE_FOLDER as LAB_FOLDER
 from mptcp_lab.folders import private_folder
 from mptcp_lab.inventory import Lab, load, resolve
-from mptcp_lab.verdict import Rules
+from mptcp_lab.results.verdict import Rules
 
 #: An ordinary run sees each gap once; a distribution needs more.
 REPETITIONS = 1

@@ -11,11 +11,11 @@ from typing import Any
 
 from mptcp_lab import __version__
 from mptcp_lab.catalogue import Claim
+from mptcp_lab.evidence import EvidenceBox, slug
 from mptcp_lab.inventory.model import Lab
-from mptcp_lab.plugin.evidence import EvidenceBox, slug
-from mptcp_lab.report.lab import lab_document
-from mptcp_lab.result import Attempt, Check, NotRun, Result
-from mptcp_lab.verdict import Ending, ExitCode, Outcome, Rules, Verdict, decide, exit_code
+from mptcp_lab.results.lab_document import lab_document
+from mptcp_lab.results.result import Attempt, Check, NotRun, Result
+from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Rules, Verdict, decide, exit_code
 
 STILL_GOING = "the run was still going on when this was written"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mptcp_lab import result as results
 from mptcp_lab.files import write_synced
 from mptcp_lab.report import html, junit
-from mptcp_lab.result import Result
+from mptcp_lab.results import result as results
+from mptcp_lab.results.result import Result
 
 
 def write(result: Result, folder: Path) -> None:

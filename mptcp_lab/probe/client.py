@@ -13,19 +13,18 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import NoneType
 from typing import Any, Self, TypeVar
 
 import paramiko
 
 from mptcp_lab.errors import Inconclusive, LabBroken, LabError
+from mptcp_lab.paths import AGENT
 from mptcp_lab.patience import factor, patient
 from mptcp_lab.probe.facts import Failure, Hello
 from mptcp_lab.probe.shapes import LINE_MAX_BYTES, Misshapen, decode_line, read_as
-from mptcp_lab.ssh import Target, connect
+from mptcp_lab.probe.ssh import Target, connect
 
-AGENT = Path(__file__).with_name("agent")
 SILENCE_LIMIT = 4.0  # the probe speaks about every second
 # Reads the program from standard input into memory: nothing is written to the host's disk.
 BOOTSTRAP = """

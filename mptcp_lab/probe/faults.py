@@ -66,7 +66,7 @@ def apply(probe: ProbeClient, kind: str, ttl: float, params: dict[str, Any]) -> 
         name = started.read(str, APPLY_WITHIN)
     except ProbeError as error:
         if error.kind == "no-lease":
-            raise NoLease(probe.host, error.what, "take the lease first (mptcp_lab.lease)") from None
+            raise NoLease(probe.host, error.what, "take the lease first (mptcp_lab.machines.lease)") from None
         if error.kind != "unsupported":
             raise
         raise Unsupported(str(error.more.get("capability", kind)), error.what, probe.host) from None

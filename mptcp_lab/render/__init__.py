@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mptcp_lab.errors import LabError
-from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.model import Host, Lab
+from mptcp_lab.paths import ROOT
 from mptcp_lab.playbook import run_lab
 
 __all__ = ["File", "Paper", "render"]

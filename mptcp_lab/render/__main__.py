@@ -12,7 +12,7 @@ from pathlib import Path
 from mptcp_lab.errors import LabError
 from mptcp_lab.folders import private_folder
 from mptcp_lab.inventory import load, resolve
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from mptcp_lab.render import File, render
 from mptcp_lab.render.validate import Reading, validate
 from mptcp_lab.text import make_printable

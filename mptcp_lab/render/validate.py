@@ -14,10 +14,10 @@ from fnmatch import fnmatch
 from itertools import groupby
 from pathlib import Path
 
-from mptcp_lab.embedded import image, recipe
-from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import LabError
 from mptcp_lab.inventory.model import Lab
+from mptcp_lab.labs.containers import image, recipe
+from mptcp_lab.labs.lab_paths import here
 from mptcp_lab.render import File
 
 #: Pattern of a path to the program that reads such a file; ``{}`` is the path, or the unit of a drop-in.

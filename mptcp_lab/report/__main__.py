@@ -11,7 +11,7 @@ from mptcp_lab.files import write_synced
 from mptcp_lab.report import html, junit
 from mptcp_lab.report.compare import compare
 from mptcp_lab.report.terminal import check_line, paint, summary
-from mptcp_lab.result import Result, ResultError, load
+from mptcp_lab.results.result import Result, ResultError, load
 from mptcp_lab.text import to_one_line
 
 USAGE_ERROR = 2

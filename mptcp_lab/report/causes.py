@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mptcp_lab.result import Result
-from mptcp_lab.verdict import Outcome, Verdict
+from mptcp_lab.results.result import Result
+from mptcp_lab.results.verdict import Outcome, Verdict
 
 
 @dataclass(frozen=True)

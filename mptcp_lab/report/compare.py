@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mptcp_lab.result import Check, Result, number
+from mptcp_lab.results.result import Check, Result, number
 from mptcp_lab.text import to_one_line
 
 # A measured figure that moved by less than this share is noise, not news.

@@ -18,10 +18,10 @@ from mptcp_lab.report.side_by_side import Comparison, comparisons
 from mptcp_lab.report.terminal import ENDINGS
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import topology
-from mptcp_lab.result import Attempt, Check, Evidence, Result, number
+from mptcp_lab.results.result import Attempt, Check, Evidence, Result, number
+from mptcp_lab.results.verdict import Ending, ExitCode, Verdict
 from mptcp_lab.text import make_printable
 from mptcp_lab.untrusted import MOST_BYTES, parse_json
-from mptcp_lab.verdict import Ending, ExitCode, Verdict
 
 TEXT_SHOWN = 6000
 ROWS_SHOWN = 60

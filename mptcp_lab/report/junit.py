@@ -5,9 +5,9 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from mptcp_lab.report.causes import find_causes
-from mptcp_lab.result import Check, Result
+from mptcp_lab.results.result import Check, Result
+from mptcp_lab.results.verdict import Verdict
 from mptcp_lab.text import make_printable
-from mptcp_lab.verdict import Verdict
 
 ELEMENTS = {
     Verdict.FAIL: "failure",

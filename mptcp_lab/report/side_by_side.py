@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mptcp_lab.report import svg
-from mptcp_lab.result import Check, Figure, Result, number
+from mptcp_lab.results.result import Check, Figure, Result, number
 
 PICTURE_WIDTH, PICTURE_HEIGHT = 240, 18
 FRONT = re.compile(r"(?:haproxy|nginx)-(?:native|preload)$")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from mptcp_lab.report.causes import Cause, find_causes
 from mptcp_lab.report.side_by_side import comparisons
-from mptcp_lab.result import Check, Result
+from mptcp_lab.results.result import Check, Result
+from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Verdict
 from mptcp_lab.text import make_printable, to_one_line
-from mptcp_lab.verdict import Ending, ExitCode, Outcome, Verdict
 
 Line = list[tuple[str, str]]
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from mptcp_lab.report import svg
-from mptcp_lab.result import number
+from mptcp_lab.results.result import number
 from mptcp_lab.text import make_printable
 
 WIDTH, HEIGHT = 860, 268

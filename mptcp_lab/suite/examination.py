@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 from itertools import pairwise
 from typing import Any
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import (
     Capture,
     ConnectFailed,
@@ -22,7 +23,6 @@ from mptcp_lab.probe import (
 from mptcp_lab.suite.matrix import Matrix, Pair
 from mptcp_lab.suite.missing import EndReading, Handshake, PairReading, Readings, Route
 from mptcp_lab.suite.packets import announcements, first_syns, joins, mptcp_options, of_port, segments
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.sockets import ESTABLISHED, TcpSocket, parse_sockets, ss_command
 from mptcp_lab.suite.traffic import FarEnd, Flow
 from mptcp_lab.wire.options import AddAddr, MpJoinAck, TcpRst

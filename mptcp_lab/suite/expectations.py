@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from mptcp_lab.errors import Unsupported
+from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory.model import Host, Service
-from mptcp_lab.plugin.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, eventually
 from mptcp_lab.suite.examination import examine
 from mptcp_lab.suite.matrix import KERNEL_LIMIT, Matrix, Room, expected
 from mptcp_lab.suite.missing import LEFT_OUT, causes, told
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow, flow
 

@@ -9,10 +9,9 @@ from dataclasses import fields, is_dataclass
 import pytest
 
 from mptcp_lab.errors import LabBroken, LabError
-from mptcp_lab.plugin import case_of
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, eventually
 from mptcp_lab.suite.preconditions import Cause, read
-from mptcp_lab.suite.session import Machine
 
 #: A unit that a check stopped or killed is back, and its listeners with it, this long after the check's end.
 SETTLE_WITHIN_SECONDS = 5.0
@@ -23,7 +22,9 @@ MOST_SEARCHED = 8
 class Guard:
     """Knows what is broken on which host, and which hosts the check at hand uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_use_broken: Callable[[pytest.Item], bool]) -> None:
+        """`may_use_broken` tells whether a check is about what is broken, as those of STATE are."""
+        self._may_use_broken = may_use_broken
         self._machines: Mapping[str, Machine] = {}
         self._broken: dict[str, list[Cause]] = {}
         self._used: set[str] = set()
@@ -45,7 +46,7 @@ class Guard:
             machine.handled.clear()
         self._read_again(list(self._broken))
         self._used, self._given = set(), set()
-        self._refuses = not _is_state(item)
+        self._refuses = not self._may_use_broken(item)
 
     def require(self, item: pytest.Item) -> None:
         """Raise `Inconclusive` where a machine that the check was given is broken."""
@@ -82,7 +83,7 @@ class Guard:
         def explains(cause: Cause) -> bool:
             if cause.engine in self._machines[cause.host].handled:
                 return False
-            return not (cause.claim and _is_state(item))
+            return not (cause.claim and self._may_use_broken(item))
 
         try:
             with self.lowering():
@@ -137,11 +138,6 @@ def _wait_for_recovery(found: Callable[[], list[Cause]]) -> list[Cause]:
         return eventually(found, until=lambda causes: not causes, within=SETTLE_WITHIN_SECONDS)
     except NeverHappened:
         return found()
-
-
-def _is_state(item: pytest.Item) -> bool:
-    case = case_of(item)
-    return case is None or case.claim.family == "state"
 
 
 def _arguments(item: pytest.Item) -> dict[str, object]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mptcp_lab.doctor.counters import counted, diagnose, join_errors
 from mptcp_lab.probe.facts import Counters, Endpoint, Limits
-from mptcp_lab.suite.doctor import counted, diagnose, join_errors
 from mptcp_lab.suite.matrix import Room
 from mptcp_lab.suite.sockets import ESTABLISHED, SYN_RECEIVED, SYN_SENT
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mptcp_lab.errors import Inconclusive
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import RunResult
-from mptcp_lab.suite.session import Machine
-from mptcp_lab.suite.units import NETWORK, engine_of, parse_listeners, services_without_listener, units
+from mptcp_lab.suite.state.units import NETWORK, engine_of, parse_listeners, services_without_listener, units
 
 #: A line of its own after each part of the answer, with the exit status of the command.
 MARK = re.compile(r"^=mptcp-lab (\d+)=\n", re.MULTILINE)

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from mptcp_lab.embedded import fabric
-from mptcp_lab.embedded.place import here
 from mptcp_lab.errors import Disturbed, LabBroken, LabError
+from mptcp_lab.machines.cables import port_states
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.probe import NetworkState, NeverHappened, changes, eventually
-from mptcp_lab.suite.session import Machine, Session
 
 #: What undoes itself (an ARP entry, a socket that closes, a port that forwards again) has this long to do so.
 SETTLE_WITHIN_SECONDS = 15.0
@@ -65,7 +64,7 @@ def network_states(machines: Session) -> dict[str, NetworkState]:
     pending = {name: machine.probe.start("network_state") for name, machine in machines.machines.items()}
     states: dict[str, NetworkState] = {name: call.read(dict[str, Any]) for name, call in pending.items()}
     if machines.lab.local:
-        states[FABRIC] = {"ports": fabric.port_states(here(machines.lab.name))}
+        states[FABRIC] = {"ports": port_states(machines.lab)}
     return states
 
 

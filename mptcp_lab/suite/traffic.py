@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from mptcp_lab.inventory.model import Service
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import (
     IPPROTO_MPTCP,
     Absent,
@@ -22,7 +23,6 @@ from mptcp_lab.probe import (
     eventually,
 )
 from mptcp_lab.probe.facts import Subflow
-from mptcp_lab.suite.session import Machine
 from mptcp_lab.suite.sockets import AddressPair, TcpSocket, at_both_ends, parse_sockets, ss_command
 
 #: Larger than any transfer: the stream ends only when `Flow.end` is called.

@@ -35,7 +35,7 @@ options: {}
 #: Ansible puts its arguments here, and so knows that one round trip will do.
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 STATE = pathlib.Path("/var/lib/mptcp-lab")
-#: A suite's lease on the host (mptcp_lab/probe/agent/parts/lease.py).
+#: A suite's lease on the host (mptcp_lab/agent/lab_agent/lease.py).
 LEASE = "run/mptcp-lab/lease"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 

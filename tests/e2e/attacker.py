@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 
-from mptcp_lab.embedded.command import ip_batch
-from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.labs.command import ip_batch
+from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.probe import eventually
 from tests.labs import OwnLab
 

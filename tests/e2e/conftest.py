@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from tests.e2e.look import Looks, look
 from tests.labs import OwnLab, own_lab
 

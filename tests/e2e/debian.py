@@ -6,9 +6,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from mptcp_lab.embedded import recipe
-from mptcp_lab.embedded.command import run
-from mptcp_lab.embedded.rootfs import index
+from mptcp_lab.labs.command import run
+from mptcp_lab.labs.containers import recipe
+from mptcp_lab.labs.containers.rootfs import index
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 

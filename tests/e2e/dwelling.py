@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mptcp_lab.machines import cables
 from mptcp_lab.probe import Probe
-from mptcp_lab.suite import cables
 
 TOLD = "DWELLING_TOLD"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
 from tests.e2e.attacker import ADVERTISE, DEVICE, Attacker, attacker, behind
 from tests.e2e.conftest import Configured, environment, suite_run

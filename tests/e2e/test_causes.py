@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import Configured, SuiteRun, environment, suite_run
 from tests.e2e.sabotage import broken
 

@@ -6,8 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from mptcp_lab.embedded import hosts
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs.containers import hosts
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
 from tests.e2e.conftest import BIN, Configured, environment, run_tool, suite_run
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe
-from mptcp_lab.suite.targets import target
 from tests.e2e.conftest import Configured
 
 PROGRAM = "/usr/local/lib/mptcp-lab-endpoint"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from mptcp_lab.lease import Lease
+from mptcp_lab.machines.lease import Lease
+from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe, changes, eventually
-from mptcp_lab.suite.targets import target
 from tests.e2e.conftest import Configured
 from tests.e2e.look import NETWORK, differences, look
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.embedded import fabric
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs import fabric
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
 from tests.e2e.conftest import Configured, environment
 from tests.e2e.dwelling import TOLD

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mptcp_lab.embedded.command import run
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs.command import run
+from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import BIN, Configured, environment, run_tool
 from tests.labs import OwnLab
 

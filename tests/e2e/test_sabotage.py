@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe
-from mptcp_lab.suite.targets import target
 from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import Sabotage, assert_seen
 from tests.labs import leased_fault

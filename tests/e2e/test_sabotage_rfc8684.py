@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from mptcp_lab.lease import Lease
+from mptcp_lab.machines.lease import Lease
+from mptcp_lab.machines.session import session
 from mptcp_lab.suite.packets import first_syns
-from mptcp_lab.suite.peer import Subflow, Wire
-from mptcp_lab.suite.session import session
+from mptcp_lab.suite.rfc8684.peer import Subflow, Wire
 from mptcp_lab.wire import Dss, MpCapable, Segment
 from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK, SYN

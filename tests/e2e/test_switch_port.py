@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from mptcp_lab.embedded import fabric
+from mptcp_lab.labs import fabric
 from tests.e2e.conftest import Configured
 
 CASE = "DIRECT-8[cable-out-at-A]"

@@ -6,8 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from mptcp_lab.embedded import fabric
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs import fabric
+from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import Configured, environment, suite_run
 from tests.e2e.leaving import LEAVING
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
 from tests.e2e.conftest import BIN, Configured, SuiteRun, environment, run_tool, suite_run
 

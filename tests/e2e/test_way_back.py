@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import BIN, Configured, environment, run_tool
 from tests.e2e.look import differences, look
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from mptcp_lab.embedded import image
-from mptcp_lab.embedded.errors import EmbeddedError
-from mptcp_lab.embedded.place import here
-from mptcp_lab.embedded.recipe import CONTAINER, OLDER
 from mptcp_lab.inventory import Host, load, resolve
+from mptcp_lab.labs.containers import image
+from mptcp_lab.labs.containers.recipe import CONTAINER, OLDER
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.lab_paths import here
 
 
 @pytest.fixture(scope="module")

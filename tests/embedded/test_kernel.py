@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.embedded import doctor, fabric, kernel
-from mptcp_lab.embedded.command import ip_json
-from mptcp_lab.embedded.errors import EmbeddedError
-from mptcp_lab.embedded.place import Place
 from mptcp_lab.errors import LabError
 from mptcp_lab.inventory import Lab, load, resolve
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs import fabric, kernel
+from mptcp_lab.labs import machine_check as doctor
+from mptcp_lab.labs.command import ip_json
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.lab_paths import Place
+from mptcp_lab.paths import ROOT
 
-DOCTOR = ROOT / "mptcp_lab/embedded/doctor.py"
+DOCTOR = ROOT / "mptcp_lab/labs/machine_check.py"
 
 
 @pytest.fixture(scope="module")

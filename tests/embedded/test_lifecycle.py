@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.embedded import fabric, hosts
-from mptcp_lab.embedded.command import ip_json
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs import fabric
+from mptcp_lab.labs.command import ip_json
+from mptcp_lab.labs.containers import hosts
+from mptcp_lab.machines.cables import cable_of, pull
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.cables import cable_of, pull
 from tests.labs import OwnLab, own_lab
 
 NEW_NIC = {"segment": "path3", "device": "eth9", "ipv4": "198.18.3.99/24"}
@@ -124,7 +125,7 @@ def test_two_labs_are_up_at_the_same_time(own: OwnLab, fresh: OwnLab) -> None:
 def test_down_cleans_up_after_an_up_that_was_killed_at_any_moment(fresh: OwnLab) -> None:
     moments = random.Random(8684)
     for _ in range(4):
-        command = [sys.executable, "-m", "mptcp_lab.embedded", "up", "--inventory", str(fresh.folder)]
+        command = [sys.executable, "-m", "mptcp_lab.labs", "up", "--inventory", str(fresh.folder)]
         with subprocess.Popen(
             command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         ) as process:
@@ -135,7 +136,7 @@ def test_down_cleans_up_after_an_up_that_was_killed_at_any_moment(fresh: OwnLab)
 
 
 def test_an_interrupted_up_is_one_sentence_and_the_next_goes_on(fresh: OwnLab) -> None:
-    command = [sys.executable, "-m", "mptcp_lab.embedded", "up", "--inventory", str(fresh.folder)]
+    command = [sys.executable, "-m", "mptcp_lab.labs", "up", "--inventory", str(fresh.folder)]
     with subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -150,7 +151,7 @@ def test_an_interrupted_up_is_one_sentence_and_the_next_goes_on(fresh: OwnLab) -
 
 
 def test_a_second_up_at_the_same_time_is_told_so(fresh: OwnLab) -> None:
-    command = [sys.executable, "-m", "mptcp_lab.embedded", "up", "--inventory", str(fresh.folder)]
+    command = [sys.executable, "-m", "mptcp_lab.labs", "up", "--inventory", str(fresh.folder)]
     fresh.place.labs.mkdir(parents=True, exist_ok=True)
     with fresh.place.lock.open("a") as first:
         fcntl.flock(first, fcntl.LOCK_EX)

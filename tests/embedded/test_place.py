@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.embedded import __main__ as command
-from mptcp_lab.embedded import keys, lifecycle, place, recorded
-from mptcp_lab.embedded.command import run
-from mptcp_lab.embedded.errors import EmbeddedError
-from mptcp_lab.embedded.place import Place, private_folder
 from mptcp_lab.inventory import Host, InventoryError, load
-from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.validate import RESERVED_HOST_NAMES, RESERVED_LAB_NAMES
-from mptcp_lab.suite.targets import ssh_arguments
+from mptcp_lab.labs import __main__ as command
+from mptcp_lab.labs import keys, lifecycle, recorded
+from mptcp_lab.labs import lab_paths as place
+from mptcp_lab.labs.command import run
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.lab_paths import Place, private_folder
+from mptcp_lab.machines.reach import ssh_arguments
+from mptcp_lab.paths import ROOT
 
 
 class Checkout:
@@ -56,7 +57,7 @@ class Checkout:
 
     def run(self, *words: str) -> tuple[int, str]:
         """Run the embedded lab's command; return its exit code and what it printed."""
-        sys.argv = ["mptcp_lab.embedded", *words]
+        sys.argv = ["mptcp_lab.labs", *words]
         code = command.main()
         printed = self.capsys.readouterr()
         return code, printed.out + printed.err

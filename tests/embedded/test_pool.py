@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.embedded.recipe import SIGNED_SINCE, part
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs.containers.recipe import SIGNED_SINCE, part
+from mptcp_lab.paths import ROOT
 
 #: Writes an index where apt would, and notes how it was called.
 APT = """#!/bin/sh
@@ -31,7 +31,7 @@ def build(tmp_path: Path, part_of_pool: str, date: str) -> tuple[subprocess.Comp
     (programs / "apt-get").write_text(APT)
     (programs / "apt-get").chmod(0o755)
     done = subprocess.run(
-        ["sh", str(ROOT / "mptcp_lab/embedded/pool.sh"), str(root), "trixie", part_of_pool],
+        ["sh", str(ROOT / "mptcp_lab/labs/containers/pool.sh"), str(root), "trixie", part_of_pool],
         env={
             "PATH": f"{programs}:{os.environ['PATH']}",
             "MMDEBSTRAP_APT_CONFIG": "/dev/null",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 
 #: What makes a checkout; caches and environments stay behind.
 SKIPPED = shutil.ignore_patterns(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 
 PLAYBOOKS = ("lab.yml", "playbooks/restore.yml")
 NO_HOST = {"no hosts": "all: {}\n", "only this machine": "all: {hosts: {localhost: {}}}\n", "empty file": ""}

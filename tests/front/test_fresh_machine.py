@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.embedded import image
-from mptcp_lab.embedded.place import here
 from mptcp_lab.inventory import load, resolve
+from mptcp_lab.labs.containers import image
+from mptcp_lab.labs.lab_paths import here
 from tests.front.conftest import Checkout
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

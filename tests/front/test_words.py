@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from tests.front.conftest import Checkout
 
 COMMANDS = "run up down status shell pcap doctor help render lock restore test".split()

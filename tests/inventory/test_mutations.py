@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from mptcp_lab.inventory import InventoryError, Lab
-from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.sources import read
 from mptcp_lab.inventory.validate import lab_from
+from mptcp_lab.paths import ROOT
 
 FOLDER = ROOT / "inventories/embedded"
 MUTATIONS, CUTS = 700, 150

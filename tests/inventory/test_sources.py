@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.inventory import InventoryError, load
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 
 GOOD = (ROOT / "inventories/embedded/hosts.yml").read_text()
 GROUP_VARS = (ROOT / "inventories/embedded/group_vars/all.yml").read_text()

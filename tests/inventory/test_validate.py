@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mptcp_lab.inventory import InventoryError, load, resolve
-from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.validate import lab_from
+from mptcp_lab.paths import ROOT
 
 NIC = {"segment": "path1", "device": "eth1", "ipv4": "198.18.1.10/24"}
 SERVED = {"name": "origin", "engine": "origin", "port": 7000, "mptcp": "off"}

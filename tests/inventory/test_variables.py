@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from mptcp_lab.inventory.errors import InventoryError
-from mptcp_lab.inventory.load import ROOT
 from mptcp_lab.inventory.variables import BOOLEANS, CHECKS, ROLE_VARIABLES, STRUCTURES, TEXTS
+from mptcp_lab.paths import ROOT
 
 KNOWN = {*STRUCTURES, *BOOLEANS, *TEXTS, *CHECKS, *ROLE_VARIABLES}
 #: Names that playbooks and the filters make themselves.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 
 NEEDED = {"dnf": "dnf", "rpmbuild": "rpm", "createrepo_c": "createrepo-c", "unshare": "util-linux"}
 #: A mount namespace where what rpm and dnf write goes to memory, and is gone with it. Debian's rpm has its

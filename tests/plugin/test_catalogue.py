@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab import catalogue
-from mptcp_lab.catalogue import markdown
-from mptcp_lab.verdict import Level
+from mptcp_lab.catalogue import Level, markdown
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COUNTS = {"direct": 14, "proxy": 12, "split": 8, "gateway": 5, "rfc8684": 61}

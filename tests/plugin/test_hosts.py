@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import testinfra.plugin
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from mptcp_lab.plugin import options
 
 SUITE = """

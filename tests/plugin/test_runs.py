@@ -11,9 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mptcp_lab import result as results
 from mptcp_lab.inventory.model import Host, Lab, Nic, Segment
 from mptcp_lab.plugin import options
+from mptcp_lab.results import result as results
 
 pytest_plugins = ["pytester"]
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mptcp_lab.verdict import Ending, ExitCode, Level, Outcome, Rules, Verdict, decide, exit_code
+from mptcp_lab.catalogue.level import Level
+from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Rules, Verdict, decide, exit_code
 
 HELD, BREACHED, OVER = Outcome.HELD, Outcome.BREACHED, Outcome.OVER_LIMIT
 UNSUPPORTED, INCONCLUSIVE = Outcome.UNSUPPORTED, Outcome.INCONCLUSIVE

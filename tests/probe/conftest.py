@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from mptcp_lab.lease import Lease
+from mptcp_lab.machines.lease import Lease
 from mptcp_lab.probe import Probe
 from tests.probe.hosts import Keys, Pair, make_pair
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mptcp_lab.probe import Probe
 from mptcp_lab.probe.client import Pending
-from mptcp_lab.ssh import Target
+from mptcp_lab.probe.ssh import Target
 
 TTL_SECONDS = 1.5
 RUN, LEASE_SECONDS = "faulty", 600.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mptcp_lab.probe import NetworkState, Probe, changes, eventually
-from mptcp_lab.ssh import Target
+from mptcp_lab.probe.ssh import Target
 
 PATHS = (1, 2)
 # no duplicate address detection: an IPv6 address is in force as soon as its link is up

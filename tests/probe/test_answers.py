@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.probe.agent.parts import fault_reads, host, tools
-from mptcp_lab.probe.agent.parts.basics import AgentError
+from mptcp_lab.agent.lab_agent import tools
+from mptcp_lab.agent.lab_agent.basics import AgentError
+from mptcp_lab.agent.lab_agent.faults import reads as fault_reads
+from mptcp_lab.agent.lab_agent.kernel import host
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from mptcp_lab.errors import LabBroken
 from mptcp_lab.probe import HostVanished, Probe, eventually
 from mptcp_lab.probe.client import AGENT, Deadline
-from mptcp_lab.ssh import SshFailed, connect
+from mptcp_lab.probe.ssh import SshFailed, connect
 from tests.probe.hosts import Host, Keys, Pair, make_key
 
 

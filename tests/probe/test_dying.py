@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import NetworkState, NeverHappened, Probe, ProbeError, changes, eventually
 from tests.probe.faulty import APPLIED, LEASE_SECONDS, MANY, RUN, apply_many
 from tests.probe.hosts import Host, Pair, make_pair, returns_to

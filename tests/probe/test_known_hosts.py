@@ -17,11 +17,11 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from mptcp_lab import known_hosts
 from mptcp_lab.errors import Inconclusive, LabBroken
 from mptcp_lab.plugin.attempt import classify
-from mptcp_lab.ssh import SshFailed, connect
-from mptcp_lab.verdict import Outcome
+from mptcp_lab.probe import known_hosts
+from mptcp_lab.probe.ssh import SshFailed, connect
+from mptcp_lab.results.verdict import Outcome
 from tests.probe.hosts import Host, Keys, make_key, tool
 
 NAME = "host.lab.example"

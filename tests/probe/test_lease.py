@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mptcp_lab.lease import Lease, LeaseBusy, LeaseLost
+from mptcp_lab.machines.lease import Lease, LeaseBusy, LeaseLost
 from mptcp_lab.probe import Probe, eventually
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from mptcp_lab.errors import Inconclusive
-from mptcp_lab.lease import Lease
+from mptcp_lab.machines.lease import Lease
 from mptcp_lab.plugin.attempt import classify
 from mptcp_lab.probe import HostVanished, Nonsense, Probe
 from mptcp_lab.probe.shapes import LINE_MAX_PARTS, Misshapen, decode_line
-from mptcp_lab.verdict import Outcome
+from mptcp_lab.results.verdict import Outcome
 from tests.probe.hosts import Host, Keys
 
 MEBIBYTE = 1 << 20

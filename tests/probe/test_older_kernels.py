@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
+from mptcp_lab.doctor.counters import diagnose
 from mptcp_lab.errors import Unsupported
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.paths import ROOT
 from mptcp_lab.plugin.attempt import classify
-from mptcp_lab.plugin.evidence import EvidenceBox
 from mptcp_lab.probe import Absent, Batch, OriginRecord, Readings, SocketFacts
 from mptcp_lab.probe.shapes import Misshapen, read_as
-from mptcp_lab.suite.doctor import diagnose
+from mptcp_lab.results.verdict import Outcome
 from mptcp_lab.suite.packets import joins_sent
-from mptcp_lab.verdict import Outcome
 from tests.probe.kernels import INFO_ON_6_1, IS_MPTCP_ON_6_1, counted
 
-AGENT = ROOT / "mptcp_lab/probe/agent"
+AGENT = ROOT / "mptcp_lab/agent"
 ESTABLISHED, SYN_SENT = 1, 2
 SUBFLOW = {"id": None, "local": "198.18.1.1", "lport": 1, "remote": "198.18.1.2", "rport": 2}
 

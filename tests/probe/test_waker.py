@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from mptcp_lab.probe.agent.parts.sockets import Waker
+from mptcp_lab.agent.lab_agent.sockets import Waker
 
 
 def test_a_pause_that_is_over_already_does_not_wait() -> None:

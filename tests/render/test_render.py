@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mptcp_lab.embedded import image
 from mptcp_lab.errors import LabError
 from mptcp_lab.inventory import load
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs.containers import image
+from mptcp_lab.paths import ROOT
 from mptcp_lab.render import File, render
 from mptcp_lab.render.__main__ import main, write
 from mptcp_lab.render.validate import Reading, validate

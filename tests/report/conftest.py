@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab import result as results
-from mptcp_lab.result import Attempt, Check, Evidence, Figure, NotRun, Result
-from mptcp_lab.verdict import Ending, Level, Outcome, Verdict
+from mptcp_lab.catalogue.level import Level
+from mptcp_lab.results import result as results
+from mptcp_lab.results.result import Attempt, Check, Evidence, Figure, NotRun, Result
+from mptcp_lab.results.verdict import Ending, Outcome, Verdict
 
 LAB = {
     "name": "rack <1>",

@@ -7,8 +7,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mptcp_lab import result as results
-from mptcp_lab.result import Result, ResultError, number
+from mptcp_lab.results import result as results
+from mptcp_lab.results.result import Result, ResultError, number
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text(encoding="utf-8"))
 

@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 from xml.etree import ElementTree
 
+from mptcp_lab.catalogue.level import Level
 from mptcp_lab.report import html
 from mptcp_lab.report.side_by_side import comparisons
 from mptcp_lab.report.terminal import summary
-from mptcp_lab.result import Check, Figure, Result
-from mptcp_lab.verdict import Level, Outcome, Verdict
+from mptcp_lab.results.result import Check, Figure, Result
+from mptcp_lab.results.verdict import Outcome, Verdict
 from tests.report.conftest import a_check, an_attempt
 
 GAPS = ("min", "median", "p95", "max")

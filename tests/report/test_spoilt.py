@@ -11,10 +11,10 @@ from xml.etree import ElementTree as ET
 import jsonschema
 import pytest
 
-from mptcp_lab import result as results
 from mptcp_lab.report import html, junit
 from mptcp_lab.report.__main__ import main
-from mptcp_lab.result import Result, ResultError
+from mptcp_lab.results import result as results
+from mptcp_lab.results.result import Result, ResultError
 from tests.mutations import as_json, spoilt, spoilt_text
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text(encoding="utf-8"))

@@ -10,8 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mptcp_lab import result as results
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from mptcp_lab.report import html, junit, svg
 from mptcp_lab.report import timeline as timelines
 from mptcp_lab.report.__main__ import main
@@ -19,8 +18,9 @@ from mptcp_lab.report.compare import compare
 from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import topology
-from mptcp_lab.result import Evidence, Figure, Result
-from mptcp_lab.verdict import Ending, Verdict
+from mptcp_lab.results import result as results
+from mptcp_lab.results.result import Evidence, Figure, Result
+from mptcp_lab.results.verdict import Ending, Verdict
 from tests.report.conftest import LAB, TIMELINE, an_attempt
 
 SVG_TEXT = re.compile(r"<text[^>]*>([^<]*)</text>")

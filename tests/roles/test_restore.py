@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mptcp_lab import owned
+from mptcp_lab.machines import owned
 from tests.roles.golden import FILTERS, ROOT
 
 FILES = ROOT / "roles/record/files"

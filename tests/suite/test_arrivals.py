@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
-from mptcp_lab.suite.arrivals import in_order
+from mptcp_lab.suite.failover.arrivals import in_order
 from mptcp_lab.wire import Segment
 from mptcp_lab.wire.options import Dss
 from mptcp_lab.wire.packet import ACK, SYN

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.errors import Inconclusive, LabBroken
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.machines.cables import Cable, pulled
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.cables import Cable, pulled
 
 KILLED = """
 import sys, time
-from mptcp_lab.suite.cables import Cable, pulled
+from mptcp_lab.machines.cables import Cable, pulled
 with pulled(Cable("client eth1", f"touch {sys.argv[1]}", f"rm {sys.argv[1]}")):
     print("out", flush=True)
     time.sleep(60)

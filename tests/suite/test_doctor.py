@@ -2,8 +2,8 @@
 
 import pytest
 
+from mptcp_lab.doctor.counters import CLIENT_ERRORS, SERVER_ERRORS, diagnose
 from mptcp_lab.probe import Counters
-from mptcp_lab.suite.doctor import CLIENT_ERRORS, SERVER_ERRORS, diagnose
 from tests.probe import kernels
 
 JOINED_A = {"MPCapableSYNTX": 1, "MPCapableSYNACKRX": 1, "MPJoinSynTx": 1, "MPJoinSynAckRx": 1}

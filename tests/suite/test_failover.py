@@ -3,7 +3,7 @@
 from ipaddress import IPv4Interface, IPv6Interface
 
 from mptcp_lab.inventory.model import Nic
-from mptcp_lab.suite.failover import path_names
+from mptcp_lab.suite.failover.live_stream import path_names
 
 
 def nic(segment: str, device: str, last: int) -> Nic:

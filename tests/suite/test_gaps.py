@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.plugin import EvidenceBox
-from mptcp_lab.suite.gaps import Distribution, Pauses, keep, least_delays, within
+from mptcp_lab.suite.failover.gaps import Distribution, Pauses, keep, least_delays, within
 
 GOOD = (0.0001, 0.0002)
 

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address
 
 from mptcp_lab.probe import NeverHappened
-from mptcp_lab.suite.peer import Subflow, Suits
+from mptcp_lab.suite.rfc8684.peer import Subflow, Suits
 from mptcp_lab.wire import Dss, Segment
 from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK

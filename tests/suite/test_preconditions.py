@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from mptcp_lab.inventory import load, resolve
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.preconditions import find_broken
-from mptcp_lab.suite.session import Machine
-from mptcp_lab.suite.units import listening_addresses, units
+from mptcp_lab.suite.state.units import listening_addresses, units
 
 LAB = load(resolve("embedded"))
 DF = """Filesystem     1024-blocks  Used Available Capacity Mounted on

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mptcp_lab.inventory.model import Host
-from mptcp_lab.suite.settings import settings_left_out
+from mptcp_lab.suite.state.settings import settings_left_out
 
 ON_6_1 = dict.fromkeys(("net.mptcp.enabled", "net.mptcp.stale_loss_cnt"), "1")
 ON_6_12 = ON_6_1 | {"net.mptcp.blackhole_timeout": "0"}

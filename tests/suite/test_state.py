@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mptcp_lab.suite.drift import differences
-from mptcp_lab.suite.forwarding import filter_faults
+from mptcp_lab.suite.state.drift import differences
+from mptcp_lab.suite.state.forwarding import filter_faults
 from mptcp_lab.suite.traces import advertised, without_advertised
 
 PRINTED = """

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.errors import LabBroken
-from mptcp_lab.inventory.load import ROOT
-from mptcp_lab.ssh import SshFailed, Target, connect
-from mptcp_lab.suite.targets import resolve
+from mptcp_lab.machines.reach import resolve
+from mptcp_lab.paths import ROOT
+from mptcp_lab.probe.ssh import SshFailed, Target, connect
 from tests.probe.hosts import make_key
 
 HOPS = ("first", "second", "host")

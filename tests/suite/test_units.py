@@ -3,7 +3,7 @@
 import pytest
 
 from mptcp_lab.inventory import Host, Lab, load, resolve
-from mptcp_lab.suite.units import listening_addresses, parse_listeners, wrong_listeners
+from mptcp_lab.suite.state.units import listening_addresses, parse_listeners, wrong_listeners
 
 #: What `ss -Hln -t` prints.
 PRINTED = """\

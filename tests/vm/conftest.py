@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.embedded import hosts
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs.containers import hosts
+from mptcp_lab.labs.vms import machines, qemu
+from mptcp_lab.labs.vms import snapshots as states
+from mptcp_lab.labs.vms.monitor import monitor
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
-from mptcp_lab.vm import machines, qemu, states
-from mptcp_lab.vm.monitor import monitor
 from tests.e2e.conftest import BIN, Configured, run_tool
 from tests.labs import OwnLab, own_lab
 

@@ -19,15 +19,16 @@ from pathlib import Path
 
 import yaml
 
-from mptcp_lab.embedded import fabric, image
-from mptcp_lab.embedded.command import run
-from mptcp_lab.embedded.place import Place, here
-from mptcp_lab.embedded.recipe import mirror
 from mptcp_lab.inventory import load
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.labs import fabric
+from mptcp_lab.labs.command import run
+from mptcp_lab.labs.containers import image
+from mptcp_lab.labs.containers.recipe import mirror
+from mptcp_lab.labs.lab_paths import Place, here
+from mptcp_lab.labs.vms import qemu
+from mptcp_lab.labs.vms.disk import GUEST, KERNEL
+from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
-from mptcp_lab.vm import qemu
-from mptcp_lab.vm.disk import GUEST, KERNEL
 
 SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
 #: What Debian's installer leaves, and what `./lab up` asks for on such a machine.

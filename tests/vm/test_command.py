@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.embedded.errors import EmbeddedError
-from mptcp_lab.embedded.place import Place
 from mptcp_lab.inventory import Host, load, resolve
-from mptcp_lab.vm import disk, machines, qemu, states
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.lab_paths import Place
+from mptcp_lab.labs.vms import disk, machines, qemu
+from mptcp_lab.labs.vms import snapshots as states
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.embedded.command import run
+from mptcp_lab.labs.command import run
+from mptcp_lab.labs.vms import disk
+from mptcp_lab.labs.vms.monitor import monitor
 from mptcp_lab.probe import eventually
-from mptcp_lab.vm import disk
-from mptcp_lab.vm.monitor import monitor
 from tests.labs import OwnLab
 from tests.vm.conftest import ANSWERS_WITHIN, answers_again, go_back, play
 

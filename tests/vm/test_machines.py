@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from mptcp_lab import patience
-from mptcp_lab.embedded.command import run
-from mptcp_lab.embedded.errors import EmbeddedError
+from mptcp_lab.labs.command import run
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.vms.machines import kept_state
+from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe
-from mptcp_lab.suite.targets import target
-from mptcp_lab.vm.machines import kept_state
 from tests.e2e.conftest import Configured
 from tests.labs import OwnLab, leased_fault
 from tests.vm.conftest import answers_again, begin, go_back, play

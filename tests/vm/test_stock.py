@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab import patience
-from mptcp_lab.inventory.load import ROOT
-from mptcp_lab.vm import qemu
+from mptcp_lab.labs.vms import qemu
+from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import BIN, environment
 from tests.vm.stock import SUITES, StockMachine, inventory_outside, stock_machine
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab import catalogue
-from mptcp_lab.inventory.load import ROOT
+from mptcp_lab.paths import ROOT
 from mptcp_lab.wire.rows import ROWS as PASSIVE
 from tests.e2e import test_sabotage_rfc8684 as sabotage
 from tests.wire.test_rows import KERNEL_DEVIATIONS, NOT_SHOWN, RED

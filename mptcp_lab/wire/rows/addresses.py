@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire import keys
 from mptcp_lab.wire.model import Announcement, Connection, Subflow
 from mptcp_lab.wire.options import AddAddr, RemoveAddr
-from mptcp_lab.wire.rows.requirement import ANY, Level, Observation, breach, known, ok, row, worst
+from mptcp_lab.wire.rows.requirement import ANY, Observation, breach, known, ok, row, worst
 
 MUST, SHOULD = Level.MUST, Level.SHOULD
 _NONE = "no ADD_ADDR"

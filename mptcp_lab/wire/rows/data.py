@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire.model import Connection, Lack, State, Stream
 from mptcp_lab.wire.options import MpPrioV0
 from mptcp_lab.wire.rows.requirement import (
     ANY,
     ON_SUBFLOW,
-    Level,
     Observation,
     breach,
     known,

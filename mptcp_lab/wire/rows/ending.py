@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire.model import Connection, Subflow
 from mptcp_lab.wire.options import MpFail, MpFastclose, TcpRst
 from mptcp_lab.wire.rows.handshake import capable
 from mptcp_lab.wire.rows.requirement import (
     ANY,
     ON_SUBFLOW,
-    Level,
     Observation,
     breach,
     ok,

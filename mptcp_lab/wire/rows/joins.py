@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
+from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire import keys
 from mptcp_lab.wire.model import Connection, Lack, Side, Subflow
 from mptcp_lab.wire.options import MpJoinAck, MpJoinSyn, MpJoinSynAck, MptcpOption, TcpRst
@@ -12,7 +13,6 @@ from mptcp_lab.wire.packet import Segment
 from mptcp_lab.wire.rows.requirement import (
     ANY,
     ON_SUBFLOW,
-    Level,
     Observation,
     breach,
     ok,

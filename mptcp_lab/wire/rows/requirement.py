@@ -6,14 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire.model import Connection, Finding, Lack
-
-
-class Level(Enum):
-    """How binding a requirement is."""
-
-    MUST = "MUST"
-    SHOULD = "SHOULD"
 
 
 class Outcome(Enum):

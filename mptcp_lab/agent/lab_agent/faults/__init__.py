@@ -1,0 +1,1 @@
+"""Faults: each writes on the host how it is undone before it is applied."""

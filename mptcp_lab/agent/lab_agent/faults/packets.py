@@ -1,0 +1,95 @@
+"""Faults of the packet filter."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Any
+
+from ..basics import AgentError, Json
+from ..kernel.capabilities import require
+from ..tools import run_tool
+from .plan import Plan, refuse_management
+
+HOOKS = {
+    "in": [("input", False)],
+    "out": [("output", False)],
+    "both": [("input", False), ("output", True)],
+    "forward": [("forward", False)],
+}
+PACKETS = {
+    "syn": "tcp flags & (syn | ack) == syn ",
+    "synack": "tcp flags & (syn | ack) == (syn | ack) ",
+    "all": "",
+}
+
+
+def nft_match(
+    hook: str,
+    swapped: bool,
+    source: str | None = None,
+    destination: str | None = None,
+    sport: int | None = None,
+    dport: int | None = None,
+    device: str | None = None,
+    out_device: str | None = None,
+) -> str:
+    """The match of a rule. `swapped` is for the answers: addresses and ports change places."""
+    if not any((source, destination, sport, dport, device, out_device)):
+        raise AgentError("refused", "a packet fault names at least one address, port or device")
+    if swapped:
+        source, destination, sport, dport = destination, source, dport, sport
+    words = []
+    for side, address in (("saddr", source), ("daddr", destination)):
+        if address is not None:
+            network = ipaddress.ip_network(address, strict=False)
+            words.append(f"{'ip' if network.version == 4 else 'ip6'} {side} {network}")
+    for name, key in ((device, "oifname" if hook == "output" else "iifname"), (out_device, "oifname")):
+        if name is not None:
+            socket.if_nametoindex(name)
+            words.append(f'{key} "{name}"')
+    words.append("meta l4proto tcp")
+    words += [
+        f"tcp {side} {int(port)}" for side, port in (("sport", sport), ("dport", dport)) if port is not None
+    ]
+    return " ".join(words) + " "
+
+
+def packet_fault(fault: str, rule: str, direction: str, match: Json, capability: str = "nft") -> Plan:
+    """A table of its own with `rule` for the packets that match."""
+    require(capability)
+    if match.get("device") and not match.keys() - {"device"}:
+        refuse_management(match["device"])
+    table = f"mptcp_lab_{fault}"
+    lines = [f"add table inet {table}"]
+    for hook, swapped in HOOKS[direction]:
+        kind = f"{{ type filter hook {hook} priority -150; policy accept; }}"
+        lines.append(f"add chain inet {table} {hook} {kind}")
+        lines.append(f"add rule inet {table} {hook} {nft_match(hook, swapped, **match)}{rule}")
+    return Plan(
+        table, [("nft_table", {"name": table})], lambda: run_tool(["nft", "-f", "-"], "\n".join(lines))
+    )
+
+
+def plan_drop(fault: str, direction: str = "in", **match: Any) -> Plan:
+    """Drop TCP packets. "both" drops what matches on its way in and the answers on their way out."""
+    return packet_fault(fault, "drop", direction, match)
+
+
+def plan_reject(fault: str, direction: str = "in", **match: Any) -> Plan:
+    """Answer TCP packets with RST."""
+    return packet_fault(fault, "reject with tcp reset", direction, match)
+
+
+def plan_strip_option(fault: str, direction: str = "forward", packets: str = "all", **match: Any) -> Plan:
+    """Take the MPTCP option out of SYNs, of SYN/ACKs or of all packets."""
+    return packet_fault(
+        fault, PACKETS[packets] + "reset tcp option mptcp", direction, match, "nft_tcp_option_reset"
+    )
+
+
+def plan_drop_option(fault: str, direction: str = "forward", **match: Any) -> Plan:
+    """Drop SYNs that carry the MPTCP option."""
+    return packet_fault(
+        fault, PACKETS["syn"] + "tcp option mptcp exists drop", direction, match, "nft_tcp_option"
+    )

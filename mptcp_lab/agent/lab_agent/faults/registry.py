@@ -1,0 +1,127 @@
+"""Faults, each with its undo written down first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+from ..basics import AgentError, Json
+from ..files import write_synced
+from ..keeper import ensure_keeper
+from ..lease import require_lease
+from .devices import plan_address_remove, plan_link_down, plan_link_up, plan_netem, plan_rate
+from .flip import plan_flip
+from .packets import plan_drop, plan_drop_option, plan_reject, plan_strip_option
+from .plan import Plan
+from .processes import plan_kill, plan_stall, plan_unit_stop
+from .records import FAULTS, fault_lock, lift_fault, read_faults, undo_and_forget
+from .settings import (
+    plan_endpoint_add,
+    plan_endpoint_change,
+    plan_endpoint_remove,
+    plan_limits,
+    plan_routes,
+    plan_rules,
+    plan_sysctl,
+)
+from .timer import SYSTEMD, arm_timer
+from .undo import run_undo
+
+TTL_RANGE = (0.5, 3600.0)
+PLANS: dict[str, Callable[..., Plan]] = {
+    "drop": plan_drop,
+    "reject": plan_reject,
+    "strip_option": plan_strip_option,
+    "drop_option": plan_drop_option,
+    "flip": plan_flip,
+    "link_down": plan_link_down,
+    "link_up": plan_link_up,
+    "address_remove": plan_address_remove,
+    "rate": plan_rate,
+    "netem": plan_netem,
+    "endpoint_remove": plan_endpoint_remove,
+    "endpoint_change": plan_endpoint_change,
+    "endpoint_add": plan_endpoint_add,
+    "limits": plan_limits,
+    "sysctl": plan_sysctl,
+    "routes": plan_routes,
+    "rules": plan_rules,
+    "stall": plan_stall,
+    "kill": plan_kill,
+    "unit_stop": plan_unit_stop,
+}
+
+
+def apply_fault(kind: str, ttl: float, params: Json, run: str) -> str:
+    """Put the undo on record, start keeper and timer, apply; return the fault's id.
+
+    Raises AgentError "no-lease" where ``run`` does not hold this host's lease.
+    """
+    if kind not in PLANS:
+        raise ValueError(f"fault {kind!r}: use one of {', '.join(PLANS)}")
+    if not TTL_RANGE[0] <= ttl <= TTL_RANGE[1]:
+        raise ValueError(f"ttl {ttl}: use {TTL_RANGE[0]:g} to {TTL_RANGE[1]:g} s")
+    require_lease(run)
+    fault = os.urandom(4).hex()
+    record_file = FAULTS / f"{fault}.json"
+    with fault_lock():
+        plan = PLANS[kind](fault, **params)
+        for other in read_faults():
+            if other["touches"] == plan.touches:
+                raise AgentError(
+                    "conflict", f"fault {other['kind']} ({other['id']}) touches {plan.touches} already"
+                )
+        now = time.monotonic()
+        record: Json = {"id": fault, "kind": kind, "params": params, "owner": os.getpid(), "run": run}
+        record |= {"touches": plan.touches, "undo": plan.undo}
+        write_synced(record_file, {**record, "since": now, "deadline": now + ttl, "tries": 0, "error": ""})
+        try:
+            ensure_keeper()
+            arm_timer(fault, ttl)
+            plan.apply()
+            if not record_file.exists():  # we were frozen, and the keeper lifted it in the meantime
+                run_undo(plan.undo)
+        except BaseException:
+            undo_and_forget(record_file)
+            raise
+    return fault
+
+
+def keep_keeper() -> None:
+    """Start the keeper again where it is gone while faults are in force, and no systemd does it."""
+    if not SYSTEMD.is_dir() and FAULTS.is_dir() and read_faults():
+        with contextlib.suppress(AgentError, OSError), fault_lock():
+            if read_faults():
+                ensure_keeper()
+
+
+class AppliedFault:
+    """A fault of this probe; lifted when the probe ends."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def close(self) -> bool:
+        """Lift it; False when its time was over before."""
+        return lift_fault(self.fault)
+
+
+def recover_faults() -> list[Json]:
+    """For a probe that starts: lift what is over its time, see that the rest has a keeper, report all."""
+    if not FAULTS.is_dir():
+        return []
+    found = []
+    for record in read_faults():
+        expired = record["deadline"] <= time.monotonic()
+        if expired:
+            with contextlib.suppress(AgentError, OSError):
+                lift_fault(record["id"])
+        found.append(
+            {"id": record["id"], "kind": record["kind"], "params": record["params"], "expired": expired}
+        )
+    with fault_lock():
+        if read_faults():
+            ensure_keeper()
+    return found

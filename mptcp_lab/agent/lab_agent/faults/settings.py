@@ -1,0 +1,114 @@
+"""Faults in settings: endpoints, limits, sysctls, routes, rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..basics import AgentError, Json
+from ..kernel.host import PROC_SYS
+from ..kernel.path_manager import PathManager
+from ..tools import run_tool
+from .plan import Plan
+from .reads import route_key, route_lines, rule_lines
+
+
+def find_endpoint(address: str) -> Json | None:
+    """The MPTCP endpoint with this address."""
+    with PathManager() as manager:
+        return {endpoint["address"]: endpoint for endpoint in manager.endpoints()}.get(address)
+
+
+def _present_endpoint(address: str) -> Json:
+    endpoint = find_endpoint(address)
+    if endpoint is None:
+        raise AgentError("refused", f"there is no endpoint {address}")
+    return endpoint
+
+
+def _with_path_manager(action: Callable[[PathManager], None]) -> Callable[[], None]:
+    def apply() -> None:
+        with PathManager() as manager:
+            action(manager)
+
+    return apply
+
+
+def plan_endpoint_remove(_fault: str, address: str) -> Plan:
+    """Remove an MPTCP endpoint."""
+    before = _present_endpoint(address)
+    undo: list[tuple[str, Json]] = [("endpoint", {"address": address, "before": before})]
+    return Plan(f"endpoint {address}", undo, _with_path_manager(lambda manager: manager.delete(before)))
+
+
+def plan_endpoint_change(_fault: str, address: str, flags: list[str]) -> Plan:
+    """Change "backup" and "fullmesh" of an MPTCP endpoint; `flags` are all it shall have."""
+    before = _present_endpoint(address)
+    undo: list[tuple[str, Json]] = [("endpoint", {"address": address, "before": before})]
+    after = {**before, "flags": flags}
+    return Plan(f"endpoint {address}", undo, _with_path_manager(lambda manager: manager.set_flags(after)))
+
+
+def plan_endpoint_add(
+    _fault: str, address: str, device: str = "", flags: tuple[str, ...] = (), port: int = 0
+) -> Plan:
+    """Add an MPTCP endpoint."""
+    undo: list[tuple[str, Json]] = [("endpoint", {"address": address, "before": None})]
+    if find_endpoint(address) is not None:
+        raise AgentError("refused", f"there is an endpoint {address} already")
+    new = {"address": address, "device": device, "flags": list(flags), "port": port}
+    return Plan(f"endpoint {address}", undo, _with_path_manager(lambda manager: manager.add(new)))
+
+
+def plan_limits(_fault: str, subflows: int | None = None, add_addr_accepted: int | None = None) -> Plan:
+    """Change MPTCP limits."""
+    with PathManager() as manager:
+        before = manager.limits()
+    first = before["subflows"] if subflows is None else subflows
+    second = before["add_addr_accepted"] if add_addr_accepted is None else add_addr_accepted
+    return Plan(
+        "limits", [("limits", before)], _with_path_manager(lambda manager: manager.set_limits(first, second))
+    )
+
+
+def plan_sysctl(_fault: str, name: str, value: str | int) -> Plan:
+    """Change a sysctl below net; those that the kernel changes along with it are brought back too."""
+    path = PROC_SYS.joinpath(*(part.replace("/", ".") for part in name.split(".")))
+    if not name.startswith("net.") or ".." in path.parts:
+        raise AgentError("refused", f"{name}: there is no such sysctl below net")
+    if not path.exists():
+        raise AgentError("unsupported", "this kernel does not have it", capability=f"sysctl {name}")
+    related = [path]
+    if path.name in ("ip_forward", "forwarding"):
+        family = "ipv6" if "ipv6" in path.parts else "ipv4"
+        for other in ("forwarding", "accept_redirects"):
+            related += sorted((PROC_SYS / "net" / family / "conf").glob(f"*/{other}"))
+    values = {str(one): one.read_text().strip() for one in related}
+    return Plan(f"sysctl {name}", [("sysctls", {"values": values})], lambda: path.write_text(str(value)))
+
+
+def _family(version: int) -> str:
+    return {4: "-4", 6: "-6"}[version]
+
+
+def plan_routes(_fault: str, commands: list[str], version: int = 4) -> Plan:
+    """Run `ip route COMMAND` ("add ...", "del ...", "replace ..."), which name destination and table."""
+    family = _family(version)
+    keys = [route_key(command.partition(" ")[2]) for command in commands]
+    lines = [line for line in route_lines(family) if route_key(line) in keys]
+
+    def apply() -> None:
+        for command in commands:
+            run_tool(["ip", family, "route", *command.split()])
+
+    return Plan(f"routes {family}", [("routes", {"family": family, "keys": keys, "lines": lines})], apply)
+
+
+def plan_rules(_fault: str, commands: list[str], version: int = 4) -> Plan:
+    """Run `ip rule COMMAND` ("add ...", "del ..."). Afterwards all rules are what they were."""
+    family = _family(version)
+
+    def apply() -> None:
+        for command in commands:
+            run_tool(["ip", family, "rule", *command.split()])
+
+    return Plan(f"rules {family}", [("rules", {"family": family, "lines": rule_lines(family)})], apply)

@@ -1,0 +1,1 @@
+"""What the kernel says and is told: netlink, path manager, facts of sockets and of the host."""

@@ -1,0 +1,225 @@
+"""What the host's network is: counters, NICs, settings, and everything that a fault may change."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ..basics import AgentError, Json, patient
+from .path_manager import PathManager
+
+SYSCTLS = (
+    "net/mptcp/*",
+    "net/ipv4/ip_forward",
+    "net/ipv4/tcp_retries*",
+    "net/ipv4/tcp_syn*_retries",
+    "net/ipv4/tcp_congestion_control",
+    "net/ipv4/tcp_mtu_probing",
+    "net/ipv4/conf/*/rp_filter",
+    "net/ipv4/conf/*/forwarding",
+    "net/ipv4/conf/*/accept_redirects",
+    "net/ipv4/conf/*/send_redirects",
+    "net/ipv4/conf/*/arp_*",
+    "net/ipv6/conf/*/forwarding",
+    "net/ipv6/conf/*/disable_ipv6",
+    "net/ipv6/conf/*/accept_ra",
+    "net/ipv6/conf/*/accept_redirects",
+    "net/ipv6/conf/*/autoconf",
+    "net/ipv6/conf/*/keep_addr_on_down",
+)
+VOLATILE = {
+    "valid_life_time",
+    "preferred_life_time",
+    "tentative",
+    "nodad",
+    "expires",
+    "used",
+    "age",
+    "refcnt",
+    "stats",
+}
+PROC_SYS = Path("/proc/sys")
+AUTOMATIC_HANDLE = re.compile("[89a-f][0-9a-f]{3}:$")  # of a qdisc that was added without one
+
+
+def read_counters() -> Json:
+    """MIB counters by group ("MPTcpExt", "TcpExt", "IpExt", "Tcp", ...)."""
+    groups: Json = {}
+    for name in ("netstat", "snmp"):
+        lines = Path("/proc/net", name).read_text().splitlines()
+        for names, values in itertools.islice(itertools.zip_longest(lines, lines[1:]), 0, None, 2):
+            group, _, keys = names.partition(":")
+            numbers = map(int, values.partition(":")[2].split())
+            groups[group] = dict(itertools.zip_longest(keys.split(), numbers))
+    return groups
+
+
+def read_nics() -> Json:
+    """Bytes and packets per network device."""
+    nics = {}
+    for line in Path("/proc/net/dev").read_text().splitlines()[2:]:
+        device, _, rest = line.partition(":")
+        n = [int(word) for word in rest.split()]
+        nics[device.strip()] = {
+            "rx_bytes": n[0],
+            "rx_packets": n[1],
+            "rx_dropped": n[3],
+            "tx_bytes": n[8],
+            "tx_packets": n[9],
+            "tx_dropped": n[11],
+        }
+    return nics
+
+
+def read_sysctls() -> Json:
+    """The sysctls that decide about multipath, by dotted name."""
+    values = {}
+    for pattern in SYSCTLS:
+        for path in sorted(PROC_SYS.glob(pattern)):
+            with contextlib.suppress(OSError):
+                values[sysctl_name(path)] = path.read_text().strip()
+    return values
+
+
+def sysctl_name(path: Path) -> str:
+    """net.ipv4.conf.eth1/5.rp_filter for .../eth1.5/...: as sysctl(8) writes it."""
+    return ".".join(part.replace(".", "/") for part in path.relative_to(PROC_SYS).parts)
+
+
+def read_json_tools(commands: dict[str, list[str]]) -> Json:
+    """Run tools that print JSON, all at once: {name: parsed}; one that fails gives {"error": text}."""
+    started: dict[str, subprocess.Popen[str] | None] = {}
+    for name, argv in commands.items():
+        try:
+            started[name] = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        except FileNotFoundError:
+            started[name] = None
+    documents: Json = {}
+    for name, process in started.items():
+        if process is None:
+            documents[name] = {"error": f"{commands[name][0]}: not installed"}
+            continue
+        out, err = process.communicate(timeout=patient(10))
+        documents[name] = (
+            _document(out, commands[name]) if process.returncode == 0 else {"error": err.strip()}
+        )
+    return documents
+
+
+def _document(out: str, argv: list[str]) -> Any:
+    """What a tool printed, parsed; an error document where it is no JSON."""
+    try:
+        return json.loads(out or "[]")
+    except (ValueError, RecursionError):
+        return {"error": f"{' '.join(argv)}: no JSON: {out[:80]!r}"}
+
+
+IP_READINGS = {
+    "addresses": ["ip", "-j", "address", "show"],
+    "routes4": ["ip", "-j", "-4", "route", "show", "table", "all"],
+    "routes6": ["ip", "-j", "-6", "route", "show", "table", "all"],
+    "rules4": ["ip", "-j", "-4", "rule", "show"],
+    "rules6": ["ip", "-j", "-6", "rule", "show"],
+    "neighbours": ["ip", "-j", "neighbour", "show"],
+    "nft": ["nft", "-j", "list", "ruleset"],
+    "qdiscs": ["tc", "-j", "qdisc", "show"],
+}
+
+
+def read_tool(name: str) -> Any:
+    """One of IP_READINGS; failure is an error here."""
+    document = read_json_tools({name: IP_READINGS[name]})[name]
+    if isinstance(document, dict) and "error" in document:
+        raise AgentError("tool", f"{' '.join(IP_READINGS[name])}: {document['error']}")
+    return document
+
+
+#: What one run of ip(8) can read together: its options, and names of IP_READINGS.
+IP_BATCHES: tuple[tuple[list[str], tuple[str, ...]], ...] = (
+    ([], ("addresses", "neighbours")),
+    (["-4"], ("routes4", "rules4")),
+    (["-6"], ("routes6", "rules6")),
+)
+
+
+def read_ip_batches() -> Json:
+    """All of IP_READINGS that ip(8) reads, with three processes; one by one where a batch fails."""
+    started = []
+    for options, names in IP_BATCHES:
+        words = (IP_READINGS[name] for name in names)
+        lines = [" ".join(word for word in argv[1:] if not word.startswith("-")) for argv in words]
+        argv = ["ip", "-j", *options, "-batch", "-"]
+        process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdin is not None
+        process.stdin.write("\n".join(lines) + "\n")
+        process.stdin.close()
+        started.append((process, names))
+    found: Json = {}
+    for process, names in started:
+        assert process.stdout is not None
+        with process.stdout:
+            try:
+                documents = split_json(process.stdout.read())
+            except (ValueError, RecursionError):  # each tool by itself says which one it was
+                documents = []
+        if process.wait(timeout=patient(10)) == 0 and len(documents) == len(names):
+            found.update(zip(names, documents))
+        else:
+            found.update(read_json_tools({name: IP_READINGS[name] for name in names}))
+    return found
+
+
+def split_json(text: str) -> list[Any]:
+    """Documents that follow one another."""
+    documents, decoder, text = [], json.JSONDecoder(), text.lstrip()
+    while text:
+        document, end = decoder.raw_decode(text)
+        documents.append(document)
+        text = text[end:].lstrip()
+    return documents
+
+
+def network_state() -> Json:
+    """Everything about this host's network that a fault may change, without what changes by itself."""
+    state = read_ip_batches()
+    state |= read_json_tools({name: IP_READINGS[name] for name in ("nft", "qdiscs")})
+    for route in state["routes6"] if isinstance(state["routes6"], list) else []:
+        # A prefix that is on link has protocol kernel, whoever announced it.
+        if isinstance(route, dict) and "expires" in route:
+            route["protocol"] = "ra"
+    shown = state.pop("neighbours")
+    neighbours = [n for n in shown if isinstance(n, dict)] if isinstance(shown, list) else []
+    state["permanent_neighbours"] = [n for n in neighbours if "PERMANENT" in n.get("state", [])]
+    state["resolving"] = [
+        f"{n.get('dst')} on {n.get('dev')}" for n in neighbours if "INCOMPLETE" in n.get("state", [])
+    ]
+    with contextlib.suppress(AgentError), PathManager() as manager:
+        state["endpoints"] = manager.endpoints()
+        state["limits"] = manager.limits()
+    state["sysctls"] = read_sysctls()
+    return {name: _settled(document) for name, document in state.items()}
+
+
+def _settled(value: Any) -> Any:
+    """The document without volatile fields: lifetimes, counters, handles that the kernel numbers."""
+    if isinstance(value, list):
+        kept = [_settled(item) for item in value if not (isinstance(item, dict) and "metainfo" in item)]
+        return [item for item in kept if item not in ({}, None)]
+    if not isinstance(value, dict):
+        return value
+    drop = set(VOLATILE)
+    if "family" in value or AUTOMATIC_HANDLE.match(str(value.get("handle", ""))):
+        drop.add("handle")
+    settled = {key: _settled(item) for key, item in value.items() if key not in drop}
+    if "counter" in settled and isinstance(settled["counter"], dict):
+        settled["counter"] = {
+            key: item for key, item in settled["counter"].items() if key not in ("packets", "bytes")
+        }
+    return settled

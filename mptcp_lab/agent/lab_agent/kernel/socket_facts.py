@@ -1,0 +1,287 @@
+"""What the kernel says about a socket (include/uapi/linux/mptcp.h, include/uapi/linux/tcp.h)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..basics import Json
+
+LEGACY = Path("/proc/sys/net/mptcp/mptcp_enabled")  # exists on the out-of-tree v0.9x kernels only
+SO_PROTOCOL = 38
+IPPROTO_MPTCP = 262
+SOL_MPTCP = 284
+MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS, MPTCP_FULL_INFO = 1, 2, 3, 4
+TCP_IS_MPTCP = 43  # upstream 6.10; on v0.9x kernels 43 is MPTCP_SCHEDULER, so it is not asked there
+MAX_SUBFLOWS = 64
+SOCKADDR_STORAGE = 128
+SUBFLOW_READINGS = 5
+# name, struct format, offset; kernels only ever append, so what lies beyond the returned length is left out
+MPTCP_INFO_FIELDS = (
+    ("subflows", "B", 0),
+    ("add_addr_signal", "B", 1),
+    ("add_addr_accepted", "B", 2),
+    ("subflows_max", "B", 3),
+    ("add_addr_signal_max", "B", 4),
+    ("add_addr_accepted_max", "B", 5),
+    ("flags", "I", 8),
+    ("token", "I", 12),
+    ("write_seq", "Q", 16),
+    ("snd_una", "Q", 24),
+    ("rcv_nxt", "Q", 32),
+    ("local_addr_used", "B", 40),
+    ("local_addr_max", "B", 41),
+    ("csum_enabled", "B", 42),
+    ("retransmits", "I", 44),
+    ("bytes_retrans", "Q", 48),
+    ("bytes_sent", "Q", 56),
+    ("bytes_received", "Q", 64),
+    ("bytes_acked", "Q", 72),
+    ("subflows_total", "B", 80),
+    ("last_data_sent", "I", 84),
+    ("last_data_recv", "I", 88),
+    ("last_ack_recv", "I", 92),
+)
+TCP_INFO_FIELDS = (
+    ("state", "B", 0),
+    ("ca_state", "B", 1),
+    ("retransmits", "B", 2),
+    ("backoff", "B", 4),
+    ("rto_us", "I", 8),
+    ("snd_mss", "I", 16),
+    ("rcv_mss", "I", 20),
+    ("unacked", "I", 24),
+    ("lost", "I", 32),
+    ("retrans", "I", 36),
+    ("last_data_sent_ms", "I", 44),
+    ("last_data_recv_ms", "I", 52),
+    ("last_ack_recv_ms", "I", 56),
+    ("pmtu", "I", 60),
+    ("rtt_us", "I", 68),
+    ("rttvar_us", "I", 72),
+    ("snd_cwnd", "I", 80),
+    ("total_retrans", "I", 100),
+    ("bytes_acked", "Q", 120),
+    ("bytes_received", "Q", 128),
+    ("segs_out", "I", 136),
+    ("segs_in", "I", 140),
+    ("min_rtt_us", "I", 148),
+    ("delivery_rate", "Q", 160),
+    ("bytes_sent", "Q", 200),
+    ("bytes_retrans", "Q", 208),
+)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def decode_fields(data: bytes, fields: tuple[tuple[str, str, int], ...]) -> Json:
+    """The fields of a kernel struct that lie within `data`."""
+    return {
+        name: struct.unpack_from("=" + form, data, offset)[0]
+        for name, form, offset in fields
+        if offset + struct.calcsize("=" + form) <= len(data)
+    }
+
+
+def decode_sockaddr(data: bytes) -> tuple[str, int]:
+    """(address, port) of a sockaddr_in or sockaddr_in6; IPv4-mapped addresses as IPv4."""
+    family = struct.unpack_from("=H", data)[0]
+    port = struct.unpack_from("!H", data, 2)[0]
+    if family == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, data[4:8]), port
+    if family == socket.AF_INET6:
+        return plain_address(socket.inet_ntop(socket.AF_INET6, data[8:24])), port
+    return "", 0
+
+
+def plain_address(address: str) -> str:
+    """::ffff:192.0.2.1 as 192.0.2.1, everything else as it is."""
+    mapped = address.lower().startswith("::ffff:") and "." in address
+    return address[7:] if mapped else address
+
+
+def socket_name(read: Callable[[], Any]) -> tuple[str, int] | None:
+    """getsockname() or getpeername() as (address, port); None when there is none (any more)."""
+    try:
+        name = read()
+    except OSError:
+        return None
+    return plain_address(name[0]), name[1]
+
+
+def _getsockopt_into(
+    sock: socket.socket, level: int, option: int, buffer: ctypes.Array[ctypes.c_char]
+) -> int:
+    """getsockopt() that also hands the buffer's content in, as MPTCP's do; returns the length written."""
+    length = ctypes.c_uint32(len(buffer))
+    if _libc.getsockopt(sock.fileno(), level, option, buffer, ctypes.byref(length)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return length.value
+
+
+def read_full_info(sock: socket.socket) -> tuple[Json, list[Json]]:
+    """MPTCP_FULL_INFO (6.5): (mptcp_info, subflows with their tcp_info). Raises OSError where it lacks."""
+    address_size = 8 + 2 * SOCKADDR_STORAGE  # struct mptcp_subflow_info: id, padding, addresses
+    tcp_size = 512  # more than any kernel's tcp_info: the array is then laid out by the kernel's size
+    addresses = ctypes.create_string_buffer(address_size * MAX_SUBFLOWS)
+    tcp = ctypes.create_string_buffer(tcp_size * MAX_SUBFLOWS)
+    head = struct.pack(
+        "=6I2Q",
+        0,
+        tcp_size,
+        0,
+        address_size,
+        0,
+        MAX_SUBFLOWS,
+        ctypes.addressof(addresses),
+        ctypes.addressof(tcp),
+    )
+    buffer = ctypes.create_string_buffer(head, len(head) + 256)
+    length = _getsockopt_into(sock, SOL_MPTCP, MPTCP_FULL_INFO, buffer)
+    tcp_kernel, _, address_kernel, _, count, _ = struct.unpack_from("=6I", buffer.raw)
+    entries = array_of(addresses.raw, min(address_size, address_kernel), min(count, MAX_SUBFLOWS))
+    infos = array_of(tcp.raw, min(tcp_size, tcp_kernel), min(count, MAX_SUBFLOWS))
+    subflows = [
+        _subflow(struct.unpack_from("=I", entry)[0], entry[8:], decode_fields(info, TCP_INFO_FIELDS))
+        for entry, info in zip(entries, infos)
+    ]
+    return decode_fields(buffer.raw[len(head) : length], MPTCP_INFO_FIELDS), subflows
+
+
+def array_of(data: bytes, size: int, count: int) -> list[bytes]:
+    """The elements of an array that the kernel wrote, each `size` octets: the smaller of its and our size.
+
+    net/mptcp/sockopt.c, mptcp_getsockopt_full_info; tcp_info has 248 octets in Linux 6.12, more in 6.18.
+    """
+    return [data[index * size : (index + 1) * size] for index in range(count)]
+
+
+def read_subflow_addresses(sock: socket.socket) -> list[Json]:
+    """MPTCP_SUBFLOW_ADDRS (5.16): the subflows' addresses. Raises OSError where the kernel has none."""
+    size = 2 * SOCKADDR_STORAGE
+    head = struct.pack("=4I", 16, 0, 0, size)
+    buffer = ctypes.create_string_buffer(head, len(head) + size * MAX_SUBFLOWS)
+    _getsockopt_into(sock, SOL_MPTCP, MPTCP_SUBFLOW_ADDRS, buffer)
+    count = struct.unpack_from("=4I", buffer.raw)[1]
+    return [_subflow(None, buffer.raw[16 + i * size : 16 + (i + 1) * size], None) for i in range(count)]
+
+
+def read_tcp_infos(sock: socket.socket) -> list[Json]:
+    """Return the subflows' struct tcp_info by MPTCP_TCPINFO (5.16). Raises OSError without it."""
+    size = 512  # as in read_full_info
+    head = struct.pack("=4I", 16, 0, 0, size)
+    buffer = ctypes.create_string_buffer(head, len(head) + size * MAX_SUBFLOWS)
+    _getsockopt_into(sock, SOL_MPTCP, MPTCP_TCPINFO, buffer)
+    _, count, kernel_size, _ = struct.unpack_from("=4I", buffer.raw)
+    entries = array_of(buffer.raw[len(head) :], min(size, kernel_size), min(count, MAX_SUBFLOWS))
+    return [decode_fields(entry, TCP_INFO_FIELDS) for entry in entries]
+
+
+def _subflow(identity: int | None, addresses: bytes, tcp: Json | None) -> Json:
+    local, lport = decode_sockaddr(addresses)
+    remote, rport = decode_sockaddr(addresses[SOCKADDR_STORAGE:])
+    return {"id": identity, "local": local, "lport": lport, "remote": remote, "rport": rport, "tcp": tcp}
+
+
+def try_option(read: Callable[[], Any]) -> tuple[Any, int | None]:
+    """(value, None) or (None, errno)."""
+    try:
+        return read(), None
+    except OSError as error:
+        return None, error.errno
+
+
+_found: set[str] = set()  # what this kernel was seen to have
+
+
+def kernel_has_mptcp_info() -> bool:
+    """Tell whether MPTCP_INFO (5.16) exists here: a socket that is not connected yet has it as well.
+
+    Without this, EOPNOTSUPP could mean a kernel without the option as well as a connection that fell back.
+    """
+    if "mptcp_info" not in _found:
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as fresh:
+                fresh.getsockopt(SOL_MPTCP, MPTCP_INFO, 256)
+        except OSError:
+            return False  # asked again next time: MPTCP may only be switched off now
+        _found.add("mptcp_info")
+    return True
+
+
+def read_is_mptcp(sock: socket.socket) -> bool | None:
+    """Return TCP_IS_MPTCP (6.10), else whether MPTCP_INFO answers (5.16), else None: unknown here.
+
+    Kernels without TCP_IS_MPTCP answer EOPNOTSUPP on an MPTCP connection and ENOPROTOOPT on TCP.
+    """
+    if LEGACY.exists():
+        return None
+    if sock.getsockopt(socket.SOL_SOCKET, SO_PROTOCOL) != IPPROTO_MPTCP:
+        return False
+    flag, _ = try_option(lambda: sock.getsockopt(socket.IPPROTO_TCP, TCP_IS_MPTCP))
+    if flag is not None:
+        return bool(flag)
+    info, _ = try_option(lambda: sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256))
+    return is_mptcp_by_info(info is not None, kernel_has_mptcp_info())
+
+
+def is_mptcp_by_info(answers: bool, exists: bool) -> bool | None:
+    """Judge a connection by MPTCP_INFO: whether it answers there, and whether the kernel has it at all."""
+    return answers if answers or exists else None
+
+
+def read_subflows(sock: socket.socket) -> list[Json]:
+    """Return the subflows by MPTCP_SUBFLOW_ADDRS and MPTCP_TCPINFO (5.16). Raises OSError without them.
+
+    The kernel walks the same list for both. Subflows that come or go in between make the addresses differ
+    before and after, and everything is read again; states that still do not fit are left out.
+    """
+    for _ in range(SUBFLOW_READINGS):
+        before, infos = read_subflow_addresses(sock), read_tcp_infos(sock)
+        after = read_subflow_addresses(sock)
+        if before == after and len(infos) == len(after):
+            return [{**subflow, "tcp": info} for subflow, info in zip(after, infos)]
+    return after
+
+
+def socket_facts(sock: socket.socket) -> Json:
+    """Return what the kernel reports about a TCP or MPTCP socket, by the sound oracles only."""
+    info, info_errno = try_option(
+        lambda: decode_fields(sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256), MPTCP_INFO_FIELDS)
+    )
+    full, full_errno = try_option(lambda: read_full_info(sock))
+    is_mptcp = read_is_mptcp(sock)
+    subflows: list[Json] | None
+    if full is not None:
+        info, subflows = full
+    elif is_mptcp:
+        subflows = try_option(lambda: read_subflows(sock))[0]
+    else:  # a connection that fell back has none; unknown where the kernel cannot tell
+        subflows = [] if is_mptcp is False else None
+    tcp = try_option(
+        lambda: decode_fields(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), TCP_INFO_FIELDS)
+    )
+    return {
+        "protocol": sock.getsockopt(socket.SOL_SOCKET, SO_PROTOCOL),
+        "is_mptcp": is_mptcp,
+        "info_errno": info_errno,
+        "full_info_errno": full_errno,
+        "info": info,
+        "subflows": subflows,
+        "tcp": tcp[0],
+        "inode": os.fstat(sock.fileno()).st_ino,
+        "local": socket_name(sock.getsockname),
+        "peer": socket_name(sock.getpeername),
+        "at": time.monotonic(),
+    }
+
+
+def text_address(raw: bytes) -> str:
+    """4 or 16 octets as an address is written."""
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)

@@ -1,0 +1,1 @@
+"""Diagnosis: what the readings of a host mean."""

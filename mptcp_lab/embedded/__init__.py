@@ -1,4 +1,0 @@
-"""The embedded lab: hosts with systemd and SSH of their own on one Linux machine, on networks of their own.
-
-`python -m mptcp_lab.embedded up|down|status` is the door; see docs/architecture.md for how it is built.
-"""

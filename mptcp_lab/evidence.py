@@ -1,0 +1,128 @@
+"""The evidence of a check: measured figures and files, kept for passes too."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from mptcp_lab.errors import LabBroken
+from mptcp_lab.results.result import Evidence, Figure
+
+Series = Mapping[str, Sequence[tuple[float, float]]]
+
+
+class EvidenceBox:
+    """What one attempt at a check leaves behind. Files go to ``folder``, named relative to ``root``.
+
+    ``limits`` are those that the command line configures, by a figure's name.
+    """
+
+    def __init__(self, root: Path, folder: Path, limits: Mapping[str, float] | None = None) -> None:
+        self._root = root
+        self._folder = folder
+        self._limits = limits or {}
+        self._figures: list[Figure] = []
+        self._files: list[Evidence] = []
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """The figures so far."""
+        return tuple(self._figures)
+
+    @property
+    def files(self) -> tuple[Evidence, ...]:
+        """The files so far."""
+        return tuple(self._files)
+
+    def figure(self, name: str, value: float, unit: str = "", limit: float | None = None) -> None:
+        """Keep a measured figure, shown with the verdict; a check over a ``limit`` does not pass."""
+        if not math.isfinite(value):
+            raise ValueError(f"figure {name}: {value} was not measured")
+        self._figures.append(Figure(name, value, unit, self._limits.get(name, limit)))
+
+    def document(self, name: str, content: Any) -> None:
+        """Keep anything that JSON can hold; dataclasses become objects, addresses become text."""
+        self._add_json("document", name, content)
+
+    def text(self, name: str, content: str) -> None:
+        """Keep text, such as a slice of a log."""
+        self._add("text", name, ".txt", content.encode())
+
+    def pcap(self, name: str, content: bytes) -> None:
+        """Keep a capture (pcapng, headers only); compressed, which Wireshark and tshark read as is."""
+        self._add("pcap", name, ".pcapng.gz", gzip.compress(content, compresslevel=3, mtime=0))
+
+    def timeline(
+        self,
+        name: str,
+        series: Series,
+        marks: Iterable[tuple[float, str]] = (),
+        *,
+        gap: tuple[float, float] | None = None,
+        unit: str = "bytes",
+    ) -> None:
+        """Keep figures over time, drawn in the report.
+
+        ``series`` maps a label (a path) to points of (seconds, value), ``marks`` are moments such as a
+        fault and its end, ``gap`` is the stretch (start, end) in which nothing arrived.
+        """
+        content = {"unit": unit, "series": series, "marks": list(marks), "gap": gap}
+        self._add_json("timeline", name, content)
+
+    def subflows(self, rows: Iterable[Any], name: str = "subflows") -> None:
+        """Keep a table of subflows: mappings or dataclasses with the same keys."""
+        self._add_json("subflows", name, list(rows))
+
+    def packets(self, rows: Iterable[Any], name: str = "packets") -> None:
+        """Keep the packets that prove the claim: time, host, nic, from, to, flags, options of each."""
+        self._add_json("packets", name, list(rows))
+
+    def _add_json(self, kind: str, name: str, content: Any) -> None:
+        text = json.dumps(content, default=_plain, ensure_ascii=False, separators=(",", ":"))
+        self._add(kind, name, ".json", text.encode())
+
+    def _add(self, kind: str, name: str, suffix: str, content: bytes) -> None:
+        stem = slug(name)
+        path = self._folder / f"{stem}{suffix}"
+        again = 2
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            while path.exists():
+                path = self._folder / f"{stem}-{again}{suffix}"
+                again += 1
+            path.write_bytes(content)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink()  # half a file proves nothing
+            raise disk_full_error(self._folder, error) from None
+        self._files.append(Evidence(name, kind, str(path.relative_to(self._root))))
+
+
+def disk_full_error(folder: Path, error: OSError) -> LabBroken:
+    """Return what a run ends with whose results or evidence cannot be written."""
+    why = error.strerror or str(error)
+    return LabBroken(f"results cannot be written: {why}", str(folder), "make room or choose --results DIR")
+
+
+def slug(name: str) -> str:
+    """Return a file name for a case or a piece of evidence."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "unnamed"
+
+
+def _plain(value: object) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)

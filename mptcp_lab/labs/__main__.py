@@ -1,0 +1,198 @@
+"""``python -m mptcp_lab.labs up|down|status|doctor``: the door of labs that live on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from mptcp_lab.errors import LabError
+from mptcp_lab.inventory import InventoryError, Lab, load, resolve
+from mptcp_lab.inventory.fields import HOSTNAME
+from mptcp_lab.inventory.validate import RESERVED_LAB_NAMES
+from mptcp_lab.labs import lifecycle, recorded
+from mptcp_lab.labs import machine_check as doctor
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.lab_paths import Place, here
+from mptcp_lab.paths import ROOT
+
+#: Where an inventory of a lab on this machine finds the ssh_config that `up` writes.
+OPENS_LAB = 'lab_ssh_config: "{{ ansible_config_file | dirname }}/.lab/labs/{{ lab_name }}/ssh_config"'
+
+
+class Progress:
+    """Stages with the time since the start: one changing line on a terminal, plain lines elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet, self.begun, self.live = quiet, time.monotonic(), sys.stderr.isatty()
+
+    def __call__(self, stage: str) -> None:
+        """Show one stage."""
+        if self.quiet:
+            return
+        line = f"  {time.monotonic() - self.begun:5.1f} s  {stage}"
+        print(
+            f"\r\033[K{line}" if self.live else line,
+            end="" if self.live else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        """End the changing line."""
+        if self.live and not self.quiet:
+            print("\r\033[K", end="", file=sys.stderr)
+
+
+def main() -> int:
+    """Run one action; exit 0 when done, 4 with one clear error when not, 1 for a status not all up."""
+    parser = argparse.ArgumentParser(
+        prog="mptcp_lab.labs",
+        description="Labs on this machine: up, down, status.",
+    )
+    parser.add_argument("action", choices=["up", "down", "status", "doctor"])
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--inventory",
+        default="inventory",
+        help="a path, or a name under inventories/ (default: ansible.cfg's)",
+    )
+    which.add_argument("--lab", metavar="NAME", help="down only: the lab of this name, without its inventory")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON line instead of progress and prose"
+    )
+    arguments = parser.parse_args()
+    if arguments.lab and arguments.action != "down":
+        parser.error("--lab is for down only")
+    signal.signal(signal.SIGTERM, _interrupt)  # so that a terminated build cleans up after itself
+    if arguments.action in ("up", "down") and os.geteuid() != 0:
+        become_root()
+    progress = Progress(arguments.json)
+    try:
+        if arguments.action == "down":
+            return _down(arguments.inventory, arguments.lab, arguments.json, progress)
+        return _act(arguments.action, arguments.inventory, arguments.json, progress)
+    except LabError as error:
+        progress.close()
+        print(error, file=sys.stderr)
+        return 4
+    except KeyboardInterrupt:
+        progress.close()
+        option = "" if arguments.inventory == "inventory" else f" --inventory {arguments.inventory}"
+        print(
+            f"interrupted; next: ./lab up{option} to go on, ./lab down{option} to remove it", file=sys.stderr
+        )
+        return 130
+
+
+def become_root() -> None:
+    """Run this very command again through sudo; files it makes are handed back to the calling user."""
+    sudo = [
+        "sudo",
+        "--preserve-env=MPTCP_LAB_MIRROR,MPTCP_LAB_PATIENCE",
+        *([] if sys.stdin.isatty() else ["-n"]),
+    ]
+    os.chdir(ROOT)
+    with contextlib.suppress(FileNotFoundError):  # without sudo, the action itself says that root is needed
+        os.execvp("sudo", [*sudo, sys.executable, "-B", "-m", "mptcp_lab.labs", *sys.argv[1:]])  # noqa: S606 - no shell
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
+    if action == "doctor":
+        return 0 if doctor.report(doctor.examine()) else 1
+    lab = load(resolve(inventory))
+    place = _place(lab)
+    _check_ssh_config(lab)
+    if action == "up":
+        changed = lifecycle.up(place, lab, progress)
+        progress.close()
+        seconds = time.monotonic() - progress.begun
+        word = "is up" if changed else "was up and right"
+        _tell(
+            as_json,
+            {"changed": changed, "seconds": round(seconds, 3)},
+            f"{lab.name}: {len(lab.hosts)} hosts, lab {word} ({seconds:.1f} s)",
+        )
+        return 0
+    states = lifecycle.status(place, lab)
+    _tell(as_json, {"hosts": states}, "\n".join(f"{name:<16} {state}" for name, state in states.items()))
+    return 0 if set(states.values()) == {"up"} else 1
+
+
+def _down(inventory: str, name: str | None, as_json: bool, progress: Progress) -> int:
+    """Take one lab down: the one of a name, or the one that an inventory describes."""
+    place = _place_of_name(name) if name else _place_to_take_down(inventory, progress)
+    changed = lifecycle.down(place, progress)
+    progress.close()
+    _tell(as_json, {"changed": changed}, "the lab is down" if changed else f"there was no lab {place.name}")
+    return 0
+
+
+def _tell(as_json: bool, document: dict[str, object], prose: str) -> None:
+    print(json.dumps(document) if as_json else prose)
+
+
+def _place(lab: Lab) -> Place:
+    if lab.flavour not in lifecycle.KINDS:
+        raise EmbeddedError(
+            f"{lab.source} is not a lab on this machine (lab_flavour: {lab.flavour})",
+            "power its machines on yourself",
+        )
+    return here(lab.name)
+
+
+def _place_of_name(name: str) -> Place:
+    """Find a lab by its name alone; refuse a name that no lab of this checkout has."""
+    if not HOSTNAME.fullmatch(name) or name in RESERVED_LAB_NAMES or not lifecycle.exists(here(name)):
+        up = ", ".join(each.name for each in recorded.read_all(here())) or "none"
+        raise EmbeddedError(
+            f"there is no lab {name!r} (up from this checkout: {up})", "./lab down --lab NAME"
+        )
+    return here(name)
+
+
+def _place_to_take_down(inventory: str, progress: Progress) -> Place:
+    """Find the lab that an inventory describes, by what `up` recorded where it cannot be read any more."""
+    labs = recorded.read_all(here())
+    try:
+        source = resolve(inventory)
+    except InventoryError as error:
+        if labs:
+            up = ", ".join(f"{each.name} ({each.source or 'from an unknown inventory'})" for each in labs)
+            what = f"{inventory}: {error.problem}; labs that are up: {up}"
+            raise EmbeddedError(what, "./lab down --lab NAME") from None
+        raise
+    try:
+        return _place(load(source))
+    except InventoryError:
+        names = recorded.of_source(here(), source)
+        if len(names) != 1:
+            raise
+        progress(f"{source} is not sound; lab {names[0]} was brought up from it")
+        return here(names[0])
+
+
+def _check_ssh_config(lab: Lab) -> None:
+    """Refuse a copy of an inventory that looks for the lab's ssh_config where older versions wrote it."""
+    for host in lab.hosts.values():
+        path = str(host.variables.get("lab_ssh_config", ""))
+        if "/.lab/{{" in path.replace(" ", ""):
+            raise InventoryError(
+                host.name,
+                "lab_ssh_config",
+                f"{path} is where older versions kept a lab's state",
+                OPENS_LAB,
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Run the system's tools, and turn their refusals into one clear error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+from mptcp_lab.answers import records
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.patience import patient
+
+
+def privileged() -> list[str]:
+    """Return what goes before a command that needs root: nothing for root, else sudo, which must not ask."""
+    return [] if os.geteuid() == 0 else ["sudo", "-n"]
+
+
+def run(*argv: str, text: str | None = None, within: float = 30.0) -> str:
+    """Run a command, give it `text` on standard input, and return what it printed; raise `EmbeddedError`."""
+    within = patient(within)
+    try:
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=within, check=False)
+    except FileNotFoundError:
+        raise EmbeddedError(f"{argv[0]} is not installed", "./lab doctor names the package") from None
+    except subprocess.TimeoutExpired:
+        raise EmbeddedError(
+            f"`{' '.join(argv)}` did not end within {within:g} s", "./lab down, then try again"
+        ) from None
+    if done.returncode != 0:
+        complaint = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        raise EmbeddedError(f"`{' '.join(argv)}` failed: {complaint}", "./lab down, then try again")
+    return done.stdout
+
+
+def ip_batch(netns: str | None, lines: Iterable[str]) -> None:
+    """Apply lines of ``ip`` in one process, in a network namespace or (None) outside of any."""
+    text = "\n".join(lines)
+    if text:
+        run(*privileged(), "ip", *(("-n", netns) if netns else ()), "-batch", "-", text=text + "\n")
+
+
+def ip_json(netns: str, *arguments: str) -> list[dict[str, Any]]:
+    """Return the links (or addresses) that ``ip -json`` shows in a network namespace: each has a name."""
+    argv = ("ip", "-n", netns, "-json", "-details", *arguments)
+    return records(run(*privileged(), *argv), " ".join(argv), "ifname")

@@ -1,0 +1,1 @@
+"""Hosts in systemd-nspawn containers, from one image of Debian."""

@@ -1,0 +1,213 @@
+"""Hosts: systemd-nspawn containers over the shared image, each with its own overlay, cgroup and NICs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mptcp_lab.inventory.model import Host
+from mptcp_lab.labs import keys
+from mptcp_lab.labs.containers import image
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.lab_paths import Place, give_to_caller, private_folder
+from mptcp_lab.labs.machine_check import CGROUP_ADVICE, CGROUP_ROOTS
+from mptcp_lab.patience import patient
+
+#: What nspawn grants by default and a lab host does not need. What it keeps, and why: file ownership for apt
+#: and sshd (CHOWN, DAC_*, FOWNER, FSETID, SETUID, SETGID, SETPCAP, SYS_CHROOT), units with mounts, limits and
+#: priorities (SYS_ADMIN, SYS_RESOURCE, SYS_NICE, KILL), reboot (SYS_BOOT), to see which process holds a
+#: socket (SYS_PTRACE), and the network (NET_ADMIN, NET_RAW, NET_BIND_SERVICE).
+DROPPED = (
+    "CAP_AUDIT_CONTROL CAP_AUDIT_WRITE CAP_IPC_OWNER CAP_LEASE CAP_LINUX_IMMUTABLE CAP_MKNOD "
+    "CAP_NET_BROADCAST CAP_SETFCAP CAP_SYS_TTY_CONFIG"
+).split()
+INOTIFY_PER_HOST = 5
+STOP_WITHIN_SECONDS = 10.0
+#: Asking again sooner makes a host that is slow slower still: every question starts an sshd there.
+GREETS_WITHIN_SECONDS = 30.0
+
+
+def cgroup_root() -> Path:
+    """Return the machine's cgroup v2 tree, on unified and on hybrid set-ups."""
+    for path in CGROUP_ROOTS:
+        if (path / "cgroup.controllers").exists():
+            return path
+    raise EmbeddedError("this machine has no cgroup v2 tree", CGROUP_ADVICE)
+
+
+def cgroup(place: Place, host: str = "") -> Path:
+    """Return the cgroup of a host, or of the whole lab."""
+    lab = cgroup_root() / f"mptcp-lab-{place.id}"
+    return lab / host if host else lab
+
+
+def running(place: Place) -> list[str]:
+    """Return the hosts whose cgroup holds a process."""
+    lab = cgroup(place)
+    if not lab.is_dir():
+        return []
+    return sorted(p.name for p in lab.iterdir() if p.is_dir() and _populated(p))
+
+
+def _populated(group: Path) -> bool:
+    try:
+        return "populated 1" in (group / "cgroup.events").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def answers(place: Place, host: str) -> bool:
+    """Tell whether a host's sshd greets on its socket now."""
+    try:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(patient(GREETS_WITHIN_SECONDS))
+            link.connect(str(place.socket(host)))
+            return link.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def prepare(place: Place, host: Host, public_key: str) -> str:
+    """Lay down what makes a host itself (host key, who may log in); return its public host key."""
+    own = private_folder(place.host(host.name))
+    upper = own / "upper"
+    fresh = not upper.exists()
+    for folder in (upper, own / "work", own / "merged"):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+    (upper / "etc/ssh").mkdir(parents=True, exist_ok=True)
+    host_key = keys.ensure_key(upper / keys.HOST_KEY, host.name)
+    if fresh:
+        (upper / "root/.ssh").mkdir(parents=True)
+        (upper / "root").chmod(0o700)
+        (upper / "root/.ssh").chmod(0o700)
+        (upper / "root/.ssh/authorized_keys").write_text(public_key + "\n")
+        (upper / "etc/hosts").write_text(keys.etc_hosts(host.name))
+    return host_key
+
+
+def start(place: Place, host: Host, *, fresh: bool) -> None:
+    """Power a host on; returns at once. `await_answers` tells when it is up.
+
+    Unless its network namespace is `fresh`, the host starts with its NICs as a reboot leaves them.
+    """
+    base = image.image(place, image.recipe_of(host))
+    own, run = place.host(host.name), place.run / host.name
+    script = str(Path(__file__).with_name("host.sh"))
+    arguments = [str(base), str(own), place.netns(host.name), host.name, str(run), str(base / "pool")]
+    arguments += [",".join(DROPPED), "yes" if fresh else "no"]
+    launch(place, host.name, ["sh", script, "power", *arguments])
+
+
+def launch(place: Place, host: str, command: list[str]) -> None:
+    """Start what a host lives in, in its cgroup, with its console in a file and a folder for its sockets."""
+    group, own, run = cgroup(place, host), place.host(host), place.run / host
+    group.mkdir(parents=True, exist_ok=True)
+    run.mkdir(exist_ok=True, mode=0o700)
+    give_to_caller(run)
+    # The shell enters the cgroup first, so that nothing of the host is ever outside it.
+    enter = 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"'
+    with (own / "console.log").open("ab") as console:
+        subprocess.Popen(
+            ["sh", "-c", enter, "sh", str(group), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+            close_fds=True,
+            cwd="/",
+        )
+
+
+def await_answers(place: Place, hosts: Iterable[str], say: Callable[[str], None], within: float) -> None:
+    """Wait until every host answers over SSH; `EmbeddedError` shows the console of one that does not."""
+    names = list(hosts)
+    if not names:
+        return
+    deadline, given_up = time.monotonic() + patient(within), threading.Event()
+    with ThreadPoolExecutor(len(names)) as pool:
+        waits = [pool.submit(_await_answer, place, name, deadline, given_up) for name in names]
+        try:
+            for name, wait in zip(names, waits, strict=True):
+                if not wait.result():
+                    what = f"{name} does not answer over SSH{inotify_hint()}:\n{_console_end(place, name)}"
+                    raise EmbeddedError(what, "./lab down, then ./lab up")
+                say(f"{name} answers")
+        finally:
+            given_up.set()  # an interrupt, or a host that died, ends all waits
+
+
+def _await_answer(place: Place, host: str, deadline: float, given_up: threading.Event) -> bool:
+    """Ask until the host answers; give up early when it has died."""
+    lived = False
+    while time.monotonic() < deadline and not given_up.is_set():
+        if answers(place, host):
+            return True
+        lives = _populated(cgroup(place, host))
+        if lived and not lives:
+            return False
+        lived = lived or lives
+        time.sleep(0.02)  # a socket that does not exist yet cannot be waited on
+    return False
+
+
+def _console_end(place: Place, host: str) -> str:
+    try:
+        lines = (place.host(host) / "console.log").read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return "    (no console output)"
+    return "\n".join(f"    {line}" for line in lines[-8:]) or "    (no console output)"
+
+
+def inotify_hint() -> str:
+    """Say so when inotify instances, of which every systemd takes about five, are nearly used up."""
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    used = sum(1 for link in Path("/proc").glob("[0-9]*/fd/*") if _is_inotify(link))
+    if used + INOTIFY_PER_HOST < limit:
+        return ""
+    return f" ({used} of {limit} inotify instances are in use: raise sysctl fs.inotify.max_user_instances)"
+
+
+def _is_inotify(link: Path) -> bool:
+    try:
+        return link.readlink().name == "anon_inode:inotify"
+    except OSError:
+        return False
+
+
+def stop(place: Place, hosts: Iterable[str]) -> None:
+    """Power hosts off at once and remove their cgroups."""
+    groups = [cgroup(place, host) for host in hosts]
+    for group in groups:
+        if group.is_dir():
+            (group / "cgroup.kill").write_text("1")
+    deadline = time.monotonic() + patient(STOP_WITHIN_SECONDS)
+    for group in groups:
+        while _populated(group):
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"processes in {group} do not end", f"look at {group}/cgroup.procs, then ./lab down"
+                )
+            time.sleep(0.01)
+        remove_cgroup(group)
+
+
+def remove_cgroup(group: Path) -> None:
+    """Remove an empty cgroup and those below it."""
+    if not group.is_dir():
+        return
+    for folder, _, _ in os.walk(group, topdown=False):
+        Path(folder).rmdir()
+
+
+def forget(place: Place, host: str) -> None:
+    """Remove a stopped host's own files."""
+    shutil.rmtree(place.host(host), ignore_errors=True)  # after a crash it may not be there
+    shutil.rmtree(place.run / host, ignore_errors=True)  # nor may this

@@ -1,0 +1,165 @@
+"""The lab's switch: one network namespace with a bridge per segment and a port per NIC.
+
+A container's NIC is a veth whose other end is a port here, so a cable is pulled here (the host loses carrier,
+as on hardware); a virtual machine's is a tap device, which is its own port. Nothing is added to the machine's
+own network namespace. Containers' namespaces are made before they start, so that NICs survive a reboot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mptcp_lab.inventory.model import Lab
+from mptcp_lab.labs.command import ip_batch, ip_json, privileged, run
+from mptcp_lab.labs.lab_paths import NETNS, Place
+
+#: What a tbf may buffer: enough for a full GSO super-packet, and this much time in the queue.
+TBF_BURST_BYTES = 65536
+TBF_LATENCY = "50ms"
+
+
+@dataclass(frozen=True)
+class Cable:
+    """One NIC's connection: host and device at one end, the fabric's port on a bridge at the other."""
+
+    host: str
+    device: str
+    segment: str
+    rate: str | None
+
+    @property
+    def port(self) -> str:
+        """The name of the fabric's end, readable where it fits the kernel's 15 characters."""
+        name = f"{self.host}.{self.device}"
+        return name if len(name) <= 15 else "p" + hashlib.sha256(name.encode()).hexdigest()[:12]
+
+    @property
+    def mac(self) -> str:
+        """The NIC's MAC address: locally administered, the same in every lab."""
+        digest = hashlib.sha256(f"{self.host}.{self.device}".encode()).hexdigest()
+        return "02:" + ":".join(digest[i : i + 2] for i in range(0, 10, 2))
+
+
+def cables(lab: Lab) -> list[Cable]:
+    """Return every cable of the lab."""
+    return [
+        Cable(host.name, nic.device, nic.segment, nic.rate)
+        for host in lab.hosts.values()
+        for nic in host.nics
+    ]
+
+
+def has_taps(lab: Lab) -> bool:
+    """Tell whether the lab's hosts are virtual machines, whose NICs end in tap devices of the fabric."""
+    return lab.flavour == "vm"
+
+
+def existing(place: Place) -> list[str]:
+    """Return the names of this lab's network namespaces that are there."""
+    return sorted(p.name for p in NETNS.glob(f"{place.prefix}*")) if NETNS.is_dir() else []
+
+
+def converge(place: Place, lab: Lab) -> bool:
+    """Make the networks what the inventory says, leaving alone what is right; tell whether any changed."""
+    wanted = {place.fabric, *(() if has_taps(lab) else map(place.netns, lab.hosts))}
+    missing = sorted(wanted - set(existing(place)))
+    ip_batch(None, [f"netns add {name}" for name in missing])
+    for name in missing:
+        ip_batch(name, ["link set lo up"])
+    changed = _converge_bridges(place, lab)
+    return _converge_cables(place, lab) or changed or bool(missing)
+
+
+def _converge_bridges(place: Place, lab: Lab) -> bool:
+    have = {link["ifname"] for link in ip_json(place.fabric, "link", "show", "type", "bridge")}
+    extra, missing = sorted(have - set(lab.segments)), sorted(set(lab.segments) - have)
+    lines = [f"link del {name}" for name in extra]
+    for name in missing:
+        lines.append(f"link add {name} type bridge stp_state 0 mcast_snooping 0")
+        lines.append(f"link set {name} addrgenmode none up")
+    ip_batch(place.fabric, lines)
+    return bool(extra or missing)
+
+
+def _converge_cables(place: Place, lab: Lab) -> bool:
+    ports = {link["ifname"]: link for link in _ports(place)}
+    wanted = {cable.port: cable for cable in cables(lab)}
+    lines = [f"link del {port}" for port in sorted(ports.keys() - wanted.keys())]
+    fresh = [cable for port, cable in wanted.items() if port not in ports]
+    for cable in fresh:
+        if has_taps(lab):
+            lines.append(f"tuntap add dev {cable.port} mode tap")
+        else:
+            peer = f"peer name {cable.device} address {cable.mac} netns {place.netns(cable.host)}"
+            lines.append(f"link add {cable.port} type veth {peer}")
+        lines.append(f"link set {cable.port} addrgenmode none master {cable.segment} up")
+    for port, cable in wanted.items():
+        link = ports.get(port)
+        if link and (link.get("master") != cable.segment or "UP" not in link.get("flags", ())):
+            lines.append(f"link set {port} master {cable.segment} up")
+    ip_batch(place.fabric, lines)
+    limited = [cable for cable in wanted.values() if cable.rate]
+    for cable in limited:
+        set_rate(place, cable, cable.rate, both_ends=not has_taps(lab))
+    return bool(lines)
+
+
+def _ports(place: Place) -> list[dict[str, Any]]:
+    """Return the links of the switch's ports, of either kind."""
+    links = ip_json(place.fabric, "link", "show")
+    return [link for link in links if link.get("linkinfo", {}).get("info_kind") in ("veth", "tun")]
+
+
+def find(lab: Lab, host: str, device: str) -> Cable:
+    """Return the cable of one NIC; KeyError says which NIC there is not."""
+    for cable in cables(lab):
+        if (cable.host, cable.device) == (host, device):
+            return cable
+    raise KeyError(f"the lab has no NIC {device} on {host}")
+
+
+def port_states(place: Place) -> dict[str, str]:
+    """Return each port's state on its bridge, such as ``forwarding``.
+
+    After a cable or a link is back, forwarding takes up to a second or two: the kernel tells a bridge of a
+    port's carrier at its leisure (net/core/link_watch.c).
+    """
+    return {
+        link["ifname"]: link.get("linkinfo", {}).get("info_slave_data", {}).get("state", "")
+        for link in _ports(place)
+    }
+
+
+def set_rate(place: Place, cable: Cable, rate: str | None, *, both_ends: bool = True) -> None:
+    """Limit a NIC's rate with a token bucket at both ends of its cable; None lifts it.
+
+    A virtual machine's own end is out of reach from here: its rate limits what it receives.
+    """
+    ends = [(place.fabric, cable.port)]
+    if both_ends:
+        ends.append((place.netns(cable.host), cable.device))
+    for netns, device in ends:
+        if rate:
+            bucket = ("rate", rate, "burst", str(TBF_BURST_BYTES), "latency", TBF_LATENCY)
+            run(*privileged(), "tc", "-n", netns, "qdisc", "replace", "dev", device, "root", "tbf", *bucket)
+        elif "tbf" in run(*privileged(), "tc", "-n", netns, "qdisc", "show", "dev", device, "root"):
+            run(*privileged(), "tc", "-n", netns, "qdisc", "del", "dev", device, "root")
+
+
+def unplug(place: Place, hosts: Iterable[str]) -> None:
+    """Remove the cables of hosts, whose ports are gone from the switch when this returns.
+
+    A removed namespace's links the kernel takes away some time later (net/core/net_namespace.c, cleanup_net).
+    """
+    there = existing(place)
+    for netns in (name for name in map(place.netns, hosts) if name in there):
+        links = ip_json(netns, "link", "show", "type", "veth")
+        ip_batch(netns, [f"link del {link['ifname']}" for link in links if "link_netnsid" in link])
+
+
+def remove(names: Iterable[str]) -> None:
+    """Remove network namespaces, and with them their links."""
+    ip_batch(None, [f"netns del {name}" for name in names])

@@ -1,0 +1,206 @@
+"""Up, down and status of a lab on this machine. `up` converges; `down` needs only the lab's name."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mptcp_lab import patience
+from mptcp_lab.inventory.model import Host, Lab
+from mptcp_lab.labs import fabric, kernel, keys, recorded
+from mptcp_lab.labs.containers import hosts, image
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.lab_paths import Place, give_to_caller, private_folder
+from mptcp_lab.labs.vms import disk, machines
+from mptcp_lab.labs.vms import snapshots as states
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What differs between flavours: the image, and how a host is made, started and known to be as wanted."""
+
+    present: Callable[[Place, Lab], bool]
+    build: Callable[[Place, Lab, Say], None]
+    prepare: Callable[[Place, Host, str], str]
+    start: Callable[..., None]
+    right: Callable[[Place, Host], bool]
+    welcome: Callable[[Place, Host], None]  # a host that has just answered
+    discard: Callable[[Place, Host], None]  # what a host that does not answer was started from
+    start_within: float  # seconds, generous: a loaded machine is slow
+
+
+def _nothing(place: Place, host: Host) -> None:
+    """Do what containers need: nothing."""
+
+
+#: By the inventory's ``lab_flavour``: those whose hosts live on this machine.
+KINDS = {
+    "embedded": Kind(
+        image.all_present, image.build, hosts.prepare, hosts.start, lambda *_: True, _nothing, _nothing, 60.0
+    ),
+    "vm": Kind(
+        disk.present,
+        disk.build,
+        machines.prepare,
+        machines.start,
+        machines.right,
+        machines.welcome,
+        states.discard,
+        1200.0,
+    ),
+}
+
+
+def up(place: Place, lab: Lab, say: Say) -> bool:
+    """Bring the lab to what the inventory says; return whether anything had to change."""
+    require_root()
+    require_new_place(place)
+    with _locked(place):
+        kind = KINDS[lab.flavour]
+        kernel.require(lab)
+        if not kind.present(place, lab):
+            with image.one_build(place):
+                if not kind.present(place, lab):  # another lab of this checkout may have built it meanwhile
+                    kind.build(place, lab, say)
+        private_folder(place.state)
+        recorded.write(place, lab.source)
+        private_folder(place.run)
+        patience.use(patience.kept(place.state) or 1.0)
+        if lab.flavour == "embedded":  # known before the hosts start: they share this machine's processors
+            patience.use(patience.of_this_machine())
+        alive = set(hosts.running(place))
+        gone = sorted(_known(place) - set(lab.hosts))
+        fabric.unplug(place, gone)
+        _remove(place, gone)
+        wired = set(fabric.existing(place))
+        changed = fabric.converge(place, lab) or bool(gone)
+        return _converge_hosts(place, lab, alive - set(gone), wired, say) or changed
+
+
+def _converge_hosts(place: Place, lab: Lab, alive: set[str], wired: set[str], say: Say) -> bool:
+    """Start the hosts that do not run; leave the others alone. `wired`: namespaces that were there before."""
+    kind, public_key = KINDS[lab.flavour], keys.user_key(place)
+    right = {
+        host.name
+        for host in lab.hosts.values()
+        if host.name in alive and kind.right(place, host) and hosts.answers(place, host.name)
+    }
+    start = [host for host in lab.hosts.values() if host.name not in right]
+    hosts.stop(place, [host.name for host in start])
+    host_keys = {name: kind.prepare(place, host, public_key) for name, host in lab.hosts.items()}
+    keys.write_ssh_files(place, host_keys)
+    for host in start:
+        kind.start(place, host, fresh=place.netns(host.name) not in wired)
+    try:
+        hosts.await_answers(place, [host.name for host in start], say, kind.start_within)
+        with ThreadPoolExecutor(len(start) or 1) as pool:
+            list(pool.map(lambda host: kind.welcome(place, host), start))
+    except EmbeddedError:
+        for host in start:
+            kind.discard(place, host)
+        raise
+    if start and lab.flavour == "vm":
+        patience.use(patience.of_hosts(place.state / "ssh_config", list(lab.hosts)))
+        keys.write_ssh_files(place, host_keys)
+    patience.keep(place.state)
+    give_to_caller(place.state / patience.FILE)
+    return bool(start)
+
+
+def _known(place: Place) -> set[str]:
+    """Return every host that has left anything: files, a namespace or a cgroup."""
+    spaces = {name.removeprefix(place.prefix) for name in fabric.existing(place) if name != place.fabric}
+    folder, group = place.state / "hosts", hosts.cgroup(place)
+    files = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    groups = {p.name for p in group.iterdir() if p.is_dir()} if group.is_dir() else set()
+    return spaces | files | groups
+
+
+def _remove(place: Place, names: list[str]) -> None:
+    """Power hosts off and remove all that they were."""
+    hosts.stop(place, names)
+    fabric.remove(n for n in fabric.existing(place) if n.removeprefix(place.prefix) in names)
+    for name in names:
+        hosts.forget(place, name)
+
+
+def down(place: Place, say: Say) -> bool:
+    """Take the lab away, whatever state it is in, but the cached image; tell whether there was one."""
+    require_root()
+    with _locked(place):
+        known = sorted(_known(place))
+        there = exists(place)
+        _remove(place, known)
+        fabric.remove(fabric.existing(place))
+        hosts.remove_cgroup(hosts.cgroup(place))
+        old = (place.old_state,) if recorded.is_old(place) else ()
+        for folder in (place.run, place.state, *old):
+            shutil.rmtree(folder, ignore_errors=True)  # after a crash either may not be there
+        if old:
+            place.old_state.with_name(f"{place.name}.lock").unlink(missing_ok=True)
+        image.clean_drafts(place)
+        with suppress(OSError):
+            Path("/run/systemd").rmdir()  # only where nspawn's private mount point was ours and is empty
+        place.lock.unlink(missing_ok=True)
+        say(f"{len(known)} hosts gone" if there else "there was no lab")
+        return there
+
+
+def exists(place: Place) -> bool:
+    """Return whether anything of the lab is on this machine."""
+    there = _known(place) or fabric.existing(place) or place.state.exists() or place.run.exists()
+    return bool(there) or recorded.is_old(place)
+
+
+def status(place: Place, lab: Lab) -> dict[str, str]:
+    """Return each host's state: ``up``, ``starting`` (or hung) or ``down``."""
+    require_new_place(place)
+    alive = set(hosts.running(place))
+    return {
+        name: "up"
+        if name in alive and hosts.answers(place, name)
+        else "starting"
+        if name in alive
+        else "down"
+        for name in lab.hosts
+    }
+
+
+def require_root() -> None:
+    """Refuse early, in one sentence, what only root can do."""
+    if os.geteuid() != 0:
+        raise EmbeddedError(
+            "namespaces, mounts and cgroups need root", "./lab asks for it through sudo, or run it as root"
+        )
+
+
+def require_new_place(place: Place) -> None:
+    """Refuse a lab that an older version of this checkout brought up: its hosts run from another folder."""
+    if recorded.is_old(place):
+        raise EmbeddedError(
+            f"the lab {place.name} was brought up by an older version, from {place.old_state}",
+            f"./lab down --lab {place.name}, then ./lab up",
+        )
+
+
+@contextmanager
+def _locked(place: Place) -> Iterator[None]:
+    """Hold the lab's lock: one `up` or `down` at a time."""
+    private_folder(place.lock.parent)
+    with place.lock.open("a") as file:
+        give_to_caller(place.lock)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EmbeddedError(
+                "another up or down of this lab is under way", "wait for it, then type the command again"
+            ) from None
+        yield

@@ -1,0 +1,49 @@
+"""Which labs of this checkout are up, and from which inventory: what `up` wrote down, for `down` to read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mptcp_lab.inventory.validate import RESERVED_LAB_NAMES
+from mptcp_lab.labs.lab_paths import Place, write_private
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A lab that `up` was run for: its name, and the absolute path of its inventory."""
+
+    name: str
+    source: str
+
+
+def write(place: Place, source: str) -> None:
+    """Write down from which inventory the lab is brought up."""
+    write_private(place.record, json.dumps({"name": place.name, "source": str(Path(source).absolute())}))
+
+
+def read_all(place: Place) -> list[Recorded]:
+    """Return all recorded labs of the checkout that `place` belongs to; unreadable records name no source."""
+    if not place.labs.is_dir():
+        return []
+    return [_read(folder / place.record.name) for folder in sorted(place.labs.iterdir()) if folder.is_dir()]
+
+
+def of_source(place: Place, source: Path) -> list[str]:
+    """Return the names of the labs that were brought up from an inventory."""
+    return [each.name for each in read_all(place) if each.source == str(source.absolute())]
+
+
+def _read(path: Path) -> Recorded:
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        document = None
+    source = document.get("source") if isinstance(document, dict) else None
+    return Recorded(path.parent.name, source if isinstance(source, str) else "")
+
+
+def is_old(place: Place) -> bool:
+    """Return whether an older version left this lab's state at `place.old_state`."""
+    return place.name not in RESERVED_LAB_NAMES and place.old_state.is_dir()

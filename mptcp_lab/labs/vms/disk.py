@@ -1,0 +1,111 @@
+"""The virtual machines' disk image: a root filesystem with a kernel, made bootable, shared by all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+from mptcp_lab.inventory.model import Lab
+from mptcp_lab.labs.command import run
+from mptcp_lab.labs.containers import rootfs
+from mptcp_lab.labs.containers.image import draft_of
+from mptcp_lab.labs.containers.recipe import BASE, IDLE, ROLES_NEED, SUITE, Recipe
+from mptcp_lab.labs.containers.rootfs import Say
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.lab_paths import Place
+from mptcp_lab.labs.vms import qemu
+
+KERNEL = "linux-image-amd64"
+#: Debian's kernel, and in the pool the one of backports, for the kernel role.
+VM = Recipe(
+    suite=SUITE,
+    base=(*BASE, "udev", "kmod", "zstd", "initramfs-tools", "grub-pc-bin", "grub2-common", KERNEL),
+    pool={SUITE: ROLES_NEED, f"{SUITE}-backports": (KERNEL,)},
+    masked=(
+        "ssh.socket",
+        "sshd-keygen.service",  # the host's key is given to it
+        "e2scrub_reap.service",
+        "proc-sys-fs-binfmt_misc.automount",
+        "systemd-binfmt.service",
+        "systemd-pstore.service",
+        "dev-hugepages.mount",
+        "sys-kernel-debug.mount",
+        "sys-kernel-tracing.mount",
+        "modprobe@drm.service",
+        *IDLE,
+    ),
+    revision=1,
+)
+GUEST = Path(__file__).with_name("guest")
+SIZE = "4G"  # sparse
+#: What GRUB needs to find the root filesystem by its label and to go on with the guest's own grub.cfg.
+GRUB_MODULES = (
+    "biosdisk part_msdos part_gpt ext2 search search_label search_fs_uuid configfile normal linux gzio test "
+    "echo serial terminal minicmd boot loadenv"
+).split()
+GRUB_START = """\
+search --no-floppy --label root --set=root
+set prefix=($root)/boot/grub
+configfile ($root)/boot/grub/grub.cfg
+"""
+
+
+def image(place: Place) -> Path:
+    """Return where the image is, or will be: ``disk.img``, ``grub.lnx`` (what QEMU starts) and more."""
+    return place.cache / f"vm-{fingerprint()}"
+
+
+def fingerprint() -> str:
+    """Return the image's name: the same for the same recipe and files of the guest."""
+    digest = hashlib.sha256(VM.fingerprint().encode())
+    for path in sorted(GUEST.rglob("*")):
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def present(place: Place, lab: Lab) -> bool:
+    """Tell whether the image is there, whole; `EmbeddedError` where a host asks for another."""
+    for host in lab.hosts.values():
+        if host.variables.get("lab_image", "debian-13") != "debian-13":
+            raise EmbeddedError(
+                f"{host.name}: virtual machines are debian-13, not {host.variables['lab_image']}",
+                "take lab_image out of the inventory",
+            )
+    return (image(place) / "manifest.json").is_file()
+
+
+def build(place: Place, _lab: Lab, say: Say) -> None:
+    """Build the image, and boot it once; `EmbeddedError` when it does not boot."""
+    say("building the virtual machines' disk image and package pool (once)")
+    with draft_of(place, image(place)) as draft:
+        root = draft / "root"
+        hook = f'--essential-hook=cp -RT {shlex.quote(str(GUEST))} "$1"'
+        enable = '--customize-hook=chroot "$1" systemctl enable --quiet vm-management.service ssh.service'
+        rootfs.make(root, VM, say, [hook, enable])
+        manifest = rootfs.manifest(root, VM)
+        _bootable(root, draft)
+        shutil.rmtree(root)
+        say("booting the image for the first time")
+        # Emulation works everywhere; whether hardware's help does is tried apart, on each machine.
+        if not qemu.first_boot(draft, "tcg", keep=True):
+            raise EmbeddedError("the virtual machines' image does not boot", "./lab up to build it anew")
+        (draft / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def _bootable(root: Path, draft: Path) -> None:
+    """Make the disk, and the GRUB that QEMU starts as if it were a kernel; no loop device is needed."""
+    for name in ("vmlinuz", "initrd.img"):
+        shutil.copyfile(root / name, draft / name)
+    (root / "start.cfg").write_text(GRUB_START)
+    mkimage = "grub-mkimage -O i386-pc -p /boot/grub -c /start.cfg -o /core.img".split()
+    run("chroot", str(root), *mkimage, *GRUB_MODULES)
+    parts = (root / "usr/lib/grub/i386-pc/lnxboot.img", root / "core.img")
+    (draft / "grub.lnx").write_bytes(b"".join(part.read_bytes() for part in parts))
+    for name in ("start.cfg", "core.img"):
+        (root / name).unlink()
+    image = str(draft / "disk.img")
+    run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), image, SIZE, within=300)

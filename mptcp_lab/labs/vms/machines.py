@@ -1,0 +1,119 @@
+"""Virtual machines as hosts: a disk over the shared image, an identity, NICs on the fabric, SSH."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from mptcp_lab.inventory.model import Host
+from mptcp_lab.labs import fabric, keys
+from mptcp_lab.labs.command import run
+from mptcp_lab.labs.containers import hosts
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.lab_paths import Place, private_folder, write_private
+from mptcp_lab.labs.vms import disk, qemu
+from mptcp_lab.labs.vms import snapshots as states
+from mptcp_lab.untrusted import Malformed, parse_json, read_text
+
+MANAGEMENT_ADDRESS = "10.0.2.15"  # QEMU's user network, the same in every machine and reachable from none
+
+#: In the folder of a machine whose disk has not been booted from yet.
+UNBOOTED = "unbooted"
+
+
+def prepare(place: Place, host: Host, public_key: str) -> str:
+    """Lay down a machine's disk, and who it is; return its public host key."""
+    _check_devices(host)
+    own = private_folder(place.host(host.name))
+    if not (own / "disk.qcow2").exists() and not states.lay(place, host, kept_state(place, host)):
+        backing = ("-b", str(disk.image(place) / "disk.img"), "-F", "raw")
+        write_private(own / UNBOOTED, "")
+        run("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(own / "disk.qcow2"))
+    host_key = keys.ensure_key(own / "host_key", host.name)
+    secret = base64.b64encode((own / "host_key").read_bytes()).decode()
+    identity = {
+        "system.hostname": host.name,
+        "network.hosts": keys.etc_hosts(host.name),
+        "ssh.authorized_keys.root": public_key + "\n",
+        "tmpfiles.extra": f"f~ /{keys.HOST_KEY} 0600 root root - {secret}\n",
+    }
+    for name, text in identity.items():
+        value = base64.b64encode(text.encode()).decode()
+        write_private(own / name, f"io.systemd.credential.binary:{name}={value}")
+    return host_key
+
+
+def kept_state(place: Place, host: Host, stage: str = "") -> Path:
+    """Return where the host's booted state, or that of a later stage, is kept, or would be."""
+    return states.folder(place, host, command(place, host), stage)
+
+
+def _check_devices(host: Host) -> None:
+    """Insist on the kernel's own names, in order: eth0 carries management, the lab's NICs follow."""
+    have = [nic.device for nic in host.nics]
+    want = [f"eth{number}" for number in range(1, len(have) + 1)]
+    if have != want:
+        raise EmbeddedError(
+            f"{host.name}: a virtual machine's NICs are {', '.join(want)}, in this order, not {have}",
+            "correct lab_nics in the inventory",
+        )
+
+
+def command(place: Place, host: Host) -> list[str]:
+    """Return how QEMU is called for this host: secrets are in files, on no command line."""
+    own, image = place.host(host.name), disk.image(place)
+    words = [*qemu.base_command(qemu.accelerator(place, image), host.name), "-name", host.name]
+    words += ["-kernel", str(image / "grub.lnx"), "-serial", "stdio"]
+    words += ["-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file={own / 'disk.qcow2'}"]
+    words += ["-device", "virtio-blk-pci,drive=disk"]
+    words += ["-qmp", f"unix:{place.run / host.name / 'qmp'},server=on,wait=off"]
+    for name in ("system.hostname", "network.hosts", "ssh.authorized_keys.root", "tmpfiles.extra"):
+        words += ["-smbios", f"type=11,path={own / name}"]
+    forward = f"hostfwd=tcp:{loopback(host.name)}:22-{MANAGEMENT_ADDRESS}:22"
+    words += ["-netdev", f"user,id=management,ipv6=off,restrict=on,{forward}"]
+    words += ["-device", "virtio-net-pci,netdev=management,romfile="]
+    for nic in host.nics:
+        cable = fabric.Cable(host.name, nic.device, nic.segment, nic.rate)
+        words += ["-netdev", f"tap,id={nic.device},ifname={cable.port},script=no,downscript=no"]
+        device = f"virtio-net-pci,id=nic-{nic.device},netdev={nic.device},mac={cable.mac},romfile="
+        words += ["-device", device]
+    return words
+
+
+def loopback(host: str) -> str:
+    """Return the address on the fabric's loopback where QEMU forwards a host's SSH: one of 2^24, by name."""
+    return "127." + ".".join(str(octet) for octet in hashlib.sha256(host.encode()).digest()[:3])
+
+
+def start(place: Place, host: Host, *, fresh: bool) -> None:  # noqa: ARG001 - NICs are always fresh
+    """Power a machine on; returns at once."""
+    words = command(place, host)
+    keeper = [sys.executable, "-B", str(Path(__file__).with_name("supervisor.py"))]
+    keeper += [str(place.socket(host.name)), loopback(host.name), *words]
+    if states.laid(place, host):
+        keeper += ["-loadvm", states.NAME]
+    hosts.launch(place, host.name, ["nsenter", f"--net=/run/netns/{place.fabric}", *keeper])
+    write_private(place.host(host.name) / "qemu.json", json.dumps(words))
+
+
+def welcome(place: Place, host: Host) -> None:
+    """Introduce a machine that answers and was woken; keep the state of one whose first boot this was."""
+    states.introduce(place, host)
+    unbooted = place.host(host.name) / UNBOOTED
+    if unbooted.exists():
+        with suppress(EmbeddedError, OSError):  # units that failed, no room: the next `up` boots again
+            states.keep(place, host, kept_state(place, host))
+        unbooted.unlink()
+
+
+def right(place: Place, host: Host) -> bool:
+    """Tell whether a running machine was started as the inventory wants it now."""
+    try:
+        started = parse_json(read_text(place.host(host.name) / "qemu.json"))
+    except Malformed:
+        return False
+    return bool(started == command(place, host))

@@ -1,0 +1,1 @@
+"""Reach and hold the hosts of a lab: over what, a session with all, cables, methods, the lease."""

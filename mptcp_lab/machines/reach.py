@@ -1,0 +1,159 @@
+"""How to reach a lab's hosts over SSH: by sockets on this machine, or whatever OpenSSH itself would do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from mptcp_lab.errors import LabBroken
+from mptcp_lab.inventory.model import Host, Lab
+from mptcp_lab.labs.lab_paths import here
+from mptcp_lab.probe.ssh import Target
+
+MOST_HOPS = 8
+#: One jump host: "[user@]host[:port]" or "ssh://[user@]host[:port]"; an IPv6 address stands in brackets.
+HOP = re.compile(
+    r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?:\[(?P<bracketed>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^-:@\s\[\]/][^:@\s\[\]/]*))"
+    r"(?::(?P<port>[0-9]{1,5}))?/?"
+)
+#: Inventory variable to option of ssh; the values may not be templates, since Ansible does not run here.
+OPTIONS = {"ansible_port": "-p", "ansible_user": "-l", "ansible_ssh_private_key_file": "-i"}
+
+
+def target(lab: Lab, host: Host) -> Target:
+    """Return how to reach a host; `LabBroken` says what to type where the lab cannot be reached at all."""
+    if not lab.local:
+        return resolve(host.name, ssh_arguments(host))
+    place = here(lab.name)
+    if not (place.state / "ssh_config").exists():
+        raise LabBroken("the lab is not up", lab.name, "./lab up, then ansible-playbook lab.yml")
+    user = str(host.variables.get("ansible_user", "root"))
+    return Target(
+        name=host.name,
+        user=user,
+        address=None,
+        port=22,
+        unix_socket=place.socket(host.name),
+        identities=(place.state / "id_ed25519",),
+        known_hosts=place.state / "known_hosts",
+        become=user != "root",
+    )
+
+
+def ssh_config(lab: Lab) -> Path | None:
+    """Return the lab's own ssh_config, where it has one."""
+    path = here(lab.name).state / "ssh_config"
+    return path if path.exists() else None
+
+
+def ssh_arguments(host: Host) -> list[str]:
+    """Return what to type after ``ssh`` to get to a host, from the variables that Ansible uses."""
+    variables = host.variables
+    words = shlex.split(str(variables.get("ansible_ssh_common_args", "")))
+    for name, option in OPTIONS.items():
+        if name in variables:
+            words += [option, str(variables[name])]
+    return [*words, str(variables.get("ansible_host", host.name))]
+
+
+def resolve(name: str, arguments: list[str], jumps: str | None = None, hops: int = 0) -> Target:
+    """Return how OpenSSH would reach a host, by its own reading of its configuration (``ssh -G``).
+
+    ``jumps`` are the hops before this host, where the one behind it has named them: they replace its own.
+    """
+    if hops > MOST_HOPS:
+        raise LabBroken(f"more than {MOST_HOPS} jump hosts: does one lead to itself?", name, "see ProxyJump")
+    settings = _settings(name, arguments)
+    files = [*_known_hosts(settings, "userknownhostsfile"), *_known_hosts(settings, "globalknownhostsfile")]
+    jump = settings.get("proxyjump", ["none"])[0] if jumps is None else jumps
+    command = settings.get("proxycommand", ["none"])[0]
+    agent = settings.get("identityagent", ["SSH_AUTH_SOCK"])[0]
+    return Target(
+        name=name,
+        user=settings["user"][0],
+        address=settings["hostname"][0],
+        port=int(settings["port"][0]),
+        unix_socket=None,
+        identities=tuple(_identities(settings)),
+        known_hosts=files[0],
+        more_known_hosts=tuple(files[1:]),
+        jump=None if jump == "none" else _jump(jump, _configuration(arguments), hops + 1),
+        proxy_command="" if command == "none" or jump != "none" else _expanded(command, settings),
+        become=settings["user"][0] != "root",
+        host_key_alias=settings.get("hostkeyalias", [""])[0],
+        identities_only=settings.get("identitiesonly", ["no"])[0] == "yes",
+        agent=_agent(agent),
+    )
+
+
+def _settings(name: str, arguments: list[str]) -> dict[str, list[str]]:
+    done = subprocess.run(["ssh", "-G", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        complaint = f"ssh -G {shlex.join(arguments)}: {done.stderr.strip()}"
+        raise LabBroken(complaint, name, "correct ansible_ssh_common_args or the ssh_config that it names")
+    settings: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition(" ")
+        settings.setdefault(key, []).append(value)
+    return settings
+
+
+def _configuration(arguments: list[str]) -> list[str]:
+    """Return the option that names another ssh_config, which OpenSSH hands on to its jump hosts."""
+    for number, word in enumerate(arguments):
+        if word.startswith("-F"):
+            return ["-F", word[2:]] if len(word) > 2 else arguments[number : number + 2]
+    return []
+
+
+def _jump(listed: str, configuration: list[str], hops: int) -> Target:
+    """Return the last of some jump hosts, separated by commas; the others become its own jump hosts."""
+    before, _, last = listed.rpartition(",")
+    found = HOP.fullmatch(last.strip())
+    if found is None:
+        raise LabBroken(
+            f"ProxyJump {listed}: {last!r} is no jump host", last, "write it as [user@]host[:port]"
+        )
+    arguments = [*configuration]
+    for option, value in (("-l", found["user"]), ("-p", found["port"])):
+        if value:
+            arguments += [option, value]
+    host = found["bracketed"] or found["host"]
+    return resolve(host, [*arguments, "--", host], before or None, hops)
+
+
+def _known_hosts(settings: dict[str, list[str]], key: str) -> list[Path]:
+    """Return the files of an option; OpenSSH prints them without the quotes that a path with spaces needs."""
+    text = settings.get(key, [""])[0]
+    whole = Path(text).expanduser()
+    return [whole] if whole.exists() else [Path(word).expanduser() for word in text.split()]
+
+
+def _identities(settings: dict[str, list[str]]) -> Iterator[Path]:
+    for value in settings.get("identityfile", []):
+        path = Path(value).expanduser()
+        if path.exists() or path.with_name(path.name + ".pub").exists():
+            yield path
+
+
+def _agent(setting: str) -> str:
+    """Return the socket of IdentityAgent; "" is the one of the environment."""
+    if setting == "SSH_AUTH_SOCK":
+        return ""
+    if setting.startswith("$"):
+        return os.environ.get(setting.strip("${}"), "none")
+    return setting if setting == "none" else str(Path(setting).expanduser())
+
+
+def _expanded(command: str, settings: dict[str, list[str]]) -> str:
+    """Fill in the tokens of a ProxyCommand (ssh_config(5), TOKENS)."""
+    tokens = {"%h": "hostname", "%n": "host", "%p": "port", "%r": "user"}
+
+    def value(match: re.Match[str]) -> str:
+        return "%" if match[0] == "%%" else settings.get(tokens[match[0]], [""])[0]
+
+    return re.sub("%[hnpr%]", value, command)

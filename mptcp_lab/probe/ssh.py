@@ -1,0 +1,308 @@
+"""SSH to lab hosts: over TCP, a jump host, a proxy command or a Unix socket; host keys always checked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import logging
+import os
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+
+from mptcp_lab.errors import LabBroken
+from mptcp_lab.patience import patient
+from mptcp_lab.probe.known_hosts import (
+    CERTIFICATE,
+    Fields,
+    Line,
+    Marker,
+    Trust,
+    judge,
+    parse_certificate,
+    plain_key,
+    read,
+)
+
+KEEPALIVE_SECONDS = 5
+SHOWN_MAX = 200
+PRIVATE_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----"
+PRIVATE_KEY_MAGIC = b"openssh-key-v1\0"
+# What paramiko's thread logs of a connection that failed is in the exception, too.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Target:
+    """How to reach a host.
+
+    ``unix_socket`` goes before ``proxy_command`` (of the shell; it talks to the host's sshd), and that before
+    ``address``. Who logs in shows the ``identities`` in turn, then the keys of the SSH agent.
+    ``known_hosts`` and ``more_known_hosts`` vouch for the host's key, under its ``host_key_alias``, else its
+    address (``[address]:port`` off port 22), else its name where it has no address.
+    ``agent`` is the socket of the SSH agent, "" for the one of the environment, "none" for none; with
+    ``identities_only`` it may show the ``identities`` only. ``become`` asks for root by ``sudo -n``.
+    """
+
+    name: str
+    user: str
+    address: str | None
+    port: int
+    unix_socket: Path | None
+    identities: tuple[Path, ...]
+    known_hosts: Path
+    jump: Target | None = None
+    proxy_command: str = ""
+    host_key_alias: str = ""
+    become: bool = False
+    more_known_hosts: tuple[Path, ...] = ()
+    identities_only: bool = False
+    agent: str = ""
+
+    def names(self) -> list[str]:
+        """Return the names by which OpenSSH would look the host's key up, in turn."""
+        if self.host_key_alias:
+            return [self.host_key_alias]
+        if self.address is None:
+            return [self.name]
+        return [self.address] if self.port == 22 else [f"[{self.address}]:{self.port}", self.address]
+
+
+class SshFailed(LabBroken):
+    """A host cannot be reached or must not be trusted; the run cannot go on without it."""
+
+
+class Transport(paramiko.Transport):
+    """A connection that asks for the kinds of host key that are known, and keeps the key as it was shown."""
+
+    wanted_keys: tuple[str, ...] = ()
+    shown_key: bytes = b""
+    jump: paramiko.Transport | None = None
+
+    def close(self) -> None:
+        """Close the connection, and then the one to the jump host that carries it."""
+        super().close()
+        if self.jump is not None:
+            self.jump.close()
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """The host key algorithms that are asked for, in this order."""
+        return self.wanted_keys
+
+    def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        self.shown_key = host_key
+        super()._verify_key(host_key, sig)  # type: ignore[misc] # not in paramiko's stubs
+
+
+def connect(target: Target, within: float = 10.0) -> paramiko.Transport:
+    """Return an authenticated connection. Raises SshFailed: unreachable, key not known, login refused."""
+    return _connect(target, patient(within))
+
+
+def _connect(target: Target, within: float) -> paramiko.Transport:
+    lines = _known_lines(target)
+    sock = _open_socket(target, within)
+    try:
+        transport = Transport(sock)
+    except BaseException:
+        sock.close()
+        raise
+    if isinstance(sock, paramiko.Channel):
+        transport.jump = sock.get_transport()
+    try:
+        transport.banner_timeout = transport.auth_timeout = within
+        transport.wanted_keys = _wanted_keys(transport, lines)
+        transport.start_client(timeout=within)
+        _check_host_key(target, transport, lines)
+        _log_in(target, transport)
+    except SshFailed:
+        transport.close()
+        raise
+    except Exception as error:  # whatever the other end made of the protocol, it is the host that failed
+        transport.close()
+        what = f"SSH failed: {_shown(error)}"
+        raise SshFailed(what, target.name, "look at the host's sshd journal") from None
+    except BaseException:
+        transport.close()
+        raise
+    transport.set_keepalive(round(patient(KEEPALIVE_SECONDS)))
+    return transport
+
+
+def _shown(error: Exception) -> str:
+    """Return what an exception says, or what it is; the other end may have sent anything."""
+    said = "".join(letter if letter.isprintable() else " " for letter in str(error)).strip()
+    if isinstance(error, EOFError) or not said:
+        return "the connection was closed during the handshake"
+    return said[:SHOWN_MAX]
+
+
+def _known_lines(target: Target) -> list[Line]:
+    """Return the lines of known_hosts about a host."""
+    files = (target.known_hosts, *target.more_known_hosts)
+    try:
+        known = read(files)
+    except OSError as error:
+        path = error.filename or target.known_hosts
+        raise SshFailed(
+            f"cannot read known hosts {path}: {error.strerror}", target.name, "bring the lab up"
+        ) from None
+    lines = [line for line in known if any(line.is_about(name) for name in target.names())]
+    if all(line.marker == Marker.REVOKED for line in lines):
+        wanted = " or ".join(target.names())
+        raise SshFailed(
+            f"{' and '.join(map(str, files))} holds no host key for {wanted}",
+            target.name,
+            f"compare the host's key by another way, then add it (ssh-keyscan) to {target.known_hosts}",
+        )
+    return lines
+
+
+def _wanted_keys(transport: paramiko.Transport, lines: Iterable[Line]) -> tuple[str, ...]:
+    """Return the algorithms to ask for: a server with several keys would else show one that is not known."""
+    kinds = {line.kind for line in lines if line.marker == Marker.NONE}
+    has_authority = any(line.marker == Marker.AUTHORITY for line in lines)
+    every = [name for name in transport.get_security_options().key_types if not name.endswith(CERTIFICATE)]
+    certificates = [name + CERTIFICATE for name in every if has_authority]
+    return tuple(certificates + [name for name in every if _base(name) in kinds])
+
+
+def _base(key_type: str) -> str:
+    """Return the kind of key behind a signature algorithm: rsa-sha2-512 is made with an ssh-rsa key."""
+    return "ssh-rsa" if key_type.startswith("rsa-sha2-") else key_type
+
+
+def _open_socket(target: Target, within: float) -> socket.socket | paramiko.Channel:
+    """The connected byte stream below SSH."""
+    if target.unix_socket is not None:
+        place, sock = str(target.unix_socket), socket.socket(socket.AF_UNIX)
+        sock.settimeout(within)
+        try:
+            sock.connect(place)
+        except OSError as error:
+            sock.close()
+            raise SshFailed(f"nothing answers on {place}: {error}", target.name, "bring the lab up") from None
+        return sock
+    if target.proxy_command:
+        return _spoken_by(target.proxy_command)
+    if target.address is None:
+        raise SshFailed("neither an address nor a Unix socket is given", target.name, "set ansible_host")
+    place = f"{target.address} port {target.port}"
+    try:
+        if target.jump is not None:
+            behind = _connect(target.jump, within)
+            try:
+                return behind.open_channel(
+                    "direct-tcpip", (target.address, target.port), ("127.0.0.1", 0), timeout=within
+                )
+            except BaseException:
+                behind.close()
+                raise
+        sock = socket.create_connection((target.address, target.port), within)
+    except (EOFError, OSError, paramiko.SSHException) as error:
+        raise SshFailed(
+            f"{place} does not answer: {error}", target.name, "check that the host is up"
+        ) from None
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _spoken_by(command: str) -> socket.socket:
+    """A socket whose other end is a command's standard input and output; the command ends with it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        end = theirs.fileno()
+        subprocess.Popen(["sh", "-c", f"exec {command}"], stdin=end, stdout=end, start_new_session=True)
+    return ours
+
+
+def _check_host_key(target: Target, transport: Transport, lines: Sequence[Line]) -> None:
+    shown = transport.get_remote_server_key()
+    certificate = parse_certificate(transport.shown_key, time.time())
+    match judge(lines, target.names(), plain_key(transport.shown_key), certificate):
+        case Trust.KNOWN:
+            return
+        case Trust.REVOKED:
+            what = f"its {shown.get_name()} key {shown.fingerprint} is revoked in {target.known_hosts}"
+            step = "give the host a new key; whoever has the old one can pass for it"
+        case Trust.CHANGED:
+            what = f"its {shown.get_name()} key {shown.fingerprint} is not the one in {target.known_hosts}"
+            step = "find out why before you trust it; a host that was made anew needs its new key there"
+        case Trust.UNKNOWN:
+            what = (
+                f"nothing in {target.known_hosts} vouches for its {shown.get_name()} key {shown.fingerprint}"
+            )
+            step = "compare the key by another way, then add it; or renew its certificate"
+    raise SshFailed(what, target.name, step)
+
+
+def _log_in(target: Target, transport: paramiko.Transport) -> None:
+    """Show one key after the other, as OpenSSH does. Raises SshFailed, with what became of each."""
+    refused = []
+    for path in target.identities:
+        try:
+            transport.auth_publickey(target.user, paramiko.PKey.from_path(path))
+            return
+        except (TypeError, paramiko.PasswordRequiredException):  # TypeError: from cryptography
+            refused.append(f"{path} has a passphrase (ssh-add it)")
+        except paramiko.AuthenticationException:
+            refused.append(f"{path} is not in the user's authorized_keys")
+        except (OSError, ValueError, paramiko.pkey.UnknownKeyType) as error:
+            refused.append(f"{path} cannot be used: {error}")
+    for agent_key in _agent_keys(target):
+        with contextlib.suppress(paramiko.AuthenticationException):
+            transport.auth_publickey(target.user, agent_key)
+            return
+    refused.append("no key of an SSH agent is in it either")
+    raise SshFailed(f"login as {target.user} refused", target.name, "; ".join(refused))
+
+
+class _Agent(paramiko.agent.AgentSSH):
+    """The SSH agent behind a socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        conn = socket.socket(socket.AF_UNIX)
+        conn.connect(path)
+        self._connect(conn)  # type: ignore[attr-defined] # not in paramiko's stubs
+
+
+def _agent_keys(target: Target) -> Iterator[paramiko.PKey]:
+    """Yield the agent's keys that may be shown: with ``identities_only`` those of the configured files."""
+    path = target.agent or os.environ.get("SSH_AUTH_SOCK", "")
+    if path in ("", "none"):
+        return
+    try:
+        keys = _Agent(path).get_keys()
+    except (EOFError, OSError, ValueError, struct.error, paramiko.SSHException):
+        return
+    allowed = {blob for each in target.identities for blob in _public_blobs(each)}
+    for key in keys:
+        if not target.identities_only or key.asbytes() in allowed:
+            yield key
+
+
+def _public_blobs(identity: Path) -> Iterator[bytes]:
+    """Yield the public key of an identity file: from its .pub, from itself, or from a private key's head."""
+    for path in (identity.with_name(identity.name + ".pub"), identity):
+        try:
+            content = path.read_bytes()
+            if content.startswith(PRIVATE_KEY):
+                body = base64.b64decode(b"".join(content.split(b"-----")[2].split()))
+                fields = Fields(body[len(PRIVATE_KEY_MAGIC) :])
+                for _ in ("cipher", "key derivation", "its options"):
+                    fields.string()
+                fields.number(">I")
+                yield fields.string()
+            else:
+                yield base64.b64decode(content.split()[1], validate=True)
+        except (OSError, IndexError, ValueError, binascii.Error, struct.error):
+            continue

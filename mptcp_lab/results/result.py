@@ -1,0 +1,342 @@
+"""The result of a run: ``result.json``, the contract that every report is a view of.
+
+The schema lies beside this file in ``result.schema.json``; ``SCHEMA`` is its version, which changes when a
+reader of the old one could be misled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mptcp_lab.catalogue import FAMILIES
+from mptcp_lab.catalogue.level import Level
+from mptcp_lab.files import write_synced
+from mptcp_lab.results.verdict import Ending, Outcome, Rules, Verdict, decide, exit_code
+from mptcp_lab.text import shorten, to_one_line
+from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
+
+SCHEMA = 1
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+KINDS = ("document", "text", "pcap", "timeline", "subflows", "packets")
+#: A hundred years: no attempt takes longer.
+LONGEST_SECONDS = 3.2e9
+
+
+class ResultError(Exception):
+    """A result.json that cannot be used; the message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured figure, with the limit that it must not exceed where one is configured."""
+
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the figure is over its limit."""
+        return self.limit is not None and self.value > self.limit
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.name} {number(self.value)}{unit}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A file of evidence, relative to the run's folder; ``kind`` says how a report shows it."""
+
+    name: str
+    kind: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a check. ``duration`` in seconds; ``where`` is the file and line of a breach."""
+
+    outcome: Outcome
+    reason: str
+    where: str
+    duration: float
+    figures: tuple[Figure, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim, or one case of it, with its verdict. Without attempts it was never started."""
+
+    id: str
+    case: str
+    family: str
+    claim: str
+    level: Level
+    source: str
+    verdict: Verdict
+    reason: str = ""
+    where: str = ""
+    next_step: str = ""
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def duration(self) -> float:
+        """Seconds over all attempts."""
+        return sum(attempt.duration for attempt in self.attempts)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """The figures of the attempt that decided."""
+        return self.attempts[-1].figures if self.attempts else ()
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """The evidence of the attempt that decided."""
+        return self.attempts[-1].evidence if self.attempts else ()
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A case that was selected and not started, and why (a deadline, an interruption)."""
+
+    case: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run: times are UTC in ISO 8601; ``lab`` is what `mptcp_lab.report.lab_document` makes of the lab."""
+
+    run_id: str
+    started: str
+    finished: str
+    ending: Ending
+    exit_code: int
+    checks: tuple[Check, ...]
+    not_run: tuple[NotRun, ...] = ()
+    sentence: str = ""
+    lab: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many checks have each verdict; every verdict is a key."""
+        found = Counter(check.verdict for check in self.checks)
+        return {verdict.value: found[verdict] for verdict in Verdict}
+
+
+def number(value: float) -> str:
+    """Write a measured value with three significant digits, and whole numbers in full."""
+    if value == int(value):
+        return str(int(value))
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    short = f"{value:.{digits}f}"
+    return short if float(short) else f"{value:.3g}"
+
+
+def save(result: Result, path: Path) -> None:
+    """Write result.json."""
+    write_synced(path, json.dumps(to_json(result), indent=1, ensure_ascii=False) + "\n")
+
+
+def load(path: Path) -> Result:
+    """Read a result.json, or the one in a run's folder; raise `ResultError` with one clear sentence."""
+    path = path / "result.json" if path.is_dir() else path
+    try:
+        text = read_text(path)
+    except Malformed as error:
+        raise ResultError(f"{path}: {error}; give a run's folder or its result.json") from None
+    try:
+        document = parse_json(text)
+    except Malformed as error:
+        raise ResultError(f"{path}: {error}; run the suite again") from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA or isinstance(schema, bool):
+        what = f"not a result of schema {SCHEMA} (schema is {shorten(schema)})"
+        raise ResultError(f"{path}: {what}; use the revision that wrote it")
+    try:
+        return from_json(document)
+    except Malformed as error:
+        what = f"does not follow result.schema.json ({error})"
+        raise ResultError(f"{path}: {what}; run the suite again") from None
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """Return the document of result.schema.json."""
+    return {
+        "schema": SCHEMA,
+        "version": result.version,
+        "run": {
+            "id": result.run_id,
+            "started": result.started,
+            "finished": result.finished,
+            "ending": result.ending,
+            "sentence": result.sentence,
+        },
+        "lab": dict(result.lab),
+        "options": dict(result.options),
+        "counts": result.counts,
+        "exit_code": int(result.exit_code),
+        "checks": [_check_to_json(check) for check in result.checks],
+        "not_run": [asdict(entry) for entry in result.not_run],
+    }
+
+
+def from_json(document: Mapping[str, Any]) -> Result:
+    """Return the run that a document describes; raise `Malformed` where it contradicts itself too."""
+    root = Node(document)
+    root.only("schema", "version", "run", "lab", "options", "counts", "exit_code", "checks", "not_run")
+    run = root["run"]
+    run.only("id", "started", "finished", "ending", "sentence")
+    result = Result(
+        run_id=run["id"].text(least=1),
+        started=_moment(run["started"]),
+        finished=_moment(run["finished"]),
+        ending=run["ending"].choice(Ending),
+        sentence=run["sentence"].text(),
+        exit_code=root["exit_code"].whole(),
+        checks=tuple(_check_from_json(node) for node in root["checks"].items()),
+        not_run=tuple(_not_run_from_json(node) for node in root["not_run"].items()),
+        lab=_checked_lab(root["lab"]),
+        options=root["options"].mapping(),
+        version=root["version"].text(),
+    )
+    _check_agreement(result, root)
+    return result
+
+
+def _moment(node: Node) -> str:
+    text = node.text()
+    try:
+        if not TIME.fullmatch(text):
+            raise ValueError
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise Malformed(f"{node.place}: {shorten(text)} is not a UTC time") from None
+    return text
+
+
+def _check_agreement(result: Result, root: Node) -> None:
+    """Refuse a document whose verdicts, counts and exit code do not follow from its attempts."""
+    rules = Rules(
+        strict=root["options"].get("strict", False).flag(),
+        expect_all=root["options"].get("expect_all", False).flag(),
+    )
+    seen: set[str] = set()
+    for check in result.checks:
+        outcomes = [attempt.outcome for attempt in check.attempts] or [Outcome.INCONCLUSIVE]
+        follows = decide(outcomes, check.level, rules)
+        if check.verdict is not follows:
+            raise Malformed(
+                f"{to_one_line(check.case)} is said to be {check.verdict}, and its attempts make it {follows}"
+            )
+        if check.case in seen:
+            raise Malformed(f"case {to_one_line(check.case)} is there twice")
+        seen.add(check.case)
+    for verdict, node in root["counts"].members():
+        if node.whole() != result.counts.get(verdict):
+            raise Malformed(f"counts.{to_one_line(verdict)} is {node.whole()}, and the verdicts are others")
+    verdicts = [check.verdict for check in result.checks]
+    # A failure outside the claims, such as in an ordinary test, counts as one that failed.
+    codes = [exit_code(found, result.ending, rules) for found in (verdicts, [*verdicts, Verdict.FAIL])]
+    if result.exit_code not in codes:
+        raise Malformed(f"exit_code is {result.exit_code}, and the verdicts make it {int(codes[0])}")
+
+
+def _checked_lab(lab: Node) -> Mapping[str, Any]:
+    """Return the lab if every value has its type; what no report reads may be missing."""
+    lab.only("name", "flavour", "source", "segments", "hosts")
+    _ = lab["name"].text(), lab.get("flavour", "").text(), lab["source"].text()
+    for segment in lab["segments"].items():
+        segment.only("name", "kind", "ipv4", "ipv6")
+        _ = segment["name"].text(), segment["kind"].text()
+        _ = segment.get("ipv4", None).text_or_none(), segment.get("ipv6", None).text_or_none()
+    for host in lab["hosts"].items():
+        host.only("name", "functions", "mptcp", "nics", "services", "facts")
+        _ = host["name"].text(), host["mptcp"].flag(), host["facts"].mapping()
+        _ = [function.text() for function in host["functions"].items()]
+        for nic in host["nics"].items():
+            nic.only("segment", "device", "ipv4", "ipv6", "rate", "up")
+            _ = nic["segment"].text(), nic["device"].text(), nic["up"].flag()
+            _ = [nic[key].text_or_none() for key in ("ipv4", "ipv6", "rate")]
+        for service in host["services"].items():
+            service.only("name", "engine", "port", "mptcp", "backends")
+            _ = service.get("name", "").text(), service["engine"].text(), service["mptcp"].text()
+            _ = service["port"].whole(), [each.text() for each in service.get("backends", []).items()]
+    return lab.mapping()
+
+
+def _check_to_json(check: Check) -> dict[str, Any]:
+    return {
+        **asdict(check),
+        "duration": check.duration,
+        "figures": [asdict(figure) for figure in check.figures],
+        "evidence": [asdict(evidence) for evidence in check.evidence],
+    }
+
+
+def _not_run_from_json(node: Node) -> NotRun:
+    node.only("case", "reason")
+    return NotRun(node["case"].text(), node["reason"].text())
+
+
+def _check_from_json(node: Node) -> Check:
+    node.only(*(field.name for field in fields(Check)), "duration", "figures", "evidence")
+    plain = {
+        key: node[key].text() for key in ("id", "case", "claim", "source", "reason", "where", "next_step")
+    }
+    node["duration"].number(0)  # read for their types only: what the attempts hold counts
+    _ = [_figure_from_json(each) for each in node["figures"].items()]
+    _ = [_evidence_from_json(each) for each in node["evidence"].items()]
+    family = node["family"].text()
+    if family not in FAMILIES:
+        raise Malformed(f"{node.place}.family: {shorten(family)} is not one of {', '.join(FAMILIES)}")
+    return Check(
+        **plain,
+        family=family,
+        level=node["level"].choice(Level),
+        verdict=node["verdict"].choice(Verdict),
+        attempts=tuple(_attempt_from_json(each) for each in node["attempts"].items(most=2)),
+    )
+
+
+def _attempt_from_json(node: Node) -> Attempt:
+    node.only(*(field.name for field in fields(Attempt)))
+    return Attempt(
+        outcome=node["outcome"].choice(Outcome),
+        reason=node["reason"].text(),
+        where=node["where"].text(),
+        duration=node["duration"].number(0, LONGEST_SECONDS),
+        figures=tuple(_figure_from_json(each) for each in node["figures"].items()),
+        evidence=tuple(_evidence_from_json(each) for each in node["evidence"].items()),
+    )
+
+
+def _figure_from_json(node: Node) -> Figure:
+    node.only(*(field.name for field in fields(Figure)))
+    limit = node["limit"]
+    return Figure(
+        name=node["name"].text(),
+        value=node["value"].number(),
+        unit=node["unit"].text(),
+        limit=None if limit.value is None else limit.number(),
+    )
+
+
+def _evidence_from_json(node: Node) -> Evidence:
+    node.only(*(field.name for field in fields(Evidence)))
+    kind = node["kind"].text()
+    if kind not in KINDS:
+        raise Malformed(f"{node.place}.kind: {shorten(kind)} is not one of {', '.join(KINDS)}")
+    return Evidence(node["name"].text(), kind, node["file"].text())

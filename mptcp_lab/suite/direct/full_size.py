@@ -1,0 +1,133 @@
+"""Whether each path carries full-sized packets both ways (DIRECT-27)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import NeverHappened, Transfer, TransferFailed, TransferResult
+from mptcp_lab.suite.expectations import origin_of
+from mptcp_lab.suite.traffic import Flow, flow
+
+#: Many full-sized packets, of which none is the last and small one.
+BULK_BYTES = 200_000
+#: Together these make one small packet at most, also where the kernel joins them.
+SMALL_CHUNKS, SMALL_BYTES = 5, 100
+#: Black-hole detection takes a few retransmission timeouts before it sends smaller packets.
+ECHO_TIMEOUT_S = 20.0
+MTU_PROBING = "net.ipv4.tcp_mtu_probing"
+
+
+@dataclass(frozen=True)
+class Path:
+    """A way between two hosts: a NIC's address of the client's, and the server's address nearest to it."""
+
+    device: str
+    source: str
+    destination: str
+
+    def __str__(self) -> str:
+        return f"{self.device}, {self.source} to {self.destination}"
+
+    def connect(self, client: Machine, server: Machine) -> AbstractContextManager[Flow]:
+        """Connect over this path by plain TCP, which has no other path to go to."""
+        origin = origin_of(server)
+        to = (self.destination, origin.port, server, origin)
+        return flow(client, *to, protocol="tcp", source=self.source)
+
+
+def paths_between(client: Machine, server: Machine) -> Iterator[Path]:
+    """Yield a path for each NIC and family of the client that the server has an address of."""
+    for nic in client.paths:
+        for family in (4, 6):
+            near = server.host.on(nic.segment)
+            there = near.address(family) if near and near.up else server.paths[0].address(family)
+            if (mine := nic.address(family)) and there:
+                yield Path(nic.device, str(mine), str(there))
+
+
+@dataclass(frozen=True)
+class Echoing:
+    """Bytes that are on their way to the server and back."""
+
+    path: Path
+    flow: Flow
+    sent: Transfer
+    received: Transfer
+
+    @classmethod
+    def begin(cls, path: Path, data: Flow, nbytes: int, *, chunk: int, interval: float = 0.0) -> Echoing:
+        """Begin to send, and to receive what comes back."""
+        received = data.stream.receive(nbytes)
+        header = data.greeting("echo")
+        sent = data.stream.send(nbytes, seed=data.tag, chunk=chunk, interval=interval, header=header)
+        return cls(path, data, sent, received)
+
+    def wait(self) -> tuple[TransferResult, TransferResult]:
+        """Return what was sent and what came back; raise `TransferFailed` when that takes too long."""
+        return self.sent.wait(ECHO_TIMEOUT_S), self.received.wait(ECHO_TIMEOUT_S)
+
+    def segment_bytes(self) -> int:
+        """Return the size of the segments that the client sends, without headers."""
+        return (self.flow.stream.facts().tcp or {}).get("snd_mss", 0)
+
+
+def check_full_size(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """Check that bulk data comes through on every path, both ways; keep the segments' sizes.
+
+    It does where full-sized packets pass, and where black-hole detection makes the packets smaller.
+    """
+    sizes, stopped = [], list[str]()
+    with ExitStack() as opened:
+        echoing = [
+            Echoing.begin(path, opened.enter_context(path.connect(client, server)), BULK_BYTES, chunk=65536)
+            for path in paths_between(client, server)
+        ]
+        for each in echoing:
+            try:
+                sent, received = each.wait()
+                assert received.sha256 == sent.sha256, f"{each.path}: not what was sent came back"
+            except TransferFailed:
+                stopped.append(why_stopped(client, server, each))
+            sizes.append({"path": str(each.path), "segment": each.segment_bytes()})
+    probing = {machine.name: machine.probe.sysctls().get(MTU_PROBING) for machine in (client, server)}
+    evidence.document("size of the segments on each path, octets", sizes)
+    evidence.document(MTU_PROBING, probing)
+    evidence.figure("paths", len(sizes))
+    evidence.figure("smallest segments", min(int(str(size["segment"])) for size in sizes), "bytes")
+    assert not stopped, "; ".join(stopped)
+
+
+def why_stopped(client: Machine, server: Machine, echoing: Echoing) -> str:
+    """Return what stopped on a path: large packets in one direction, or everything."""
+    size = echoing.segment_bytes()
+    arrived = _arrived(echoing.flow)
+    names = (client.name, server.name) if arrived < BULK_BYTES else (server.name, client.name)
+    direction = f"{echoing.path}: the stream from {names[0]} to {names[1]} stops"
+    if not _small_passes(client, server, echoing.path):
+        return f"{direction}, small packets do not pass either: the path carries nothing"
+    return (
+        f"{direction} with segments of {size} octets, small packets pass: path MTU. Look for a link with a"
+        f" smaller MTU or a filter of ICMP 'packet too big', or set {MTU_PROBING}=1 on both hosts"
+    )
+
+
+def _arrived(data: Flow) -> int:
+    try:
+        return data.record(within=1.0).bytes_received
+    except NeverHappened:
+        return 0
+
+
+def _small_passes(client: Machine, server: Machine, path: Path) -> bool:
+    """Tell whether a few small packets come through on a path, both ways."""
+    nbytes = SMALL_CHUNKS * SMALL_BYTES
+    with path.connect(client, server) as data:
+        try:
+            Echoing.begin(path, data, nbytes, chunk=SMALL_BYTES, interval=0.01).wait()
+        except TransferFailed:
+            return False
+    return True

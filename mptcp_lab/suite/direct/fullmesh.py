@@ -1,0 +1,42 @@
+"""The shape of DIRECT-3: the first data joins every NIC with every address that it reaches."""
+
+from __future__ import annotations
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
+from mptcp_lab.suite.packets import first_syns, of_port, rows, segments
+
+
+def joins_all(client: Machine, server: Machine, family: int, evidence: EvidenceBox) -> None:
+    """Assert that the expected subflows of a family come up, each on its own NIC; keep how many there are.
+
+    Subflows of the other family may come up beside them. Every NIC's capture and byte counters are looked at:
+    an endpoint without a device has perfect join counters while its join leaves by another NIC. The server
+    has to count a third packet for each join: a client believes in a join as soon as its SYN/ACK has come.
+    """
+    port = origin_of(server).port
+    before = client.probe.nics()
+    captures = {nic: client.probe.capture([nic.device]) for nic in client.paths}
+    with direct_flow(client, server, family) as data:
+        transfer = data.start()
+        joined = wait_for_joins(data, expected_pairs(client, server, family))
+        moved = server.probe.counters().delta(data.opening.before[1])
+        ended = data.end(transfer)
+    joined.keep(evidence)
+    now, expected = client.probe.nics(), joined.matrix
+    for nic, capture in captures.items():
+        packets = of_port(segments(capture.stop()), port)
+        evidence.packets(
+            rows(packets, client.name, nic.device, packets[0].time_ns), name=f"packets on {nic.device}"
+        )
+        tried = {(str(s.src), str(s.dst)) for s in first_syns(packets)}
+        mine = {str(nic.address(each)) for each in (4, 6)}
+        assert tried >= {pair for pair in expected.addresses if pair[0] in mine}, f"SYNs on {nic.device}"
+        assert {local for local, _ in tried} <= mine, f"SYNs on {nic.device} of another NIC: {tried}"
+        assert now[nic.device].delta(before[nic.device]).tx_bytes, f"nothing left by {nic.device}"
+    joined.check_exact(family)
+    assert moved.mptcp("MPJoinAckRx") >= len(joined) - 1, (
+        f"{server.name} counted fewer joins than {joined.pairs}"
+    )
+    assert ended.intact

@@ -1,0 +1,202 @@
+"""A live stream from the server to the client, or both ways at once, whose first path is lost (DIRECT-15)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import Capture, Listener, Stream, Transfer, TransferResult, eventually
+from mptcp_lab.suite.expectations import expected_pairs, origin_of, wait_for_joins
+from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES, RESUMED_WITHIN_SECONDS, path_names
+from mptcp_lab.suite.packets import bytes_by_receiver, of_port, rows, segments
+from mptcp_lab.suite.sockets import AddressPair, at_both_ends
+from mptcp_lab.suite.traffic import ENDLESS, FarEnd, Flow, Opening, flow
+from mptcp_lab.wire import Segment
+
+DOWNLOAD, BOTH = "download", "both"
+DIRECTIONS = (DOWNLOAD, BOTH)
+#: A chunk of this size every two milliseconds: slow enough for every path, fast enough to show a pause.
+CHUNK_BYTES, CHUNK_INTERVAL_S = 1400, 0.002
+END_TIMEOUT_S = 20.0
+#: Counters of the sender that a lost path moves (net/mptcp/mib.c).
+SENDER_COUNTERS = ("SubflowStale", "SubflowRecover")
+
+
+class Served(Flow):
+    """One connection of a client to a listener that the server's probe holds for one check.
+
+    ``accepted`` is the server's end of it.
+    """
+
+    def __init__(self, stream: Stream, accepted: Stream, far_end: FarEnd, examined: Opening) -> None:
+        super().__init__(stream, far_end.machine, origin_of(far_end.machine), examined)
+        self.accepted = accepted
+        self._end = far_end
+
+    def pairs(self) -> set[AddressPair]:
+        """Return the subflows (local, remote) that the client and the server have both established."""
+        mine = self.stream.facts().subflows
+        return at_both_ends(mine, self._end.sockets() if mine else ())
+
+
+@dataclass(frozen=True)
+class Way:
+    """Data that goes one way: who sends it and who receives it."""
+
+    name: str
+    sender: Machine
+    receiver: Machine
+    source: Stream
+    sending: Transfer
+    receiving: Transfer
+
+    def received(self) -> int:
+        """Return how many octets have arrived."""
+        return self.receiving.progress().nbytes
+
+    def end(self) -> tuple[TransferResult, TransferResult]:
+        """Let the sender end; return what it sent and what arrived."""
+        sent = self.sending.finish(END_TIMEOUT_S)
+        self.source.shutdown()
+        return sent, self.receiving.wait(END_TIMEOUT_S)
+
+
+def check_stream_survives(
+    client: Machine,
+    server: Machine,
+    direction: str,
+    fault: Callable[[], AbstractContextManager[object]],
+    evidence: EvidenceBox,
+) -> None:
+    """Check that a stream from the server, or one each way, outlives `fault`, the loss of its first path.
+
+    Asserted: the first path carried the server's data before, another one does under the fault, each way goes
+    on, the server accepted one connection, and every octet arrives once and in order. The gap is the longest
+    pause in what each receiver read.
+    """
+    before = server.probe.counters()
+    with (
+        client.probe.capture([nic.device for nic in client.paths]) as capture,
+        listening(server) as listeners,
+        served(client, server, listeners) as connection,
+    ):
+        ways = _begin(connection, client, server, direction)
+        wait_for_joins(connection, expected_pairs(client, server))
+        _wait_for_data(ways, dict.fromkeys(map(id, ways), 0), "before the loss")
+        with fault():
+            lost = client.probe.clock().realtime
+            _wait_for_data(ways, {id(way): way.received() for way in ways}, "under the fault")
+            back = client.probe.clock().realtime
+        results = {way.name: way.end() for way in ways}
+        accepted = sum(listener.accepted for listener in listeners)
+        port = listeners[0].local.port if listeners[0].local else 0
+        packets = _packets(capture, port)
+    _keep(packets, port, (lost, back), client, evidence)
+    for way in ways:
+        _keep_gap(way, results[way.name][1], len(ways), evidence)
+    for name in SENDER_COUNTERS:
+        moved = server.probe.counters()["MPTcpExt", name] - before["MPTcpExt", name]
+        evidence.figure(f"{name} at the server", moved)
+    first = str(client.address(0))
+    early, late = _receivers(packets, port, 0.0, lost), _receivers(packets, port, lost, back)
+    assert first in early, f"{first} carried nothing from the server before the loss, only {early}"
+    assert late - {first}, f"nothing but {first} carried the server's data under the fault"
+    assert accepted == 1, f"the server accepted {accepted} connections"
+    for name, (sent, got) in results.items():
+        assert (sent.nbytes, sent.sha256) == (got.nbytes, got.sha256), (
+            f"{name}: {sent.nbytes} octets were sent, {got.nbytes} arrived, or not the same"
+        )
+
+
+@contextmanager
+def listening(server: Machine) -> Iterator[list[Listener]]:
+    """Listen with MPTCP on one free port of each of the server's IPv4 addresses on paths."""
+    with ExitStack() as stack:
+        first, *others = [str(nic.address()) for nic in server.paths if nic.address()]
+        listeners = [stack.enter_context(server.probe.listen(first, 0))]
+        assert listeners[0].local is not None
+        port = listeners[0].local.port
+        listeners += [stack.enter_context(server.probe.listen(address, port)) for address in others]
+        yield listeners
+
+
+@contextmanager
+def served(client: Machine, server: Machine, listeners: list[Listener]) -> Iterator[Served]:
+    """Connect a client to the first listener of a server, and take the server's end of the connection."""
+    to = listeners[0].local
+    assert to is not None
+    origin = origin_of(server)
+    examined = Opening(
+        client,
+        FarEnd(server, origin.port),
+        (client.probe.counters(), server.probe.counters()),
+        lambda: flow(client, to.address, origin.port, server, origin),
+    )
+    with (
+        client.probe.connect(to.address, to.port) as stream,
+        listeners[0].accept() as accepted,
+    ):
+        yield Served(stream, accepted, FarEnd(server, to.port), examined)
+
+
+def _begin(connection: Served, client: Machine, server: Machine, direction: str) -> list[Way]:
+    """Begin to send from the server, and with ``both`` from the client too."""
+
+    def way(name: str, sender: Machine, receiver: Machine, source: Stream, sink: Stream) -> Way:
+        sending = source.send(ENDLESS, seed=name, chunk=CHUNK_BYTES, interval=CHUNK_INTERVAL_S)
+        return Way(name, sender, receiver, source, sending, sink.receive())
+
+    ways = [way(DOWNLOAD, server, client, connection.accepted, connection.stream)]
+    if direction == BOTH:
+        ways.append(way("upload", client, server, connection.stream, connection.accepted))
+    return ways
+
+
+def _wait_for_data(ways: list[Way], arrived: dict[int, int], when: str) -> None:
+    """Wait until enough more has arrived each way."""
+    for way in ways:
+        _wait_for_octets(way, arrived[id(way)] + ENOUGH_BYTES, when)
+
+
+def _wait_for_octets(way: Way, wanted: int, when: str) -> None:
+    eventually(
+        way.received,
+        until=lambda nbytes: nbytes >= wanted,
+        within=RESUMED_WITHIN_SECONDS,
+        what=f"the {way.name} goes on {when}",
+    )
+
+
+def _packets(capture: Capture, port: int) -> list[Segment]:
+    return of_port(segments(capture.stop()), port)
+
+
+def _receivers(packets: list[Segment], port: int, since: float, until: float) -> set[str]:
+    """Return the client's addresses to which the server's data came, between two times of the epoch."""
+    data = (s for s in packets if s.sport == port and s.payload_length)
+    return {str(s.dst) for s in data if int(since * 1e9) <= s.time_ns < int(until * 1e9)}
+
+
+def _keep(
+    packets: list[Segment], port: int, times: tuple[float, float], client: Machine, evidence: EvidenceBox
+) -> None:
+    """Keep the octets of every path over time, and the packets that open and close subflows."""
+    assert packets, f"the capture at {client.name} has no packet of port {port}"
+    zero = packets[0].time_ns
+    series = bytes_by_receiver(packets, port, zero, path_names(client.paths))
+    marks = [
+        (moment - zero / 1e9, label) for moment, label in zip(times, ("path lost", "path back"), strict=True)
+    ]
+    evidence.timeline("octets received on each path", series, marks)
+    evidence.packets(rows(packets, client.name, "", zero))
+
+
+def _keep_gap(way: Way, got: TransferResult, ways: int, evidence: EvidenceBox) -> None:
+    gap = 1000 * got.timeline.gaps[0].seconds
+    if ways == 1:
+        evidence.figure("gap", gap, "ms")
+    else:
+        evidence.figure(f"gap, {way.name}", gap, "ms")

@@ -1,0 +1,144 @@
+"""How long a stream pauses when its first path is lost: one repetition, and the distribution of many."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import ConnectFailed, eventually
+from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
+from mptcp_lab.suite.failover.arrivals import in_order
+from mptcp_lab.suite.packets import of_port, segments
+
+#: When (seconds since the epoch) how many bytes of a stream had passed.
+Growth = tuple[float, int]
+#: This much arrives before the loss, and again under it: enough for the pauses that follow the first one.
+BEFORE_BYTES, UNDER_BYTES = 30_000, 150_000
+RESUMED_WITHIN_SECONDS = 20.0
+#: A port of a switch with a spanning tree forwards nothing for half a minute.
+ANSWERS_WITHIN = 60.0
+#: A pause this long is no matter of scheduling any more: the stream is stalled.
+STALLED_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """What a stream's receiver saw while the first path was lost, in seconds.
+
+    ``gap`` is the longest pause by the probe's clock (when the application got its data) and ``captured`` the
+    same by the capture (when in-order data reached the host); ``stalled`` is the sum of all long pauses.
+    ``clocks`` are the least delays from capture to application, before the loss and after the gap: what
+    scheduling adds has no part in a least delay, so they tell how far the clocks themselves are apart.
+    """
+
+    gap: float
+    captured: float
+    stalled: float
+    clocks: tuple[float, float]
+
+    @property
+    def apart(self) -> float:
+        """How far the two gaps lie apart: scheduling, at either end of the gap."""
+        return abs(self.gap - self.captured)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Of some values: nearest-rank percentiles."""
+
+    least: float
+    median: float
+    p95: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Of at least one value."""
+        ranked = sorted(values)
+        p95 = ranked[math.ceil(0.95 * len(ranked)) - 1]
+        return cls(ranked[0], statistics.median(ranked), p95, ranked[-1])
+
+
+def within(times: Sequence[float], since: float, until: float) -> list[float]:
+    """Return the pauses between consecutive times that lie, at least in part, between two moments."""
+    return [end - start for start, end in pairwise(times) if end > since and start < until]
+
+
+def first_path_lost(
+    client: Machine, server: Machine, loss: Callable[[], AbstractContextManager[object]]
+) -> Pauses:
+    """Take a live stream's first path away, once; return its pauses until it has gone on."""
+    port = origin_of(server).port
+    eventually(
+        lambda: _answers(client, server, port), until=bool, within=ANSWERS_WITHIN, what="the first path"
+    )
+    with (
+        server.probe.capture([nic.device for nic in server.paths]) as capture,
+        direct_flow(client, server) as data,
+    ):
+        transfer = data.start()
+        wait_for_joins(data, expected_pairs(client, server))
+        data.until_received(BEFORE_BYTES)
+        with loss():
+            lost = server.probe.clock()
+            data.until_received(UNDER_BYTES, within=RESUMED_WITHIN_SECONDS)
+            back = server.probe.clock()
+        ended = data.end(transfer)
+        packets = of_port(segments(capture.stop()), port)
+    assert ended.intact, f"sent {ended.sent.nbytes} bytes, {ended.got.bytes_received} arrived"
+    got = [(lost.realtime_of(when), total) for when, total in ended.got.received.points]
+    seen = in_order(packets, port)
+    pauses = within([when for when, _ in got], lost.realtime, back.realtime)
+    captured = within([when for when, _ in seen], lost.realtime, back.realtime)
+    return Pauses(
+        max(pauses),
+        max(captured),
+        sum(pause for pause in pauses if pause > STALLED_SECONDS),
+        least_delays(got, seen, lost.realtime),
+    )
+
+
+def _answers(client: Machine, server: Machine, port: int) -> bool:
+    """Tell whether the first path works: the repetition before may have plugged its cable in just now."""
+    try:
+        with client.probe.connect(server.address(0), port, protocol="tcp", within=1.0) as stream:
+            stream.close(reset=True)
+    except ConnectFailed:
+        return False
+    return True
+
+
+def least_delays(got: Sequence[Growth], seen: Sequence[Growth], split: float) -> tuple[float, float]:
+    """Return the least delay from `seen` (the capture) to `got` (the application), before a moment and after.
+
+    Both end with the same byte; the capture may have a greeting before the first one that counts.
+    """
+    greeting = seen[-1][1] - got[-1][1]
+    lengths = [length for _, length in seen]
+    delays = [(when, when - seen[bisect_left(lengths, total + greeting)][0]) for when, total in got]
+    before = [delay for when, delay in delays if when < split]
+    return min(before), min(delay for when, delay in delays if when >= split)
+
+
+def keep(pauses: Iterable[Pauses], evidence: EvidenceBox) -> None:
+    """Keep the distribution over all repetitions as figures, in milliseconds."""
+    every = list(pauses)
+    gaps = Distribution.of([1000 * each.gap for each in every])
+    evidence.document("every repetition, in seconds", every)
+    evidence.figure("repetitions", len(every))
+    evidence.figure("gap, min", gaps.least, "ms")
+    evidence.figure("gap, median", gaps.median, "ms")
+    evidence.figure("gap, p95", gaps.p95, "ms")
+    evidence.figure("gap, max", gaps.most, "ms")
+    evidence.figure("stalled in all, median", 1000 * statistics.median(p.stalled for p in every), "ms")
+    clocks = statistics.median(max(map(abs, p.clocks)) for p in every)
+    evidence.figure("gaps apart, median", 1000 * statistics.median(p.apart for p in every), "ms")
+    evidence.figure("clocks apart, median", 1000 * clocks, "ms")

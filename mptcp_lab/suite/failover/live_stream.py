@@ -1,0 +1,120 @@
+"""The one shape of every failover check: a live stream, a path taken away, the stream goes on, whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.inventory.model import Nic, Service
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
+from mptcp_lab.suite.matrix import Matrix
+from mptcp_lab.suite.packets import bytes_by_sender, of_port, rows, segments
+from mptcp_lab.suite.traffic import Ended, FarEnd, flow
+from mptcp_lab.wire import Segment
+
+#: A stream whose path is lost must go on within this time: several retransmission timeouts.
+RESUMED_WITHIN_SECONDS = 20.0
+#: This much is sent before the fault, and again after the stream has gone on.
+ENOUGH_BYTES = 200_000
+
+
+def survives(
+    client: Machine,
+    server: Machine,
+    service: Service,
+    fault: Callable[[], AbstractContextManager[object]],
+    evidence: EvidenceBox,
+    *,
+    origin: tuple[Machine, Service] | None = None,
+    family: int = 4,
+    way: tuple[str, Matrix, FarEnd] | None = None,
+) -> Ended:
+    """Assert that a stream outlives `fault`, the loss of its first path.
+
+    The stream goes over IPv4 (4) or IPv6 (6) from `client` to `service` on `server`, behind which `origin` is
+    for a proxy; `way` is the address to connect to, the subflows to expect and where they end, where these
+    are not the server's own. Asserted: the first path carried it before, paths from another address carry it
+    under the fault, and the origin accepted one connection and got every byte once and in order. The gap is
+    the longest pause there.
+    """
+    behind, behind_service = origin or (server, service)
+    to, pairs, far_end = way or (
+        server.address(0, family),
+        expected_pairs(client, server, family),
+        FarEnd(server, service.port),
+    )
+    with (
+        client.probe.capture([nic.device for nic in client.paths]) as capture,
+        flow(client, to, service.port, behind, behind_service, far_end=far_end) as data,
+    ):
+        transfer = data.start()
+        wait_for_joins(data, pairs)
+        eventually(
+            lambda: transfer.progress().nbytes, until=ENOUGH_BYTES.__le__, within=10, what="bytes sent"
+        )
+        with fault():
+            lost = client.probe.clock().realtime
+            arrived = data.record().bytes_received
+            eventually(
+                lambda: data.record().bytes_received,
+                until=(arrived + ENOUGH_BYTES).__le__,
+                within=RESUMED_WITHIN_SECONDS,
+                what="the stream goes on under the fault",
+            )
+            back = client.probe.clock().realtime
+        ended = data.end(transfer)
+        packets = of_port(segments(capture.stop()), service.port)
+    assert data.stream.local is not None
+    story = Story(packets, service.port, data.stream.local.address, lost, back)
+    _keep(story, ended, behind, client, evidence)
+    before, after = story.senders(0.0, lost), story.senders(lost, back)
+    assert story.first in before, f"{story.first} carried nothing before, only {before}"
+    assert after - {story.first}, f"nothing but {story.first} carried anything under the fault"
+    assert ended.intact, (
+        f"sent {ended.sent.nbytes} bytes, {ended.got.bytes_received} arrived, or not the same"
+    )
+    return ended
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a capture at the client tells of a failover; times are seconds since the epoch."""
+
+    packets: list[Segment]
+    port: int
+    first: str
+    lost: float
+    back: float
+
+    def senders(self, since: float, until: float) -> set[str]:
+        """Return the client's addresses that sent data in this time."""
+        times = (int(since * 1e9), int(until * 1e9))
+        data = (s for s in self.packets if s.dport == self.port and s.payload_length)
+        return {str(s.src) for s in data if times[0] <= s.time_ns < times[1]}
+
+
+def path_names(nics: Sequence[Nic]) -> dict[str, str]:
+    """Return the paths of these NICs' addresses by name, with the NIC where several are on one segment."""
+    used = Counter(nic.segment for nic in nics)
+    names: dict[str, str] = {}
+    for nic in nics:
+        name = nic.segment if used[nic.segment] == 1 else f"{nic.segment} {nic.device}"
+        names |= {str(nic.address(family)): name for family in (4, 6)}
+    return names
+
+
+def _keep(story: Story, ended: Ended, behind: Machine, client: Machine, evidence: EvidenceBox) -> None:
+    """Keep the gap at the origin, the bytes of every path over time, and the telling packets."""
+    zero = story.packets[0].time_ns
+    gap = ended.got.received.gaps[0]
+    begun = behind.probe.clock().realtime_of(gap.start) - zero / 1e9
+    series = bytes_by_sender(story.packets, story.port, zero, path_names(client.paths))
+    marks = [(story.lost - zero / 1e9, "path lost"), (story.back - zero / 1e9, "path back")]
+    evidence.figure("gap", 1000 * gap.seconds, "ms")
+    evidence.timeline("bytes sent on each path", series, marks, gap=(begun, begun + gap.seconds))
+    evidence.packets(rows(story.packets, client.name, "", zero))

@@ -1,0 +1,76 @@
+"""Routes as a host has them, and the ways that its packets really take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import ndiff
+from ipaddress import ip_address
+from pathlib import Path
+
+from mptcp_lab.errors import Inconclusive, Unsupported
+from mptcp_lab.inventory.model import Lab
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.suite.gateway import path_probe
+
+READINGS = tuple(f"ip -{v} {what}" for v in (4, 6) for what in ("route show table all", "rule show"))
+
+
+def behind(router: Machine, a: Machine, b: Machine) -> str:
+    """Return an address of B's that A reaches through the router only."""
+    for nic in b.host.nics:
+        if nic.up and nic.ipv4 and router.host.on(nic.segment) and not a.host.on(nic.segment):
+            return str(nic.ipv4.ip)
+    raise Unsupported("router", f"no segment of {b.name} is behind {router.name} only")
+
+
+def on_segment(machine: Machine, segment: str) -> str:
+    """Return a machine's IPv4 address on a segment; `Unsupported` when it has none there."""
+    nic = machine.host.on(segment)
+    if nic is None or nic.ipv4 is None:
+        raise Unsupported("router", f"not on {segment}", machine.name)
+    return str(nic.ipv4.ip)
+
+
+def network_of(lab: Lab, address: str) -> str:
+    """Return the network of the segment that an IPv4 address is on."""
+    networks = (segment.ipv4 for segment in lab.segments.values())
+    return next(str(network) for network in networks if network and ip_address(address) in network)
+
+
+def way(machine: Machine, source: str, destination: str) -> list[str]:
+    """Return who answers at each hop from a source address, at last the destination (path_probe.py).
+
+    The list ends early where nobody answers.
+    """
+    text = Path(path_probe.__file__).read_text()
+    return machine.probe.run(["python3", "-", source, destination], stdin=text).stdout.split()
+
+
+def chosen(machine: Machine, source: str, destination: str) -> tuple[str, str]:
+    """Return (next hop, device) that the kernel chooses for packets from a source address."""
+    done = machine.probe.run(["ip", "-o", "route", "get", destination, "from", source])
+    words = done.stdout.split()
+    if "dev" not in words[:-1]:
+        said = (done.stderr or done.stdout).strip()
+        raise Inconclusive(
+            machine.name, f"`ip route get {destination} from {source}` chose no device: {said}"
+        )
+    hop = words[words.index("via") + 1] if "via" in words else destination
+    return hop, words[words.index("dev") + 1]
+
+
+def all_routes(machine: Machine) -> dict[str, str]:
+    """Return every route and rule as `ip` prints them, byte for byte."""
+    return {reading: machine.probe.run(reading.split()).stdout for reading in READINGS}
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Return the lines that came (+) and went (-), as one line."""
+    diffs = (ndiff(before[name].splitlines(), after[name].splitlines()) for name in READINGS)
+    return "; ".join(line for diff in diffs for line in diff if line[0] in "+-")
+
+
+def source_table(machine: Machine, address: str) -> str:
+    """Return the routing table that a rule gives to packets from an address; the main one without a rule."""
+    rules = machine.probe.read("rules4")
+    return next((str(rule["table"]) for rule in rules if rule.get("src") == address), "main")

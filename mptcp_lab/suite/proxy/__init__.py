@@ -1,0 +1,1 @@
+"""Connections through a proxy: its legs, engines, client addresses, balancing and counts."""

@@ -1,0 +1,70 @@
+"""A proxy before several backends: which of them gets how many connections."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.inventory.model import Service
+from mptcp_lab.machines.session import Machine, Session
+from mptcp_lab.probe import RunningBatch
+from mptcp_lab.suite.traffic import greeting
+
+ANSWER_BYTES = 1000
+
+
+def begin(
+    client: Machine,
+    address: str,
+    port: int,
+    tag: str,
+    count: int,
+    *,
+    concurrent: int = 1,
+    protocol: str = "mptcp",
+    source: str | None = None,
+    within: float = 60.0,
+) -> RunningBatch:
+    """Begin many connections to an origin (behind a proxy or not) that ends each after a short answer."""
+    message = greeting("source", tag, bytes=ANSWER_BYTES, seed=1)
+    return client.probe.many(
+        address, port, message, ANSWER_BYTES, count, concurrent, False, protocol, source, within
+    )
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """A listener and the backends behind it, in the inventory's order."""
+
+    machine: Machine
+    service: Service
+    backends: tuple[tuple[Machine, Service], ...]
+
+    def serve(self, client: Machine, count: int, source: str | None = None) -> tuple[int, ...]:
+        """Make connections one by one, all of which must be served; return how many each backend got."""
+        tag = uuid.uuid4().hex
+        family = 6 if source and ":" in source else 4
+        address = self.machine.address(0, family)
+        done = begin(client, address, self.service.port, tag, count, source=source).wait()
+        assert (done.completed, dict(done.failed)) == (count, {}), f"not all were served: {done.failed}"
+        assert done.mptcp == count, "not all of the connections were MPTCP"
+        return tuple(
+            len(machine.probe.origin(service.name).connections(tag=tag, timeline=False))
+            for machine, service in self.backends
+        )
+
+    def dead(self, number: int) -> AbstractContextManager[object]:
+        """Let a backend refuse every connection."""
+        machine, service = self.backends[number]
+        return machine.probe.fault("reject", dport=service.port)
+
+
+def balanced(machines: Session, method: str, suits: Callable[[Service], bool], what: str) -> Balanced:
+    """Return nginx's listener before several backends that suits; raise `Unsupported` where there is none."""
+    for service in machines.lab.services("nginx"):
+        if service.mptcp == method and len(service.backends) > 1 and suits(service):
+            return Balanced(machines.machines[service.host], service, machines.backends(service))
+    raise Unsupported(f"nginx balancing {what}, MPTCP by {method}", "the inventory lists no such service")

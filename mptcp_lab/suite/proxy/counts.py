@@ -1,0 +1,45 @@
+"""Whether client, proxy and origin count the same connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.proxy.engines import sessions
+from mptcp_lab.suite.proxy.proxies import backend
+from mptcp_lab.suite.traffic import Front
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many connections the proxy (its own statistics) and the origin have counted."""
+
+    proxy: int
+    origin: int
+
+    @classmethod
+    def read(cls, front: Front) -> Self:
+        """Ask both."""
+        return cls(sessions(front), accepted(front))
+
+    def agree(self, front: Front, made: int, evidence: EvidenceBox) -> None:
+        """Assert that both have counted just what the client has made since; keep all three counts."""
+        now = eventually(
+            lambda: Counts.read(front), until=lambda n: n.proxy >= self.proxy + made, within=10, what="counts"
+        )
+        keep(evidence, client=made, proxy=now.proxy - self.proxy, origin=now.origin - self.origin)
+        expected = Counts(self.proxy + made, self.origin + made)
+        assert now == expected, "client, proxy and origin do not count the same"
+
+
+def accepted(front: Front) -> int:
+    """Return how many connections the origin behind a front has accepted."""
+    return int(backend(front).counts()["accepted"])
+
+
+def keep(evidence: EvidenceBox, **counts: int) -> None:
+    """Keep who counted how many connections."""
+    for who, count in counts.items():
+        evidence.figure(f"counted by {who}", count)

@@ -1,0 +1,61 @@
+"""The shape of PROXY-1: a stream through a proxy, looked at from both of its legs."""
+
+from __future__ import annotations
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import IPPROTO_TCP
+from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
+from mptcp_lab.suite.packets import (
+    answers,
+    capable,
+    first_syns,
+    joins,
+    mptcp_options,
+    of_port,
+    rows,
+    segments,
+    shown,
+)
+from mptcp_lab.suite.traffic import Front, is_mptcp
+
+
+def two_legs(client: Machine, front: Front, family: int, evidence: EvidenceBox) -> None:
+    """Assert that a proxy's front leg is MPTCP with all of a client's subflows and its back leg plain TCP.
+
+    By the sockets of client and origin, the proxy's counters, and captures of both legs. A client may join
+    over the other family too, as fullmesh does where both are announced.
+    """
+    proxy, port, inner = front.machine, front.port, front.origin_service.port
+    expected, before = expected_pairs(client, proxy, family), proxy.probe.counters()
+    with (
+        proxy.probe.capture([nic.device for nic in proxy.paths]) as outside,
+        front.origin.probe.capture(front.origin.devices) as inside,
+        front.flow(client, family=family) as data,
+    ):
+        transfer = data.start()
+        joined = wait_for_joins(data, expected)
+        assert is_mptcp(data.stream)
+        ended = data.end(transfer)
+        asked, back = of_port(segments(outside.stop()), port), of_port(segments(inside.stop()), inner)
+    moved = proxy.probe.counters().delta(before)
+    joined.keep(evidence)
+    evidence.packets(rows(asked, proxy.name, "", asked[0].time_ns), name="packets of the front leg")
+    evidence.packets(rows(back, front.origin.name, "", back[0].time_ns), name="packets of the back leg")
+    joined.check_exact(family)
+    assert moved.mptcp("MPCapableACKRX") == 1
+    # Between the look at the sockets and the end more may come up over the other family.
+    found, counted = joined.pairs, moved.mptcp("MPJoinAckRx")
+    asked_for = {(s.src, s.sport, s.dst) for s in joins(asked)}
+    assert len(found) - 1 <= counted <= len(asked_for), f"{counted} joins counted, {len(asked_for)} asked for"
+    assert capable(first_syns(asked)[0]) and len(answers(asked)) == 1, f"the front leg: {shown(asked)}"
+    assert {(str(s.src), str(s.dst)) for s in joins(asked)} >= found - {_first(client, proxy, family)}
+    assert (ended.got.protocol, ended.got.is_mptcp) == (IPPROTO_TCP, False)
+    told = [segment for segment in back if segment.sport == inner and mptcp_options(segment)]
+    assert not told, f"B sent MPTCP options on the back leg: {shown(told)}"
+    assert ended.intact
+
+
+def _first(client: Machine, proxy: Machine, family: int) -> tuple[str, str]:
+    """Return the addresses of the first subflow."""
+    return client.address(0, family), proxy.address(0, family)

@@ -1,0 +1,325 @@
+"""A user-space MPTCP peer on a machine of the lab: `mptcp_lab.wire.endpoint` with a wire to speak on."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address
+from secrets import randbelow, randbits, token_bytes
+from typing import TypeVar
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import NeverHappened, Pending, Stream
+from mptcp_lab.probe.shapes import Misshapen, read_as
+from mptcp_lab.probe.streams import Opened
+from mptcp_lab.suite.packets import first_syns, rows, shown
+from mptcp_lab.suite.traffic import Front
+from mptcp_lab.wire import (
+    Dss,
+    MpCapable,
+    MpFastclose,
+    MpJoinSynAck,
+    MptcpOption,
+    RemoveAddr,
+    Segment,
+    TcpRst,
+    build_packet,
+    parse_segment,
+)
+from mptcp_lab.wire.codec import Option
+from mptcp_lab.wire.endpoint import Endpoint, Leg
+from mptcp_lab.wire.packet import ACK, FIN, PSH, RAW, RST, SYN
+
+HEARD_WITHIN_SECONDS = 5.0
+#: After this long a SYN is sent again (RFC 6298, 2.1): a port that was just plugged in loses the first. So is
+#: data without its DATA_ACK: an ADD_ADDR that goes out with the acknowledgement leaves no room for that.
+RETRANSMIT_SECONDS = 1.0
+#: Below those that kernels choose (net.ipv4.ip_local_port_range).
+PORTS = range(20000, 30000)
+#: What a host ignores on a live connection, by row: an unknown id, a wrong key, a reason without a reset.
+IGNORED: dict[str, Callable[[Endpoint], MptcpOption]] = {
+    "R47": lambda _: RemoveAddr((99,)),
+    "R50": lambda endpoint: MpFastclose(endpoint.peer ^ 1),
+    "R51": lambda _: TcpRst(1),
+}
+Suits = Callable[[Segment], object]
+Form = TypeVar("Form", bound=MptcpOption)
+
+
+class Wire:
+    """One address and port of a machine that its kernel is kept from: what comes is heard here only."""
+
+    def __init__(
+        self, machine: Machine, address: str, port: int, heard_within: float = HEARD_WITHIN_SECONDS
+    ) -> None:
+        self.machine, self.address, self.port = machine, IPv4Address(address), port
+        self.heard_within = heard_within
+        self.log: list[Segment] = []
+        self._waiting: list[Segment] = []
+        self._arrived = threading.Condition()
+        self._relay = ""
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Wire:
+        probe = self.machine.probe
+        with ExitStack() as stack:
+            ttl = max(30.0, 2 * self.heard_within)
+            stack.enter_context(probe.fault("drop", ttl, destination=str(self.address), dport=self.port))
+            stack.callback(probe.listen_events(self._take))
+            self._relay = probe.ask(str, "relay", address=str(self.address), port=self.port)
+            stack.callback(probe.call, "close", item=self._relay)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _take(self, event: object) -> None:
+        assert isinstance(event, dict)
+        if event.get("relay") != self._relay or "packet" not in event:
+            return
+        try:
+            packet = base64.b64decode(read_as(str, event["packet"]), validate=True)
+        except ValueError as error:
+            raise Misshapen(f"packet: {error}") from None
+        segment = parse_segment(RAW, packet, number=len(self.log) + 1, time_ns=time.time_ns())
+        if segment is not None:
+            with self._arrived:
+                self.log.append(segment)
+                self._waiting.append(segment)
+                self._arrived.notify_all()
+
+    def send(self, segment: Segment) -> None:
+        """Put a segment on the wire."""
+        self.log.append(replace(segment, time_ns=time.time_ns()))
+        packet = base64.b64encode(build_packet(segment)).decode()
+        self.machine.probe.order("relay_send", relay=self._relay, packet=packet)
+
+    def next(self, suits: Suits, what: str, within: float = 0.0) -> Segment:
+        """Return the first segment not yet heard that suits; wait `within` seconds, or as long as others do.
+
+        Raises NeverHappened with what came instead.
+        """
+        end = time.monotonic() + (within or self.heard_within)
+        with self._arrived:
+            while True:
+                for segment in self._waiting:
+                    if suits(segment):
+                        self._waiting.remove(segment)
+                        return segment
+                if not self._arrived.wait(max(0.0, end - time.monotonic())):
+                    came = shown(self._waiting) or "nothing"
+                    raise NeverHappened(f"{what} did not come to port {self.port}; what came: {came}")
+
+
+class Subflow:
+    """A subflow of the peer, on its wire: says and hears segments in the order of a packet ladder."""
+
+    def __init__(self, wire: Wire, leg: Leg, endpoint: Endpoint) -> None:
+        self.wire, self.leg, self.endpoint = wire, leg, endpoint
+        self._last: Segment | None = None
+
+    def says(self, flags: int, *options: Option, payload: bytes = b"") -> None:
+        """Send the next segment."""
+        segment = self.leg.segment(flags, *options, payload=payload)
+        self._last = segment if payload else self._last
+        self.wire.send(segment)
+
+    def asks(self, option: Option, what: str = "SYN/ACK") -> Segment:
+        """Send a SYN, again and again, until it is answered; return the SYN/ACK."""
+        syn = self.leg.segment(SYN, option)
+        self.wire.send(syn)
+        return self._hears_or_repeats(syn, SYN | ACK, lambda _: True, what)
+
+    def _hears_or_repeats(self, sent: Segment, flags: int, suits: Suits, what: str) -> Segment:
+        """Hear the answer to a segment, which is sent again as long as there is none."""
+        end = time.monotonic() + self.wire.heard_within
+        while True:
+            try:
+                return self.hears(flags, suits, what, within=RETRANSMIT_SECONDS)
+            except NeverHappened:
+                if time.monotonic() >= end:
+                    raise
+            self.wire.send(sent)
+
+    def hears(
+        self, flags: int, suits: Suits = lambda _: True, what: str = "", within: float = 0.0
+    ) -> Segment:
+        """Return the next segment of the other end with these of SYN, FIN and RST, passing over others."""
+
+        def wanted(segment: Segment) -> bool:
+            if not self.leg.is_from_peer(segment):
+                return False
+            self.leg.take(segment)
+            self.endpoint.learn(segment)
+            return (segment.flags ^ flags) & (SYN | FIN | RST) == 0 and bool(suits(segment))
+
+        return self.wire.next(wanted, what or "the next packet", within)
+
+    def sends(self, payload: bytes) -> None:
+        """Send data with its mapping."""
+        self.says(PSH | ACK, self.endpoint.data(self.leg, payload), payload=payload)
+
+    def says_beyond_window(self) -> None:
+        """Send data whose DSN is far beyond the receive window."""
+        end, payload = self.endpoint, token_bytes(10)
+        far = Dss(end.data_ack, (end.dsn + (1 << 30)) % (1 << 64), self.leg.ssn, len(payload))
+        self.says(PSH | ACK, far, payload=payload)
+
+    def hears_data_ack(self) -> Segment:
+        """Wait until the other end has acknowledged all data; the last of it is sent again meanwhile."""
+        assert self._last is not None, "nothing was sent on this subflow"
+        return self._hears_or_repeats(
+            self._last,
+            ACK,
+            lambda segment: _acknowledges(segment, self.endpoint.dsn),
+            "DATA_ACK of all data",
+        )
+
+
+def _acknowledges(segment: Segment, dsn: int) -> bool:
+    for option in segment.options:
+        if isinstance(option, Dss) and option.data_ack is not None:
+            return option.data_ack == dsn % (1 << 8 * option.data_ack_octets)
+    return False
+
+
+def option_of(segment: Segment, form: type[Form]) -> Form:
+    """Return the option of this form that a segment must have."""
+    found = [option for option in segment.options if isinstance(option, form)]
+    assert found, f"no {form.__name__} in {shown([segment])}"
+    return found[0]
+
+
+class Peer:
+    """A user-space peer on a machine: one connection, as many subflows as it opens or answers."""
+
+    def __init__(self, machine: Machine, flags: int = 0x01) -> None:
+        self.machine = machine
+        self.endpoint = Endpoint(flags=flags)
+        self.tag = uuid.uuid4().hex
+        self.subflows: list[Subflow] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.aborts()
+        finally:
+            self._stack.close()
+
+    def subflow(self, address: str, port: int, source: str) -> Subflow:
+        """A subflow of ours from `source` to `address`, on which nothing was said yet."""
+        wire = self._wire(source)
+        leg = Leg(wire.address, wire.port, IPv4Address(address), port)
+        return self._add(Subflow(wire, leg, self.endpoint))
+
+    def listens(self, address: str) -> Wire:
+        """Hear what comes to a port of its own, as a server."""
+        return self._wire(address)
+
+    def answers(self, wire: Wire, suits: Suits = lambda _: True) -> tuple[Subflow, Segment]:
+        """Wait for a SYN; return our side of its subflow, and the SYN."""
+        syn = wire.next(lambda segment: first_syns([segment]) and suits(segment), "a SYN")
+        return self._add(Subflow(wire, Leg.answering(syn), self.endpoint)), syn
+
+    def connects(self, address: str, port: int, source: str) -> Subflow:
+        """Open a connection, with the first data: a greeting to the origin behind it."""
+        first = self.subflow(address, port, source)
+        first.asks(MpCapable(flags=self.endpoint.flags))
+        first.says(ACK, self.endpoint.capable())
+        greeting = f"MPTCPLAB/1 sink {self.tag}\n".encode()
+        first.says(PSH | ACK, self.endpoint.first_data(greeting), payload=greeting)
+        first.hears_data_ack()
+        return first
+
+    def joins(self, address: str, port: int, source: str, address_id: int = 1) -> Subflow:
+        """Open a further subflow, until the other end has acknowledged the third packet."""
+        further = self.subflow(address, port, source)
+        nonce = randbits(32)
+        answer = further.asks(self.endpoint.join(address_id, nonce), "SYN/ACK of the join")
+        further.says(ACK, self.endpoint.join_proof(nonce, option_of(answer, MpJoinSynAck)))
+        further.hears(ACK, what="the fourth packet of the join")
+        return further
+
+    def packets(self) -> list[Segment]:
+        """Every packet that was said or heard, in order of time."""
+        wires = {id(each.wire): each.wire for each in self.subflows}
+        return sorted((s for wire in wires.values() for s in wire.log), key=lambda s: s.time_ns)
+
+    def acknowledged_beyond(self, dsn: int) -> list[int]:
+        """The DATA_ACKs of the other end above a DSN of ours."""
+        ours = {each.leg.src for each in self.subflows}
+        options = [o for s in self.packets() if s.src not in ours for o in s.options if isinstance(o, Dss)]
+        return [
+            o.data_ack
+            for o in options
+            if o.data_ack is not None and 0 < (o.data_ack - dsn) % (1 << 8 * o.data_ack_octets) < 1 << 31
+        ]
+
+    def aborts(self) -> None:
+        """Leave nothing behind: MP_FASTCLOSE on the first subflow, RST on the others."""
+        for number, each in enumerate(self.subflows):
+            known = number == 0 and self.endpoint.peer_key is not None
+            each.says(RST | ACK, *([self.endpoint.fastclose()] if known else []))
+
+    def _wire(self, address: str) -> Wire:
+        return self._stack.enter_context(Wire(self.machine, address, PORTS[randbelow(len(PORTS))]))
+
+    def _add(self, subflow: Subflow) -> Subflow:
+        self.subflows.append(subflow)
+        return subflow
+
+
+@contextmanager
+def peer(machine: Machine, evidence: EvidenceBox, flags: int = 0x01) -> Iterator[Peer]:
+    """A user-space peer on a machine, whose packets are kept as evidence."""
+    with Peer(machine, flags) as opened:
+        try:
+            yield opened
+        finally:
+            packets = opened.packets()
+            evidence.packets(rows(packets, machine.name, "", packets[0].time_ns if packets else 0))
+
+
+def called(client: Machine, server: Peer) -> tuple[Wire, Subflow, Pending]:
+    """Have a client's kernel connect to a peer: the peer's wire, the subflow to answer on, and the call."""
+    wire = server.listens(server.machine.address())
+    to = {"address": str(wire.address), "port": wire.port}
+    connecting = client.probe.start("connect", protocol="mptcp", timeout=HEARD_WITHIN_SECONDS, **to)
+    first, _ = server.answers(wire)
+    return wire, first, connecting
+
+
+@contextmanager
+def served(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Stream]]:
+    """Connect a client's kernel to a peer: the peer's wire, the first subflow, the client's stream.
+
+    The peer has sent data, so that the client may open further subflows.
+    """
+    wire, first, connecting = called(client, server)
+    first.says(SYN | ACK, MpCapable(server.endpoint.key, flags=server.endpoint.flags))
+    first.hears(ACK, what="the third packet")
+    with Stream(client.probe, connecting.read(Opened)) as stream:
+        lives(first)
+        yield wire, first, stream
+        stream.close(reset=True)
+
+
+def talks_to(opened: Peer, front: Front) -> Subflow:
+    """Connect a peer on A to a front, from A-1."""
+    return opened.connects(front.machine.address(), front.port, opened.machine.address(0))
+
+
+def lives(first: Subflow) -> None:
+    """Assert that a connection still takes data."""
+    first.sends(token_bytes(100))
+    first.hears_data_ack()

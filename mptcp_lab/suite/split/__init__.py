@@ -1,0 +1,1 @@
+"""Connections that forwarders or applications split and join again."""

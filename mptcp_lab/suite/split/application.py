@@ -1,0 +1,99 @@
+"""Multipath by an application (examples/multipath-app): from A to B, a TCP connection through each proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.paths import ROOT
+from mptcp_lab.probe import Pending, RunResult, eventually
+from mptcp_lab.suite.traffic import Front
+
+PROGRAM = ROOT / "examples" / "multipath-app" / "multipath.py"
+#: Sends without an end until SIGUSR1, then so many bytes more; its last words are the digest of it all.
+SOURCE = """import hashlib, random, signal, sys
+left, signals, pattern, digest = {more}, [], random.Random(8), hashlib.sha256()
+signal.signal(signal.SIGUSR1, lambda *_: signals.append(1))
+while left > 0:
+    block = pattern.randbytes(65536)
+    digest.update(block)
+    sys.stdout.buffer.write(block)
+    left -= len(block) if signals else 0
+print("sha256", digest.hexdigest(), file=sys.stderr)
+"""
+SOURCE_PROCESS = "^python3 -c import hashlib"
+SEND = 'python3 -c "$0" | python3 -c "$1" send "$2" "$3"'
+RECEIVE = 'python3 -c "$0" receive "$1" "$2" | sha256sum'
+#: On each of A's NICs, so that what is sent after a proxy's death takes a while.
+RATE_MBIT = 30
+MORE_BYTES = 2_000_000
+WITHIN_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Application:
+    """The program at work on both ends."""
+
+    a: Machine
+    sending: Pending
+    receiving: Pending
+
+    def come_to_an_end(self) -> None:
+        """Let the stream, which goes on for ever, end after some megabytes more."""
+        done = self.a.probe.run(["pkill", "-USR1", "-f", SOURCE_PROCESS])
+        assert done.returncode == 0, "the sender has ended already"
+
+    def ended(self) -> tuple[RunResult, str]:
+        """Wait for both ends; return how the sender ended, and the digest of what the receiver wrote."""
+        sent = self.sending.read(RunResult, WITHIN_SECONDS + 5)
+        got = self.receiving.read(RunResult, WITHIN_SECONDS + 5)
+        return sent, got.stdout.partition(" ")[0]
+
+
+def digest(sent: RunResult) -> str:
+    """Return the SHA-256 of what was sent, by the source's last words."""
+    found = [line.split()[1] for line in sent.stderr.splitlines() if line.startswith("sha256 ")]
+    assert len(found) == 1, f"the sender said {sent.stderr!r}"
+    return found[0]
+
+
+def carried(a: Machine) -> list[int]:
+    """Return the bytes that each of A's path NICs has sent."""
+    nics = a.probe.nics()
+    return [nics[nic.device].tx_bytes for nic in a.paths]
+
+
+@contextmanager
+def application(a: Machine, fronts: Sequence[Front]) -> Iterator[Application]:
+    """Run the receiver in the place of B's origin, and the sender on A, over paths of a limited rate."""
+    first, second = fronts
+    b, port = first.origin, first.origin_service.port
+    program = PROGRAM.read_text()
+    listen = [str(b.host.nics[0].address()), str(port)]
+    paths = [f"{first.machine.address(0)}:{first.port}", f"{second.machine.address(1)}:{second.port}"]
+    with ExitStack() as stack:
+        stack.enter_context(b.probe.fault("unit_stop", unit=f"mptcp-lab-origin@{first.origin_service.name}"))
+        for nic in a.paths:
+            stack.enter_context(a.probe.fault("rate", device=nic.device, mbit=RATE_MBIT))
+        stack.callback(_stop, b, port, f" receive {' '.join(listen)}$")
+        receiving = _run(b, ["sh", "-c", RECEIVE, program, *listen])
+        eventually(lambda: _listening(b, port), until=len, within=20, what="the receiver listens")
+        stack.callback(a.probe.run, ["pkill", "-f", SOURCE_PROCESS])
+        sending = _run(a, ["sh", "-c", SEND, SOURCE.format(more=MORE_BYTES), program, *paths])
+        yield Application(a, sending, receiving)
+
+
+def _listening(b: Machine, port: int) -> str:
+    return b.probe.run(["ss", "-Hltn", f"sport = :{port}"]).stdout
+
+
+def _stop(b: Machine, port: int, receiver: str) -> None:
+    """End a receiver that a failed check has left, so that the origin finds its port free."""
+    b.probe.run(["pkill", "-f", "--", receiver])
+    eventually(lambda: _listening(b, port), until=lambda found: not found, within=20, what="the port is free")
+
+
+def _run(machine: Machine, argv: list[str]) -> Pending:
+    return machine.probe.start("run", argv=argv, timeout=WITHIN_SECONDS)

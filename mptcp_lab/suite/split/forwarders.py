@@ -1,0 +1,257 @@
+"""A's ways to B through two packet-forwarding proxies: arranged for a check, and looked at afterwards.
+
+The proxies rewrite addresses (DNAT) and pass MPTCP's options on, so the two ends speak MPTCP with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.inventory.model import Nic, Service
+from mptcp_lab.machines.session import Machine, Session
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.expectations import announcing_nothing
+from mptcp_lab.suite.gateway.routing import source_table
+from mptcp_lab.suite.matrix import Matrix, Pair, reached_by
+from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
+from mptcp_lab.suite.sockets import AddressPair
+from mptcp_lab.suite.traffic import FarEnd, Flow, flow
+from mptcp_lab.wire.packet import Segment
+
+#: After so many bytes at B a connection is fully established, and B's acknowledgement is back at A.
+ESTABLISHED_BYTES = 10_000
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to B: the NIC of A that it leaves by, and the proxy with an outside NIC on the same segment."""
+
+    nic: Nic
+    proxy: Machine
+    outside: Nic
+
+    @property
+    def local(self) -> str:
+        """A's address."""
+        return str(self.nic.address())
+
+    @property
+    def remote(self) -> str:
+        """The proxy's outside address."""
+        return str(self.outside.address())
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two ways to B's origin; the connection begins on the first, the second is to be joined."""
+
+    a: Machine
+    b: Machine
+    ways: tuple[Way, Way]
+    service: Service
+    origin: Service
+    backend: str
+    snat: bool
+
+    @property
+    def far_end(self) -> FarEnd:
+        """B, where A's subflows end, and the addresses that B sees for them."""
+        return FarEnd(self.b, self.origin.port, self.seen_as)
+
+    def seen_as(self, pair: AddressPair) -> str:
+        """Return the address that B sees for a subflow: the proxy's inside one, or A's without SNAT."""
+        proxy = next((way.proxy for way in self.ways if way.remote == pair[1]), None)
+        return inside_address(proxy, self.b, self.backend) if proxy and self.snat else pair[0]
+
+    @property
+    def expected(self) -> Matrix:
+        """One subflow for each way."""
+        present = {
+            Pair(way.nic.device, ip_address(way.local), ip_address(way.remote)): f"through {way.proxy.name}"
+            for way in self.ways
+        }
+        return Matrix(present, {})
+
+    @contextmanager
+    def flow(self) -> Iterator[Flow]:
+        """Connect A to B through the first proxy."""
+        to = (self.ways[0].remote, self.service.port, self.b, self.origin)
+        with flow(self.a, *to, far_end=self.far_end) as opened:
+            yield opened
+
+    @property
+    def fullmesh(self) -> Matrix:
+        """Return what A's fullmesh endpoints do: each NIC that reaches the second proxy joins it."""
+        second = self.ways[1]
+        more = {
+            Pair(nic.device, nic.ipv4.ip, ip_address(second.remote)): f"through {second.proxy.name}"
+            for nic in self.a.paths
+            if nic.ipv4 and reached_by(self.a.lab, nic, second.outside)
+        }
+        return Matrix({**self.expected.present, **more}, {})
+
+    @contextmanager
+    def announced(self) -> Iterator[None]:
+        """Let B announce the second proxy's outside address, which is not its own, and nothing else."""
+        remote = self.ways[1].remote
+        with announcing_nothing(self.b), self.b.probe.fault("endpoint_add", address=remote, flags=["signal"]):
+            yield
+
+    @contextmanager
+    def announced_to_one_address(self) -> Iterator[None]:
+        """The same while A has no endpoints: its kernel joins once, from the address that the route gives."""
+        with without_endpoints(self.a), self.announced():
+            yield
+
+    @contextmanager
+    def routed_back(self) -> Iterator[None]:
+        """Let B answer A through the proxies: what they forward without source NAT must return to them."""
+        table = source_table(self.b, self.backend)
+        commands = [
+            f"replace {way.local}/32 via {inside_address(way.proxy, self.b, self.backend)} table {table}"
+            for way in self.ways
+        ]
+        with self.b.probe.fault("routes", commands=commands):
+            yield
+
+    @property
+    def insides(self) -> set[str]:
+        """The proxies' own addresses on B's side: what B sees after source NAT."""
+        return {inside_address(way.proxy, self.b, self.backend) for way in self.ways}
+
+    def seen_by_b(self, flow: Flow) -> set[str]:
+        """Return the other ends of a connection's subflows, as B's kernel has them."""
+        facts = self.b.probe.origin(self.origin.name).facts(flow.record().number)
+        return {subflow.remote for subflow in facts.subflows}
+
+    def first_proxy_gone(self, machines: Session) -> AbstractContextManager[None]:
+        """Let the first proxy be gone without a word."""
+        return isolated(machines, self.ways[0].proxy)
+
+    @contextmanager
+    def first_proxy_deaf(self, _: Session) -> Iterator[None]:
+        """Let the first proxy forward nothing any more, while its links stay up."""
+        proxy = self.ways[0].proxy
+        with ExitStack() as stack:
+            for nic in proxy.host.nics:  # forwarding is on for each of the lab's NICs, not for the host
+                name = f"net.ipv4.conf.{nic.device}.forwarding"
+                stack.enter_context(proxy.probe.fault("sysctl", name=name, value=0))
+            yield
+
+    @contextmanager
+    def captured(self) -> Iterator[Callable[[], list[list[Segment]]]]:
+        """Capture on both proxies' outside NICs; what is given returns the packets of each, once."""
+        with ExitStack() as stack:
+            captures = [
+                stack.enter_context(way.proxy.probe.capture([way.outside.device])) for way in self.ways
+            ]
+            yield lambda: [of_port(segments(capture.stop()), self.service.port) for capture in captures]
+
+
+@contextmanager
+def isolated(machines: Session, machine: Machine) -> Iterator[None]:
+    """Pull every cable of a machine."""
+    with ExitStack() as stack:
+        for nic in machine.host.nics:
+            stack.enter_context(machines.unplugged(machine, nic))
+        yield
+
+
+def established(flow: Flow) -> None:
+    """Wait until B has so much of a stream that A's connection must be fully established."""
+    eventually(
+        lambda: flow.record().bytes_received, until=ESTABLISHED_BYTES.__le__, within=10, what="bytes at B"
+    )
+
+
+@contextmanager
+def without_endpoints(machine: Machine) -> Iterator[None]:
+    """Take away all of a machine's MPTCP endpoints."""
+    with ExitStack() as stack:
+        for endpoint in machine.probe.endpoints():
+            stack.enter_context(machine.probe.fault("endpoint_remove", address=endpoint.address))
+        yield
+
+
+def split_of(machines: Session, a: Machine, b: Machine, *, snat: bool = True, one_nic: bool = False) -> Split:
+    """Return two ways from A to B through forwarders with (or without) source NAT.
+
+    With `one_nic` both leave by A's first NIC. `Unsupported` when the lab has no two such forwarders.
+    """
+    found = [
+        service for service in machines.lab.services("forwarder") if forwards(machines, service, b, snat)
+    ]
+    port = found[0].port if found else 0
+    proxies = [machines.machines[service.host] for service in found if service.port == port]
+    nics = [a.paths[0]] * 2 if one_nic else a.paths
+    ways = [
+        Way(nic, proxy, outside)
+        for nic, proxy in zip(nics, proxies, strict=False)
+        if (outside := proxy.host.on(nic.segment))
+    ]
+    if len(ways) < 2:
+        kind = "with" if snat else "without"
+        raise Unsupported(f"two forwarders {kind} source NAT", "the inventory lists none on two of A's ways")
+    _, origin = machines.backend(found[0])
+    return Split(a, b, (ways[0], ways[1]), found[0], origin, backend_address(proxies[0], b), snat)
+
+
+def forwards(machines: Session, service: Service, b: Machine, snat: bool) -> bool:
+    """Tell whether a forwarder's service leads to B, with or without source NAT as asked."""
+    entries = machines.lab.hosts[service.host].variables["lab_services"]
+    entry = next(entry for entry in entries if entry["name"] == service.name)
+    return service.backends[0].host == b.name and bool(entry.get("snat", True)) == snat
+
+
+def reversed_ways(split: Split) -> Split:
+    """Return the same with the connection beginning on the other way."""
+    first, second = split.ways
+    return replace(split, ways=(second, first))
+
+
+def backend_address(proxy: Machine, b: Machine) -> str:
+    """Return the address that a forwarder sends to: B's on a segment they share, a core one before a path."""
+    shared = [nic for nic in b.host.nics if proxy.host.on(nic.segment) and nic.up]
+    core = [nic for nic in shared if b.lab.segments[nic.segment].kind == "core"]
+    return str((core or shared)[0].address())
+
+
+def inside_address(proxy: Machine, b: Machine, backend: str) -> str:
+    """Return the forwarder's own address on the segment of B's backend address."""
+    nic = next(nic for nic in b.host.nics if str(nic.address()) == backend)
+    inside = proxy.host.on(nic.segment)
+    assert inside is not None, f"{proxy.name} is not on {nic.segment}"
+    return str(inside.address())
+
+
+@contextmanager
+def userspace_paths(machine: Machine) -> Iterator[None]:
+    """Leave path management to user space, for connections that begin now."""
+    by_name = "net.mptcp.path_manager" in machine.probe.sysctls()  # since Linux 6.15
+    name, value = ("net.mptcp.path_manager", "userspace") if by_name else ("net.mptcp.pm_type", "1")
+    with machine.probe.fault("sysctl", name=name, value=value):
+        yield
+
+
+def one_subflow_per_proxy(split: Split, seen: Sequence[Sequence[Segment]], evidence: EvidenceBox) -> None:
+    """Assert that the first proxy forwarded the connection's SYN, the second its only join."""
+    evidence.subflows(split.expected.rows())
+    start = seen[0][0].time_ns
+    for way, packets in zip(split.ways, seen, strict=True):
+        device = way.outside.device
+        evidence.packets(
+            rows(packets, way.proxy.name, device, start), name=f"packets at {way.proxy.name}, {device}"
+        )
+    opened, joined = (first_syns(packets) for packets in seen)
+    assert subflows(opened) == 1 and all(capable(s) for s in opened), f"at the first: {shown(opened)}"
+    assert subflows(joined) == 1 and joins(joined) == joined, f"at the second: {shown(joined)}"
+
+
+def subflows(syns: Sequence[Segment]) -> int:
+    """Return how many different subflows these SYNs ask for (a SYN may be sent twice)."""
+    return len({(s.src, s.sport) for s in syns})

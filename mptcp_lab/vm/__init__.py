@@ -1,4 +1,0 @@
-"""Hosts with kernels of their own: QEMU virtual machines on the embedded lab's switch.
-
-`mptcp_lab.embedded.lifecycle` brings them up and down like containers; see docs/vm.md.
-"""

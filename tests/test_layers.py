@@ -1,0 +1,109 @@
+"""The layers of mptcp_lab: no module imports from a room above its own, read from the imports themselves.
+
+docs/architecture.md draws what `LAYERS` says.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mptcp_lab.paths import ROOT
+
+PACKAGE = ROOT / "mptcp_lab"
+#: From the bottom to the top. Rooms of one layer import neither each other nor anything above.
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"text", "paths"}),
+    frozenset({"errors", "untrusted", "folders", "files", "playbook"}),
+    frozenset({"answers", "patience"}),
+    frozenset({"inventory", "catalogue"}),
+    frozenset({"labs", "probe", "wire", "results"}),
+    frozenset({"machines", "render", "doctor", "evidence", "report"}),
+    frozenset({"lock"}),
+    frozenset({"suite"}),
+    frozenset({"plugin"}),
+    frozenset({"cli", "docs_roles"}),
+)
+#: The only ones that know labs on this machine; the others know hosts that are reached somehow.
+MAY_USE_LABS = {"machines", "render"}
+#: What hosts run: Python's standard library and its own parts, nothing of the controller.
+AGENT = "agent"
+
+
+def rank(room: str) -> int:
+    """Return the number of a room's layer."""
+    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(source: str) -> Iterator[str]:
+    """Yield the rooms that a module imports from, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module == "mptcp_lab":
+            names = [f"mptcp_lab.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"a relative import of {node.module or '.'}"
+            names = [node.module or ""]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("mptcp_lab."))
+
+
+def upward(room: str, rooms: Iterable[str]) -> list[str]:
+    """Return the rooms that a room may not import from."""
+    inner = {name for name in rooms if name not in (room, "__version__")}
+    high = {name for name in inner if rank(name) >= rank(room)}
+    hidden = {"labs"} & inner if room not in MAY_USE_LABS else set()
+    return sorted(high | hidden)
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py") if room_of(p) not in (AGENT, "__init__"))
+
+
+def test_every_room_has_one_layer() -> None:
+    named = [room for rooms in LAYERS for room in rooms]
+    assert sorted(named) == sorted({room_of(path) for path in modules()})
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_import_goes_up(path: Path) -> None:
+    room = room_of(path)
+    assert not upward(room, imported(path.read_text())), f"{path.relative_to(ROOT)} imports from above"
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "found"),
+    [
+        ("suite", "from mptcp_lab.plugin import claim", ["plugin"]),
+        ("suite", "def f():\n    import mptcp_lab.labs.fabric", ["labs"]),
+        ("lock", "from mptcp_lab import suite", ["suite"]),
+        ("wire", "from mptcp_lab.results import verdict", ["results"]),
+        ("suite", "from mptcp_lab.machines.session import Session", []),
+    ],
+)
+def test_an_import_that_goes_up_is_found(room: str, source: str, found: list[str]) -> None:
+    assert upward(room, imported(source)) == found
+
+
+def test_the_agent_is_on_its_own() -> None:
+    for path in sorted((PACKAGE / AGENT).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            assert not module.startswith("mptcp_lab"), f"{path.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mptcp_lab").rglob("*.py")), ids=str)
+def test_ansible_is_never_imported(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not any(name.split(".")[0] == "ansible" for name in names)
