@@ -16,7 +16,7 @@ from mptcp_lab.inventory import Lab, load
 from mptcp_lab.labs import fabric, lifecycle
 from mptcp_lab.labs.command import run
 from mptcp_lab.labs.containers import hosts
-from mptcp_lab.labs.lab_paths import Place, here
+from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
 from mptcp_lab.machines.lease import Lease
 from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import Fault, Probe
@@ -27,27 +27,27 @@ class OwnLab:
     """A lab that a test may do anything to."""
 
     folder: Path
-    place: Place
+    paths: LabPaths
 
     @property
     def lab(self) -> Lab:
         return load(self.folder)
 
     def up(self) -> bool:
-        return lifecycle.up(self.place, self.lab, lambda _: None)
+        return lifecycle.up(self.paths, self.lab, lambda _: None)
 
     def down(self) -> bool:
-        return lifecycle.down(self.place, lambda _: None)
+        return lifecycle.down(self.paths, lambda _: None)
 
     def status(self) -> dict[str, str]:
-        return lifecycle.status(self.place, self.lab)
+        return lifecycle.status(self.paths, self.lab)
 
     def ssh(self, host: str, command: str) -> str:
-        return run("ssh", "-F", str(self.place.state / "ssh_config"), host, command)
+        return run("ssh", "-F", str(self.paths.state / "ssh_config"), host, command)
 
     def ssh_may_fail(self, host: str, command: str) -> str:
         """Return what a command on a host printed; nothing where the host does not answer."""
-        config = str(self.place.state / "ssh_config")
+        config = str(self.paths.state / "ssh_config")
         done = subprocess.run(
             ["ssh", "-F", config, host, command], capture_output=True, text=True, check=False
         )
@@ -61,17 +61,17 @@ class OwnLab:
 
     def traces(self) -> list[str]:
         """Return everything of this lab that is on the machine now."""
-        found = [f"netns {name}" for name in fabric.existing(self.place)]
-        if hosts.cgroup(self.place).exists():
+        found = [f"netns {name}" for name in fabric.existing(self.paths)]
+        if hosts.cgroup(self.paths).exists():
             found.append(f"cgroup {hosts.cgroup(self.place)}")
         found += [
             f"mount {line}"
             for line in Path("/proc/mounts").read_text().splitlines()
-            if self.place.prefix in line
+            if self.paths.prefix in line
         ]
-        found += [f"process {p}" for p in _processes_naming(self.place.prefix)]
+        found += [f"process {p}" for p in _processes_naming(self.paths.prefix)]
         found += [
-            f"path {path}" for path in (self.place.state, self.place.run, self.place.lock) if path.exists()
+            f"path {path}" for path in (self.paths.state, self.paths.run, self.paths.lock) if path.exists()
         ]
         return found
 
@@ -94,7 +94,7 @@ def own_lab(folder: Path, name: str, inventory: str = "embedded") -> OwnLab:
     shutil.copytree(ROOT / "inventories" / inventory, folder, ignore=shutil.ignore_patterns("lab.lock.yml"))
     variables = folder / "group_vars/all.yml"
     variables.write_text(variables.read_text().replace(f"lab_name: {inventory}", f"lab_name: {name}"))
-    return OwnLab(folder, here(name))
+    return OwnLab(folder, lab_paths(name))
 
 
 def leased_fault(probe: Probe, kind: str, **params: Any) -> Fault:

@@ -12,7 +12,7 @@ import pytest
 from mptcp_lab import patience
 from mptcp_lab.errors import LabError
 from mptcp_lab.labs.keys import ssh_config
-from mptcp_lab.labs.lab_paths import Place
+from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.machines import session
 from mptcp_lab.probe import NeverHappened, Probe, eventually, waiting
 
@@ -81,9 +81,9 @@ def test_a_condition_is_waited_for_by_the_factor(monkeypatch: pytest.MonkeyPatch
 
 
 def test_openssh_waits_by_the_factor(tmp_path: Path) -> None:
-    assert "ConnectTimeout 5\n" in ssh_config(Place(tmp_path, "lab"), ["client"])
+    assert "ConnectTimeout 5\n" in ssh_config(LabPaths(tmp_path, "lab"), ["client"])
     patience.use(14.0)
-    assert "ConnectTimeout 70\n" in ssh_config(Place(tmp_path, "lab"), ["client"])
+    assert "ConnectTimeout 70\n" in ssh_config(LabPaths(tmp_path, "lab"), ["client"])
 
 
 class Asked:
@@ -108,13 +108,16 @@ def test_hosts_that_nobody_brought_up_are_measured(seconds: float, calls: list[A
 
 
 WAITS = ("settimeout(", "communicate(timeout=", ".wait(timeout=", "wait_for(")
-#: The far end of this socket is the probe on the same host, which is reading.
-BARE = ["origin.py: client.settimeout(2)  # the peer is the probe on this host, reading"]
+#: The far end of this socket is the probe on the same host, which is reading; `connect` was patient already.
+BARE = [
+    "service.py: client.settimeout(2)  # the peer is the probe on this host, reading",
+    "ssh.py: sock.settimeout(within)",
+]
 
 
 def test_no_wait_goes_without_it() -> None:
     root = Path(patience.__file__).parent
-    places = chain((root / "probe/agent/parts").glob("*.py"), (root / "probe").glob("*.py"))
+    places = chain((root / "agent").rglob("*.py"), (root / "probe").glob("*.py"))
     bare = [
         f"{path.name}: {line.strip()}"
         for path in places

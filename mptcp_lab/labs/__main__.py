@@ -18,7 +18,7 @@ from mptcp_lab.inventory.validate import RESERVED_LAB_NAMES
 from mptcp_lab.labs import lifecycle, recorded
 from mptcp_lab.labs import machine_check as doctor
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place, here
+from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
 from mptcp_lab.paths import ROOT
 
 #: Where an inventory of a lab on this machine finds the ssh_config that `up` writes.
@@ -110,10 +110,10 @@ def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
     if action == "doctor":
         return 0 if doctor.report(doctor.examine()) else 1
     lab = load(resolve(inventory))
-    place = _place(lab)
+    paths = _place(lab)
     _check_ssh_config(lab)
     if action == "up":
-        changed = lifecycle.up(place, lab, progress)
+        changed = lifecycle.up(paths, lab, progress)
         progress.close()
         seconds = time.monotonic() - progress.begun
         word = "is up" if changed else "was up and right"
@@ -123,17 +123,17 @@ def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
             f"{lab.name}: {len(lab.hosts)} hosts, lab {word} ({seconds:.1f} s)",
         )
         return 0
-    states = lifecycle.status(place, lab)
+    states = lifecycle.status(paths, lab)
     _tell(as_json, {"hosts": states}, "\n".join(f"{name:<16} {state}" for name, state in states.items()))
     return 0 if set(states.values()) == {"up"} else 1
 
 
 def _down(inventory: str, name: str | None, as_json: bool, progress: Progress) -> int:
     """Take one lab down: the one of a name, or the one that an inventory describes."""
-    place = _place_of_name(name) if name else _place_to_take_down(inventory, progress)
-    changed = lifecycle.down(place, progress)
+    paths = _place_of_name(name) if name else _place_to_take_down(inventory, progress)
+    changed = lifecycle.down(paths, progress)
     progress.close()
-    _tell(as_json, {"changed": changed}, "the lab is down" if changed else f"there was no lab {place.name}")
+    _tell(as_json, {"changed": changed}, "the lab is down" if changed else f"there was no lab {paths.name}")
     return 0
 
 
@@ -141,28 +141,28 @@ def _tell(as_json: bool, document: dict[str, object], prose: str) -> None:
     print(json.dumps(document) if as_json else prose)
 
 
-def _place(lab: Lab) -> Place:
+def _place(lab: Lab) -> LabPaths:
     if lab.flavour not in lifecycle.KINDS:
         raise EmbeddedError(
             f"{lab.source} is not a lab on this machine (lab_flavour: {lab.flavour})",
             "power its machines on yourself",
         )
-    return here(lab.name)
+    return lab_paths(lab.name)
 
 
-def _place_of_name(name: str) -> Place:
+def _place_of_name(name: str) -> LabPaths:
     """Find a lab by its name alone; refuse a name that no lab of this checkout has."""
-    if not HOSTNAME.fullmatch(name) or name in RESERVED_LAB_NAMES or not lifecycle.exists(here(name)):
-        up = ", ".join(each.name for each in recorded.read_all(here())) or "none"
+    if not HOSTNAME.fullmatch(name) or name in RESERVED_LAB_NAMES or not lifecycle.exists(lab_paths(name)):
+        up = ", ".join(each.name for each in recorded.read_all(lab_paths())) or "none"
         raise EmbeddedError(
             f"there is no lab {name!r} (up from this checkout: {up})", "./lab down --lab NAME"
         )
-    return here(name)
+    return lab_paths(name)
 
 
-def _place_to_take_down(inventory: str, progress: Progress) -> Place:
+def _place_to_take_down(inventory: str, progress: Progress) -> LabPaths:
     """Find the lab that an inventory describes, by what `up` recorded where it cannot be read any more."""
-    labs = recorded.read_all(here())
+    labs = recorded.read_all(lab_paths())
     try:
         source = resolve(inventory)
     except InventoryError as error:
@@ -174,11 +174,11 @@ def _place_to_take_down(inventory: str, progress: Progress) -> Place:
     try:
         return _place(load(source))
     except InventoryError:
-        names = recorded.of_source(here(), source)
+        names = recorded.of_source(lab_paths(), source)
         if len(names) != 1:
             raise
         progress(f"{source} is not sound; lab {names[0]} was brought up from it")
-        return here(names[0])
+        return lab_paths(names[0])
 
 
 def _check_ssh_config(lab: Lab) -> None:

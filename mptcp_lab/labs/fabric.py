@@ -14,7 +14,7 @@ from typing import Any
 
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.labs.command import ip_batch, ip_json, privileged, run
-from mptcp_lab.labs.lab_paths import NETNS, Place
+from mptcp_lab.labs.lab_paths import NETNS, LabPaths
 
 #: What a tbf may buffer: enough for a full GSO super-packet, and this much time in the queue.
 TBF_BURST_BYTES = 65536
@@ -57,35 +57,35 @@ def has_taps(lab: Lab) -> bool:
     return lab.flavour == "vm"
 
 
-def existing(place: Place) -> list[str]:
+def existing(paths: LabPaths) -> list[str]:
     """Return the names of this lab's network namespaces that are there."""
-    return sorted(p.name for p in NETNS.glob(f"{place.prefix}*")) if NETNS.is_dir() else []
+    return sorted(p.name for p in NETNS.glob(f"{paths.prefix}*")) if NETNS.is_dir() else []
 
 
-def converge(place: Place, lab: Lab) -> bool:
+def converge(paths: LabPaths, lab: Lab) -> bool:
     """Make the networks what the inventory says, leaving alone what is right; tell whether any changed."""
-    wanted = {place.fabric, *(() if has_taps(lab) else map(place.netns, lab.hosts))}
-    missing = sorted(wanted - set(existing(place)))
+    wanted = {paths.fabric, *(() if has_taps(lab) else map(paths.netns, lab.hosts))}
+    missing = sorted(wanted - set(existing(paths)))
     ip_batch(None, [f"netns add {name}" for name in missing])
     for name in missing:
         ip_batch(name, ["link set lo up"])
-    changed = _converge_bridges(place, lab)
-    return _converge_cables(place, lab) or changed or bool(missing)
+    changed = _converge_bridges(paths, lab)
+    return _converge_cables(paths, lab) or changed or bool(missing)
 
 
-def _converge_bridges(place: Place, lab: Lab) -> bool:
-    have = {link["ifname"] for link in ip_json(place.fabric, "link", "show", "type", "bridge")}
+def _converge_bridges(paths: LabPaths, lab: Lab) -> bool:
+    have = {link["ifname"] for link in ip_json(paths.fabric, "link", "show", "type", "bridge")}
     extra, missing = sorted(have - set(lab.segments)), sorted(set(lab.segments) - have)
     lines = [f"link del {name}" for name in extra]
     for name in missing:
         lines.append(f"link add {name} type bridge stp_state 0 mcast_snooping 0")
         lines.append(f"link set {name} addrgenmode none up")
-    ip_batch(place.fabric, lines)
+    ip_batch(paths.fabric, lines)
     return bool(extra or missing)
 
 
-def _converge_cables(place: Place, lab: Lab) -> bool:
-    ports = {link["ifname"]: link for link in _ports(place)}
+def _converge_cables(paths: LabPaths, lab: Lab) -> bool:
+    ports = {link["ifname"]: link for link in _ports(paths)}
     wanted = {cable.port: cable for cable in cables(lab)}
     lines = [f"link del {port}" for port in sorted(ports.keys() - wanted.keys())]
     fresh = [cable for port, cable in wanted.items() if port not in ports]
@@ -93,23 +93,23 @@ def _converge_cables(place: Place, lab: Lab) -> bool:
         if has_taps(lab):
             lines.append(f"tuntap add dev {cable.port} mode tap")
         else:
-            peer = f"peer name {cable.device} address {cable.mac} netns {place.netns(cable.host)}"
+            peer = f"peer name {cable.device} address {cable.mac} netns {paths.netns(cable.host)}"
             lines.append(f"link add {cable.port} type veth {peer}")
         lines.append(f"link set {cable.port} addrgenmode none master {cable.segment} up")
     for port, cable in wanted.items():
         link = ports.get(port)
         if link and (link.get("master") != cable.segment or "UP" not in link.get("flags", ())):
             lines.append(f"link set {port} master {cable.segment} up")
-    ip_batch(place.fabric, lines)
+    ip_batch(paths.fabric, lines)
     limited = [cable for cable in wanted.values() if cable.rate]
     for cable in limited:
-        set_rate(place, cable, cable.rate, both_ends=not has_taps(lab))
+        set_rate(paths, cable, cable.rate, both_ends=not has_taps(lab))
     return bool(lines)
 
 
-def _ports(place: Place) -> list[dict[str, Any]]:
+def _ports(paths: LabPaths) -> list[dict[str, Any]]:
     """Return the links of the switch's ports, of either kind."""
-    links = ip_json(place.fabric, "link", "show")
+    links = ip_json(paths.fabric, "link", "show")
     return [link for link in links if link.get("linkinfo", {}).get("info_kind") in ("veth", "tun")]
 
 
@@ -121,7 +121,7 @@ def find(lab: Lab, host: str, device: str) -> Cable:
     raise KeyError(f"the lab has no NIC {device} on {host}")
 
 
-def port_states(place: Place) -> dict[str, str]:
+def port_states(paths: LabPaths) -> dict[str, str]:
     """Return each port's state on its bridge, such as ``forwarding``.
 
     After a cable or a link is back, forwarding takes up to a second or two: the kernel tells a bridge of a
@@ -129,18 +129,18 @@ def port_states(place: Place) -> dict[str, str]:
     """
     return {
         link["ifname"]: link.get("linkinfo", {}).get("info_slave_data", {}).get("state", "")
-        for link in _ports(place)
+        for link in _ports(paths)
     }
 
 
-def set_rate(place: Place, cable: Cable, rate: str | None, *, both_ends: bool = True) -> None:
+def set_rate(paths: LabPaths, cable: Cable, rate: str | None, *, both_ends: bool = True) -> None:
     """Limit a NIC's rate with a token bucket at both ends of its cable; None lifts it.
 
     A virtual machine's own end is out of reach from here: its rate limits what it receives.
     """
-    ends = [(place.fabric, cable.port)]
+    ends = [(paths.fabric, cable.port)]
     if both_ends:
-        ends.append((place.netns(cable.host), cable.device))
+        ends.append((paths.netns(cable.host), cable.device))
     for netns, device in ends:
         if rate:
             bucket = ("rate", rate, "burst", str(TBF_BURST_BYTES), "latency", TBF_LATENCY)
@@ -149,13 +149,13 @@ def set_rate(place: Place, cable: Cable, rate: str | None, *, both_ends: bool = 
             run(*privileged(), "tc", "-n", netns, "qdisc", "del", "dev", device, "root")
 
 
-def unplug(place: Place, hosts: Iterable[str]) -> None:
+def unplug(paths: LabPaths, hosts: Iterable[str]) -> None:
     """Remove the cables of hosts, whose ports are gone from the switch when this returns.
 
     A removed namespace's links the kernel takes away some time later (net/core/net_namespace.c, cleanup_net).
     """
-    there = existing(place)
-    for netns in (name for name in map(place.netns, hosts) if name in there):
+    there = existing(paths)
+    for netns in (name for name in map(paths.netns, hosts) if name in there):
         links = ip_json(netns, "link", "show", "type", "veth")
         ip_batch(netns, [f"link del {link['ifname']}" for link in links if "link_netnsid" in link])
 

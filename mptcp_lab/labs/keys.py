@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mptcp_lab.labs.command import run
-from mptcp_lab.labs.lab_paths import Place, give_to_caller, write_private
+from mptcp_lab.labs.lab_paths import LabPaths, give_to_caller, write_private
 from mptcp_lab.patience import patient
 
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
@@ -26,30 +26,30 @@ def etc_hosts(host: str) -> str:
     return f"127.0.0.1 localhost\n127.0.1.1 {host}\n::1 localhost\n"
 
 
-def user_key(place: Place) -> str:
+def user_key(paths: LabPaths) -> str:
     """Return the public half of the key that opens this lab's hosts."""
-    path = place.state / "id_ed25519"
-    public = ensure_key(path, f"mptcp-lab {place.name}")
+    path = paths.state / "id_ed25519"
+    public = ensure_key(path, f"mptcp-lab {paths.name}")
     for half in (path, path.with_name("id_ed25519.pub")):
         give_to_caller(half)
     return public
 
 
-def write_ssh_files(place: Place, host_keys: dict[str, str]) -> None:
+def write_ssh_files(paths: LabPaths, host_keys: dict[str, str]) -> None:
     """Write known_hosts and ssh_config for these hosts (name to public host key)."""
     known = [f"{name} {' '.join(key.split()[:2])}\n" for name, key in host_keys.items()]
-    write_private(place.state / "known_hosts", "".join(known))
-    write_private(place.state / "ssh_config", ssh_config(place, host_keys))
+    write_private(paths.state / "known_hosts", "".join(known))
+    write_private(paths.state / "ssh_config", ssh_config(paths, host_keys))
 
 
-def ssh_config(place: Place, hosts: Iterable[str]) -> str:
+def ssh_config(paths: LabPaths, hosts: Iterable[str]) -> str:
     """Return the ssh_config that Ansible, the suite and people use for these hosts."""
-    lines = [f"# The lab {place.name}, written by `./lab up`. Hosts answer on Unix sockets, on no network.\n"]
+    lines = [f"# The lab {paths.name}, written by `./lab up`. Hosts answer on Unix sockets, on no network.\n"]
     lines += [
-        f"Host {name} {name}.*\n    HostKeyAlias {name}\n    ProxyCommand nc -U {place.socket(name)}\n"
+        f"Host {name} {name}.*\n    HostKeyAlias {name}\n    ProxyCommand nc -U {paths.socket(name)}\n"
         for name in hosts
     ]
-    state = str(place.state).replace("%", "%%")  # ssh_config(5), TOKENS
+    state = str(paths.state).replace("%", "%%")  # ssh_config(5), TOKENS
     lines.append(
         f'Host *\n    User root\n    IdentityFile "{state}/id_ed25519"\n    IdentitiesOnly yes\n'
         f'    UserKnownHostsFile "{state}/known_hosts"\n    GlobalKnownHostsFile /dev/null\n'

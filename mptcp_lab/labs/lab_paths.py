@@ -13,13 +13,13 @@ from pathlib import Path
 from mptcp_lab.folders import STATE_FOLDER, give_to_caller, private_folder, write_private
 from mptcp_lab.paths import ROOT
 
-__all__ = ["NETNS", "Place", "give_to_caller", "here", "private_folder", "write_private"]
+__all__ = ["NETNS", "LabPaths", "give_to_caller", "lab_paths", "private_folder", "write_private"]
 
 NETNS = Path("/run/netns")
 
 
 @dataclass(frozen=True)
-class Place:
+class LabPaths:
     """The folders and names of one embedded lab."""
 
     root: Path
@@ -88,6 +88,6 @@ class Place:
         return self.run / name / "ssh"
 
 
-def here(name: str = "embedded") -> Place:
+def lab_paths(name: str = "embedded") -> LabPaths:
     """Return the place of this checkout's lab with that name."""
-    return Place(ROOT, name)
+    return LabPaths(ROOT, name)

@@ -16,7 +16,7 @@ from mptcp_lab.inventory.model import Host, Lab
 from mptcp_lab.labs import fabric, kernel, keys, recorded
 from mptcp_lab.labs.containers import hosts, image
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place, give_to_caller, private_folder
+from mptcp_lab.labs.lab_paths import LabPaths, give_to_caller, private_folder
 from mptcp_lab.labs.vms import disk, machines
 from mptcp_lab.labs.vms import snapshots as states
 
@@ -27,17 +27,17 @@ Say = Callable[[str], None]
 class Kind:
     """What differs between flavours: the image, and how a host is made, started and known to be as wanted."""
 
-    present: Callable[[Place, Lab], bool]
-    build: Callable[[Place, Lab, Say], None]
-    prepare: Callable[[Place, Host, str], str]
+    present: Callable[[LabPaths, Lab], bool]
+    build: Callable[[LabPaths, Lab, Say], None]
+    prepare: Callable[[LabPaths, Host, str], str]
     start: Callable[..., None]
-    right: Callable[[Place, Host], bool]
-    welcome: Callable[[Place, Host], None]  # a host that has just answered
-    discard: Callable[[Place, Host], None]  # what a host that does not answer was started from
+    right: Callable[[LabPaths, Host], bool]
+    welcome: Callable[[LabPaths, Host], None]  # a host that has just answered
+    discard: Callable[[LabPaths, Host], None]  # what a host that does not answer was started from
     start_within: float  # seconds, generous: a loaded machine is slow
 
 
-def _nothing(place: Place, host: Host) -> None:
+def _nothing(paths: LabPaths, host: Host) -> None:
     """Do what containers need: nothing."""
 
 
@@ -59,114 +59,114 @@ KINDS = {
 }
 
 
-def up(place: Place, lab: Lab, say: Say) -> bool:
+def up(paths: LabPaths, lab: Lab, say: Say) -> bool:
     """Bring the lab to what the inventory says; return whether anything had to change."""
     require_root()
-    require_new_place(place)
-    with _locked(place):
+    require_new_place(paths)
+    with _locked(paths):
         kind = KINDS[lab.flavour]
         kernel.require(lab)
-        if not kind.present(place, lab):
-            with image.one_build(place):
-                if not kind.present(place, lab):  # another lab of this checkout may have built it meanwhile
-                    kind.build(place, lab, say)
-        private_folder(place.state)
-        recorded.write(place, lab.source)
-        private_folder(place.run)
-        patience.use(patience.kept(place.state) or 1.0)
+        if not kind.present(paths, lab):
+            with image.one_build(paths):
+                if not kind.present(paths, lab):  # another lab of this checkout may have built it meanwhile
+                    kind.build(paths, lab, say)
+        private_folder(paths.state)
+        recorded.write(paths, lab.source)
+        private_folder(paths.run)
+        patience.use(patience.kept(paths.state) or 1.0)
         if lab.flavour == "embedded":  # known before the hosts start: they share this machine's processors
             patience.use(patience.of_this_machine())
-        alive = set(hosts.running(place))
-        gone = sorted(_known(place) - set(lab.hosts))
-        fabric.unplug(place, gone)
-        _remove(place, gone)
-        wired = set(fabric.existing(place))
-        changed = fabric.converge(place, lab) or bool(gone)
-        return _converge_hosts(place, lab, alive - set(gone), wired, say) or changed
+        alive = set(hosts.running(paths))
+        gone = sorted(_known(paths) - set(lab.hosts))
+        fabric.unplug(paths, gone)
+        _remove(paths, gone)
+        wired = set(fabric.existing(paths))
+        changed = fabric.converge(paths, lab) or bool(gone)
+        return _converge_hosts(paths, lab, alive - set(gone), wired, say) or changed
 
 
-def _converge_hosts(place: Place, lab: Lab, alive: set[str], wired: set[str], say: Say) -> bool:
+def _converge_hosts(paths: LabPaths, lab: Lab, alive: set[str], wired: set[str], say: Say) -> bool:
     """Start the hosts that do not run; leave the others alone. `wired`: namespaces that were there before."""
-    kind, public_key = KINDS[lab.flavour], keys.user_key(place)
+    kind, public_key = KINDS[lab.flavour], keys.user_key(paths)
     right = {
         host.name
         for host in lab.hosts.values()
-        if host.name in alive and kind.right(place, host) and hosts.answers(place, host.name)
+        if host.name in alive and kind.right(paths, host) and hosts.answers(paths, host.name)
     }
     start = [host for host in lab.hosts.values() if host.name not in right]
-    hosts.stop(place, [host.name for host in start])
-    host_keys = {name: kind.prepare(place, host, public_key) for name, host in lab.hosts.items()}
-    keys.write_ssh_files(place, host_keys)
+    hosts.stop(paths, [host.name for host in start])
+    host_keys = {name: kind.prepare(paths, host, public_key) for name, host in lab.hosts.items()}
+    keys.write_ssh_files(paths, host_keys)
     for host in start:
-        kind.start(place, host, fresh=place.netns(host.name) not in wired)
+        kind.start(paths, host, fresh=paths.netns(host.name) not in wired)
     try:
-        hosts.await_answers(place, [host.name for host in start], say, kind.start_within)
+        hosts.await_answers(paths, [host.name for host in start], say, kind.start_within)
         with ThreadPoolExecutor(len(start) or 1) as pool:
-            list(pool.map(lambda host: kind.welcome(place, host), start))
+            list(pool.map(lambda host: kind.welcome(paths, host), start))
     except EmbeddedError:
         for host in start:
-            kind.discard(place, host)
+            kind.discard(paths, host)
         raise
     if start and lab.flavour == "vm":
-        patience.use(patience.of_hosts(place.state / "ssh_config", list(lab.hosts)))
-        keys.write_ssh_files(place, host_keys)
-    patience.keep(place.state)
-    give_to_caller(place.state / patience.FILE)
+        patience.use(patience.of_hosts(paths.state / "ssh_config", list(lab.hosts)))
+        keys.write_ssh_files(paths, host_keys)
+    patience.keep(paths.state)
+    give_to_caller(paths.state / patience.FILE)
     return bool(start)
 
 
-def _known(place: Place) -> set[str]:
+def _known(paths: LabPaths) -> set[str]:
     """Return every host that has left anything: files, a namespace or a cgroup."""
-    spaces = {name.removeprefix(place.prefix) for name in fabric.existing(place) if name != place.fabric}
-    folder, group = place.state / "hosts", hosts.cgroup(place)
+    spaces = {name.removeprefix(paths.prefix) for name in fabric.existing(paths) if name != paths.fabric}
+    folder, group = paths.state / "hosts", hosts.cgroup(paths)
     files = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     groups = {p.name for p in group.iterdir() if p.is_dir()} if group.is_dir() else set()
     return spaces | files | groups
 
 
-def _remove(place: Place, names: list[str]) -> None:
+def _remove(paths: LabPaths, names: list[str]) -> None:
     """Power hosts off and remove all that they were."""
-    hosts.stop(place, names)
-    fabric.remove(n for n in fabric.existing(place) if n.removeprefix(place.prefix) in names)
+    hosts.stop(paths, names)
+    fabric.remove(n for n in fabric.existing(paths) if n.removeprefix(paths.prefix) in names)
     for name in names:
-        hosts.forget(place, name)
+        hosts.forget(paths, name)
 
 
-def down(place: Place, say: Say) -> bool:
+def down(paths: LabPaths, say: Say) -> bool:
     """Take the lab away, whatever state it is in, but the cached image; tell whether there was one."""
     require_root()
-    with _locked(place):
-        known = sorted(_known(place))
-        there = exists(place)
-        _remove(place, known)
-        fabric.remove(fabric.existing(place))
-        hosts.remove_cgroup(hosts.cgroup(place))
-        old = (place.old_state,) if recorded.is_old(place) else ()
-        for folder in (place.run, place.state, *old):
+    with _locked(paths):
+        known = sorted(_known(paths))
+        there = exists(paths)
+        _remove(paths, known)
+        fabric.remove(fabric.existing(paths))
+        hosts.remove_cgroup(hosts.cgroup(paths))
+        old = (paths.old_state,) if recorded.is_old(paths) else ()
+        for folder in (paths.run, paths.state, *old):
             shutil.rmtree(folder, ignore_errors=True)  # after a crash either may not be there
         if old:
-            place.old_state.with_name(f"{place.name}.lock").unlink(missing_ok=True)
-        image.clean_drafts(place)
+            paths.old_state.with_name(f"{paths.name}.lock").unlink(missing_ok=True)
+        image.clean_drafts(paths)
         with suppress(OSError):
             Path("/run/systemd").rmdir()  # only where nspawn's private mount point was ours and is empty
-        place.lock.unlink(missing_ok=True)
+        paths.lock.unlink(missing_ok=True)
         say(f"{len(known)} hosts gone" if there else "there was no lab")
         return there
 
 
-def exists(place: Place) -> bool:
+def exists(paths: LabPaths) -> bool:
     """Return whether anything of the lab is on this machine."""
-    there = _known(place) or fabric.existing(place) or place.state.exists() or place.run.exists()
-    return bool(there) or recorded.is_old(place)
+    there = _known(paths) or fabric.existing(paths) or paths.state.exists() or paths.run.exists()
+    return bool(there) or recorded.is_old(paths)
 
 
-def status(place: Place, lab: Lab) -> dict[str, str]:
+def status(paths: LabPaths, lab: Lab) -> dict[str, str]:
     """Return each host's state: ``up``, ``starting`` (or hung) or ``down``."""
-    require_new_place(place)
-    alive = set(hosts.running(place))
+    require_new_place(paths)
+    alive = set(hosts.running(paths))
     return {
         name: "up"
-        if name in alive and hosts.answers(place, name)
+        if name in alive and hosts.answers(paths, name)
         else "starting"
         if name in alive
         else "down"
@@ -182,21 +182,21 @@ def require_root() -> None:
         )
 
 
-def require_new_place(place: Place) -> None:
+def require_new_place(paths: LabPaths) -> None:
     """Refuse a lab that an older version of this checkout brought up: its hosts run from another folder."""
-    if recorded.is_old(place):
+    if recorded.is_old(paths):
         raise EmbeddedError(
-            f"the lab {place.name} was brought up by an older version, from {place.old_state}",
-            f"./lab down --lab {place.name}, then ./lab up",
+            f"the lab {paths.name} was brought up by an older version, from {paths.old_state}",
+            f"./lab down --lab {paths.name}, then ./lab up",
         )
 
 
 @contextmanager
-def _locked(place: Place) -> Iterator[None]:
+def _locked(paths: LabPaths) -> Iterator[None]:
     """Hold the lab's lock: one `up` or `down` at a time."""
-    private_folder(place.lock.parent)
-    with place.lock.open("a") as file:
-        give_to_caller(place.lock)
+    private_folder(paths.lock.parent)
+    with paths.lock.open("a") as file:
+        give_to_caller(paths.lock)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

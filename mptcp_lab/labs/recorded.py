@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mptcp_lab.inventory.validate import RESERVED_LAB_NAMES
-from mptcp_lab.labs.lab_paths import Place, write_private
+from mptcp_lab.labs.lab_paths import LabPaths, write_private
 
 
 @dataclass(frozen=True)
@@ -18,21 +18,21 @@ class Recorded:
     source: str
 
 
-def write(place: Place, source: str) -> None:
+def write(paths: LabPaths, source: str) -> None:
     """Write down from which inventory the lab is brought up."""
-    write_private(place.record, json.dumps({"name": place.name, "source": str(Path(source).absolute())}))
+    write_private(paths.record, json.dumps({"name": paths.name, "source": str(Path(source).absolute())}))
 
 
-def read_all(place: Place) -> list[Recorded]:
+def read_all(paths: LabPaths) -> list[Recorded]:
     """Return all recorded labs of the checkout that `place` belongs to; unreadable records name no source."""
-    if not place.labs.is_dir():
+    if not paths.labs.is_dir():
         return []
-    return [_read(folder / place.record.name) for folder in sorted(place.labs.iterdir()) if folder.is_dir()]
+    return [_read(folder / paths.record.name) for folder in sorted(paths.labs.iterdir()) if folder.is_dir()]
 
 
-def of_source(place: Place, source: Path) -> list[str]:
+def of_source(paths: LabPaths, source: Path) -> list[str]:
     """Return the names of the labs that were brought up from an inventory."""
-    return [each.name for each in read_all(place) if each.source == str(source.absolute())]
+    return [each.name for each in read_all(paths) if each.source == str(source.absolute())]
 
 
 def _read(path: Path) -> Recorded:
@@ -44,6 +44,6 @@ def _read(path: Path) -> Recorded:
     return Recorded(path.parent.name, source if isinstance(source, str) else "")
 
 
-def is_old(place: Place) -> bool:
+def is_old(paths: LabPaths) -> bool:
     """Return whether an older version left this lab's state at `place.old_state`."""
-    return place.name not in RESERVED_LAB_NAMES and place.old_state.is_dir()
+    return paths.name not in RESERVED_LAB_NAMES and paths.old_state.is_dir()

@@ -11,7 +11,7 @@ from mptcp_lab.render import File, Paper
 
 
 def expected_files(files: Iterable[File]) -> dict[str, dict[str, str]]:
-    """Return, by host and path, what `look` has to find: mode, owner (root) and SHA-256."""
+    """Return, by host and path, what `host_facts` has to find: mode, owner (root) and SHA-256."""
     expected: dict[str, dict[str, str]] = {}
     for file in files:
         mode = stat.filemode(stat.S_IFREG | int(file.mode, 8))

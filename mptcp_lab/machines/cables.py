@@ -13,7 +13,7 @@ from mptcp_lab.errors import Inconclusive, LabBroken, Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic
 from mptcp_lab.labs import fabric
 from mptcp_lab.labs.command import privileged
-from mptcp_lab.labs.lab_paths import here
+from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.paths import ROOT
 from mptcp_lab.patience import patient
 
@@ -34,8 +34,8 @@ def cable_of(lab: Lab, host: Host, nic: Nic) -> Cable:
     """Return a NIC's cable; `Unsupported` where nobody said how it is pulled."""
     name = f"{host.name} {nic.device}"
     if lab.flavour == "embedded":
-        place, port = here(lab.name), fabric.find(lab, host.name, nic.device).port
-        ip = shlex.join([*privileged(), "ip", "-n", place.fabric, "link", "set", port])
+        paths, port = lab_paths(lab.name), fabric.find(lab, host.name, nic.device).port
+        ip = shlex.join([*privileged(), "ip", "-n", paths.fabric, "link", "set", port])
         return Cable(name, f"{ip} down", f"{ip} up")
     if lab.flavour == "vm":
         module = [sys.executable, "-B", "-m", "mptcp_lab.labs.vms.monitor", lab.name, host.name, nic.device]
@@ -48,7 +48,7 @@ def cable_of(lab: Lab, host: Host, nic: Nic) -> Cable:
 
 def port_states(lab: Lab) -> dict[str, str]:
     """Return the state of each port of the switch, which is ours where the hosts live on this machine."""
-    return fabric.port_states(here(lab.name))
+    return fabric.port_states(lab_paths(lab.name))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from mptcp_lab.probe import Probe
 WRAPPER = "libmptcpwrap"
 
 
-def settled(lab: Lab, probes: Mapping[str, Probe]) -> Lab:
+def with_methods(lab: Lab, probes: Mapping[str, Probe]) -> Lab:
     """Return the lab with the method in use in place of each `auto`; hosts without one are not asked."""
     return replace(lab, hosts={name: _host(host, probes[name]) for name, host in lab.hosts.items()})
 

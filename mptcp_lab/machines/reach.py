@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mptcp_lab.errors import LabBroken
 from mptcp_lab.inventory.model import Host, Lab
-from mptcp_lab.labs.lab_paths import here
+from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.probe.ssh import Target
 
 MOST_HOPS = 8
@@ -28,8 +28,8 @@ def target(lab: Lab, host: Host) -> Target:
     """Return how to reach a host; `LabBroken` says what to type where the lab cannot be reached at all."""
     if not lab.local:
         return resolve(host.name, ssh_arguments(host))
-    place = here(lab.name)
-    if not (place.state / "ssh_config").exists():
+    paths = lab_paths(lab.name)
+    if not (paths.state / "ssh_config").exists():
         raise LabBroken("the lab is not up", lab.name, "./lab up, then ansible-playbook lab.yml")
     user = str(host.variables.get("ansible_user", "root"))
     return Target(
@@ -37,16 +37,16 @@ def target(lab: Lab, host: Host) -> Target:
         user=user,
         address=None,
         port=22,
-        unix_socket=place.socket(host.name),
-        identities=(place.state / "id_ed25519",),
-        known_hosts=place.state / "known_hosts",
+        unix_socket=paths.socket(host.name),
+        identities=(paths.state / "id_ed25519",),
+        known_hosts=paths.state / "known_hosts",
         become=user != "root",
     )
 
 
 def ssh_config(lab: Lab) -> Path | None:
     """Return the lab's own ssh_config, where it has one."""
-    path = here(lab.name).state / "ssh_config"
+    path = lab_paths(lab.name).state / "ssh_config"
     return path if path.exists() else None
 
 

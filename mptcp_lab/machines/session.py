@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from mptcp_lab import patience
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
-from mptcp_lab.labs.lab_paths import here
+from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.machines.cables import cable_of, pulled
 from mptcp_lab.machines.lease import Lease
-from mptcp_lab.machines.methods import settled
+from mptcp_lab.machines.methods import with_methods
 from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe
 from mptcp_lab.probe.ssh import Target
@@ -122,7 +122,7 @@ class Session:
 def session(lab: Lab) -> Iterator[Session]:
     """Open a probe on every host; raise `LabBroken` (which names the host) when one cannot be reached."""
     targets = [target(lab, host) for host in lab.hosts.values()]
-    patience.use(patience.kept(here(lab.name).state) or 1.0)
+    patience.use(patience.kept(lab_paths(lab.name).state) or 1.0)
     with ExitStack() as stack, ThreadPoolExecutor(max(1, len(targets))) as pool:
         opened = [pool.submit(_timed_open, each) for each in targets]
         for future in opened:
@@ -131,7 +131,7 @@ def session(lab: Lab) -> Iterator[Session]:
         probes = {each.name: future.result()[0] for each, future in zip(targets, opened, strict=True)}
         if not lab.local:  # nobody has brought these hosts up, and measured them
             measure(probes, max(future.result()[1] for future in opened))
-        yield Session(settled(lab, probes), probes)
+        yield Session(with_methods(lab, probes), probes)
 
 
 def _timed_open(each: Target) -> tuple[Probe, float]:

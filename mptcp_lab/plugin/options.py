@@ -152,7 +152,7 @@ def find_testinfra_option(config: pytest.Config) -> str:
 
 def unknown_figure(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
     """Return a sentence about the first ``--limit`` of a figure that no check keeps, or nothing."""
-    known = find_figures({*(item.path for item in items), *Path(suite.__file__).parent.glob("*.py")})
+    known = find_figures({*(item.path for item in items), *Path(suite.__file__).parent.rglob("*.py")})
     for name, _ in config.option.limit:
         if not any(pattern.fullmatch(name) for pattern in known.values()):
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)

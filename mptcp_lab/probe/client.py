@@ -120,7 +120,7 @@ class Pending:
         self._arrived = threading.Event()
         self._answer: dict[str, Any] = {}
 
-    def settle(self, answer: dict[str, Any]) -> None:
+    def resolve(self, answer: dict[str, Any]) -> None:
         """Take the answer in (the reader's side)."""
         self._answer = answer
         self._arrived.set()
@@ -295,7 +295,7 @@ class ProbeClient:
             self._gone = reason + (f" ({said})" if said else "")
             pending, self._pending = list(self._pending.values()), {}
         for call in pending:
-            call.settle({"nonsense": nonsense} if nonsense else {"vanished": self._gone})
+            call.resolve({"nonsense": nonsense} if nonsense else {"vanished": self._gone})
 
     def _lines(self) -> Iterator[bytes]:
         """Yield the lines that the probe writes; Misshapen for one that is longer than any answer."""
@@ -319,7 +319,7 @@ class ProbeClient:
         with self._lock:
             pending = self._pending.pop(number, None)
         if pending is not None:
-            pending.settle(message)
+            pending.resolve(message)
 
     def _last_words(self) -> str:
         """The last line that the probe (or sudo, or a missing python3) wrote as an error."""

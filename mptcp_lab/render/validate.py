@@ -17,7 +17,7 @@ from pathlib import Path
 from mptcp_lab.errors import LabError
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.labs.containers import image, recipe
-from mptcp_lab.labs.lab_paths import here
+from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.render import File
 
 #: Pattern of a path to the program that reads such a file; ``{}`` is the path, or the unit of a drop-in.
@@ -106,8 +106,8 @@ def _read(tree: Path, suite: str, files: list[File]) -> Iterator[Reading]:
 
 def _in_scratch(tree: Path, suite: str, commands: dict[str, list[str]]) -> dict[str, dict[str, object]]:
     root, debs = Path("/"), list[Path]()
-    if image.present(here()):
-        built = image.image(here())
+    if image.present(lab_paths()):
+        built = image.image(lab_paths())
         root = built / "root"
         for each in dict.fromkeys((recipe.SUITE, suite)):
             debs += sorted((built / "pool" / each).glob("*.deb"))

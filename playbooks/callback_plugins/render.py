@@ -27,8 +27,8 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "render"
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """Tell of the files that the task would write: module `settled` is given their whole content."""
-        if result.task_fields["action"] == "settled":
+        """Tell of the files that the task would write: module `converge` is given their whole content."""
+        if result.task_fields["action"] == "converge":
             for file in result.task_fields["args"].get("files", []):
                 self._tell(result, path=file["path"], mode=file.get("mode", "0644"), content=file["content"])
 

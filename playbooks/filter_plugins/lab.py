@@ -98,7 +98,7 @@ def lab_network_live(
     protocol: int,
     manager: str = "unit",
 ) -> dict[str, Any]:
-    """Return the live state that a host's NICs are to have, as `settled` takes and compares it.
+    """Return the live state that a host's NICs are to have, as `converge` takes and compares it.
 
     A NIC's own table has the number `table_base` plus its place in the inventory. A NIC that is down has its
     addresses and rules, and no routes: the kernel takes none there. NetworkManager gives it no address
@@ -131,7 +131,7 @@ def lab_network_live(
 
 
 def lab_endpoints_live(endpoints: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return MPTCP endpoints as `settled` compares them; iproute2 does not show the flag `laminar`."""
+    """Return MPTCP endpoints as `converge` compares them; iproute2 does not show the flag `laminar`."""
     return [
         " ".join(
             [
@@ -144,7 +144,7 @@ def lab_endpoints_live(endpoints: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def lab_listeners_live(services: Iterable[Mapping[str, Any]], addresses: Iterable[str]) -> list[str]:
-    """Return the listeners of services on a host's addresses as `settled` compares them."""
+    """Return the listeners of services on a host's addresses as `converge` compares them."""
     places = [f"[{each}]" if ":" in each else each for each in map(str, map(ip_address, addresses))]
     return [
         f"{'tcp' if service.get('mptcp', 'off') == 'off' else 'mptcp'} {place}:{service['port']}"
@@ -254,7 +254,7 @@ def one_word(value: Any) -> str:
 
 
 def program_files(folder: str, to: str) -> list[dict[str, str]]:
-    """Return the Python files below a folder of the controller as `settled` takes them, for a folder `to`."""
+    """Return the Python files below a folder of the controller, for folder `to`, as `converge` takes them."""
     return [
         {
             "path": f"{to}/{source.relative_to(folder)}",

@@ -98,7 +98,7 @@ class Attacker:
 @contextmanager
 def behind(own: OwnLab, host: str) -> Iterator[Attacker]:
     """Give a host a NIC that is not the lab's, `mgmt0`, and a neighbour there, as on a management network."""
-    netns, inside = f"{own.place.prefix}behind", own.place.netns(host)
+    netns, inside = f"{own.place.prefix}behind", own.paths.netns(host)
     ip_batch(None, [f"netns add {netns}"])
     try:
         ip_batch(inside, [f"link add {MANAGEMENT} type veth peer name {DEVICE} netns {netns}"])
@@ -130,7 +130,7 @@ def attacker(own: OwnLab, segment: str = "path1") -> Iterator[Attacker]:
     ip_batch(None, [f"netns add {netns}"])
     try:
         ip_batch(
-            own.place.fabric,
+            own.paths.fabric,
             [
                 f"link add {port} type veth peer name {DEVICE} netns {netns}",
                 f"link set {port} addrgenmode none master {segment} up",

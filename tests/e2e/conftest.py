@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mptcp_lab.paths import ROOT
-from tests.e2e.look import Looks, look
+from tests.e2e.snapshot import Snapshot, snapshot
 from tests.labs import OwnLab, own_lab
 
 BIN = Path(sys.executable).parent
@@ -46,7 +46,7 @@ class Configured:
 
     own: OwnLab
     results: Path
-    before: Looks = field(default_factory=dict)  # what the hosts were before lab.yml
+    before: Snapshot = field(default_factory=dict)  # what the hosts were before lab.yml
     first_play: str = ""
     seconds: float = 0.0  # what the first run took
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -54,7 +54,7 @@ class Configured:
     def begin(self) -> None:
         """Bring fresh hosts up, and look at them before they are configured."""
         self.own.up()
-        self.before = look(self.own)
+        self.before = snapshot(self.own)
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that runs lab.yml on this lab."""

@@ -148,7 +148,7 @@ def test_what_an_advertisement_did_is_named_once_and_judges_nobody(
             leave = [*send, DEVICE, "ff02::1", PREFIX, "1"]
             # The check's own comparison comes next: the address has to be there by then.
             wait = "until ip -6 address show dev eth1 | grep -q db8:bad; do sleep 0.1; done"
-            ssh = ["ssh", "-F", str(configured.own.place.state / "ssh_config"), "client"]
+            ssh = ["ssh", "-F", str(configured.own.paths.state / "ssh_config"), "client"]
             both = f"{shlex.join(leave)} && {shlex.join([*ssh, wait])}"
             done = subprocess.run(
                 configured.suite_command(tmp_path, "--claim=PROXY-6", "-p", "tests.e2e.leaving"),

@@ -137,11 +137,11 @@ def test_with_a_disk_full_on_a_host(configured: Configured, folder: str) -> None
 
 @pytest.mark.parametrize("size", ["4k", "40k"])
 def test_with_the_disk_of_the_results_full(configured: Configured, tmp_path: Path, size: str) -> None:
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True)
+    paths = tmp_path / "small"
+    paths.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(paths)], check=True)
     try:
-        folder = place / "results"
+        folder = paths / "results"
         command = configured.suite_command(folder, "--claim=DIRECT-3", "--claim=PROXY-1[nginx-preload]")
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, env=environment(), check=False
@@ -150,9 +150,9 @@ def test_with_the_disk_of_the_results_full(configured: Configured, tmp_path: Pat
         assert done.returncode in (2, 4), output
         assert output.count("No space left on device") == 1, output
         assert "Traceback" not in output and "INTERNALERROR" not in output
-        left = [path.name for path in place.rglob("*") if ".partial" in path.name]
+        left = [path.name for path in paths.rglob("*") if ".partial" in path.name]
         assert not left
         if (folder / "result.json").exists():
             json.loads((folder / "result.json").read_text())
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(paths)], check=True)

@@ -117,7 +117,7 @@ def test_a_host_that_vanishes_in_a_call_is_named_inconclusive(configured: Config
     ) as process:
         connections = "ss -Htn state established sport = :7000"
         eventually(lambda: configured.own.ssh_may_fail("server2", connections), until=bool, within=60)
-        hosts.stop(configured.own.place, ["server2"])
+        hosts.stop(configured.own.paths, ["server2"])
         output, _ = process.communicate(timeout=120)
     run = suite_run(process.returncode, output, folder)
     configured.own.up()

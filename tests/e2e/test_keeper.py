@@ -13,7 +13,7 @@ from mptcp_lab.machines.lease import Lease
 from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe, changes, eventually
 from tests.e2e.conftest import Configured
-from tests.e2e.look import NETWORK, differences, look
+from tests.e2e.snapshot import NETWORK, differences, snapshot
 
 HOST = "client"
 LATE_SECONDS = 20.0  # a busy machine
@@ -112,7 +112,7 @@ def test_the_oom_killer_spares_it_and_nothing_is_left_in_the_end(faulty: Faulty)
 
 
 def test_a_host_that_reboots_during_faults_is_what_it_was(configured: Configured) -> None:
-    before = look(configured.own, NETWORK)
+    before = snapshot(configured.own, NETWORK)
     boot = configured.own.ssh(HOST, "cat /run/machine-id /proc/1/stat | cut -d' ' -f1,22")
     lab = configured.own.lab
     probe = Probe.open(target(lab, lab.hosts[HOST]))
@@ -129,7 +129,7 @@ def test_a_host_that_reboots_during_faults_is_what_it_was(configured: Configured
         )
     probe.close()
     eventually(
-        lambda: list(differences(before, look(configured.own, NETWORK))),
+        lambda: list(differences(before, snapshot(configured.own, NETWORK))),
         until=lambda left: not left,
         within=60,
         what="the state of before",

@@ -14,7 +14,7 @@ from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
 from tests.e2e.conftest import Configured, environment
 from tests.e2e.dwelling import TOLD
-from tests.e2e.look import NETWORK, Looks, differences, look
+from tests.e2e.snapshot import NETWORK, Snapshot, differences, snapshot
 from tests.e2e.test_two_suites import LEASE
 
 pytestmark = pytest.mark.long
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.long
 BACK_WITHIN_SECONDS = 75.0  # a fault lasts 30 s at most, a pulled cable 60 s, when nobody lifts them
 
 
-def state(lab: Configured) -> Looks:
+def state(lab: Configured) -> Snapshot:
     """Return what hosts and switch are."""
-    ports = fabric.port_states(lab.own.place)
-    return {**look(lab.own, NETWORK), "switch": [f"{port}: {now}" for port, now in sorted(ports.items())]}
+    ports = fabric.port_states(lab.own.paths)
+    return {**snapshot(lab.own, NETWORK), "switch": [f"{port}: {now}" for port, now in sorted(ports.items())]}
 
 
 @pytest.mark.parametrize(

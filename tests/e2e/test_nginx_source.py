@@ -28,7 +28,7 @@ def converge(configured: Configured, *arguments: str) -> subprocess.CompletedPro
 @contextmanager
 def built(configured: Configured, debian: Debian) -> Iterator[None]:
     """proxy1 with an nginx of its own making; with the package's again at the end."""
-    ssh_config = configured.own.place.state / "ssh_config"
+    ssh_config = configured.own.paths.state / "ssh_config"
     inventory = configured.own.folder / "hosts.yml"
     before = inventory.read_text()
     tarball, sha256 = debian.source("nginx")

@@ -46,7 +46,7 @@ class AsUser(Configured):
 
     def everywhere(self, command: str, text: str = "") -> None:
         """Run a command as root on every host."""
-        config = str(self.own.place.state / "ssh_config")
+        config = str(self.own.paths.state / "ssh_config")
         for host in self.own.lab.hosts:
             run("ssh", "-F", config, host, command, text=text)
 
@@ -64,7 +64,7 @@ def as_user(configured: Configured, tmp_path: Path, password: str) -> Iterator[A
     variables = folder / "group_vars/all.yml"
     document = yaml.safe_load(variables.read_text())
     variables.write_text(yaml.safe_dump({**document, "ansible_user": USER, "ansible_become": True}))
-    lab = AsUser(OwnLab(folder, configured.own.place), configured.results, numbers=configured.numbers)
+    lab = AsUser(OwnLab(folder, configured.own.paths), configured.results, numbers=configured.numbers)
     try:
         lab.everywhere(f"set -e; {ADD}", f"{USER}:{password}\n")
         lab.everywhere(ASKED)
@@ -79,7 +79,7 @@ def watched(secret: str) -> Iterator[list[str]]:
     seen: list[str] = []
     over = threading.Event()
 
-    def look() -> None:
+    def snapshot() -> None:
         while not over.is_set():
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
@@ -89,7 +89,7 @@ def watched(secret: str) -> Iterator[list[str]]:
                 if secret.encode() in line:
                     seen.append(line.decode(errors="replace"))
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=snapshot)
     watcher.start()
     try:
         yield seen
@@ -140,7 +140,7 @@ def test_playbooks_take_a_password_and_keep_it_nowhere(
     assert seen == []
     assert password not in restored + configured_again
     places = (ROOT / ".lab", as_user.results, as_user.own.folder, Path.home() / ".ansible")
-    assert files_with(password, *(place for place in places if place.exists())) == []
+    assert files_with(password, *(paths for paths in places if paths.exists())) == []
 
 
 def test_playbooks_and_suite_run_as_a_user_with_sudo(as_user: AsUser) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from mptcp_lab.probe import eventually
 from tests.e2e.conftest import BIN, Configured, run_tool
-from tests.e2e.look import Looks, differences, look
+from tests.e2e.snapshot import Snapshot, differences, snapshot
 from tests.labs import own_lab
 
 OWNED, BORROWED, REBOOTED = "proxy1", "proxy2", "server2"
@@ -116,9 +116,9 @@ class Used:
         playbook = [str(BIN / "ansible-playbook"), "-i", str(self.lab.own.folder), "playbooks/restore.yml"]
         return run_tool([*playbook, f"--limit={host}", "-e", json.dumps(variables)])
 
-    def look(self, host: str) -> Looks:
+    def snapshot(self, host: str) -> Snapshot:
         """Return what a host is."""
-        return {host: look(self.lab.own)[host]}
+        return {host: snapshot(self.lab.own)[host]}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Used]:
         own.up()
         for host in (OWNED, BORROWED):
             own.ssh(host, REPOSITORY)
-        lab.before = look(own)
+        lab.before = snapshot(own)
         lab.play(f"--limit=localhost,{OWNED},{BORROWED},{REBOOTED}", "-e", json.dumps(CONSENT))
         for host in (OWNED, BORROWED):
             own.ssh(host, SINCE + USED[host])
@@ -146,14 +146,14 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Used]:
 
 
 def test_packages_of_somebody_else_s_host_are_not_removed_without_consent(used: Used) -> None:
-    before = used.look(BORROWED)
+    before = used.snapshot(BORROWED)
     refused = used.restore(BORROWED)
     printed = " ".join(refused.stdout.split())
     assert refused.returncode == 2, printed
     assert "proxy2: haproxy, " in printed, refused.stdout
     assert " would be removed or changed back, and the host is marked" in printed
     assert "lab_owned: false; say lab_packages_ok: true to allow it. Nothing was changed" in printed
-    assert list(differences(before, used.look(BORROWED))) == []
+    assert list(differences(before, used.snapshot(BORROWED))) == []
 
 
 @pytest.mark.parametrize("host", [OWNED, BORROWED])
@@ -190,11 +190,11 @@ def test_edits_are_kept(used: Used) -> None:
 
 @pytest.mark.parametrize("host", [OWNED, BORROWED])
 def test_a_second_restore_changes_nothing(used: Used, host: str) -> None:
-    before = used.look(host)
+    before = used.snapshot(host)
     again = used.restore(host)
     assert again.returncode == 0, again.stdout
     assert "changed=0" in again.stdout
-    assert list(differences(before, used.look(host))) == []
+    assert list(differences(before, used.snapshot(host))) == []
 
 
 def test_a_reboot_in_between_makes_no_difference(used: Used) -> None:
@@ -212,4 +212,4 @@ def test_a_reboot_in_between_makes_no_difference(used: Used) -> None:
     assert done.returncode == 0, done.stdout
     assert "no difference" in done.stdout
     before = {REBOOTED: used.lab.before[REBOOTED]}
-    assert list(differences(before, used.look(REBOOTED))) == []
+    assert list(differences(before, used.snapshot(REBOOTED))) == []

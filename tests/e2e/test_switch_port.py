@@ -38,7 +38,7 @@ def test_the_inventorys_commands_pull_a_cable(configured: Configured, tmp_path: 
 
     nic = {"unplug": f"touch {tmp_path}/out; {command} down", "plug": f"{command} up"}
     ssh_config = tmp_path / "ssh_config"
-    known = (own.place.state / "ssh_config").read_text()
+    known = (own.paths.state / "ssh_config").read_text()
     ssh_config.write_text(re.sub(r"(?m)^Host (\S+) .*", r"Host rack-\1", known))
     try:
         variables.write_text(as_of_a_rack(before[0], ssh_config))
@@ -52,4 +52,4 @@ def test_the_inventorys_commands_pull_a_cable(configured: Configured, tmp_path: 
     assert without == {CASE: "unsupported"}
     assert pulled.verdicts() == {CASE: "pass"}, pulled.output
     assert (tmp_path / "out").exists()
-    assert fabric.port_states(own.place)[port] != "disabled"
+    assert fabric.port_states(own.paths)[port] != "disabled"

@@ -51,7 +51,7 @@ def pulled_cable(lab: Configured) -> tuple[list[str], list[str]]:
 
 
 def test_every_trace_is_named(configured: Configured, tmp_path: Path) -> None:
-    ssh = ["ssh", "-F", str(configured.own.place.state / "ssh_config"), "client"]
+    ssh = ["ssh", "-F", str(configured.own.paths.state / "ssh_config"), "client"]
     traces = [([*ssh, leave], [*ssh, clear]) for leave, clear, _ in LEFT] + [pulled_cable(configured)]
     words = [f"client: {word}" if ":" in word else word for *_, word in LEFT] + ["the fabric: ports"]
     done = subprocess.run(

@@ -19,7 +19,7 @@ import pytest
 
 from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import BIN, Configured, environment, run_tool
-from tests.e2e.look import differences, look
+from tests.e2e.snapshot import differences, snapshot
 
 pytestmark = pytest.mark.long
 
@@ -38,11 +38,11 @@ def restore(lab: Configured, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 def test_restore_takes_every_host_back_to_what_it_was(configured: Configured) -> None:
-    configured_now = set(differences(configured.before, look(configured.own)))
+    configured_now = set(differences(configured.before, snapshot(configured.own)))
     done = restore(configured)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("no difference") == len(configured.before)
-    left = list(differences(configured.before, look(configured.own)))
+    left = list(differences(configured.before, snapshot(configured.own)))
     assert left == [], "\n".join(left)
     for word in (
         "+endpoint",
@@ -106,7 +106,7 @@ def test_what_a_killed_run_changed_is_taken_back(configured: Configured) -> None
     print(f"seed {seed}: killed at {moment:.1f} s")
     done = restore(configured)
     assert done.returncode == 0, done.stdout
-    left = list(differences(configured.before, look(configured.own)))
+    left = list(differences(configured.before, snapshot(configured.own)))
     assert left == [], "\n".join(left)
 
 

@@ -32,12 +32,12 @@ def test_a_host_has_no_more_rights_than_named(own: OwnLab) -> None:
 
 
 def test_a_host_whose_key_changed_is_refused(own: OwnLab) -> None:
-    known = own.place.state / "known_hosts"
+    known = own.paths.state / "known_hosts"
     right = known.read_text()
     lines = dict(line.split(" ", 1) for line in right.splitlines())
     known.write_text(f"client {lines['server1']}\n")
     try:
-        command = ["ssh", "-F", str(own.place.state / "ssh_config"), "client", "true"]
+        command = ["ssh", "-F", str(own.paths.state / "ssh_config"), "client", "true"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     finally:
         known.write_text(right)
@@ -46,10 +46,10 @@ def test_a_host_whose_key_changed_is_refused(own: OwnLab) -> None:
 
 
 def test_keys_and_state_are_private(own: OwnLab) -> None:
-    for folder in (own.place.state, own.place.run, own.place.cache):
+    for folder in (own.paths.state, own.paths.run, own.paths.cache):
         assert folder.stat().st_mode & 0o777 == 0o700
     for file in ("id_ed25519", "known_hosts", "ssh_config"):
-        assert (own.place.state / file).stat().st_mode & 0o777 == 0o600
+        assert (own.paths.state / file).stat().st_mode & 0o777 == 0o600
 
 
 def test_packages_install_without_network(own: OwnLab) -> None:

@@ -15,7 +15,7 @@ from mptcp_lab.labs import fabric, kernel
 from mptcp_lab.labs import machine_check as doctor
 from mptcp_lab.labs.command import ip_json
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place
+from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.paths import ROOT
 
 DOCTOR = ROOT / "mptcp_lab/labs/machine_check.py"
@@ -50,7 +50,7 @@ def test_a_machine_without_module_bridge_has_no_bridges(
         "ip",
         f"case \"$*\" in *-json*) echo '{answer}' ;; *-batch*) cat >>'{tmp_path}/made' ;; esac",
     )
-    assert fabric._converge_bridges(Place(tmp_path, "test"), lab)
+    assert fabric._converge_bridges(LabPaths(tmp_path, "test"), lab)
     made = (tmp_path / "made").read_text()
     for segment in lab.segments:
         assert f"link add {segment} type bridge" in made

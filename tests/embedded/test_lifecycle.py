@@ -41,7 +41,7 @@ def test_up_twice_changes_nothing_the_second_time(own: OwnLab) -> None:
 def test_a_killed_host_is_brought_back_and_the_others_left_alone(own: OwnLab) -> None:
     boot = own.ssh("server1", "cat /proc/sys/kernel/random/boot_id")
     own.ssh("proxy1", "touch /root/kept")
-    hosts.stop(own.place, ["proxy1"])
+    hosts.stop(own.paths, ["proxy1"])
     assert own.status()["proxy1"] == "down"
     assert own.up() is True
     assert set(own.status().values()) == {"up"}
@@ -59,7 +59,7 @@ def test_a_pulled_cable_is_plugged_in_again(own: OwnLab) -> None:
 
 
 def plugged(own: OwnLab, port: str) -> bool:
-    return any("UP" in link["flags"] for link in ip_json(own.place.fabric, "link", "show", port))
+    return any("UP" in link["flags"] for link in ip_json(own.paths.fabric, "link", "show", port))
 
 
 def test_the_inventory_is_the_only_thing_to_edit(own: OwnLab) -> None:
@@ -78,30 +78,30 @@ def test_the_inventory_is_the_only_thing_to_edit(own: OwnLab) -> None:
     own.edit(remove)
     assert own.up() is True
     assert "eth9" not in own.ssh("client", "ip -br link")
-    assert "server3" not in hosts.running(own.place)
+    assert "server3" not in hosts.running(own.paths)
 
 
 def test_an_unplugged_host_has_no_port_any_more(own: OwnLab) -> None:
     """Removed with its namespace, a port stays a while and is in the way of the next look."""
     own.up()
     port = fabric.find(own.lab, "server2", "eth1").port
-    assert port in fabric.port_states(own.place)
-    fabric.unplug(own.place, ["server2"])
-    assert port not in fabric.port_states(own.place)
-    hosts.stop(own.place, ["server2"])
+    assert port in fabric.port_states(own.paths)
+    fabric.unplug(own.paths, ["server2"])
+    assert port not in fabric.port_states(own.paths)
+    hosts.stop(own.paths, ["server2"])
     assert own.up() is True
     assert "eth1" in own.ssh("server2", "ip -br link")
 
 
 def test_a_rate_is_laid_on_both_ends_and_survives_a_reboot_of_the_network(own: OwnLab) -> None:
     cable = fabric.find(own.lab, "gateway", "eth1")
-    fabric.set_rate(own.place, cable, "50mbit")
-    hosts.stop(own.place, ["gateway"])
+    fabric.set_rate(own.paths, cable, "50mbit")
+    hosts.stop(own.paths, ["gateway"])
     own.up()
     assert "50Mbit" in own.ssh(
         "gateway", "ip -d link show eth1 >/dev/null; PATH=$PATH:/usr/sbin tc qdisc show dev eth1"
     )
-    fabric.set_rate(own.place, cable, None)
+    fabric.set_rate(own.paths, cable, None)
     assert "tbf" not in own.ssh("gateway", "PATH=$PATH:/usr/sbin tc qdisc show dev eth1")
 
 
@@ -140,7 +140,7 @@ def test_an_interrupted_up_is_one_sentence_and_the_next_goes_on(fresh: OwnLab) -
     with subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        eventually(fresh.place.record.exists, until=bool, within=60, what="hosts under way")
+        eventually(fresh.paths.record.exists, until=bool, within=60, what="hosts under way")
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -152,8 +152,8 @@ def test_an_interrupted_up_is_one_sentence_and_the_next_goes_on(fresh: OwnLab) -
 
 def test_a_second_up_at_the_same_time_is_told_so(fresh: OwnLab) -> None:
     command = [sys.executable, "-m", "mptcp_lab.labs", "up", "--inventory", str(fresh.folder)]
-    fresh.place.labs.mkdir(parents=True, exist_ok=True)
-    with fresh.place.lock.open("a") as first:
+    fresh.paths.labs.mkdir(parents=True, exist_ok=True)
+    with fresh.paths.lock.open("a") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
         second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert second.returncode == 4

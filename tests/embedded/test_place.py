@@ -14,10 +14,10 @@ from mptcp_lab.inventory import Host, InventoryError, load
 from mptcp_lab.inventory.validate import RESERVED_HOST_NAMES, RESERVED_LAB_NAMES
 from mptcp_lab.labs import __main__ as command
 from mptcp_lab.labs import keys, lifecycle, recorded
-from mptcp_lab.labs import lab_paths as place
+from mptcp_lab.labs import lab_paths as paths
 from mptcp_lab.labs.command import run
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place, private_folder
+from mptcp_lab.labs.lab_paths import LabPaths, private_folder
 from mptcp_lab.machines.reach import ssh_arguments
 from mptcp_lab.paths import ROOT
 
@@ -30,8 +30,8 @@ class Checkout:
         (root / ".lab/results/run").mkdir(parents=True)
         (root / ".lab/cache").mkdir()
 
-    def place(self, name: str) -> Place:
-        return Place(self.root, name)
+    def paths(self, name: str) -> LabPaths:
+        return LabPaths(self.root, name)
 
     def inventory(self, name: str) -> Path:
         """Copy the embedded inventory under another lab's name."""
@@ -48,12 +48,12 @@ class Checkout:
     def bring_up(self, name: str) -> Path:
         """Lay down what `up` writes first, and return the lab's inventory."""
         folder = self.inventory(name)
-        private_folder(self.place(name).state / "hosts" / "client")
-        recorded.write(self.place(name), str(folder))
+        private_folder(self.paths(name).state / "hosts" / "client")
+        recorded.write(self.paths(name), str(folder))
         return folder
 
     def up(self) -> list[str]:
-        return [each.name for each in recorded.read_all(self.place("any"))]
+        return [each.name for each in recorded.read_all(self.paths("any"))]
 
     def run(self, *words: str) -> tuple[int, str]:
         """Run the embedded lab's command; return its exit code and what it printed."""
@@ -65,13 +65,13 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    monkeypatch.setattr(place, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", [])
     return Checkout(tmp_path, capsys)
 
 
 def test_state_lies_among_labs_only(checkout: Checkout) -> None:
-    lab = checkout.place("rack1")
+    lab = checkout.paths("rack1")
     assert lab.state == checkout.root / ".lab/labs/rack1"
     assert lab.lock == checkout.root / ".lab/labs/rack1.lock"
 
@@ -165,8 +165,8 @@ def test_a_copied_inventory_that_looks_at_the_old_place_is_refused(checkout: Che
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"source": 3}', "[" * 100_000])
 def test_a_damaged_record_names_no_inventory(checkout: Checkout, text: str) -> None:
     folder = checkout.bring_up("damaged")
-    checkout.place("damaged").record.write_text(text)
-    assert recorded.of_source(checkout.place("damaged"), folder) == []
+    checkout.paths("damaged").record.write_text(text)
+    assert recorded.of_source(checkout.paths("damaged"), folder) == []
     assert checkout.up() == ["damaged"]
 
 
@@ -190,14 +190,14 @@ def test_hardware_is_not_taken_down(checkout: Checkout) -> None:
 
 
 def test_exists_is_false_for_a_lab_that_never_was(checkout: Checkout) -> None:
-    assert not lifecycle.exists(checkout.place("never"))
+    assert not lifecycle.exists(checkout.paths("never"))
     with pytest.raises(EmbeddedError, match="there is no lab 'never'"):
         command._place_of_name("never")
 
 
 @pytest.mark.parametrize("folder", ["a check out", "50% done", "it's here"])
 def test_ssh_reads_the_config_of_a_checkout_at_any_path(tmp_path: Path, folder: str) -> None:
-    lab = Place(tmp_path / folder, "rack1")
+    lab = LabPaths(tmp_path / folder, "rack1")
     private_folder(lab.state)
     keys.write_ssh_files(lab, {"client": "ssh-ed25519 AAAA"})
     config = shlex.quote(str(lab.state / "ssh_config"))

@@ -16,7 +16,7 @@ import pytest
 
 from mptcp_lab.inventory import load, resolve
 from mptcp_lab.labs.containers import image
-from mptcp_lab.labs.lab_paths import here
+from mptcp_lab.labs.lab_paths import lab_paths
 from tests.front.conftest import Checkout
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -47,11 +47,11 @@ NOT_FRESH = ("/usr/sbin/nft",)
 @pytest.fixture(scope="module")
 def root_filesystem() -> Path:
     """Return a Debian 13 as the hosts have it, built where it is not there."""
-    place, lab = here(), load(resolve("embedded"))
-    if not image.all_present(place, lab):
-        with image.one_build(place):
-            image.build(place, lab, lambda _: None)
-    return image.image(place) / "root"
+    paths, lab = lab_paths(), load(resolve("embedded"))
+    if not image.all_present(paths, lab):
+        with image.one_build(paths):
+            image.build(paths, lab, lambda _: None)
+    return image.image(paths) / "root"
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ SUBFLOW = {"id": None, "local": "198.18.1.1", "lport": 1, "remote": "198.18.1.2"
 ON_A_KERNEL = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from parts import socket_facts as facts
+from lab_agent.kernel import socket_facts as facts
 ANSWERS = eval(sys.argv[2])
 class Socket:
     def getsockopt(self, level, option, size=0):
@@ -47,7 +47,7 @@ print(facts.read_is_mptcp(Socket()))
 DECODE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from parts.socket_facts import MPTCP_INFO_FIELDS, decode_fields
+from lab_agent.kernel.socket_facts import MPTCP_INFO_FIELDS, decode_fields
 print(sorted(decode_fields(bytes.fromhex(sys.argv[2]), MPTCP_INFO_FIELDS)))
 """
 PROTOCOL, IS_MPTCP, INFO = (socket.SOL_SOCKET, 38), (socket.IPPROTO_TCP, 43), (284, 1)

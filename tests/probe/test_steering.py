@@ -50,7 +50,7 @@ def test_a_subflow_comes_and_goes_as_ordered(client: Probe, server: Probe) -> No
         eventually(lambda: second(out), until=lambda left: not left, within=5, what="its end")
         # connections of earlier tests may still be closing
         eventually(
-            lambda: client.counters().mptcp("MPCurrEstab"), until=lambda open_now: open_now == 1, within=5
+            lambda: client.counters().mptcp("MPCurrEstab"), until=lambda open_now: open_now == 1, within=30
         )
 
 

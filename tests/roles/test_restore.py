@@ -65,7 +65,7 @@ def test_a_file_of_the_labs_becomes_what_it_was(
     assert (path.read_text() if path.exists() else None) == before
 
 
-@pytest.mark.parametrize("writer", ["settled", "confirmed"])
+@pytest.mark.parametrize("writer", ["converge", "confirmed"])
 def test_a_draft_of_a_killed_run_goes(restore: ModuleType, tmp_path: Path, writer: str) -> None:
     (tmp_path / f".file.{writer}").write_text("half of a lo")
     restore.restore_files([entry(tmp_path / "file", None, "lab")], restore.Outcome(apply=True))

@@ -47,7 +47,7 @@ def begin(own: OwnLab) -> None:
     """Bring machines up, and keep what they are then on their own disks."""
     own.up()
     for name in own.lab.hosts:
-        with monitor(own.place, name) as machine:
+        with monitor(own.paths, name) as machine:
             machine.save("up")
 
 
@@ -69,9 +69,9 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configured]
 
 def converge(lab: Configured) -> None:
     """Wake the machines configured, or configure them and keep what they are then."""
-    place, machines_of_lab = lab.own.place, lab.own.lab.hosts.values()
-    kept = {host: machines.kept_state(place, host, made_of(lab.own.folder)) for host in machines_of_lab}
-    woken = all(states.lay(place, host, state) for host, state in kept.items())
+    paths, machines_of_lab = lab.own.paths, lab.own.lab.hosts.values()
+    kept = {host: machines.kept_state(paths, host, made_of(lab.own.folder)) for host in machines_of_lab}
+    woken = all(states.lay(paths, host, state) for host, state in kept.items())
     if not woken:
         lab.own.down()  # one of them alone is of no use
     lab.own.up()
@@ -81,7 +81,7 @@ def converge(lab: Configured) -> None:
         recap = [line for line in again.splitlines() if "changed=" in line]
         assert recap and all("changed=0" in line and "failed=0" in line for line in recap), again
         for host, state in kept.items():
-            states.keep(place, host, state)
+            states.keep(paths, host, state)
 
 
 def made_of(inventory: Path) -> str:
@@ -96,14 +96,14 @@ def made_of(inventory: Path) -> str:
 
 def go_back(own: OwnLab, name: str, state: str) -> None:
     """Take a machine back to a state of its own."""
-    with monitor(own.place, name) as machine:
+    with monitor(own.paths, name) as machine:
         machine.load(state)
     answers_again(own, name)
 
 
 def answers_again(own: OwnLab, name: str, within: float = ANSWERS_WITHIN) -> None:
     """Wait until a machine answers."""
-    eventually(lambda: hosts.answers(own.place, name), until=bool, within=within)
+    eventually(lambda: hosts.answers(own.paths, name), until=bool, within=within)
 
 
 def play(own: OwnLab, playbook: str, *arguments: str) -> tuple[int, str]:

@@ -24,7 +24,7 @@ from mptcp_lab.labs import fabric
 from mptcp_lab.labs.command import run
 from mptcp_lab.labs.containers import image
 from mptcp_lab.labs.containers.recipe import mirror
-from mptcp_lab.labs.lab_paths import Place, here
+from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
 from mptcp_lab.labs.vms import qemu
 from mptcp_lab.labs.vms.disk import GUEST, KERNEL
 from mptcp_lab.paths import ROOT
@@ -37,7 +37,7 @@ PACKAGES = (
     "ca-certificates,systemd-container,mmdebstrap,netcat-openbsd,openssh-client,util-linux,"
     "debian-archive-keyring,python3-venv"
 ).split(",")
-INSIDE = Place(Path("/root/mptcp-lab"), "embedded")
+INSIDE = LabPaths(Path("/root/mptcp-lab"), "embedded")
 MEMORY_MIB, DISK_SIZE = 3072, "6G"
 #: An emulated machine on a loaded one: generous, for these waits end with their condition.
 BOOT_TIMEOUT_S, UP_TIMEOUT_S = 1800.0, 3600.0
@@ -80,9 +80,9 @@ class StockMachine:
 
 def root_filesystem(system: str) -> Path:
     """Return the machine's root filesystem, built once and kept in the cache."""
-    folder = here().cache / f"stock-{system}"
+    folder = lab_paths().cache / f"stock-{system}"
     if not folder.is_dir():
-        with image.draft_of(here(), folder, *folder.parent.glob("stock-*")) as draft:
+        with image.draft_of(lab_paths(), folder, *folder.parent.glob("stock-*")) as draft:
             command = ["mmdebstrap", "--variant=minbase", f"--include={','.join([*PACKAGES, KERNEL])}"]
             command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
             command += [f'--essential-hook=cp -RT "{GUEST}" "$1"']
@@ -108,11 +108,11 @@ def make_disk(system: str, folder: Path) -> None:
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, checkout / name)
     lab = load(ROOT / "inventories/embedded")
-    with image.one_build(here()):
-        image.build(here(), lab, print)
+    with image.one_build(lab_paths()):
+        image.build(lab_paths(), lab, print)
     kept = checkout / ".lab/cache"
     kept.mkdir(parents=True, mode=0o700)
-    for built in {image.image(here(), image.recipe_of(host)) for host in lab.hosts.values()}:
+    for built in {image.image(lab_paths(), image.recipe_of(host)) for host in lab.hosts.values()}:
         run("cp", "-a", str(built), str(kept / built.name), within=300)
     wheels(root, upper / "root/wheels")
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "id_ed25519"))

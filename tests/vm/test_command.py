@@ -12,28 +12,28 @@ import pytest
 
 from mptcp_lab.inventory import Host, load, resolve
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place
+from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.labs.vms import disk, machines, qemu
 from mptcp_lab.labs.vms import snapshots as states
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    place = Place(tmp_path, "vm")
-    place.cache.mkdir(parents=True)
-    return place
+def paths(tmp_path: Path) -> LabPaths:
+    paths = LabPaths(tmp_path, "vm")
+    paths.cache.mkdir(parents=True)
+    return paths
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"[1]", b"[" * 100_000, b'{"boot_id": 1}', b"\xff", b'{"accelerator": "; rm"}']
 )
 def test_a_note_of_no_use_is_written_anew(
-    place: Place, monkeypatch: pytest.MonkeyPatch, content: bytes
+    paths: LabPaths, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     monkeypatch.setattr(qemu, "first_boot", lambda _image, _accelerator: False)
-    (place.cache / "accelerator.json").write_bytes(content)
-    assert qemu.accelerator(place, Path("image")) == "tcg"
-    assert json.loads((place.cache / "accelerator.json").read_text())["accelerator"] == "tcg"
+    (paths.cache / "accelerator.json").write_bytes(content)
+    assert qemu.accelerator(paths, Path("image")) == "tcg"
+    assert json.loads((paths.cache / "accelerator.json").read_text())["accelerator"] == "tcg"
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +42,20 @@ def host() -> Host:
 
 
 def test_no_accelerator_is_trusted_that_was_not_seen_to_boot(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    paths: LabPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
     monkeypatch.setattr(qemu, "first_boot", lambda _image, accelerator: tried.append(accelerator))
     monkeypatch.setattr(qemu.os, "access", lambda *_: True)
-    assert qemu.accelerator(place, Path("image")) == "tcg"
-    assert qemu.accelerator(place, Path("image")) == "tcg"
+    assert qemu.accelerator(paths, Path("image")) == "tcg"
+    assert qemu.accelerator(paths, Path("image")) == "tcg"
     assert tried == ["kvm"]  # once for as long as this machine runs
-    note = place.cache / "accelerator.json"
+    note = paths.cache / "accelerator.json"
     note.write_text(json.dumps({"boot_id": "another machine's", "accelerator": "kvm"}))
-    assert qemu.accelerator(place, Path("image")) == "tcg"
+    assert qemu.accelerator(paths, Path("image")) == "tcg"
     monkeypatch.setattr(qemu, "first_boot", lambda *_: True)
     note.unlink()
-    assert qemu.accelerator(place, Path("image")) == "kvm"
+    assert qemu.accelerator(paths, Path("image")) == "kvm"
 
 
 @pytest.mark.parametrize(
@@ -71,25 +71,25 @@ def test_a_machine_that_hangs_is_ended() -> None:
     assert not qemu.says(hangs, qemu.FIRST_BOOT_DONE, 0.5)
 
 
-def test_secrets_are_on_no_command_line(place: Place, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_on_no_command_line(paths: LabPaths, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu, "accelerator", lambda *_: "tcg")
-    own = place.host(host.name)
+    own = paths.host(host.name)
     own.mkdir(parents=True)
     (own / "disk.qcow2").touch()
-    machines.prepare(place, host, "ssh-ed25519 AAAA user")
+    machines.prepare(paths, host, "ssh-ed25519 AAAA user")
     private = (own / "host_key").read_text().splitlines()[1]
-    words = machines.command(place, host)
+    words = machines.command(paths, host)
     assert not [word for word in words if private in word or "BEGIN" in word]
     for file in ("host_key", "tmpfiles.extra"):
         assert (own / file).stat().st_mode & 0o777 == 0o600
 
 
-def test_nics_that_the_guest_would_name_otherwise_are_refused(place: Place, host: Host) -> None:
+def test_nics_that_the_guest_would_name_otherwise_are_refused(paths: LabPaths, host: Host) -> None:
     wrong = replace(host, nics=tuple(reversed(host.nics)))
     with pytest.raises(
         EmbeddedError, match=r"client: a virtual machine's NICs are eth1, eth2, in this order"
     ):
-        machines.prepare(place, wrong, "key")
+        machines.prepare(paths, wrong, "key")
 
 
 def test_the_image_s_name_changes_with_the_guest_s_files(
@@ -104,11 +104,11 @@ def test_the_image_s_name_changes_with_the_guest_s_files(
 
 
 @pytest.fixture
-def kept(place: Place, host: Host, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kept(paths: LabPaths, host: Host, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A booted state as the cache has it, but for what QEMU puts in its disk."""
     monkeypatch.setattr(qemu, "accelerator", lambda *_: "tcg")
     monkeypatch.setattr(qemu, "identity", lambda: "QEMU 7.2")
-    folder = machines.kept_state(place, host)
+    folder = machines.kept_state(paths, host)
     folder.mkdir(parents=True)
     (folder / "disk.qcow2").write_text("memory and disk")
     (folder / "known_host").write_text("client ssh-ed25519 AAAA")
@@ -116,30 +116,30 @@ def kept(place: Place, host: Host, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_state_is_kept_for_one_qemu_and_one_shape_of_machine_and_for_any_lab(
-    place: Place, host: Host, kept: Path, monkeypatch: pytest.MonkeyPatch
+    paths: LabPaths, host: Host, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert machines.kept_state(replace(place, name="another"), host) == kept
+    assert machines.kept_state(replace(paths, name="another"), host) == kept
     others = {
-        machines.kept_state(place, replace(host, nics=host.nics[:1])),
-        machines.kept_state(place, replace(host, name="other")),
-        machines.kept_state(place, host, "configured"),
+        machines.kept_state(paths, replace(host, nics=host.nics[:1])),
+        machines.kept_state(paths, replace(host, name="other")),
+        machines.kept_state(paths, host, "configured"),
     }
     monkeypatch.setattr(qemu, "identity", lambda: "QEMU 10.0")
-    others.add(machines.kept_state(place, host))
+    others.add(machines.kept_state(paths, host))
     assert len(others | {kept}) == 5
 
 
-def test_only_a_fresh_machine_is_woken_from_a_kept_state(place: Place, host: Host, kept: Path) -> None:
-    machines.prepare(place, host, "key")
-    disk_of_host = place.host(host.name) / "disk.qcow2"
-    assert disk_of_host.read_text() == "memory and disk" and states.laid(place, host) == kept
-    (place.host(host.name) / states.MARK).unlink()  # what its introduction ends with
+def test_only_a_fresh_machine_is_woken_from_a_kept_state(paths: LabPaths, host: Host, kept: Path) -> None:
+    machines.prepare(paths, host, "key")
+    disk_of_host = paths.host(host.name) / "disk.qcow2"
+    assert disk_of_host.read_text() == "memory and disk" and states.laid(paths, host) == kept
+    (paths.host(host.name) / states.MARK).unlink()  # what its introduction ends with
     disk_of_host.write_text("used")
-    machines.prepare(place, host, "key")
-    assert disk_of_host.read_text() == "used" and states.laid(place, host) is None
+    machines.prepare(paths, host, "key")
+    assert disk_of_host.read_text() == "used" and states.laid(paths, host) is None
 
 
-def test_a_state_that_did_not_wake_is_not_tried_again(place: Place, host: Host, kept: Path) -> None:
-    machines.prepare(place, host, "key")
-    states.discard(place, host)
+def test_a_state_that_did_not_wake_is_not_tried_again(paths: LabPaths, host: Host, kept: Path) -> None:
+    machines.prepare(paths, host, "key")
+    states.discard(paths, host)
     assert not kept.exists()

@@ -55,7 +55,7 @@ def broken(own: OwnLab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = folder / "tree"
     for part in ("DEBIAN", "boot", f"lib/modules/{BROKEN}"):
         (tree / part).mkdir(parents=True)
-    shutil.copyfile(disk.image(own.place) / "vmlinuz", tree / f"boot/vmlinuz-{BROKEN}")
+    shutil.copyfile(disk.image(own.paths) / "vmlinuz", tree / f"boot/vmlinuz-{BROKEN}")
     (tree / "lib/modules" / BROKEN / "modules.order").touch()
     about = {"Package": f"linux-image-{BROKEN}", "Version": "1", "Architecture": "amd64"}
     about |= {"Maintainer": "Nobody <nobody@example.net>", "Description": "a kernel that does not boot"}
@@ -106,11 +106,11 @@ def test_a_kernel_that_does_not_come_back_is_left_by_a_reset(own: OwnLab, broken
     assert code != 0
     assert f"server1 did not come back within 60 s of its reboot into {BROKEN}: reset it" in output, output
     assert f"{before} boots then, since {BROKEN} was to boot this once" in output
-    console = own.place.host("server1") / "console.log"
+    console = own.paths.host("server1") / "console.log"
     eventually(
         lambda: console.read_text(errors="replace").count("Kernel panic"), until=bool, within=ANSWERS_WITHIN
     )
-    with monitor(own.place, "server1") as machine:
+    with monitor(own.paths, "server1") as machine:
         machine.reset()
     answers_again(own, "server1")
     assert own.ssh("server1", "uname -r").strip() == before

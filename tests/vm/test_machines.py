@@ -63,16 +63,16 @@ def test_a_woken_machine_is_the_new_lab_s_own(own: OwnLab, tmp_path: Path) -> No
     """Down and up wakes what was kept: the same boot, another host key, new random numbers, the time."""
     about = "cat /proc/sys/kernel/random/boot_id"
     boot, drawn = own.ssh("client", about), own.ssh("client", DRAW)
-    known = (own.place.state / "known_hosts").read_text()
+    known = (own.paths.state / "known_hosts").read_text()
     own.down()
     begin(own)
     assert own.ssh("client", about) == boot
     assert own.ssh("client", DRAW) != drawn
-    assert (own.place.state / "known_hosts").read_text() != known
+    assert (own.paths.state / "known_hosts").read_text() != known
     assert abs(time.time() - float(own.ssh("client", "date +%s"))) < CLOCK_SLACK
     assert "crng reseeded due to virtual machine fork" in own.ssh("client", "dmesg")
-    kept, blank = kept_state(own.place, own.lab.hosts["client"]), tmp_path / "ssh_config"
-    config = (own.place.state / "ssh_config").read_text()
+    kept, blank = kept_state(own.paths, own.lab.hosts["client"]), tmp_path / "ssh_config"
+    config = (own.paths.state / "ssh_config").read_text()
     blank.write_text("".join(line for line in config.splitlines(True) if "IdentityFile" not in line))
     with pytest.raises(EmbeddedError, match="Permission denied"):
         run("ssh", "-F", str(blank), "-i", str(kept / "id_ed25519"), "client", "true")
@@ -105,7 +105,7 @@ def test_a_change_that_cuts_management_off_is_taken_back_by_the_host(own: OwnLab
         variables.write_text(right[0])
         machines.write_text(right[1])
     assert code != 0, output
-    after = int(WAY_BACK_AFTER * (patience.kept(own.place.state) or 1.0))
+    after = int(WAY_BACK_AFTER * (patience.kept(own.paths.state) or 1.0))
     assert f"takes the change back by itself {after} s after it" in output
     answers_again(own, "client")
     cut_off = cut_off_for(own, "client")

@@ -16,7 +16,7 @@ from mptcp_lab.inventory.model import Host
 from mptcp_lab.labs import keys
 from mptcp_lab.labs.containers import image
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place, give_to_caller, private_folder
+from mptcp_lab.labs.lab_paths import LabPaths, give_to_caller, private_folder
 from mptcp_lab.labs.machine_check import CGROUP_ADVICE, CGROUP_ROOTS
 from mptcp_lab.patience import patient
 
@@ -42,15 +42,15 @@ def cgroup_root() -> Path:
     raise EmbeddedError("this machine has no cgroup v2 tree", CGROUP_ADVICE)
 
 
-def cgroup(place: Place, host: str = "") -> Path:
+def cgroup(paths: LabPaths, host: str = "") -> Path:
     """Return the cgroup of a host, or of the whole lab."""
-    lab = cgroup_root() / f"mptcp-lab-{place.id}"
+    lab = cgroup_root() / f"mptcp-lab-{paths.id}"
     return lab / host if host else lab
 
 
-def running(place: Place) -> list[str]:
+def running(paths: LabPaths) -> list[str]:
     """Return the hosts whose cgroup holds a process."""
-    lab = cgroup(place)
+    lab = cgroup(paths)
     if not lab.is_dir():
         return []
     return sorted(p.name for p in lab.iterdir() if p.is_dir() and _populated(p))
@@ -63,20 +63,20 @@ def _populated(group: Path) -> bool:
         return False
 
 
-def answers(place: Place, host: str) -> bool:
+def answers(paths: LabPaths, host: str) -> bool:
     """Tell whether a host's sshd greets on its socket now."""
     try:
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(patient(GREETS_WITHIN_SECONDS))
-            link.connect(str(place.socket(host)))
+            link.connect(str(paths.socket(host)))
             return link.recv(4) == b"SSH-"
     except OSError:
         return False
 
 
-def prepare(place: Place, host: Host, public_key: str) -> str:
+def prepare(paths: LabPaths, host: Host, public_key: str) -> str:
     """Lay down what makes a host itself (host key, who may log in); return its public host key."""
-    own = private_folder(place.host(host.name))
+    own = private_folder(paths.host(host.name))
     upper = own / "upper"
     fresh = not upper.exists()
     for folder in (upper, own / "work", own / "merged"):
@@ -93,22 +93,22 @@ def prepare(place: Place, host: Host, public_key: str) -> str:
     return host_key
 
 
-def start(place: Place, host: Host, *, fresh: bool) -> None:
+def start(paths: LabPaths, host: Host, *, fresh: bool) -> None:
     """Power a host on; returns at once. `await_answers` tells when it is up.
 
     Unless its network namespace is `fresh`, the host starts with its NICs as a reboot leaves them.
     """
-    base = image.image(place, image.recipe_of(host))
-    own, run = place.host(host.name), place.run / host.name
+    base = image.image(paths, image.recipe_of(host))
+    own, run = paths.host(host.name), paths.run / host.name
     script = str(Path(__file__).with_name("host.sh"))
-    arguments = [str(base), str(own), place.netns(host.name), host.name, str(run), str(base / "pool")]
+    arguments = [str(base), str(own), paths.netns(host.name), host.name, str(run), str(base / "pool")]
     arguments += [",".join(DROPPED), "yes" if fresh else "no"]
-    launch(place, host.name, ["sh", script, "power", *arguments])
+    launch(paths, host.name, ["sh", script, "power", *arguments])
 
 
-def launch(place: Place, host: str, command: list[str]) -> None:
+def launch(paths: LabPaths, host: str, command: list[str]) -> None:
     """Start what a host lives in, in its cgroup, with its console in a file and a folder for its sockets."""
-    group, own, run = cgroup(place, host), place.host(host), place.run / host
+    group, own, run = cgroup(paths, host), paths.host(host), paths.run / host
     group.mkdir(parents=True, exist_ok=True)
     run.mkdir(exist_ok=True, mode=0o700)
     give_to_caller(run)
@@ -126,31 +126,31 @@ def launch(place: Place, host: str, command: list[str]) -> None:
         )
 
 
-def await_answers(place: Place, hosts: Iterable[str], say: Callable[[str], None], within: float) -> None:
+def await_answers(paths: LabPaths, hosts: Iterable[str], say: Callable[[str], None], within: float) -> None:
     """Wait until every host answers over SSH; `EmbeddedError` shows the console of one that does not."""
     names = list(hosts)
     if not names:
         return
     deadline, given_up = time.monotonic() + patient(within), threading.Event()
     with ThreadPoolExecutor(len(names)) as pool:
-        waits = [pool.submit(_await_answer, place, name, deadline, given_up) for name in names]
+        waits = [pool.submit(_await_answer, paths, name, deadline, given_up) for name in names]
         try:
             for name, wait in zip(names, waits, strict=True):
                 if not wait.result():
-                    what = f"{name} does not answer over SSH{inotify_hint()}:\n{_console_end(place, name)}"
+                    what = f"{name} does not answer over SSH{inotify_hint()}:\n{_console_end(paths, name)}"
                     raise EmbeddedError(what, "./lab down, then ./lab up")
                 say(f"{name} answers")
         finally:
             given_up.set()  # an interrupt, or a host that died, ends all waits
 
 
-def _await_answer(place: Place, host: str, deadline: float, given_up: threading.Event) -> bool:
+def _await_answer(paths: LabPaths, host: str, deadline: float, given_up: threading.Event) -> bool:
     """Ask until the host answers; give up early when it has died."""
     lived = False
     while time.monotonic() < deadline and not given_up.is_set():
-        if answers(place, host):
+        if answers(paths, host):
             return True
-        lives = _populated(cgroup(place, host))
+        lives = _populated(cgroup(paths, host))
         if lived and not lives:
             return False
         lived = lived or lives
@@ -158,9 +158,9 @@ def _await_answer(place: Place, host: str, deadline: float, given_up: threading.
     return False
 
 
-def _console_end(place: Place, host: str) -> str:
+def _console_end(paths: LabPaths, host: str) -> str:
     try:
-        lines = (place.host(host) / "console.log").read_text(errors="replace").splitlines()
+        lines = (paths.host(host) / "console.log").read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return "    (no console output)"
     return "\n".join(f"    {line}" for line in lines[-8:]) or "    (no console output)"
@@ -182,9 +182,9 @@ def _is_inotify(link: Path) -> bool:
         return False
 
 
-def stop(place: Place, hosts: Iterable[str]) -> None:
+def stop(paths: LabPaths, hosts: Iterable[str]) -> None:
     """Power hosts off at once and remove their cgroups."""
-    groups = [cgroup(place, host) for host in hosts]
+    groups = [cgroup(paths, host) for host in hosts]
     for group in groups:
         if group.is_dir():
             (group / "cgroup.kill").write_text("1")
@@ -207,7 +207,7 @@ def remove_cgroup(group: Path) -> None:
         Path(folder).rmdir()
 
 
-def forget(place: Place, host: str) -> None:
+def forget(paths: LabPaths, host: str) -> None:
     """Remove a stopped host's own files."""
-    shutil.rmtree(place.host(host), ignore_errors=True)  # after a crash it may not be there
-    shutil.rmtree(place.run / host, ignore_errors=True)  # nor may this
+    shutil.rmtree(paths.host(host), ignore_errors=True)  # after a crash it may not be there
+    shutil.rmtree(paths.run / host, ignore_errors=True)  # nor may this

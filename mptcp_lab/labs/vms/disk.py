@@ -15,7 +15,7 @@ from mptcp_lab.labs.containers.image import draft_of
 from mptcp_lab.labs.containers.recipe import BASE, IDLE, ROLES_NEED, SUITE, Recipe
 from mptcp_lab.labs.containers.rootfs import Say
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place
+from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.labs.vms import qemu
 
 KERNEL = "linux-image-amd64"
@@ -53,9 +53,9 @@ configfile ($root)/boot/grub/grub.cfg
 """
 
 
-def image(place: Place) -> Path:
+def image(paths: LabPaths) -> Path:
     """Return where the image is, or will be: ``disk.img``, ``grub.lnx`` (what QEMU starts) and more."""
-    return place.cache / f"vm-{fingerprint()}"
+    return paths.cache / f"vm-{fingerprint()}"
 
 
 def fingerprint() -> str:
@@ -67,7 +67,7 @@ def fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-def present(place: Place, lab: Lab) -> bool:
+def present(paths: LabPaths, lab: Lab) -> bool:
     """Tell whether the image is there, whole; `EmbeddedError` where a host asks for another."""
     for host in lab.hosts.values():
         if host.variables.get("lab_image", "debian-13") != "debian-13":
@@ -75,13 +75,13 @@ def present(place: Place, lab: Lab) -> bool:
                 f"{host.name}: virtual machines are debian-13, not {host.variables['lab_image']}",
                 "take lab_image out of the inventory",
             )
-    return (image(place) / "manifest.json").is_file()
+    return (image(paths) / "manifest.json").is_file()
 
 
-def build(place: Place, _lab: Lab, say: Say) -> None:
+def build(paths: LabPaths, _lab: Lab, say: Say) -> None:
     """Build the image, and boot it once; `EmbeddedError` when it does not boot."""
     say("building the virtual machines' disk image and package pool (once)")
-    with draft_of(place, image(place)) as draft:
+    with draft_of(paths, image(paths)) as draft:
         root = draft / "root"
         hook = f'--essential-hook=cp -RT {shlex.quote(str(GUEST))} "$1"'
         enable = '--customize-hook=chroot "$1" systemctl enable --quiet vm-management.service ssh.service'

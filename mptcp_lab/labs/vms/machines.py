@@ -14,7 +14,7 @@ from mptcp_lab.labs import fabric, keys
 from mptcp_lab.labs.command import run
 from mptcp_lab.labs.containers import hosts
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place, private_folder, write_private
+from mptcp_lab.labs.lab_paths import LabPaths, private_folder, write_private
 from mptcp_lab.labs.vms import disk, qemu
 from mptcp_lab.labs.vms import snapshots as states
 from mptcp_lab.untrusted import Malformed, parse_json, read_text
@@ -25,12 +25,12 @@ MANAGEMENT_ADDRESS = "10.0.2.15"  # QEMU's user network, the same in every machi
 UNBOOTED = "unbooted"
 
 
-def prepare(place: Place, host: Host, public_key: str) -> str:
+def prepare(paths: LabPaths, host: Host, public_key: str) -> str:
     """Lay down a machine's disk, and who it is; return its public host key."""
     _check_devices(host)
-    own = private_folder(place.host(host.name))
-    if not (own / "disk.qcow2").exists() and not states.lay(place, host, kept_state(place, host)):
-        backing = ("-b", str(disk.image(place) / "disk.img"), "-F", "raw")
+    own = private_folder(paths.host(host.name))
+    if not (own / "disk.qcow2").exists() and not states.lay(paths, host, kept_state(paths, host)):
+        backing = ("-b", str(disk.image(paths) / "disk.img"), "-F", "raw")
         write_private(own / UNBOOTED, "")
         run("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(own / "disk.qcow2"))
     host_key = keys.ensure_key(own / "host_key", host.name)
@@ -47,9 +47,9 @@ def prepare(place: Place, host: Host, public_key: str) -> str:
     return host_key
 
 
-def kept_state(place: Place, host: Host, stage: str = "") -> Path:
+def kept_state(paths: LabPaths, host: Host, stage: str = "") -> Path:
     """Return where the host's booted state, or that of a later stage, is kept, or would be."""
-    return states.folder(place, host, command(place, host), stage)
+    return states.folder(paths, host, command(paths, host), stage)
 
 
 def _check_devices(host: Host) -> None:
@@ -63,14 +63,14 @@ def _check_devices(host: Host) -> None:
         )
 
 
-def command(place: Place, host: Host) -> list[str]:
+def command(paths: LabPaths, host: Host) -> list[str]:
     """Return how QEMU is called for this host: secrets are in files, on no command line."""
-    own, image = place.host(host.name), disk.image(place)
-    words = [*qemu.base_command(qemu.accelerator(place, image), host.name), "-name", host.name]
+    own, image = paths.host(host.name), disk.image(paths)
+    words = [*qemu.base_command(qemu.accelerator(paths, image), host.name), "-name", host.name]
     words += ["-kernel", str(image / "grub.lnx"), "-serial", "stdio"]
     words += ["-drive", f"if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap,file={own / 'disk.qcow2'}"]
     words += ["-device", "virtio-blk-pci,drive=disk"]
-    words += ["-qmp", f"unix:{place.run / host.name / 'qmp'},server=on,wait=off"]
+    words += ["-qmp", f"unix:{paths.run / host.name / 'qmp'},server=on,wait=off"]
     for name in ("system.hostname", "network.hosts", "ssh.authorized_keys.root", "tmpfiles.extra"):
         words += ["-smbios", f"type=11,path={own / name}"]
     forward = f"hostfwd=tcp:{loopback(host.name)}:22-{MANAGEMENT_ADDRESS}:22"
@@ -89,31 +89,31 @@ def loopback(host: str) -> str:
     return "127." + ".".join(str(octet) for octet in hashlib.sha256(host.encode()).digest()[:3])
 
 
-def start(place: Place, host: Host, *, fresh: bool) -> None:  # noqa: ARG001 - NICs are always fresh
+def start(paths: LabPaths, host: Host, *, fresh: bool) -> None:  # noqa: ARG001 - NICs are always fresh
     """Power a machine on; returns at once."""
-    words = command(place, host)
+    words = command(paths, host)
     keeper = [sys.executable, "-B", str(Path(__file__).with_name("supervisor.py"))]
-    keeper += [str(place.socket(host.name)), loopback(host.name), *words]
-    if states.laid(place, host):
+    keeper += [str(paths.socket(host.name)), loopback(host.name), *words]
+    if states.laid(paths, host):
         keeper += ["-loadvm", states.NAME]
-    hosts.launch(place, host.name, ["nsenter", f"--net=/run/netns/{place.fabric}", *keeper])
-    write_private(place.host(host.name) / "qemu.json", json.dumps(words))
+    hosts.launch(paths, host.name, ["nsenter", f"--net=/run/netns/{paths.fabric}", *keeper])
+    write_private(paths.host(host.name) / "qemu.json", json.dumps(words))
 
 
-def welcome(place: Place, host: Host) -> None:
+def welcome(paths: LabPaths, host: Host) -> None:
     """Introduce a machine that answers and was woken; keep the state of one whose first boot this was."""
-    states.introduce(place, host)
-    unbooted = place.host(host.name) / UNBOOTED
+    states.introduce(paths, host)
+    unbooted = paths.host(host.name) / UNBOOTED
     if unbooted.exists():
         with suppress(EmbeddedError, OSError):  # units that failed, no room: the next `up` boots again
-            states.keep(place, host, kept_state(place, host))
+            states.keep(paths, host, kept_state(paths, host))
         unbooted.unlink()
 
 
-def right(place: Place, host: Host) -> bool:
+def right(paths: LabPaths, host: Host) -> bool:
     """Tell whether a running machine was started as the inventory wants it now."""
     try:
-        started = parse_json(read_text(place.host(host.name) / "qemu.json"))
+        started = parse_json(read_text(paths.host(host.name) / "qemu.json"))
     except Malformed:
         return False
-    return bool(started == command(place, host))
+    return bool(started == command(paths, host))

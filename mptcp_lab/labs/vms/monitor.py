@@ -14,7 +14,7 @@ from typing import Any
 
 from mptcp_lab.answers import member, parse
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place, here
+from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
 
 #: Writing a machine's memory to its disk on a busy machine.
 WITHIN_SECONDS = 120.0
@@ -77,21 +77,21 @@ class Monitor:
 
 
 @contextmanager
-def monitor(place: Place, host: str) -> Iterator[Monitor]:
+def monitor(paths: LabPaths, host: str) -> Iterator[Monitor]:
     """Connect to a running machine's monitor, which takes one connection at a time."""
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(WITHIN_SECONDS)
         try:
-            link.connect(str(socket_of(place, host)))
+            link.connect(str(socket_of(paths, host)))
         except OSError as error:
             raise EmbeddedError(f"{host} has no monitor: {error.strerror}", "./lab up starts it") from None
         with link.makefile("rwb") as stream:
             yield Monitor(host, stream)
 
 
-def socket_of(place: Place, host: str) -> Path:
+def socket_of(paths: LabPaths, host: str) -> Path:
     """Return where a machine's monitor listens (root only)."""
-    return place.run / host / "qmp"
+    return paths.run / host / "qmp"
 
 
 def main() -> int:
@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("action", choices=("unplug", "plug"))
     arguments = parser.parse_args()
     try:
-        with monitor(here(arguments.lab), arguments.host) as machine:
+        with monitor(lab_paths(arguments.lab), arguments.host) as machine:
             machine.set_link(f"nic-{arguments.nic}", up=arguments.action == "plug")
     except EmbeddedError as error:
         print(error, file=sys.stderr)

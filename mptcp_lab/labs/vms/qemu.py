@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mptcp_lab.labs.command import run
 from mptcp_lab.labs.errors import EmbeddedError
-from mptcp_lab.labs.lab_paths import Place, write_private
+from mptcp_lab.labs.lab_paths import LabPaths, write_private
 from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
 
 PROGRAM = "qemu-system-x86_64"
@@ -59,9 +59,9 @@ def identity() -> str:
     return run(PROGRAM, "--version") + "\n".join(sorted(set(processor)))
 
 
-def accelerator(place: Place, image: Path) -> str:
+def accelerator(paths: LabPaths, image: Path) -> str:
     """Return ``kvm`` where a boot with it worked on this machine since it was started, else ``tcg``."""
-    note = place.cache / "accelerator.json"
+    note = paths.cache / "accelerator.json"
     this_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with contextlib.suppress(Malformed):  # not tried yet, or a file of no use
         noted = Node(parse_json(read_text(note)))

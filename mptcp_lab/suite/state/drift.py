@@ -16,7 +16,7 @@ from mptcp_lab.render import render
 
 RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", re.MULTILINE)
 LINES_PER_FILE = 6
-#: The first lines of a difference, and what a unit needs, as Ansible prints what module `settled` returns.
+#: The first lines of a difference, and what a unit needs, as Ansible prints what module `converge` returns.
 HEADER = re.compile(r"^(?:---|\+\+\+) (?:before|after): (.*)$")
 PREPARED = re.compile(r"^\S+[.]service: (?:enable|start|restart|reload)")
 CHANGED = re.compile(r"^changed: \[(\S+?)\]", re.MULTILINE)

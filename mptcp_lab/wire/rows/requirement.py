@@ -35,15 +35,15 @@ Check = Callable[[Connection], Observation]
 class Row:
     """A requirement: `id` is RFC8684-<section>/<n>, `alias` the catalogue's R-number.
 
-    `look` finds what a connection shows, `unknown_with` names the gaps of a capture that take a breach's
-    ground away; `by_address`: it compares addresses, which a translator on the way changes.
+    `judge` says what a connection shows, `unknown_with` names the gaps of a capture that hide the ground of a
+    breach; `by_address`: it compares addresses, which a translator on the way changes.
     """
 
     id: str
     alias: str
     level: Level
     requirement: str
-    look: Check
+    judge: Check
     unknown_with: tuple[Lack, ...]
     by_address: bool
 
@@ -54,7 +54,7 @@ class Row:
         """
         if connection.version == 0:
             return unseen("MPTCP version 0 (RFC 6824): RFC 8684 is not held against it")
-        seen = self.look(connection)
+        seen = self.judge(connection)
         if seen.outcome in (Outcome.OK, Outcome.NOT_OBSERVED):
             return seen
         gap = connection.lacks(*self.unknown_with) if self.unknown_with else None

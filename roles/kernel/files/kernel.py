@@ -1,14 +1,14 @@
 """The kernel that a host is to run: what is missing, installing it, and the boot entry.
 
-    kernel.py look MANAGER SUITE PACKAGE...            say what would be installed, and what runs and boots
+    kernel.py plan MANAGER SUITE PACKAGE...            say what would be installed, and what runs and boots
     kernel.py install MANAGER SUITE PACKAGE...         install it, then say the same
     kernel.py select KERNEL                            make KERNEL the one that boots next
-    kernel.py settle check|apply KERNEL                let KERNEL, which was proved, boot from now on
+    kernel.py confirm check|apply KERNEL                let KERNEL, which was proved, boot from now on
     kernel.py before                                   say the same, of the kernel that ran before the lab
     kernel.py forget check|apply                       let the system choose again what boots
 
 MANAGER is apt or dnf; a PACKAGE is a name, NAME=VERSION, or JSON with `path` or `url`, and `sha256`, of a
-file that was fetched to /var/cache/mptcp-lab. look, install and before print one JSON line: `install` (what
+file that was fetched to /var/cache/mptcp-lab. plan, install and before print one JSON line: `install` (what
 is missing), `running` and `wanted` (kernel releases; wanted is "" while packages are missing), `entries`
 (kernels that have a boot entry). Nothing is ever removed.
 
@@ -148,7 +148,7 @@ class Dnf:
         return "".join(run("rpm", "--query", "--list", name) for name in newest)
 
 
-def look(manager: Apt | Dnf, install: bool) -> None:
+def plan(manager: Apt | Dnf, install: bool) -> None:
     """Say what is missing; or install it, and say what there is then."""
     absent = [package for package in manager.packages if "/" in package and not Path(package).exists()]
     missing = absent or manager.missing()
@@ -318,7 +318,7 @@ def select(kernel: str) -> None:
         print("unchanged: this system's boot loader chooses by itself")
 
 
-def settle(kernel: str, apply: bool) -> None:
+def confirm(kernel: str, apply: bool) -> None:
     """Let a kernel that was proved boot from now on, where the lab has said which one does."""
     print(choose_with_grub(kernel, apply) if GRUB_CHOICE.exists() else "unchanged")
 
@@ -348,13 +348,13 @@ def forget(apply: bool) -> None:
 def main() -> None:
     """Do what the arguments say."""
     verb, *rest = sys.argv[1:]
-    if verb in ("look", "install"):
+    if verb in ("plan", "install"):
         manager, suite, *packages = rest
-        look((Apt if manager == "apt" else Dnf)(suite, given(packages)), verb == "install")
+        plan((Apt if manager == "apt" else Dnf)(suite, given(packages)), verb == "install")
     elif verb == "select":
         select(rest[0])
-    elif verb == "settle":
-        settle(rest[1], rest[0] == "apply")
+    elif verb == "confirm":
+        confirm(rest[1], rest[0] == "apply")
     elif verb == "before":
         before()
     else:

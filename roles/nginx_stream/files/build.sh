@@ -1,7 +1,7 @@
 #!/bin/sh
-# nginx from its source, on the host: build.sh look|apply SHA256 OPTIONS [TARBALL PACKAGES REMOVE CONSENT]
+# nginx from its source, on the host: build.sh status|apply SHA256 OPTIONS [TARBALL PACKAGES REMOVE CONSENT]
 #
-# look says whether the build of this source with these configure OPTIONS is there, and nothing is left of making it.
+# status says whether the build of this source with these configure OPTIONS is there, and nothing is left of making it.
 # apply makes it so. The source is compiled by a user that exists only meanwhile, without network and without a folder of
 # the host that it could write to: the tarball goes in by standard input, the program comes out by standard output.
 # What has to be installed for that (PACKAGES) is written down before, so that it goes (REMOVE: yes) even when an earlier
@@ -53,7 +53,7 @@ compile() {
             cat objs/nginx' sh $fixed $options <"$tarball"
 }
 
-if [ "$mode" = look ]; then
+if [ "$mode" = status ]; then
     if built && [ ! -s "$note" ]; then echo unchanged; else echo "changed: nginx is to be built"; fi
     exit
 fi

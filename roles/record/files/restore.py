@@ -4,7 +4,7 @@
     restore.py restore check|apply      take everything back, and compare with the record of before the lab
     restore.py remove check|apply OWNER...   take back what these roles changed; their packages stay
 
-Module `settled` writes the manifest before it changes anything, so an entry may stand for a change that never
+Module `converge` writes the manifest before it changes anything: an entry may stand for a change that never
 happened: nothing differs from what was there before, and nothing is done. What somebody else changed since is
 named and left alone. Edits are never lost: a file of the lab's own that was edited since is moved below
 BACKUPS; where an edited file is left in its place, what was there before the lab is written below BACKUPS.
@@ -34,12 +34,12 @@ from typing import Any
 import record
 
 MANIFEST = record.RECORD.with_name("manifest.json")
-#: Which files units have loaded, as module `settled` notes it.
+#: Which files units have loaded, as module `converge` notes it.
 LOADED = MANIFEST.with_name("loaded")
 #: It is there while a change of the network is tried (roles/lab_network/files/mptcp-lab-confirmed).
 TRIAL = Path("/run/mptcp-lab-network.trial")
 BACKUPS = Path("/var/backups/mptcp-lab")
-UNITS = "/etc/systemd/system"  # its lock is the one that module `settled` takes
+UNITS = "/etc/systemd/system"  # its lock is the one that module `converge` takes
 PROC_SYS = Path("/proc/sys")
 #: Where a package's own folders may hold files of others, which purging the package would remove.
 KEPT_TREES = ("/etc/", "/var/lib/", "/var/www/", "/srv/", "/opt/")
@@ -109,7 +109,7 @@ def read_manifest() -> list[Entry]:
 
 
 def write_manifest(entries: list[Entry]) -> None:
-    """Replace the manifest in one piece, as module `settled` does."""
+    """Replace the manifest in one piece, as module `converge` does."""
     draft = MANIFEST.with_suffix(".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
@@ -162,7 +162,7 @@ def is_edited(entry: Entry) -> bool:
 def put(path: Path, what: dict[str, Any]) -> None:
     """Write a file or a symbolic link, in one piece."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.settled")
+    draft = path.with_name(f".{path.name}.converge")
     draft.unlink(missing_ok=True)
     if "link" in what:
         draft.symlink_to(what["link"])
@@ -192,7 +192,7 @@ def restore_file(entry: Entry, outcome: Outcome) -> None:
     path, before = Path(entry["name"]), entry["before"]
     found = now_at(path)
     if outcome.apply:
-        for writer in ("settled", "confirmed"):
+        for writer in ("converge", "confirmed"):
             path.with_name(f".{path.name}.{writer}").unlink(missing_ok=True)  # the draft of a killed run
     if found == before:
         return

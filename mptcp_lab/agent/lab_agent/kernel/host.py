@@ -204,22 +204,22 @@ def network_state() -> Json:
         state["endpoints"] = manager.endpoints()
         state["limits"] = manager.limits()
     state["sysctls"] = read_sysctls()
-    return {name: _settled(document) for name, document in state.items()}
+    return {name: _without_noise(document) for name, document in state.items()}
 
 
-def _settled(value: Any) -> Any:
+def _without_noise(value: Any) -> Any:
     """The document without volatile fields: lifetimes, counters, handles that the kernel numbers."""
     if isinstance(value, list):
-        kept = [_settled(item) for item in value if not (isinstance(item, dict) and "metainfo" in item)]
+        kept = [_without_noise(item) for item in value if not (isinstance(item, dict) and "metainfo" in item)]
         return [item for item in kept if item not in ({}, None)]
     if not isinstance(value, dict):
         return value
     drop = set(VOLATILE)
     if "family" in value or AUTOMATIC_HANDLE.match(str(value.get("handle", ""))):
         drop.add("handle")
-    settled = {key: _settled(item) for key, item in value.items() if key not in drop}
-    if "counter" in settled and isinstance(settled["counter"], dict):
-        settled["counter"] = {
-            key: item for key, item in settled["counter"].items() if key not in ("packets", "bytes")
+    kept_fields = {key: _without_noise(item) for key, item in value.items() if key not in drop}
+    if "counter" in kept_fields and isinstance(kept_fields["counter"], dict):
+        kept_fields["counter"] = {
+            key: item for key, item in kept_fields["counter"].items() if key not in ("packets", "bytes")
         }
-    return settled
+    return kept_fields

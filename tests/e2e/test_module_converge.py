@@ -1,4 +1,4 @@
-"""Module `settled` and units of a host: what they need is read off the host, whoever died before."""
+"""Module `converge` and units of a host: what they need is read off the host, whoever died before."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def command(lab: Configured, given: dict[str, Any], *arguments: str) -> list[str
         str(lab.own.folder),
         HOST,
         "-m",
-        "settled",
+        "converge",
         "-a",
         json.dumps(given),
     ]
     return [*ansible, *arguments]
 
 
-def settle(lab: Configured, given: dict[str, Any], *arguments: str) -> tuple[dict[str, Any], str]:
+def converge(lab: Configured, given: dict[str, Any], *arguments: str) -> tuple[dict[str, Any], str]:
     """Run the module by Ansible; return its result, and all that was printed."""
     printed = run_tool(command(lab, given, *arguments)).stdout
     return yaml.safe_load(printed.rpartition("=>")[2]), printed
@@ -74,10 +74,10 @@ def started(lab: Configured, unit: str) -> str:
 @pytest.fixture
 def units(configured: Configured) -> Iterator[Configured]:
     """A host with both units, settled and running."""
-    result, printed = settle(configured, wanted("one"))
+    result, printed = converge(configured, wanted("one"))
     try:
         assert result["units"] == dict.fromkeys(UNITS, "enable, start"), printed
-        assert settle(configured, wanted("one"))[0]["changed"] is False
+        assert converge(configured, wanted("one"))[0]["changed"] is False
         yield configured
     finally:
         configured.own.ssh_may_fail(HOST, f"systemctl disable --now {' '.join(UNITS)}; rm -rf {SCRATCH}")
@@ -87,22 +87,22 @@ def units(configured: Configured) -> Iterator[Configured]:
 def test_a_restart_or_a_reload_and_check_mode_says_which(units: Configured) -> None:
     for given, what in ((wanted("one", taken="new"), "reload"), (wanted("two", taken="new"), "restart")):
         before = started(units, UNITS[0])
-        foretold, printed = settle(units, given, "--check", "--diff")
+        foretold, printed = converge(units, given, "--check", "--diff")
         assert foretold["units"] == dict.fromkeys(UNITS, what)
         assert f"{UNITS[0]}: {what}" in printed
         assert started(units, UNITS[0]) == before
-        done, _ = settle(units, given)
+        done, _ = converge(units, given)
         assert done["units"] == foretold["units"]
         assert (started(units, UNITS[0]) == before) == (what == "reload")
-        assert settle(units, given)[0] == {**foretold, "changed": False, "units": {}}
+        assert converge(units, given)[0] == {**foretold, "changed": False, "units": {}}
 
 
 def test_only_look_says_it_and_leaves_the_unit_alone(units: Configured) -> None:
     before = started(units, UNITS[0])
     given = wanted("two")
     for unit in given["units"]:
-        unit["only_look"] = True
-    assert settle(units, given)[0]["units"] == dict.fromkeys(UNITS, "restart")
+        unit["report_only"] = True
+    assert converge(units, given)[0]["units"] == dict.fromkeys(UNITS, "restart")
     assert started(units, UNITS[0]) == before
 
 
@@ -119,12 +119,12 @@ def test_what_a_killed_run_left_undone_is_done_by_the_next(units: Configured) ->
     assert started(units, UNITS[1]) == before
     own.ssh(HOST, "echo >/run/held; rm /run/held")
     eventually(lambda: own.ssh(HOST, state).strip(), until=lambda now: now == "active", within=60)
-    assert settle(units, wanted("two"))[0]["units"] == {UNITS[1]: "restart"}
+    assert converge(units, wanted("two"))[0]["units"] == {UNITS[1]: "restart"}
     assert started(units, UNITS[1]) != before
 
 
 def test_a_unit_that_does_not_start_says_why(units: Configured) -> None:
-    result, printed = settle(units, wanted("two", start="sh -c 'echo because of this; exit 1'"))
+    result, printed = converge(units, wanted("two", start="sh -c 'echo because of this; exit 1'"))
     assert "FAILED" in printed
     assert result["msg"].startswith(f"{UNITS[0]} does not start. Its last words:\n")
     assert "because of this" in result["msg"]
@@ -133,12 +133,12 @@ def test_a_unit_that_does_not_start_says_why(units: Configured) -> None:
 
 def test_a_unit_that_failed_too_often_starts_once_its_configuration_is_good(units: Configured) -> None:
     """After five failures within ten seconds systemd refuses the unit, good or not."""
-    result, _ = settle(units, wanted("two", start="sh -c 'exit 1'"))
+    result, _ = converge(units, wanted("two", start="sh -c 'exit 1'"))
     assert "does not start" in result["msg"]
     units.own.ssh_may_fail(HOST, f"for i in 1 2 3 4 5 6; do systemctl start {UNITS[0]}; done")
     state = units.own.ssh(HOST, f"systemctl show --property=Result --value {UNITS[0]}")
     assert state.strip() == "start-limit-hit"
-    assert "changed" in settle(units, wanted("two"))[1]
+    assert "changed" in converge(units, wanted("two"))[1]
     assert units.own.ssh(HOST, f"systemctl is-active {UNITS[0]}").strip() == "active"
 
 
@@ -151,9 +151,9 @@ def test_a_file_that_was_changed_and_changed_back_is_loaded_again(units: Configu
         f" systemctl restart {UNITS[0]}; mv /root/kept {path}; systemctl daemon-reload",
     )
     before = started(units, UNITS[0])
-    assert settle(units, wanted("one"))[0]["units"] == {UNITS[0]: "restart"}
+    assert converge(units, wanted("one"))[0]["units"] == {UNITS[0]: "restart"}
     assert started(units, UNITS[0]) != before
-    assert settle(units, wanted("one"))[0]["changed"] is False
+    assert converge(units, wanted("one"))[0]["changed"] is False
 
 
 @pytest.mark.parametrize("date", ["2001-01-01", "2099-01-01"])
@@ -164,8 +164,8 @@ def test_the_clock_decides_nothing(units: Configured, date: str) -> None:
     for unit in UNITS:
         units.own.ssh(HOST, f"printf new >{TAKES.format(unit)}; touch -d {date} {TAKES.format(unit)}")
     assert units.own.ssh(HOST, f"date -r {taken} +%F").strip() == date
-    assert settle(units, given)[0]["units"] == dict.fromkeys(UNITS, "reload")
-    assert settle(units, given)[0]["changed"] is False
+    assert converge(units, given)[0]["units"] == dict.fromkeys(UNITS, "reload")
+    assert converge(units, given)[0]["changed"] is False
 
 
 def test_a_restart_by_somebody_else_is_recognised(units: Configured) -> None:
@@ -180,19 +180,19 @@ def test_a_restart_by_somebody_else_is_recognised(units: Configured) -> None:
         play.wait()
     own.ssh(HOST, f"systemctl kill -s KILL {UNITS[0]}; rm /run/held; systemctl restart {' '.join(UNITS)}")
     before = started(units, UNITS[0])
-    assert settle(units, given)[0]["units"] == {UNITS[1]: "restart"}
+    assert converge(units, given)[0]["units"] == {UNITS[1]: "restart"}
     assert started(units, UNITS[0]) == before
 
 
 def test_live_state_that_nobody_knows_is_refused(units: Configured) -> None:
     given = wanted("one")
     given["units"][0]["live"] = {"weather": ["fine"]}
-    assert "settled knows no live weather; it knows links, addresses," in settle(units, given)[0]["msg"]
+    assert "converge knows no live weather; it knows links, addresses," in converge(units, given)[0]["msg"]
 
 
 def test_live_state_that_does_not_come_back_fails_and_is_named(units: Configured) -> None:
     given = wanted("one")
     given["units"][0]["live"] = {"listeners": ["tcp 127.0.0.1:9"]}
-    result, printed = settle(units, given)
+    result, printed = converge(units, given)
     assert "FAILED" in printed
     assert result["msg"] == f"{UNITS[0]} was restarted, and still: missing listeners: tcp 127.0.0.1:9"

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 DOCUMENTATION = """
-module: settled
+module: converge
 short_description: Bring folders, files, kernel settings and units to what they should be
 description:
   - In this order, and in one execution on the host. Everything belongs to root.
@@ -67,7 +67,7 @@ options:
     description: >-
       Each has C(names) of units that are to be enabled and active, and may have C(restart) and C(reload):
       files that a running unit takes by a restart, or by a reload. C(%i) in them is the unit's instance;
-      C(+FILE) asks for a restart by being there. With C(only_look) it is said what there is to do, and not
+      C(+FILE) asks for a restart by being there. With C(report_only) it is said what there is to do, and not
       done. C(live) is the state that the running unit gives the host, as lines by kind, in the words of
       C(LIVE) below; where the host's differs, each difference is shown and the unit is restarted.
     type: list
@@ -251,7 +251,7 @@ def settle_file(file: File, outcome: Outcome) -> None:
 def replace(file: File) -> None:
     """Write a file under another name, and give it the right one when it is complete."""
     # The same name each time: what a killed run has left is written over.
-    draft = file.path.with_name(f".{file.path.name}.settled")
+    draft = file.path.with_name(f".{file.path.name}.converge")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(file.content)
@@ -820,7 +820,7 @@ class Unit:
     restart: list[str]
     reload: list[str]
     live: dict[str, Any]
-    only_look: bool
+    report_only: bool
     owner: str
 
     @classmethod
@@ -832,9 +832,9 @@ class Unit:
         )
         live = given.get("live") or {}
         if unknown := set(live) - set(LIVE) - {"protocol"}:
-            raise Refused(f"settled knows no live {', '.join(sorted(unknown))}; it knows {', '.join(LIVE)}")
+            raise Refused(f"converge knows no live {', '.join(sorted(unknown))}; it knows {', '.join(LIVE)}")
         owner = given.get("owner", "").replace("%i", instance)
-        return cls(name, restart, reload, live, bool(given.get("only_look")), owner)
+        return cls(name, restart, reload, live, bool(given.get("report_only")), owner)
 
 
 def show(unit: str) -> dict[str, str]:
@@ -882,7 +882,7 @@ def settle_units(
         if found:
             outcome.units[unit.name] = ", ".join(found)
             outcome.diff.append({"prepared": f"{unit.name}: {', '.join(found)}\n"})
-            if not unit.only_look:
+            if not unit.report_only:
                 todo.append((unit, found))
     if not outcome.check and (todo or not given):
         changes = (
@@ -943,7 +943,7 @@ def wanted_files(given: Iterable[dict[str, Any]]) -> list[File]:
     ]
 
 
-def settle(given: dict[str, Any], outcome: Outcome) -> None:
+def converge(given: dict[str, Any], outcome: Outcome) -> None:
     """Bring the host to what is asked for; `outcome` tells how far it came, also where this raises."""
     wanted: dict[str, list[Any]] = {name: given.get(name) or [] for name in LISTS}
     files = wanted_files(wanted["files"])
@@ -983,11 +983,11 @@ def main() -> None:
     failure = {}
     try:
         if unknown := [name for name in given if name not in OPTIONS and not name.startswith("_ansible_")]:
-            raise Refused(f"settled knows no {', '.join(unknown)}; it knows {', '.join(OPTIONS)}")
+            raise Refused(f"converge knows no {', '.join(unknown)}; it knows {', '.join(OPTIONS)}")
         lock = os.open(LOCK, os.O_RDONLY)
         if not outcome.check:
             fcntl.flock(lock, fcntl.LOCK_EX)
-        settle(given, outcome)
+        converge(given, outcome)
     except (Refused, OSError) as error:
         failure = {"failed": True, "msg": str(error)}
     shown = {"diff": outcome.diff} if given["_ansible_diff"] else {}

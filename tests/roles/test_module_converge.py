@@ -1,4 +1,4 @@
-"""Module `settled` on files of this machine: what it writes, what it refuses, what it says it would do."""
+"""Module `converge` on files of this machine: what it writes, what it refuses, what it says it would do."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import yaml
 
 from tests.roles.golden import ROOT
 
-MODULE = (ROOT / "playbooks/library/settled.py").read_text()
+MODULE = (ROOT / "playbooks/library/converge.py").read_text()
 REFUSES = "sh -c 'echo it says no about $0; exit 1' %s"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unsupported: what it writes belongs to root")
 
 
-def settle(*, check: bool = False, **wanted: Any) -> dict[str, Any]:
+def converge(*, check: bool = False, **wanted: Any) -> dict[str, Any]:
     """Run the module as Ansible does: its text, with the arguments in it, on Python's standard input."""
     arguments = json.dumps({**wanted, "_ansible_check_mode": check, "_ansible_diff": True})
     program = MODULE.replace("<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>", arguments)
@@ -35,7 +35,7 @@ def settle(*, check: bool = False, **wanted: Any) -> dict[str, Any]:
     return result
 
 
-def look(folder: Path) -> dict[str, tuple[str, int, int]]:
+def files_below(folder: Path) -> dict[str, tuple[str, int, int]]:
     """Return content, mode and time of every file."""
     return {
         path.name: (path.read_text(), stat.S_IMODE(path.stat().st_mode), path.stat().st_mtime_ns)
@@ -47,10 +47,10 @@ def look(folder: Path) -> dict[str, tuple[str, int, int]]:
 def test_content_mode_and_folder_then_nothing(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "new/file"
     files = [{"path": str(path), "content": "a\n", "mode": f"{mode:04o}", "validate": "grep -q a %s"}]
-    assert settle(folders=[str(path.parent)], files=files)["changed"] is True
+    assert converge(folders=[str(path.parent)], files=files)["changed"] is True
     assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("a\n", mode)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
-    assert settle(folders=[str(path.parent)], files=files) == {"changed": False, "units": {}, "diff": []}
+    assert converge(folders=[str(path.parent)], files=files) == {"changed": False, "units": {}, "diff": []}
 
 
 TEXTS = ('"""', "\\", "'''\\\"", "\\u0041\n", "é\u2028\0", "<<X>>", "")
@@ -58,7 +58,7 @@ TEXTS = ('"""', "\\", "'''\\\"", "\\u0041\n", "é\u2028\0", "<<X>>", "")
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_any_text_arrives_as_it_is(tmp_path: Path, text: str) -> None:
-    settle(files=[{"path": str(tmp_path / "file"), "content": text}])
+    converge(files=[{"path": str(tmp_path / "file"), "content": text}])
     assert (tmp_path / "file").read_bytes() == text.encode()
 
 
@@ -67,7 +67,7 @@ def test_ansible_hands_any_text_over(tmp_path: Path, pipelining: bool) -> None:
     """So that Python reads what it was; and in one go, without a file on the host, where pipelining is on."""
     files = [{"path": str(tmp_path / str(n)), "content": text} for n, text in enumerate(TEXTS)]
     tool = Path(sys.executable).with_name("ansible")
-    command = [str(tool), "-vvv", "-i", "here,", "here", "-m", "settled", "-a", json.dumps({"files": files})]
+    command = [str(tool), "-vvv", "-i", "here,", "here", "-m", "converge", "-a", json.dumps({"files": files})]
     variables = {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
@@ -86,7 +86,7 @@ def test_wrong_mode_and_owner_are_set_right_without_touching_the_file(tmp_path: 
     path.chmod(0o666)
     os.chown(path, 1, 1)
     before = path.stat().st_mtime_ns
-    told = settle(files=[{"path": str(path), "content": "a"}])["diff"]
+    told = converge(files=[{"path": str(path), "content": "a"}])["diff"]
     assert [(d["before"]["mode"], d["after"]["mode"]) for d in told] == [("0666", "0644")]
     found = path.stat()
     assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_mtime_ns) == (
@@ -104,9 +104,9 @@ def test_a_file_that_is_refused_leaves_all_files_as_they_were(tmp_path: Path) ->
     ]
     for file in files:
         Path(file["path"]).write_text("old")
-    before = look(tmp_path)
-    result = settle(folders=[str(tmp_path / "folder")], files=files)
-    assert look(tmp_path) == before
+    before = files_below(tmp_path)
+    result = converge(folders=[str(tmp_path / "folder")], files=files)
+    assert files_below(tmp_path) == before
     assert result["changed"] is False
     assert result["msg"].startswith(f"{tmp_path}/second: nothing was changed, for `sh -c ")
     assert result["msg"].endswith(f"refuses it: it says no about {tmp_path}/second")
@@ -115,25 +115,25 @@ def test_a_file_that_is_refused_leaves_all_files_as_they_were(tmp_path: Path) ->
 def test_what_is_right_already_is_not_validated_again(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a")
     wanted = {"path": str(tmp_path / "file"), "content": "a", "validate": REFUSES}
-    assert settle(files=[wanted]) == {"changed": False, "units": {}, "diff": []}
+    assert converge(files=[wanted]) == {"changed": False, "units": {}, "diff": []}
 
 
 def test_a_program_that_is_missing_is_named(tmp_path: Path) -> None:
     wanted = {"path": str(tmp_path / "file"), "content": "a", "validate": "no-such-program %s"}
-    assert settle(files=[wanted])["msg"] == "no-such-program is not there"
+    assert converge(files=[wanted])["msg"] == "no-such-program is not there"
 
 
 def test_check_mode_shows_lines_and_touches_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a\nb\n")
     (tmp_path / "gone").write_text("")
-    before = look(tmp_path)
+    before = files_below(tmp_path)
     wanted: dict[str, Any] = {
         "files": [{"path": str(tmp_path / "file"), "content": "a\nc\n"}],
         "absent": [str(tmp_path / "gone"), str(tmp_path / "never-was")],
     }
-    foretold = settle(check=True, **wanted)
+    foretold = converge(check=True, **wanted)
     assert foretold["changed"] is True
-    assert look(tmp_path) == before
+    assert files_below(tmp_path) == before
     name = str(tmp_path / "file")
     assert foretold["diff"][0] == {
         "before_header": name,
@@ -141,35 +141,35 @@ def test_check_mode_shows_lines_and_touches_nothing(tmp_path: Path) -> None:
         "before": "a\nb\n",
         "after": "a\nc\n",
     }
-    assert settle(**wanted)["diff"] == foretold["diff"]
-    assert {name: text for name, (text, _, _) in look(tmp_path).items()} == {"file": "a\nc\n"}
+    assert converge(**wanted)["diff"] == foretold["diff"]
+    assert {name: text for name, (text, _, _) in files_below(tmp_path).items()} == {"file": "a\nc\n"}
 
 
 def test_a_link_is_replaced_and_what_it_points_at_stays(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("a")
     (tmp_path / "link").symlink_to("target")
-    assert settle(files=[{"path": str(tmp_path / "link"), "content": "a"}])["changed"] is True
+    assert converge(files=[{"path": str(tmp_path / "link"), "content": "a"}])["changed"] is True
     assert not (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_text() == "a"
 
 
 def test_a_draft_of_a_killed_run_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / ".file.settled").write_text("half of a lo")
-    settle(files=[{"path": str(tmp_path / "file"), "content": "a"}])
+    (tmp_path / ".file.converge").write_text("half of a lo")
+    converge(files=[{"path": str(tmp_path / "file"), "content": "a"}])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_in_a_file_s_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
-    result = settle(files=[{"path": str(tmp_path / "file"), "content": "a"}])
+    result = converge(files=[{"path": str(tmp_path / "file"), "content": "a"}])
     assert f"{tmp_path}/file is in the way" in result["msg"]
 
 
 def test_a_setting_that_the_kernel_has_not_is_named_unless_it_may_be_missing(tmp_path: Path) -> None:
     path = str(tmp_path / "x.conf")
     lines = "# no.comment = 1\n-net.no_such.thing = 1\n"
-    assert settle(files=[{"path": path, "content": lines}], sysctls=[path]).get("msg") is None
-    refused = settle(files=[{"path": path, "content": "net.no_such.thing = 1\n"}], sysctls=[path])
+    assert converge(files=[{"path": path, "content": lines}], sysctls=[path]).get("msg") is None
+    refused = converge(files=[{"path": path, "content": "net.no_such.thing = 1\n"}], sysctls=[path])
     assert "this kernel has no setting net.no_such.thing" in refused["msg"]
 
 
@@ -177,9 +177,9 @@ def test_live_settings_are_compared_with_what_would_be_written(tmp_path: Path) -
     path, live = str(tmp_path / "x.conf"), Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()
     other = "0" if live == "1" else "1"
     same = [{"path": path, "content": f"net.ipv4.ip_forward = {live}\n"}]
-    assert len(settle(check=True, files=same, sysctls=[path])["diff"]) == 1
+    assert len(converge(check=True, files=same, sysctls=[path])["diff"]) == 1
     differs = [{"path": path, "content": f"net.ipv4.ip_forward = {other}\n"}]
-    told = settle(check=True, files=differs, sysctls=[path])["diff"][1]
+    told = converge(check=True, files=differs, sysctls=[path])["diff"][1]
     assert (told["before"], told["after"]) == (
         f"net.ipv4.ip_forward = {live}\n",
         f"net.ipv4.ip_forward = {other}\n",
@@ -188,7 +188,7 @@ def test_live_settings_are_compared_with_what_would_be_written(tmp_path: Path) -
 
 def test_a_word_that_it_does_not_know_is_named() -> None:
     known = "folders, files, absent, sysctls, unnamed, units, notes, owner, manifest"
-    assert settle(file=[])["msg"] == f"settled knows no file; it knows {known}"
+    assert converge(file=[])["msg"] == f"converge knows no file; it knows {known}"
 
 
 def noted(manifest: Path) -> list[dict[str, Any]]:
@@ -207,7 +207,7 @@ def test_a_change_is_noted_with_what_was_there_before(tmp_path: Path) -> None:
     path.write_text("before")
     path.chmod(0o640)
     given: dict[str, Any] = {"owner": "one", "manifest": str(manifest), "folders": [str(tmp_path / "new/er")]}
-    settle(**given, files=[{"path": str(path), "content": "a"}])
+    converge(**given, files=[{"path": str(path), "content": "a"}])
     assert stat.S_IMODE(manifest.stat().st_mode) == 0o600
     assert stat.S_IMODE(manifest.parent.stat().st_mode) == 0o700
     before = {"content": base64.b64encode(b"before").decode(), "mode": 0o640, "uid": 0, "gid": 0}
@@ -220,7 +220,7 @@ def test_a_change_is_noted_with_what_was_there_before(tmp_path: Path) -> None:
 def test_the_first_value_from_before_is_kept_and_every_value_of_the_lab(tmp_path: Path) -> None:
     path, manifest = tmp_path / "file", tmp_path / "state/manifest.json"
     for owner, text in (("one", "a"), ("one", "b"), ("two", "a")):
-        settle(owner=owner, manifest=str(manifest), files=[{"path": str(path), "content": text}])
+        converge(owner=owner, manifest=str(manifest), files=[{"path": str(path), "content": text}])
     (entry,) = noted(manifest)
     assert entry["before"] is None
     assert entry["after"] == [digest("b"), digest("a")]
@@ -229,7 +229,7 @@ def test_the_first_value_from_before_is_kept_and_every_value_of_the_lab(tmp_path
 
 def test_a_change_that_fails_was_noted_before(tmp_path: Path) -> None:
     path, manifest = tmp_path / "no-such-folder/file", tmp_path / "state/manifest.json"
-    result = settle(owner="one", manifest=str(manifest), files=[{"path": str(path), "content": "a"}])
+    result = converge(owner="one", manifest=str(manifest), files=[{"path": str(path), "content": "a"}])
     assert result["failed"]
     assert [(entry["name"], entry["before"]) for entry in noted(manifest)] == [(str(path), None)]
 
@@ -238,10 +238,10 @@ def test_nothing_is_noted_where_nothing_changes_or_in_check_mode(tmp_path: Path)
     manifest = tmp_path / "state/manifest.json"
     given: dict[str, Any] = {"owner": "one", "manifest": str(manifest)}
     files = [{"path": str(tmp_path / "file"), "content": "a"}]
-    settle(check=True, **given, files=files)
+    converge(check=True, **given, files=files)
     assert not manifest.exists()
-    settle(files=files)  # nobody's
-    settle(**given, files=files)
+    converge(files=files)  # nobody's
+    converge(**given, files=files)
     assert not manifest.exists()
 
 
@@ -249,7 +249,7 @@ def test_nothing_is_noted_where_nothing_changes_or_in_check_mode(tmp_path: Path)
 def test_a_damaged_manifest_is_named_and_nothing_is_changed(tmp_path: Path, text: str) -> None:
     path, manifest = tmp_path / "file", tmp_path / "manifest.json"
     manifest.write_text(text)
-    result = settle(owner="one", manifest=str(manifest), files=[{"path": str(path), "content": "a"}])
+    result = converge(owner="one", manifest=str(manifest), files=[{"path": str(path), "content": "a"}])
     assert result["msg"].startswith(f"{manifest} cannot be read, so nothing was changed: ")
     assert not path.exists()
 
@@ -258,7 +258,7 @@ def test_what_is_removed_is_kept(tmp_path: Path) -> None:
     folder, manifest = tmp_path / "folder", tmp_path / "state/manifest.json"
     (folder / "inner").mkdir(parents=True)
     (folder / "inner/file").write_text("precious")
-    settle(owner="one", manifest=str(manifest), absent=[str(folder)])
+    converge(owner="one", manifest=str(manifest), absent=[str(folder)])
     assert not folder.exists()
     assert [(entry["kind"], Path(entry["name"]).name, entry["after"]) for entry in noted(manifest)] == [
         ("folder", "folder", ["absent"]),
@@ -285,8 +285,8 @@ def test_a_setting_that_nobody_names_is_noted_before_it_changes(
     text = MODULE.replace('Path("/proc/sys")', f'Path("{tmp_path}/proc")')
     monkeypatch.setitem(globals(), "MODULE", text.replace("/var/lib/mptcp-lab/record.json", str(record)))
     named = [{"path": str(tmp_path / "conf"), "content": "net.some.named = 1\n"}]
-    settle(files=named)
-    told = settle(
+    converge(files=named)
+    told = converge(
         owner="one", manifest=str(manifest), sysctls=[str(tmp_path / "conf")], unnamed=[str(folder)]
     )
     assert [each["before"] for each in told["diff"]] == ["net.some.strange = 3\n"]
@@ -308,7 +308,7 @@ def test_every_task_of_a_role_says_on_whose_behalf_it_changes_the_host() -> None
     found = {}
     for path in sorted(ROOT.glob("roles/*/tasks/*.yml")):
         for task in _tasks(yaml.safe_load(path.read_text())):
-            if "settled" in task:
-                found[f"{path.relative_to(ROOT)}: {task['name']}"] = "owner" in task["settled"]
+            if "converge" in task:
+                found[f"{path.relative_to(ROOT)}: {task['name']}"] = "owner" in task["converge"]
     assert len(found) > 8
     assert [name for name, owned in found.items() if not owned] == []

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.labs import OwnLab
 
-Looks = dict[str, list[str]]  # host -> a line per fact
+Snapshot = dict[str, list[str]]  # host -> a line per fact
 
 NETWORK = r"""
 section() { sed "s|^|$1: |"; }
@@ -40,7 +40,7 @@ systemctl list-units --state=active --no-legend --plain --no-pager \
 )
 
 
-def look(own: OwnLab, what: str = ALL) -> Looks:
+def snapshot(own: OwnLab, what: str = ALL) -> Snapshot:
     """Return what every host is."""
     names = list(own.lab.hosts)
     with ThreadPoolExecutor(len(names)) as pool:
@@ -48,7 +48,7 @@ def look(own: OwnLab, what: str = ALL) -> Looks:
     return dict(zip(names, shown, strict=True))
 
 
-def differences(before: Looks, after: Looks) -> Iterator[str]:
+def differences(before: Snapshot, after: Snapshot) -> Iterator[str]:
     """Yield what differs, as "host: -fact" for what is gone and "host: +fact" for what came."""
     for host, facts in before.items():
         yield from (f"{host}: -{fact}" for fact in facts if fact not in after[host])

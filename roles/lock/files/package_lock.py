@@ -1,4 +1,4 @@
-"""Compare this host with its lock, before anything changes: `look.py NAME=VERSION...`; prints JSON.
+"""Compare this host with its lock, before anything changes: `package_lock.py NAME=VERSION...`; prints JSON.
 
 manager: apt or dnf, with whose names and versions the lock has to be written: haproxy=3.0.11-1, and
 haproxy.x86_64=2.8.14-1.el9 (an epoch before the version, where there is one). kernel: the release that runs.

@@ -27,7 +27,7 @@ import time
 from typing import Any
 
 DOCUMENTATION = """
-module: look
+module: host_facts
 short_description: Look at a host
 description: Returns what it is as C(found), and changes nothing.
 options: {}
