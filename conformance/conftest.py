@@ -121,13 +121,13 @@ def kept_captures(machines: Session, evidence: EvidenceBox) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def a(machines: Session) -> Machine:
+def client(machines: Session) -> Machine:
     """A: the client, with two or more NICs."""
     return machines.first("clients")
 
 
 @pytest.fixture(scope="session")
-def b(machines: Session) -> Machine:
+def server(machines: Session) -> Machine:
     """B that speaks MPTCP, on the client's paths."""
     return machines.first(
         "origins", lambda machine: machine.host.mptcp and bool(machine.paths), " with MPTCP on a path"
@@ -135,6 +135,6 @@ def b(machines: Session) -> Machine:
 
 
 @pytest.fixture(scope="session")
-def plain_b(machines: Session) -> Machine:
+def tcp_server(machines: Session) -> Machine:
     """B that does not speak MPTCP."""
     return machines.first("origins", lambda machine: not machine.host.mptcp, " without MPTCP")

@@ -24,21 +24,21 @@ def carried(data: Flow, address: str) -> int:
 
 
 @claim("DIRECT-11")
-def test_backup(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_backup(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A backup endpoint is unused, then used while all regular paths fail, then left again."""
-    backup, port = a.address(1), origin_of(b).port
+    backup, port = client.address(1), origin_of(server).port
     flags = ["subflow", "fullmesh", "backup"]
     with (
-        a.probe.fault("endpoint_change", address=backup, flags=flags),
-        a.probe.capture([a.paths[1].device]) as capture,
-        direct_flow(a, b) as data,
+        client.probe.fault("endpoint_change", address=backup, flags=flags),
+        client.probe.capture([client.paths[1].device]) as capture,
+        direct_flow(client, server) as data,
     ):
         transfer = data.start()
-        wait_for_joins(data, expected_pairs(a, b))
+        wait_for_joins(data, expected_pairs(client, server))
         unused = carried(data, backup)
         with ExitStack() as failing:
-            for path in (n for n in range(len(a.paths)) if n != 1):
-                failing.enter_context(b.probe.fault("drop", source=a.address(path)))
+            for path in (n for n in range(len(client.paths)) if n != 1):
+                failing.enter_context(server.probe.fault("drop", source=client.address(path)))
             used = carried(data, backup)
         eventually(
             lambda: carried(data, backup),
@@ -48,7 +48,7 @@ def test_backup(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
         )
         ended = data.end(transfer)
         packets = of_port(segments(capture.stop()), port)
-    evidence.packets(rows(packets, a.name, a.paths[1].device, packets[0].time_ns))
+    evidence.packets(rows(packets, client.name, client.paths[1].device, packets[0].time_ns))
     evidence.figure("on the backup path beside a working one", unused, "bytes")
     evidence.figure("while that failed", used, "bytes")
     regular = [s for s in joins(packets) if not all(o.backup for o in s.options if isinstance(o, MpJoinSyn))]

@@ -5,18 +5,28 @@ import pytest
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import origin_of
-from mptcp_lab.suite.failover.live_stream import survives
+from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES
 
 
 @claim("DIRECT-7")
-def test_firewall_drops_first_path(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_firewall_drops_first_path(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """B's firewall drops A-1: the stream goes on over A-2, whole and without a reconnect."""
-    survives(a, b, origin_of(b), lambda: b.probe.fault("drop", source=a.address(0)), evidence)
+    check_survives(
+        client,
+        server,
+        origin_of(server),
+        lambda: server.probe.fault("drop", source=client.address(0)),
+        evidence,
+    )
 
 
 @claim("DIRECT-8")
 @pytest.mark.parametrize("loss", [name for name in LOSSES if name != FIREWALL])
-def test_first_path_lost(a: Machine, b: Machine, machines: Session, evidence: EvidenceBox, loss: str) -> None:
+def test_first_path_lost(
+    client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, loss: str
+) -> None:
     """The first path is lost in another way: the stream goes on over the others, whole."""
-    survives(a, b, origin_of(b), lambda: LOSSES[loss](machines, a, b), evidence)
+    check_survives(
+        client, server, origin_of(server), lambda: LOSSES[loss](machines, client, server), evidence
+    )

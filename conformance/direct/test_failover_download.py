@@ -12,7 +12,7 @@ from mptcp_lab.suite.failover.losses import LOSSES
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_first_path_lost(
-    a: Machine, b: Machine, machines: Session, evidence: EvidenceBox, direction: str, loss: str
+    client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, direction: str, loss: str
 ) -> None:
     """The first path is lost: what the server sends goes on over the others, whole."""
-    check_stream_survives(a, b, direction, lambda: LOSSES[loss](machines, a, b), evidence)
+    check_stream_survives(client, server, direction, lambda: LOSSES[loss](machines, client, server), evidence)

@@ -19,20 +19,32 @@ def repetitions(pytestconfig: pytest.Config) -> int:
 @claim("DIRECT-12")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gap(
-    a: Machine, b: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, loss: str
+    client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, loss: str
 ) -> None:
     """The gap over repetitions of one fault, by the probe's clock and by the capture at B."""
-    evidence.figure("stale_loss_cnt", int(a.probe.sysctls()[STALE_LOSS_CNT]))
-    keep((first_path_lost(a, b, lambda: LOSSES[loss](machines, a, b)) for _ in range(repetitions)), evidence)
+    evidence.figure("stale_loss_cnt", int(client.probe.sysctls()[STALE_LOSS_CNT]))
+    keep(
+        (
+            first_path_lost(client, server, lambda: LOSSES[loss](machines, client, server))
+            for _ in range(repetitions)
+        ),
+        evidence,
+    )
 
 
 @claim("DIRECT-12", case="stale-loss-cnt")
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
 def test_gap_by_stale_loss_cnt(
-    a: Machine, b: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, count: int
+    client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, count: int
 ) -> None:
     """The gap when B's firewall drops A-1, with other values of A's `stale_loss_cnt`."""
     evidence.figure("stale_loss_cnt", count)
-    with a.probe.fault("sysctl", ttl=600, name=STALE_LOSS_CNT, value=count):
+    with client.probe.fault("sysctl", ttl=600, name=STALE_LOSS_CNT, value=count):
         loss = LOSSES[FIREWALL]
-        keep((first_path_lost(a, b, lambda: loss(machines, a, b)) for _ in range(repetitions)), evidence)
+        keep(
+            (
+                first_path_lost(client, server, lambda: loss(machines, client, server))
+                for _ in range(repetitions)
+            ),
+            evidence,
+        )

@@ -6,6 +6,6 @@ from mptcp_lab.suite.direct.full_size import check_full_size
 
 
 @claim("DIRECT-27")
-def test_full_sized_packets(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_full_sized_packets(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Bulk data comes through on each of A's paths alone, over each family, to B and back."""
-    check_full_size(a, b, evidence)
+    check_full_size(client, server, evidence)

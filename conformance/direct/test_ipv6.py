@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Fault, eventually
-from mptcp_lab.suite.direct.fullmesh import joins_all
+from mptcp_lab.suite.direct.fullmesh import check_joins_all
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
-from mptcp_lab.suite.failover.live_stream import survives
+from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.sockets import AddressPair
 
 ENOUGH_BYTES = 200_000
@@ -20,33 +20,33 @@ def over_both_families(pairs: set[AddressPair]) -> bool:
 
 
 @claim("DIRECT-13", case="fullmesh")
-def test_fullmesh(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_fullmesh(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Over IPv6 the first data joins every A NIC with every address of B that it reaches, on its own NIC."""
-    joins_all(a, b, 6, evidence)
+    check_joins_all(client, server, 6, evidence)
 
 
 @claim("DIRECT-13", case="first-path-lost")
-def test_first_path_lost(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_first_path_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """B's firewall drops A-1's IPv6: the stream goes on over A-2, whole and without a reconnect."""
 
     def fault() -> Fault:
-        return b.probe.fault("drop", source=a.address(0, family=6))
+        return server.probe.fault("drop", source=client.address(0, family=6))
 
-    survives(a, b, origin_of(b), fault, evidence, family=6)
+    check_survives(client, server, origin_of(server), fault, evidence, family=6)
 
 
 @claim("DIRECT-13", case="one-family-lost")
-def test_one_family_lost(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_one_family_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A connection made over IPv6 joins IPv4 addresses too, and outlives the loss of all IPv6."""
-    with ExitStack() as lost, direct_flow(a, b, family=6) as data:
+    with ExitStack() as lost, direct_flow(client, server, family=6) as data:
         transfer = data.start()
-        wait_for_joins(data, expected_pairs(a, b, family=6))
+        wait_for_joins(data, expected_pairs(client, server, family=6))
         eventually(
             data.pairs, until=over_both_families, within=JOIN_TIMEOUT_S, what="subflows over both families"
         )
         data.until_received(ENOUGH_BYTES)
-        for path in range(len(a.paths)):
-            lost.enter_context(b.probe.fault("drop", source=a.address(path, family=6)))
+        for path in range(len(client.paths)):
+            lost.enter_context(server.probe.fault("drop", source=client.address(path, family=6)))
         before = data.sent_by_subflow()
         data.until_received(ENOUGH_BYTES)
         after = data.sent_by_subflow()

@@ -15,21 +15,21 @@ ENOUGH_BYTES = 50_000
 
 @claim("DIRECT-10")
 @pytest.mark.parametrize("owner", ["kernel", "mptcpd"])
-def test_new_nic(a: Machine, b: Machine, evidence: EvidenceBox, owner: str) -> None:
+def test_new_nic(client: Machine, server: Machine, evidence: EvidenceBox, owner: str) -> None:
     """A-1 and A-2 are taken away while A-3 appears: the stream goes on over A-3 and ends there, whole."""
-    spare = spare_nic(a)
-    with a.probe.capture([spare.device]) as capture, direct_flow(a, b) as data:
+    spare = spare_nic(client)
+    with client.probe.capture([spare.device]) as capture, direct_flow(client, server) as data:
         transfer = data.start()
-        wait_for_joins(data, expected_pairs(a, b))
+        wait_for_joins(data, expected_pairs(client, server))
         data.until_received(ENOUGH_BYTES)
-        with appears(a, spare, owner), ExitStack() as gone:
-            for nic in a.paths:
-                gone.enter_context(a.probe.fault("link_down", device=nic.device))
+        with appears(client, spare, owner), ExitStack() as gone:
+            for nic in client.paths:
+                gone.enter_context(client.probe.fault("link_down", device=nic.device))
             data.until_received(ENOUGH_BYTES)
             moved = {pair for pair in data.pairs() if pair[0] == str(spare.address())}
             ended = data.end(transfer)
-        packets = of_port(segments(capture.stop()), origin_of(b).port)
-    evidence.packets(rows(packets, a.name, spare.device, packets[0].time_ns))
+        packets = of_port(segments(capture.stop()), origin_of(server).port)
+    evidence.packets(rows(packets, client.name, spare.device, packets[0].time_ns))
     evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
     assert joins(packets), f"nothing joined on {spare.device}"
     assert moved, "no subflow of A-3 was established"

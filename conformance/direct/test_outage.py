@@ -18,16 +18,19 @@ ENOUGH_BYTES, RESUMED_BYTES = 50_000, 20_000
 
 
 @claim("DIRECT-9")
-def test_all_paths_cut(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_all_paths_cut(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """All paths are cut, one is restored: the stream resumes over it, and nothing is lost."""
-    with a.probe.capture([nic.device for nic in a.paths]) as capture, direct_flow(a, b) as data:
+    with (
+        client.probe.capture([nic.device for nic in client.paths]) as capture,
+        direct_flow(client, server) as data,
+    ):
         transfer = data.start()
-        wait_for_joins(data, expected_pairs(a, b))
+        wait_for_joins(data, expected_pairs(client, server))
         data.until_received(ENOUGH_BYTES)
         with ExitStack() as cut:
-            for path in range(1, len(a.paths)):
-                cut.enter_context(b.probe.fault("drop", ttl=LASTS_SECONDS, source=a.address(path)))
-            with b.probe.fault("drop", source=a.address(0)):
+            for path in range(1, len(client.paths)):
+                cut.enter_context(server.probe.fault("drop", ttl=LASTS_SECONDS, source=client.address(path)))
+            with server.probe.fault("drop", source=client.address(0)):
                 arrived = data.record().bytes_received
                 tries = eventually(
                     lambda: [s.tcp["backoff"] for s in data.stream.facts().subflows],

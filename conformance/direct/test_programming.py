@@ -17,35 +17,37 @@ MESSAGE = "MPTCPLAB/1 echo programming\nhello"
 
 @claim("DIRECT-14")
 @pytest.mark.parametrize("language", ["python", "c"])
-def test_client(a: Machine, b: Machine, plain_b: Machine, evidence: EvidenceBox, language: str) -> None:
+def test_client(
+    client: Machine, server: Machine, tcp_server: Machine, evidence: EvidenceBox, language: str
+) -> None:
     """The example client knows MPTCP with its subflows, a fallback, and a kernel that has MPTCP off."""
-    to_b = (b.address(0), str(origin_of(b).port), MESSAGE)
-    to_plain = (str(plain_b.host.nics[0].address()), str(origin_of(plain_b).port), MESSAGE)
-    mptcp = programs.client(a, language, *to_b)
-    fallen = programs.client(a, language, *to_plain)
-    disabled = programs.client(plain_b, language, *to_plain)
+    to_b = (server.address(0), str(origin_of(server).port), MESSAGE)
+    to_plain = (str(tcp_server.host.nics[0].address()), str(origin_of(tcp_server).port), MESSAGE)
+    mptcp = programs.client(client, language, *to_b)
+    fallen = programs.client(client, language, *to_plain)
+    disabled = programs.client(tcp_server, language, *to_plain)
     evidence.document("what the example said", [mptcp, fallen, disabled])
     pairs = {(local, remote) for local, remote in mptcp["subflows"]}
     assert (mptcp["refused"], mptcp["is_mptcp"]) == ("", True), f"to B: {mptcp}"
     assert isinstance(mptcp["token"], int), f"no token: {mptcp['token']}"
-    assert (a.address(0), b.address(0)) in pairs <= expected_pairs(a, b).tried
+    assert (client.address(0), server.address(0)) in pairs <= expected_pairs(client, server).tried
     assert fallen == {"refused": "", "is_mptcp": False, "token": NOT_MPTCP, "subflows": []}
     assert (disabled["refused"], disabled["is_mptcp"]) == (SWITCHED_OFF, False)
 
 
 @claim("DIRECT-14", case="settings")
-def test_settings(a: Machine) -> None:
+def test_settings(client: Machine) -> None:
     """The example's sysctl, limits and endpoint are what the kernel has afterwards."""
-    said = programs.script(a, "settings.sh", "192.0.2.1", "lo")
+    said = programs.script(client, "settings.sh", "192.0.2.1", "lo")
     assert "net.mptcp.enabled = 1" in said, f"the example said: {said}"
     assert "subflows 8" in said and "add_addr_accepted 8" in said
     assert "192.0.2.1 id 1 subflow fullmesh dev lo" in said
 
 
 @claim("DIRECT-14", case="legacy")
-def test_legacy(a: Machine) -> None:
+def test_legacy(client: Machine) -> None:
     """On a kernel of multipath-tcp.org the per-socket options choose MPTCP, scheduler and path manager."""
-    if not (found := a.probe.capabilities()["legacy"]).ok:
-        raise Unsupported("legacy", found.reason, a.name)
+    if not (found := client.probe.capabilities()["legacy"]).ok:
+        raise Unsupported("legacy", found.reason, client.name)
     program = (programs.EXAMPLES / "legacy.py").read_text()
-    assert programs.output(a, ["python3", "-"], (), program).strip() == "fullmesh"
+    assert programs.output(client, ["python3", "-"], (), program).strip() == "fullmesh"

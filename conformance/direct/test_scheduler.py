@@ -17,39 +17,39 @@ LEAST_SHARE = 0.2
 
 
 @claim("DIRECT-5")
-def test_small_messages(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_small_messages(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """An application that sends less than the first path takes stays on that path."""
-    with direct_flow(a, b) as data:
+    with direct_flow(client, server) as data:
         transfer = data.start(chunk=MESSAGE_BYTES, interval=EVERY_SECONDS)
-        wait_for_joins(data, expected_pairs(a, b))
+        wait_for_joins(data, expected_pairs(client, server))
         started = data.sent_by_subflow()
         data.until_received(MESSAGES * MESSAGE_BYTES)
         sent = {pair: nbytes - started[pair] for pair, nbytes in data.sent_by_subflow().items()}
         ended = data.end(transfer)
     evidence.subflows([{"local": pair[0], "remote": pair[1], "bytes": sent[pair]} for pair in sorted(sent)])
-    elsewhere = {pair: nbytes for pair, nbytes in sent.items() if nbytes and pair[0] != a.address(0)}
+    elsewhere = {pair: nbytes for pair, nbytes in sent.items() if nbytes and pair[0] != client.address(0)}
     assert not elsewhere, f"other paths carried some: {elsewhere}"
     assert ended.intact
 
 
 @claim("DIRECT-6")
-def test_bulk(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_bulk(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A bulk transfer over paths of limited rate uses every one of them."""
     with ExitStack() as limited:
-        for nic in a.paths:
-            limit = a.probe.fault(
+        for nic in client.paths:
+            limit = client.probe.fault(
                 "rate", device=nic.device, mbit=LINK_MBIT, latency_ms=QUEUE_MS, burst_kb=BURST_KB
             )
             limited.enter_context(limit)
-        plain = plain_goodput(a, b, BULK_BYTES // len(a.paths))
-        before, counted = a.probe.nics(), a.probe.counters()
-        with direct_flow(a, b) as data:
+        plain = plain_goodput(client, server, BULK_BYTES // len(client.paths))
+        before, counted = client.probe.nics(), client.probe.counters()
+        with direct_flow(client, server) as data:
             ended = data.upload(BULK_BYTES)
-        shares = by_nic(a, before)
-    evidence.document("congestion control of A", a.probe.sysctls()["net.ipv4.tcp_congestion_control"])
-    evidence.figure("goodput, of the sum of the links", ended.goodput / (len(a.paths) * LINK_MBIT))
+        shares = by_nic(client, before)
+    evidence.document("congestion control of A", client.probe.sysctls()["net.ipv4.tcp_congestion_control"])
+    evidence.figure("goodput, of the sum of the links", ended.goodput / (len(client.paths) * LINK_MBIT))
     evidence.figure("goodput, of plain TCP on every link", ended.goodput / plain)
-    evidence.figure("segments sent again, of all", sent_again(a, counted))
+    evidence.figure("segments sent again, of all", sent_again(client, counted))
     for device, share in shares.items():
         evidence.figure(f"bytes on {device}, of all", share)
     assert min(shares.values()) > LEAST_SHARE, f"a path was not used: {shares}"

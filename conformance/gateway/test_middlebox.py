@@ -21,20 +21,20 @@ STRIPPED = {
 @claim("GATEWAY-5", case="strips")
 @pytest.mark.parametrize("packets", STRIPPED)
 def test_stripping_router(
-    a: Machine, b: Machine, router: Machine, evidence: EvidenceBox, packets: str
+    client: Machine, server: Machine, router: Machine, evidence: EvidenceBox, packets: str
 ) -> None:
     """Options stripped on the way: plain TCP without a delay, whole, and the doctor names the cause."""
-    address, origin = behind(router, a, b), origin_of(b)
-    at_a, at_b = a.probe.counters(), b.probe.counters()
+    address, origin = behind(router, client, server), origin_of(server)
+    at_a, at_b = client.probe.counters(), server.probe.counters()
     towards = {"sport": origin.port} if packets == "synack" else {"dport": origin.port}
     with (
         router.probe.fault("strip_option", packets=packets, **towards),
-        flow(a, address, origin.port, b, origin) as data,
+        flow(client, address, origin.port, server, origin) as data,
     ):
         ended = data.upload(100_000)
         fallen_back = not is_mptcp(data.stream)
         connected = data.stream.seconds
-    diagnosis = diagnose(a.probe.counters().delta(at_a), b.probe.counters().delta(at_b))
+    diagnosis = diagnose(client.probe.counters().delta(at_a), server.probe.counters().delta(at_b))
     evidence.figure("connected after", 1000 * connected, "ms")
     evidence.document("doctor", diagnosis)
     assert fallen_back, "MPTCP came up although its options were stripped"
@@ -43,23 +43,23 @@ def test_stripping_router(
 
 
 @claim("GATEWAY-5", case="drops")
-def test_dropping_router(a: Machine, b: Machine, router: Machine, evidence: EvidenceBox) -> None:
+def test_dropping_router(client: Machine, server: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """SYNs with options dropped: SYNs without them follow after the documented number of retransmissions."""
-    address, origin = behind(router, a, b), origin_of(b)
-    tries = 1 + retransmissions_before_fallback(a)
-    at_a, at_b = a.probe.counters(), b.probe.counters()
+    address, origin = behind(router, client, server), origin_of(server)
+    tries = 1 + retransmissions_before_fallback(client)
+    at_a, at_b = client.probe.counters(), server.probe.counters()
     with (
-        blackhole_timeout(a, 1),  # MPTCP is on again after the check
+        blackhole_timeout(client, 1),  # MPTCP is on again after the check
         router.probe.fault("drop_option", dport=origin.port),
-        a.probe.capture([a.paths[0].device]) as capture,
-        flow(a, address, origin.port, b, origin, within=10) as data,
+        client.probe.capture([client.paths[0].device]) as capture,
+        flow(client, address, origin.port, server, origin, within=10) as data,
     ):
         ended = data.upload(100_000)
         fallen_back = not is_mptcp(data.stream)
         syns = first_syns(of_port(segments(capture.stop()), origin.port))
-    diagnosis = diagnose(a.probe.counters().delta(at_a), b.probe.counters().delta(at_b))
+    diagnosis = diagnose(client.probe.counters().delta(at_a), server.probe.counters().delta(at_b))
     evidence.figure("connected after", data.stream.seconds, "s")
-    evidence.packets(rows(syns, a.name, a.paths[0].device, syns[0].time_ns))
+    evidence.packets(rows(syns, client.name, client.paths[0].device, syns[0].time_ns))
     evidence.document("doctor", diagnosis)
     assert [capable(s) for s in syns] == [True] * tries + [False]
     assert fallen_back

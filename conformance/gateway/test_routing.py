@@ -32,23 +32,23 @@ from mptcp_lab.suite.traffic import flow, is_mptcp
 
 
 @claim("GATEWAY-1")
-def test_router(a: Machine, plain_b: Machine, router: Machine, evidence: EvidenceBox) -> None:
+def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """Through a router to a B without MPTCP: plain TCP, FallbackSYNACK, no subflow."""
-    before, port = a.probe.counters(), origin_of(plain_b).port
-    inside = router.host.on(a.paths[0].segment)
-    assert inside is not None, f"{router.name} is not on {a.paths[0].segment}"
-    address = behind(router, a, plain_b)
+    before, port = client.probe.counters(), origin_of(tcp_server).port
+    inside = router.host.on(client.paths[0].segment)
+    assert inside is not None, f"{router.name} is not on {client.paths[0].segment}"
+    address = behind(router, client, tcp_server)
     with (
         router.probe.capture([inside.device]) as capture,
-        a.probe.capture(a.devices) as left,
-        flow(a, address, port, plain_b, origin_of(plain_b)) as data,
+        client.probe.capture(client.devices) as left,
+        flow(client, address, port, tcp_server, origin_of(tcp_server)) as data,
     ):
         ended = data.upload(100_000)
         facts = data.stream.facts()
         assert not is_mptcp(data.stream)
         passed = of_port(segments(capture.stop()), port)
         sent = of_port(segments(left.stop()), port)
-    moved = a.probe.counters().delta(before)
+    moved = client.probe.counters().delta(before)
     evidence.packets(rows(passed, router.name, inside.device, passed[0].time_ns))
     evidence.document("A's socket", facts)
     assert capable(first_syns(passed)[0]), "A did not ask for MPTCP"
@@ -60,22 +60,27 @@ def test_router(a: Machine, plain_b: Machine, router: Machine, evidence: Evidenc
 
 
 @claim("GATEWAY-2")
-def test_router_before_mptcp(a: Machine, b: Machine, router: Machine, evidence: EvidenceBox) -> None:
+def test_router_before_mptcp(
+    client: Machine, server: Machine, router: Machine, evidence: EvidenceBox
+) -> None:
     """Through a router to a B with MPTCP: the subflows of all of A's NICs end at B, not at the router."""
-    address, port = behind(router, a, b), origin_of(b).port
-    pairs = [Pair(nic.device, ip_address(a.address(n)), ip_address(address)) for n, nic in enumerate(a.paths)]
+    address, port = behind(router, client, server), origin_of(server).port
+    pairs = [
+        Pair(nic.device, ip_address(client.address(n)), ip_address(address))
+        for n, nic in enumerate(client.paths)
+    ]
     expected = Matrix(dict.fromkeys(pairs, f"routed by {router.name}"), {})
-    at_router, at_b = router.probe.counters(), b.probe.counters()
+    at_router, at_b = router.probe.counters(), server.probe.counters()
     with (
-        announcing_nothing(b),
+        announcing_nothing(server),
         router.probe.capture(router.devices) as capture,
-        flow(a, address, port, b, origin_of(b)) as data,
+        flow(client, address, port, server, origin_of(server)) as data,
     ):
         transfer = data.start()
         found = wait_for_joins(data, expected).pairs
         ended = data.end(transfer)
         passed = of_port(segments(capture.stop()), port)
-    here, there = router.probe.counters().delta(at_router), b.probe.counters().delta(at_b)
+    here, there = router.probe.counters().delta(at_router), server.probe.counters().delta(at_b)
     evidence.subflows(expected.rows())
     evidence.packets(rows(passed, router.name, "", passed[0].time_ns))
     assert found == expected.addresses
@@ -88,16 +93,16 @@ def test_router_before_mptcp(a: Machine, b: Machine, router: Machine, evidence: 
 
 @claim("GATEWAY-3")
 def test_route_taken(
-    a: Machine, b: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
+    client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:
     """From each of A's addresses packets take the route asked for: as configured, then through another."""
-    to = behind(router, a, b)
-    for nic in a.paths:
+    to = behind(router, client, server)
+    for nic in client.paths:
         mine, hops = str(nic.address()), [on_segment(host, nic.segment) for host in (router, other_router)]
-        configured, kernel = way(a, mine, to), chosen(a, mine, to)
-        command = f"replace {to}/32 via {hops[1]} dev {nic.device} table {source_table(a, mine)}"
-        with a.probe.fault("routes", commands=[command]):
-            asked, kernel_asked = way(a, mine, to), chosen(a, mine, to)
+        configured, kernel = way(client, mine, to), chosen(client, mine, to)
+        command = f"replace {to}/32 via {hops[1]} dev {nic.device} table {source_table(client, mine)}"
+        with client.probe.fault("routes", commands=[command]):
+            asked, kernel_asked = way(client, mine, to), chosen(client, mine, to)
         evidence.document(f"from {mine}", {"as configured": configured, f"asked for {hops[1]}": asked})
         assert (kernel, kernel_asked) == ((hops[0], nic.device), (hops[1], nic.device))
         assert configured == [hops[0], to], f"from {mine}: {' then '.join(configured) or 'nobody answers'}"
@@ -106,16 +111,16 @@ def test_route_taken(
 
 @claim("GATEWAY-4")
 def test_routes_afterwards(
-    a: Machine, b: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
+    client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:
     """Routes are set for an experiment: afterwards they are as before, byte for byte."""
-    to, segment = behind(router, a, b), a.paths[0].segment
+    to, segment = behind(router, client, server), client.paths[0].segment
     hops = [on_segment(host, segment) for host in (router, other_router)]
-    commands = [f"add default via {hops[0]}", f"replace {network_of(a.lab, to)} via {hops[1]}"]
-    before = all_routes(a)
-    with a.probe.fault("routes", commands=commands), a.probe.connect(to, origin_of(b).port):
-        during = all_routes(a)
-    after = all_routes(a)
+    commands = [f"add default via {hops[0]}", f"replace {network_of(client.lab, to)} via {hops[1]}"]
+    before = all_routes(client)
+    with client.probe.fault("routes", commands=commands), client.probe.connect(to, origin_of(server).port):
+        during = all_routes(client)
+    after = all_routes(client)
     evidence.document("routes before", before)
     evidence.document("routes during", during)
     assert during != before, "the experiment changed no route"

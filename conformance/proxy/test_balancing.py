@@ -10,8 +10,8 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.packets import first_syns, of_port, segments
 from mptcp_lab.suite.proxy.balancing import Balanced, balanced
-from mptcp_lab.suite.proxy.fronts import METHODS
 from mptcp_lab.suite.proxy.proxies import LATE_SECONDS, in_seconds
+from mptcp_lab.suite.proxy.targets import METHODS
 
 Find = Callable[[Callable[[Service], bool], str], Balanced]
 ROUNDS = 5
@@ -29,37 +29,37 @@ def uneven(service: Service) -> bool:
 
 
 @claim("PROXY-8", case="weight")
-def test_weight(a: Machine, find: Find, evidence: EvidenceBox) -> None:
+def test_weight(client: Machine, find: Find, evidence: EvidenceBox) -> None:
     """Each backend gets connections in proportion to its weight."""
     weighted = find(uneven, "by unequal weights")
     weights = [backend.weight for backend in weighted.service.backends]
-    got = weighted.serve(a, ROUNDS * sum(weights))
+    got = weighted.serve(client, ROUNDS * sum(weights))
     evidence.document("connections per backend", got)
     assert got == tuple(ROUNDS * weight for weight in weights)
 
 
 @claim("PROXY-8", case="hash")
-def test_hash(a: Machine, find: Find, evidence: EvidenceBox) -> None:
+def test_hash(client: Machine, find: Find, evidence: EvidenceBox) -> None:
     """All connections from one address go to one backend, `hash $remote_addr consistent`."""
     hashed = find(lambda service: service.hashed, "by hash")
-    sources = [a.address(path, family) for path in range(len(a.paths)) for family in (4, 6)]
-    got = {source: hashed.serve(a, 6, source=source) for source in sources}
+    sources = [client.address(path, family) for path in range(len(client.paths)) for family in (4, 6)]
+    got = {source: hashed.serve(client, 6, source=source) for source in sources}
     evidence.document("connections per backend, by A's address", got)
     for source, counts in got.items():
         assert sorted(counts)[-1] == 6, f"connections from {source} were spread over backends: {counts}"
 
 
 @claim("PROXY-8", case="dead-backend")
-def test_dead_backend(a: Machine, find: Find, evidence: EvidenceBox) -> None:
+def test_dead_backend(client: Machine, find: Find, evidence: EvidenceBox) -> None:
     """A dead backend is left out after max_fails attempts, for fail_timeout, and comes back."""
     weighted = find(lambda s: uneven(s) and in_seconds(s.backends[0].fail_timeout) < 5, "soon tried again")
     settings = weighted.service.backends[0]
     machine, service = weighted.backends[0]
     with weighted.dead(0), machine.probe.capture(machine.devices) as capture:
-        got = weighted.serve(a, 20)
+        got = weighted.serve(client, 20)
         attempts = first_syns(of_port(segments(capture.stop()), service.port))
     back = eventually(
-        lambda: weighted.serve(a, 4)[0],
+        lambda: weighted.serve(client, 4)[0],
         until=bool,
         within=in_seconds(settings.fail_timeout) + LATE_SECONDS,
         what="connections at the backend that is alive again",

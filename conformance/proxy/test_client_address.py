@@ -4,32 +4,32 @@ import pytest
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import claim
-from mptcp_lab.suite.proxy.fronts import PROXY_FRONTS, proxy_front
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
+from mptcp_lab.suite.traffic import Target
 
 #: nginx has no parameter for version 2.
-VERSIONS = [(name, version) for name in PROXY_FRONTS for version in ((1, 2) if "haproxy" in name else (1,))]
+VERSIONS = [(name, version) for name in PROXY_TARGETS for version in ((1, 2) if "haproxy" in name else (1,))]
 
 
 @claim("PROXY-6", case="without")
-def test_sees_the_proxy(a: Machine, front: Front) -> None:
+def test_sees_the_proxy(client: Machine, target: Target) -> None:
     """Without the PROXY protocol B sees the proxy's address and not A's."""
-    with front.flow(a) as data:
+    with target.flow(client) as data:
         ended = data.upload(1000)
     assert ended.got.peer is not None
-    assert ended.got.peer.address in {str(nic.address()) for nic in front.machine.host.nics}
+    assert ended.got.peer.address in {str(nic.address()) for nic in target.machine.host.nics}
     assert ended.got.proxy is None
 
 
 @claim("PROXY-6", case="with")
 @pytest.mark.parametrize(("name", "version"), VERSIONS, ids=[f"{n}-v{v}" for n, v in VERSIONS])
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
-def test_gets_the_client(a: Machine, machines: Session, name: str, version: int, family: int) -> None:
+def test_gets_the_client(client: Machine, machines: Session, name: str, version: int, family: int) -> None:
     """With the PROXY protocol B gets A's address and port, and the address and port that A connected to."""
-    front = proxy_front(
+    target = proxy_target(
         machines, name, lambda service: service.proxy_protocol == version, f" and PROXY protocol {version}"
     )
-    with front.flow(a, family=family) as data:
+    with target.flow(client, family=family) as data:
         ended = data.upload(1000)
         local, peer = data.stream.local, data.stream.peer
     assert local is not None and peer is not None

@@ -8,7 +8,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Batch
 from mptcp_lab.suite.proxy.balancing import begin
 from mptcp_lab.suite.proxy.counts import Counts
-from mptcp_lab.suite.traffic import Front, greeting
+from mptcp_lab.suite.traffic import Target, greeting
 
 AT_ONCE = 1000
 IN_TURN = 10_000
@@ -26,26 +26,26 @@ def all_served(done: Batch, count: int, evidence: EvidenceBox) -> None:
 
 
 @claim("PROXY-10", case="at-once")
-def test_at_once(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_at_once(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A thousand connections are open at the same time, and each gets its own data back."""
-    tag, before = uuid.uuid4().hex, Counts.read(front)
+    tag, before = uuid.uuid4().hex, Counts.read(target)
     message = greeting("echo", tag) + MESSAGE
-    batch = a.probe.many(
-        front.machine.address(), front.port, message, len(MESSAGE), AT_ONCE, AT_ONCE, hold=True, within=60
+    batch = client.probe.many(
+        target.machine.address(), target.port, message, len(MESSAGE), AT_ONCE, AT_ONCE, hold=True, within=60
     )
     done = batch.wait()
     all_served(done, AT_ONCE, evidence)
-    before.agree(front, done.completed, evidence)
+    before.check_agreement(target, done.completed, evidence)
     assert done.most_open == AT_ONCE
     assert done.digests == {hashlib.sha256(MESSAGE).hexdigest(): AT_ONCE}
 
 
 @claim("PROXY-10", case="in-turn")
-def test_in_turn(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_in_turn(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Ten thousand connections come one after another, and none is lost."""
-    tag, before = uuid.uuid4().hex, Counts.read(front)
-    with a.probe.fault("sysctl", ttl=400, name="net.ipv4.tcp_max_tw_buckets", value=TIME_WAITS):
-        done = begin(a, front.machine.address(), front.port, tag, IN_TURN, within=300).wait()
+    tag, before = uuid.uuid4().hex, Counts.read(target)
+    with client.probe.fault("sysctl", ttl=400, name="net.ipv4.tcp_max_tw_buckets", value=TIME_WAITS):
+        done = begin(client, target.machine.address(), target.port, tag, IN_TURN, within=300).wait()
     all_served(done, IN_TURN, evidence)
-    before.agree(front, done.completed, evidence)
+    before.check_agreement(target, done.completed, evidence)
     assert len(done.digests) == 1, "not all got the same answer"

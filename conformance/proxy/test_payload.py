@@ -6,7 +6,7 @@ import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.traffic import Front, is_mptcp
+from mptcp_lab.suite.traffic import Target, is_mptcp
 
 MIB = 1 << 20
 DUPLEX_BYTES = 16 * MIB
@@ -33,12 +33,12 @@ PAYLOADS = {
 
 @claim("PROXY-2")
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
-def test_one_way(a: Machine, front: Front, evidence: EvidenceBox, payload: Payload) -> None:
+def test_one_way(client: Machine, target: Target, evidence: EvidenceBox, payload: Payload) -> None:
     """A payload arrives unchanged at B, and one from B arrives unchanged at A."""
-    with front.flow(a) as up:
+    with target.flow(client) as up:
         assert is_mptcp(up.stream)
         sent = up.upload(payload.nbytes, chunk=payload.chunk, pattern=payload.pattern)
-    with front.flow(a) as down:
+    with target.flow(client) as down:
         greeting = down.greeting("source", bytes=payload.nbytes, seed=down.tag, pattern=payload.pattern)
         down.stream.send(0, header=greeting).wait(20)
         got = down.stream.receive().wait(60)
@@ -50,9 +50,9 @@ def test_one_way(a: Machine, front: Front, evidence: EvidenceBox, payload: Paylo
 
 
 @claim("PROXY-2", case="full-duplex")
-def test_both_ways_at_once(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_both_ways_at_once(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Both directions carry data at the same time, and what comes back is what was sent."""
-    with front.flow(a) as both:
+    with target.flow(client) as both:
         receiving = both.stream.receive(DUPLEX_BYTES)
         sent = both.stream.send(DUPLEX_BYTES, seed=both.tag, header=both.greeting("echo")).wait(60)
         got = receiving.wait(60)

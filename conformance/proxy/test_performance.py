@@ -9,7 +9,7 @@ from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.proxy.balancing import begin
 from mptcp_lab.suite.proxy.counts import Counts
 from mptcp_lab.suite.proxy.engines import cpu_seconds
-from mptcp_lab.suite.traffic import Flow, Front, flow
+from mptcp_lab.suite.traffic import Flow, Target, flow
 
 BULK_BYTES = 64 << 20
 CONNECTIONS = 500
@@ -32,20 +32,20 @@ def rate(client: Machine, address: str, port: int, protocol: str = "mptcp") -> f
 
 
 @claim("PROXY-11")
-def test_cost(a: Machine, b: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_cost(client: Machine, server: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Goodput and connection rate through the proxy, over direct MPTCP and direct TCP; CPU per gigabit."""
-    origin, to = origin_of(b), b.address()
-    before, used = Counts.read(front), cpu_seconds(front)
-    through = goodput(front.flow(a))
-    used = cpu_seconds(front) - used
-    connections = rate(a, front.machine.address(), front.port)
-    before.agree(front, CONNECTIONS + 1, evidence)
+    origin, to = origin_of(server), server.address()
+    before, used = Counts.read(target), cpu_seconds(target)
+    through = goodput(target.flow(client))
+    used = cpu_seconds(target) - used
+    connections = rate(client, target.machine.address(), target.port)
+    before.check_agreement(target, CONNECTIONS + 1, evidence)
     evidence.figure("goodput", through, "Mbit/s")
     evidence.figure("connections per second", connections)
     evidence.figure("CPU per gigabit", 1000 * used / (8e-9 * BULK_BYTES), "ms")
     for protocol in ("mptcp", "tcp"):
-        direct = goodput(flow(a, to, origin.port, b, origin, protocol=protocol))
+        direct = goodput(flow(client, to, origin.port, server, origin, protocol=protocol))
         evidence.figure(f"goodput over direct {protocol}", through / direct)
         evidence.figure(
-            f"connection rate over direct {protocol}", connections / rate(a, to, origin.port, protocol)
+            f"connection rate over direct {protocol}", connections / rate(client, to, origin.port, protocol)
         )

@@ -9,28 +9,28 @@ from mptcp_lab.suite.proxy import engines
 from mptcp_lab.suite.proxy.balancing import begin
 from mptcp_lab.suite.proxy.counts import accepted, keep
 from mptcp_lab.suite.proxy.proxies import ends
-from mptcp_lab.suite.traffic import Front, is_mptcp
+from mptcp_lab.suite.traffic import Target, is_mptcp
 
 LOAD = 1000
 ENOUGH_BYTES = 200_000
 
 
 @claim("PROXY-9", case="reload")
-def test_reload(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_reload(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A reload under load drops no connection, old or new, and the listener speaks MPTCP afterwards."""
-    before, counted = engines.workers(front), accepted(front)
-    with front.flow(a) as data:
+    before, counted = engines.workers(target), accepted(target)
+    with target.flow(client) as data:
         transfer = data.start()
         data.record()
-        load = begin(a, front.machine.address(), front.port, uuid.uuid4().hex, LOAD, concurrent=4)
-        engines.reload(front)
+        load = begin(client, target.machine.address(), target.port, uuid.uuid4().hex, LOAD, concurrent=4)
+        engines.reload(target)
         eventually(
-            lambda: engines.workers(front), until=lambda now: now - before, within=10, what="new workers"
+            lambda: engines.workers(target), until=lambda now: now - before, within=10, what="new workers"
         )
         data.until_received(ENOUGH_BYTES)
         ended, done = data.end(transfer), load.wait()
-    counted = accepted(front) - counted - 1  # the stream is no load
-    with front.flow(a) as after:
+    counted = accepted(target) - counted - 1  # the stream is no load
+    with target.flow(client) as after:
         assert is_mptcp(after.stream), "the listener speaks plain TCP after the reload"
     evidence.figure("longest pause of the stream", 1000 * ended.got.received.max_gap, "ms")
     keep(evidence, client=done.completed, origin=counted)
@@ -40,15 +40,15 @@ def test_reload(a: Machine, front: Front, evidence: EvidenceBox) -> None:
 
 
 @claim("PROXY-9", case="restart")
-def test_restart(a: Machine, front: Front) -> None:
+def test_restart(client: Machine, target: Target) -> None:
     """A restart ends what is established, as documented, and the listener speaks MPTCP afterwards."""
-    with front.flow(a) as data:
+    with target.flow(client) as data:
         data.start()
         answer = data.stream.receive()
         data.record()
-        engines.restart(front)
+        engines.restart(target)
         seen, _ = ends(answer, data.stream.at, within=10)
-    with front.flow(a) as after:
+    with target.flow(client) as after:
         assert is_mptcp(after.stream), "the listener speaks plain TCP after the restart"
         served = after.upload(65536)
     assert seen.end in ("eof", "error")

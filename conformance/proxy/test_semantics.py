@@ -15,15 +15,15 @@ from mptcp_lab.suite.proxy.proxies import (
     not_accepting,
     recorded_end,
 )
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.traffic import Target
 
 SOME_BYTES = 100_000
 
 
 @claim("PROXY-3", case="half-close-by-A")
-def test_half_close_by_client(a: Machine, hurried: Front) -> None:
+def test_half_close_by_client(client: Machine, impatient: Target) -> None:
     """A ends its direction: B gets all and the end; its answer reaches A if the proxy keeps half-open."""
-    with hurried.flow(a) as data:
+    with impatient.flow(client) as data:
         answer = data.stream.receive()
         data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(10)
         data.stream.shutdown()
@@ -31,76 +31,82 @@ def test_half_close_by_client(a: Machine, hurried: Front) -> None:
         answered = answer.wait(20)
         got = data.record().bytes_received
     assert got == SOME_BYTES
-    if documented(hurried).keeps_half_open:
+    if documented(impatient).keeps_half_open:
         assert end == "eof"
         assert answered.nbytes > 0, "B's answer to the end of the stream was lost"
 
 
 @claim("PROXY-3", case="half-close-by-B")
-def test_half_close_by_origin(a: Machine, hurried: Front) -> None:
+def test_half_close_by_origin(client: Machine, impatient: Target) -> None:
     """B ends its direction: A gets all and the end, and may go on sending if the proxy keeps half-open."""
-    with hurried.flow(a) as data:
+    with impatient.flow(client) as data:
         data.stream.send(0, header=data.greeting("source", bytes=SOME_BYTES, seed=data.tag)).wait(20)
         got = data.stream.receive().wait(20)
-        if documented(hurried).keeps_half_open:
+        if documented(impatient).keeps_half_open:
             data.stream.send(SOME_BYTES).wait(20)
             data.stream.shutdown()
         recorded_end(data)
         record = data.record()
     assert (got.nbytes, got.sha256) == (SOME_BYTES, record.sha256_sent)
-    assert record.bytes_received == (SOME_BYTES if documented(hurried).keeps_half_open else 0)
+    assert record.bytes_received == (SOME_BYTES if documented(impatient).keeps_half_open else 0)
 
 
 @claim("PROXY-3", case="reset-by-A")
-def test_reset_by_client(a: Machine, hurried: Front) -> None:
+def test_reset_by_client(client: Machine, impatient: Target) -> None:
     """A resets: B has what was sent before, and its connection ends as the proxy documents."""
-    with hurried.flow(a) as data:
+    with impatient.flow(client) as data:
         data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
         arrived(data, SOME_BYTES)
         data.stream.close(reset=True)
         end = recorded_end(data)
-    assert end in documented(hurried).end_after_reset
+    assert end in documented(impatient).end_after_reset
 
 
 @claim("PROXY-3", case="reset-by-B")
-def test_reset_by_origin(a: Machine, hurried: Front) -> None:
+def test_reset_by_origin(client: Machine, impatient: Target) -> None:
     """B resets: A's connection ends at once, and not only when it has been idle for too long."""
-    with hurried.flow(a) as data:
+    with impatient.flow(client) as data:
         answer = data.stream.receive()
         data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
         arrived(data, SOME_BYTES)
-        since = a.probe.clock().monotonic
-        assert backend(hurried).reset(data.tag) == 1
+        since = client.probe.clock().monotonic
+        assert backend(impatient).reset(data.tag) == 1
         seen, seconds = ends(answer, since, within=10)
     assert (seen.end, seen.errno) in (("eof", None), ("error", errno.ECONNRESET))
-    assert seconds < in_seconds(hurried.service.idle_timeout), "A saw it only when the idle time was over"
+    assert seconds < in_seconds(impatient.service.idle_timeout), "A saw it only when the idle time was over"
 
 
 @claim("PROXY-3", case="refused")
-def test_refused(a: Machine, hurried: Front, evidence: EvidenceBox) -> None:
+def test_refused(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
     """B refuses: A is connected, then its connection ends after the proxy's attempts, with no data."""
-    with hurried.origin.probe.fault("reject", dport=hurried.origin_service.port), hurried.flow(a) as data:
+    with (
+        impatient.origin.probe.fault("reject", dport=impatient.origin_service.port),
+        impatient.flow(client) as data,
+    ):
         seen, seconds = ends(data.stream.receive(), data.stream.at, within=15)
     evidence.figure("A's connection ends after", 1000 * seconds, "ms")
     assert (seen.nbytes, seen.end) == (0, "eof")
-    assert seconds < longest_attempt(hurried) + LATE_SECONDS
+    assert seconds < longest_attempt(impatient) + LATE_SECONDS
 
 
 @claim("PROXY-3", case="unreachable")
-def test_unreachable(a: Machine, hurried: Front, evidence: EvidenceBox) -> None:
+def test_unreachable(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
     """B does not answer: A's connection ends after the proxy's attempts, each of one connect timeout."""
-    with hurried.origin.probe.fault("drop", dport=hurried.origin_service.port), hurried.flow(a) as data:
+    with (
+        impatient.origin.probe.fault("drop", dport=impatient.origin_service.port),
+        impatient.flow(client) as data,
+    ):
         seen, seconds = ends(data.stream.receive(), data.stream.at, within=15)
     evidence.figure("A's connection ends after", 1000 * seconds, "ms")
     assert (seen.nbytes, seen.end) == (0, "eof")
-    longest = longest_attempt(hurried)
+    longest = longest_attempt(impatient)
     assert 0.9 * longest < seconds < longest + LATE_SECONDS
 
 
 @claim("PROXY-3", case="slow-to-accept")
-def test_slow_to_accept(a: Machine, hurried: Front) -> None:
+def test_slow_to_accept(client: Machine, impatient: Target) -> None:
     """B is slow to accept: what A sends waits, and all of it arrives once B accepts."""
-    with not_accepting(hurried) as accept, hurried.flow(a) as data:
+    with not_accepting(impatient) as accept, impatient.flow(client) as data:
         sent = data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(20)
         before = len(data.records())
         accept()
@@ -110,10 +116,10 @@ def test_slow_to_accept(a: Machine, hurried: Front) -> None:
 
 
 @claim("PROXY-3", case="idle")
-def test_idle(a: Machine, hurried: Front, evidence: EvidenceBox) -> None:
+def test_idle(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
     """Pauses below the idle timeout do no harm; after a longer one the proxy ends both sides."""
-    limit = in_seconds(hurried.service.idle_timeout)
-    with hurried.flow(a) as data:
+    limit = in_seconds(impatient.service.idle_timeout)
+    with impatient.flow(client) as data:
         answer = data.stream.receive()
         paused = data.stream.send(6, chunk=1, interval=limit / 4, header=data.greeting("sink")).wait(10)
         arrived(data, 6)

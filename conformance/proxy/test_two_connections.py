@@ -4,22 +4,22 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.packets import segments
 from mptcp_lab.suite.proxy.proxies import acknowledged, ahead_of_backend, not_reading
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.traffic import Target
 
 #: More than B takes without reading, and less than what the proxy's own buffers take beyond that.
 SOME_BYTES, AHEAD_BYTES = 4 << 20, 1 << 16
 
 
 @claim("PROXY-4")
-def test_acknowledges_by_itself(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_acknowledges_by_itself(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """With B stalled, the proxy acknowledges data of A's (DATA_ACK) that not even B's kernel has."""
-    with front.machine.probe.capture(front.machine.devices) as capture, front.flow(a) as data:
+    with target.machine.probe.capture(target.machine.devices) as capture, target.flow(client) as data:
         data.stream.send(0, header=data.greeting("sink")).wait(20)
         data.record()
-        with not_reading(front, data):
+        with not_reading(target, data):
             transfer = data.stream.send(SOME_BYTES, seed=data.tag, chunk=16384, interval=0.001)
-            ahead_of_backend(front, data, AHEAD_BYTES)
-            legs = acknowledged(segments(capture.stop()), front)
+            ahead_of_backend(target, data, AHEAD_BYTES)
+            legs = acknowledged(segments(capture.stop()), target)
         ended = data.end(transfer)
     evidence.figure("acknowledged to A by DATA_ACK", legs.front, "bytes")
     evidence.figure("acknowledged by B", legs.back, "bytes")

@@ -1,4 +1,4 @@
-"""The fronts that speak MPTCP with A: B itself, and every proxy's listener."""
+"""The targets that speak MPTCP with A: B itself, and every proxy's listener."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import pytest
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.suite.expectations import origin_of
-from mptcp_lab.suite.proxy.fronts import PROXY_FRONTS, proxy_front
+from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
 from mptcp_lab.suite.rfc8684.ordinary import Traffic, ordinary_traffic
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.traffic import Target
 
-FRONTS = ("direct", *PROXY_FRONTS)
+TARGETS = ("direct", *PROXY_TARGETS)
 
 
-@pytest.fixture(scope="module", params=FRONTS)
-def front(request: pytest.FixtureRequest, machines: Session, b: Machine) -> Front:
+@pytest.fixture(scope="module", params=TARGETS)
+def target(request: pytest.FixtureRequest, machines: Session, server: Machine) -> Target:
     """B's own listener, or a proxy's."""
     if request.param == "direct":
-        return Front(b, origin_of(b), b, origin_of(b))
-    return proxy_front(machines, request.param)
+        return Target(server, origin_of(server), server, origin_of(server))
+    return proxy_target(machines, request.param)
 
 
 @pytest.fixture(scope="module")
-def ordinary(a: Machine, front: Front) -> Traffic:
-    """One session of ordinary traffic with this front, as both ends captured it."""
-    return ordinary_traffic(a, front)
+def ordinary(client: Machine, target: Target) -> Traffic:
+    """One session of ordinary traffic with this target, as both ends captured it."""
+    return ordinary_traffic(client, target)

@@ -7,61 +7,61 @@ from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions
 from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
 from mptcp_lab.suite.rfc8684.peer import peer, talks_to
 from mptcp_lab.suite.split.forwarders import split_of
-from mptcp_lab.suite.traffic import Front, flow, is_mptcp
+from mptcp_lab.suite.traffic import Target, flow, is_mptcp
 from mptcp_lab.wire import AddAddr, RemoveAddr
 from mptcp_lab.wire.codec import encode_options
 from mptcp_lab.wire.packet import ACK, FIN, SYN
 
 
 @claim("R11")
-def test_option_dropped(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_option_dropped(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Where SYNs with the option are lost, the client tries again without it, after as many as configured."""
-    wanted = retransmissions_before_fallback(a)
+    wanted = retransmissions_before_fallback(client)
     with (
-        blackhole_timeout(a, 0),
-        b.probe.fault("drop_option", direction="in", dport=origin_of(b).port),
-        a.probe.capture(a.devices) as capture,
-        direct_flow(a, b) as data,
+        blackhole_timeout(client, 0),
+        server.probe.fault("drop_option", direction="in", dport=origin_of(server).port),
+        client.probe.capture(client.devices) as capture,
+        direct_flow(client, server) as data,
     ):
         evidence.figure("connected after", data.stream.seconds, "s")
         assert not is_mptcp(data.stream)
-        syns = first_syns(of_port(segments(capture.stop()), origin_of(b).port))
-    evidence.packets(rows(syns, a.name, "", syns[0].time_ns))
+        syns = first_syns(of_port(segments(capture.stop()), origin_of(server).port))
+    evidence.packets(rows(syns, client.name, "", syns[0].time_ns))
     tried = [capable(syn) for syn in syns]
     assert tried == [True] * (wanted + 1) + [False], f"SYNs: {shown(syns)}"
 
 
 @claim("R59")
-def test_source_rewritten(a: Machine, b: Machine, machines: Session, evidence: EvidenceBox) -> None:
+def test_source_rewritten(client: Machine, server: Machine, machines: Session, evidence: EvidenceBox) -> None:
     """A join whose source address is rewritten on the way is accepted: the address id stands for it."""
-    split = split_of(machines, a, b, snat=True)
-    with split.announced(), b.probe.capture(b.devices) as capture, split.flow() as data:
+    split = split_of(machines, client, server, snat=True)
+    with split.announced(), server.probe.capture(server.devices) as capture, split.flow() as data:
         transfer = data.start()
         wait_for_joins(data, split.expected)
         seen_by_b = split.seen_by_b(data)
         ended = data.end(transfer)
         asked = joins(segments(capture.stop()))
-    evidence.packets(rows(asked, b.name, "", asked[0].time_ns))
+    evidence.packets(rows(asked, server.name, "", asked[0].time_ns))
     assert seen_by_b == split.insides, "B sees other addresses than the proxies' own"
     assert ended.intact
 
 
 @claim("R61")
-def test_option_space(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """An ADD_ADDR of IPv6 with port never makes the options longer than 40 octets: it waits or is dropped."""
-    core = next(nic for nic in b.host.nics if nic not in b.paths and nic.up)
-    address, before = str(core.address(6)), b.probe.counters()
+    core = next(nic for nic in server.host.nics if nic not in server.paths and nic.up)
+    address, before = str(core.address(6)), server.probe.counters()
     with (
-        announcing_nothing(b),
-        b.probe.fault("endpoint_add", address=address, flags=["signal"], port=7998),
-        a.probe.capture(a.devices) as capture,
-        flow(a, b.address(0, 6), origin_of(b).port, b, origin_of(b)) as data,
+        announcing_nothing(server),
+        server.probe.fault("endpoint_add", address=address, flags=["signal"], port=7998),
+        client.probe.capture(client.devices) as capture,
+        flow(client, server.address(0, 6), origin_of(server).port, server, origin_of(server)) as data,
     ):
         ended = data.upload(100_000)
-        moved = b.probe.counters().delta(before)
+        moved = server.probe.counters().delta(before)
         packets = segments(capture.stop())
     sent = [s for s in packets if any(isinstance(o, AddAddr) and not o.echo for o in s.options)]
-    evidence.packets(rows(sent, b.name, "", packets[0].time_ns))
+    evidence.packets(rows(sent, server.name, "", packets[0].time_ns))
     evidence.figure("ADD_ADDR sent", len(sent))
     if moved.has("AddAddrTxDrop"):
         evidence.figure("ADD_ADDR dropped for want of space", moved.mptcp("AddAddrTxDrop"))
@@ -71,11 +71,11 @@ def test_option_space(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
 
 
 @claim("R48")
-def test_address_removed(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_address_removed(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """After REMOVE_ADDR of a path that works, a keepalive asks before its subflow is closed."""
-    with peer(a, evidence) as client:
-        first = talks_to(client, front)
-        further = client.joins(front.machine.address(), front.port, a.address(1))
+    with peer(client, evidence) as wire_client:
+        first = talks_to(wire_client, target)
+        further = wire_client.joins(target.machine.address(), target.port, client.address(1))
         first.says(ACK, RemoveAddr((1,)))
         fin = further.hears(FIN | ACK, what="FIN of the removed subflow")
         theirs = [s for s in further.wire.log if further.leg.is_from_peer(s) and not s.flags & SYN]

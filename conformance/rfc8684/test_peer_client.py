@@ -1,4 +1,4 @@
-"""Wave 3: a user-space client against B's kernel and the proxies' fronts, right and wrong.
+"""Wave 3: a user-space client against B's kernel and the proxies' listeners, right and wrong.
 
 Handshake: R04 R05 R06 R07 R10. Joins: R20 R21 R23. Data: R27 R30 R56. Other options: R41 R47 R50 R51.
 """
@@ -11,7 +11,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.packets import mptcp_options, shown
 from mptcp_lab.suite.rfc8684.peer import IGNORED, Peer, Subflow, lives, option_of, peer, talks_to
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.traffic import Target
 from mptcp_lab.wire import (
     AddAddr,
     Dss,
@@ -32,93 +32,95 @@ REFUSED_SYNS = {
 }
 
 
-def unused(opened: Peer, front: Front) -> Subflow:
-    """A subflow from A-1 to a front, before its SYN."""
-    return opened.subflow(front.machine.address(), front.port, opened.machine.address(0))
+def unused(opened: Peer, target: Target) -> Subflow:
+    """A subflow from A-1 to a target, before its SYN."""
+    return opened.subflow(target.machine.address(), target.port, opened.machine.address(0))
 
 
 @pytest.mark.parametrize(
     ("why", "option"),
     [pytest.param(*asked, marks=claim(row, case="peer"), id=row) for row, asked in REFUSED_SYNS.items()],
 )
-def test_refused_syn(a: Machine, front: Front, evidence: EvidenceBox, why: str, option: MptcpOption) -> None:
+def test_refused_syn(
+    client: Machine, target: Target, evidence: EvidenceBox, why: str, option: MptcpOption
+) -> None:
     """A SYN whose MP_CAPABLE asks for what this version does not have is answered as plain TCP."""
-    with peer(a, evidence) as client:
-        first = unused(client, front)
+    with peer(client, evidence) as wire_client:
+        first = unused(wire_client, target)
         first.says(SYN, option)
         answer = first.hears(SYN | ACK, what="SYN/ACK")
     assert not mptcp_options(answer), f"{why} was answered with {shown([answer])}"
 
 
 @claim("R07", case="version-2")
-def test_later_version(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_later_version(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A SYN of version 2 is answered with version 1, or as plain TCP: never with version 2."""
-    with peer(a, evidence) as client:
-        first = unused(client, front)
+    with peer(client, evidence) as wire_client:
+        first = unused(wire_client, target)
         first.says(SYN, MpCapable(version=2))
         answer = first.hears(SYN | ACK, what="SYN/ACK")
     assert [o for o in mptcp_options(answer) if not isinstance(o, MpCapable) or o.version != 1] == []
 
 
 @claim("R04", case="third-packet-lost")
-def test_third_packet_lost(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_third_packet_lost(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Data with both keys stands for a third packet that was lost: it is acknowledged as MPTCP."""
-    with peer(a, evidence) as client:
-        first = unused(client, front)
+    with peer(client, evidence) as wire_client:
+        first = unused(wire_client, target)
         first.says(SYN, MpCapable())
         first.hears(SYN | ACK, what="SYN/ACK")
-        greeting = f"MPTCPLAB/1 sink {client.tag}\n".encode()
-        first.says(PSH | ACK, client.endpoint.first_data(greeting), payload=greeting)
+        greeting = f"MPTCPLAB/1 sink {wire_client.tag}\n".encode()
+        first.says(PSH | ACK, wire_client.endpoint.first_data(greeting), payload=greeting)
         first.hears_data_ack()
 
 
 @claim("R10", case="peer")
-def test_third_packet_without_option(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_third_packet_without_option(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """After a third packet and data without MPTCP the server sends no MPTCP option."""
-    with peer(a, evidence) as client:
-        first = unused(client, front)
+    with peer(client, evidence) as wire_client:
+        first = unused(wire_client, target)
         first.says(SYN, MpCapable())
         first.hears(SYN | ACK, what="SYN/ACK")
         first.says(ACK)
-        first.says(PSH | ACK, payload=f"MPTCPLAB/1 sink {client.tag}\n".encode())
+        first.says(PSH | ACK, payload=f"MPTCPLAB/1 sink {wire_client.tag}\n".encode())
         answer = first.hears(ACK, lambda segment: segment.ack == first.leg.seq, "ACK of the data")
     assert not mptcp_options(answer), f"MPTCP after plain TCP: {shown([answer])}"
 
 
 @claim("R20")
-def test_unknown_token(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_unknown_token(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A join with a token that nobody has is answered with RST that says why, not with SYN/ACK."""
-    before = front.machine.probe.counters()
-    with peer(a, evidence) as client:
-        first = unused(client, front)
+    before = target.machine.probe.counters()
+    with peer(client, evidence) as wire_client:
+        first = unused(wire_client, target)
         first.says(SYN, MpJoinSyn(1, randbits(32), randbits(32)))
         answer = first.hears(RST, what="RST")
     assert option_of(answer, TcpRst).reason_name in ("MPTCP-specific error", "administratively prohibited")
-    assert front.machine.probe.counters().delta(before).mptcp("MPJoinNoTokenFound") == 1
+    assert target.machine.probe.counters().delta(before).mptcp("MPJoinNoTokenFound") == 1
 
 
 @claim("R21", case="third-packet")
-def test_wrong_proof(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_wrong_proof(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A join whose third packet has a wrong HMAC is reset, and the connection lives on."""
-    with peer(a, evidence) as client:
-        first = talks_to(client, front)
-        _join_ends_with(client, front, MpJoinAck(token_bytes(20)))
+    with peer(client, evidence) as wire_client:
+        first = talks_to(wire_client, target)
+        _join_ends_with(wire_client, target, MpJoinAck(token_bytes(20)))
         lives(first)
 
 
 @claim("R23", case="third-packet")
-def test_no_proof(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_no_proof(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A join whose third packet has no MP_JOIN is reset, and the connection lives on."""
-    with peer(a, evidence) as client:
-        first = talks_to(client, front)
-        _join_ends_with(client, front)
+    with peer(client, evidence) as wire_client:
+        first = talks_to(wire_client, target)
+        _join_ends_with(wire_client, target)
         lives(first)
 
 
-def _join_ends_with(client: Peer, front: Front, *third: MptcpOption) -> Segment:
+def _join_ends_with(wire_client: Peer, target: Target, *third: MptcpOption) -> Segment:
     """Join from A-2 with this third packet, and wait for the RST."""
-    further = client.subflow(front.machine.address(), front.port, client.machine.address(1))
-    further.says(SYN, client.endpoint.join(1, randbits(32)))
+    further = wire_client.subflow(target.machine.address(), target.port, wire_client.machine.address(1))
+    further.says(SYN, wire_client.endpoint.join(1, randbits(32)))
     further.hears(SYN | ACK, what="SYN/ACK of the join")
     further.says(ACK, *third)
     return further.hears(RST, what="RST of the join")
@@ -126,37 +128,39 @@ def _join_ends_with(client: Peer, front: Front, *third: MptcpOption) -> Segment:
 
 @claim("R27")
 @pytest.mark.parametrize("negotiated", [True, False], ids=["missing", "unasked"])
-def test_checksum_as_negotiated(a: Machine, front: Front, evidence: EvidenceBox, negotiated: bool) -> None:
+def test_checksum_as_negotiated(
+    client: Machine, target: Target, evidence: EvidenceBox, negotiated: bool
+) -> None:
     """A mapping without the checksum that was negotiated, or with one that was not, closes its subflow."""
-    with peer(a, evidence, flags=0x81 if negotiated else 0x01) as client:
-        first = talks_to(client, front)
-        further = client.joins(front.machine.address(), front.port, a.address(1))
+    with peer(client, evidence, flags=0x81 if negotiated else 0x01) as wire_client:
+        first = talks_to(wire_client, target)
+        further = wire_client.joins(target.machine.address(), target.port, client.address(1))
         checksum = None if negotiated else 0x1234
-        mapping = Dss(client.endpoint.data_ack, client.endpoint.dsn, further.leg.ssn, 10, checksum)
+        mapping = Dss(wire_client.endpoint.data_ack, wire_client.endpoint.dsn, further.leg.ssn, 10, checksum)
         further.says(PSH | ACK, mapping, payload=token_bytes(10))
         further.hears(RST, what="RST of the subflow")
         lives(first)
 
 
 @claim("R30")
-def test_unmapped_data(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_unmapped_data(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Data without a mapping on a further subflow is not delivered: the subflow is reset."""
-    with peer(a, evidence) as client:
-        first = talks_to(client, front)
-        further = client.joins(front.machine.address(), front.port, a.address(1))
+    with peer(client, evidence) as wire_client:
+        first = talks_to(wire_client, target)
+        further = wire_client.joins(target.machine.address(), target.port, client.address(1))
         further.says(PSH | ACK, payload=token_bytes(10))
         further.hears(RST, what="RST of the subflow")
         lives(first)
 
 
 @claim("R41")
-def test_wrong_hmac_of_address(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_wrong_hmac_of_address(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """An ADD_ADDR with a wrong HMAC is ignored: only the right one is echoed."""
-    with peer(a, evidence) as client:
-        first = talks_to(client, front)
+    with peer(client, evidence) as wire_client:
+        first = talks_to(wire_client, target)
         address = first.leg.src
         first.says(ACK, AddAddr(7, address, hmac=token_bytes(8)))
-        first.says(ACK, client.endpoint.add_addr(8, address))
+        first.says(ACK, wire_client.endpoint.add_addr(8, address))
         echo = first.hears(
             ACK, lambda s: any(isinstance(o, AddAddr) and o.echo for o in s.options), "an echo"
         )
@@ -167,19 +171,19 @@ def test_wrong_hmac_of_address(a: Machine, front: Front, evidence: EvidenceBox) 
 @pytest.mark.parametrize(
     "row", [pytest.param(row, marks=claim(row, case="ignored"), id=row) for row in IGNORED]
 )
-def test_ignored(a: Machine, front: Front, evidence: EvidenceBox, row: str) -> None:
+def test_ignored(client: Machine, target: Target, evidence: EvidenceBox, row: str) -> None:
     """REMOVE_ADDR of an unknown id, MP_FASTCLOSE with a wrong key and MP_TCPRST without RST do nothing."""
-    with peer(a, evidence) as client:
-        first = talks_to(client, front)
-        first.says(ACK, IGNORED[row](client.endpoint))
+    with peer(client, evidence) as wire_client:
+        first = talks_to(wire_client, target)
+        first.says(ACK, IGNORED[row](wire_client.endpoint))
         lives(first)
 
 
 @claim("R56")
-def test_data_outside_window(a: Machine, front: Front, evidence: EvidenceBox) -> None:
+def test_data_outside_window(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Data beyond the receive window is dropped: no DATA_ACK covers it, and the stream goes on before it."""
-    with peer(a, evidence) as client:
-        first = talks_to(client, front)
+    with peer(client, evidence) as wire_client:
+        first = talks_to(wire_client, target)
         first.says_beyond_window()
         lives(first)
-    assert not client.acknowledged_beyond(client.endpoint.dsn)
+    assert not wire_client.acknowledged_beyond(wire_client.endpoint.dsn)

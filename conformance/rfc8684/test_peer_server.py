@@ -42,13 +42,13 @@ WRONG_SYN_ACKS = {
     [pytest.param(*said, marks=claim(row, case="answer"), id=row) for row, said in WRONG_SYN_ACKS.items()],
 )
 def test_wrong_syn_ack(
-    a: Machine, b: Machine, evidence: EvidenceBox, why: str, option: MptcpOption | None
+    client: Machine, server: Machine, evidence: EvidenceBox, why: str, option: MptcpOption | None
 ) -> None:
     """After a SYN/ACK that offers no MPTCP of this version, the client's third packet and data are TCP."""
-    with peer(b, evidence) as server:
-        _, first, connecting = called(a, server)
+    with peer(server, evidence) as wire_server:
+        _, first, connecting = called(client, wire_server)
         first.says(SYN | ACK, *([option] if option else []))
-        with Stream(a.probe, connecting.read(Opened)) as stream:
+        with Stream(client.probe, connecting.read(Opened)) as stream:
             third = first.hears(ACK, what="the third packet")
             stream.send(100)
             data = first.hears(ACK, lambda segment: segment.payload_length, "data")
@@ -56,18 +56,18 @@ def test_wrong_syn_ack(
     assert not [*mptcp_options(third), *mptcp_options(data)], f"after {why}: {shown([third, data])}"
 
 
-def asked_to_join(server: Peer, wire: Wire) -> tuple[Subflow, MpJoinSyn]:
+def asked_to_join(wire_server: Peer, wire: Wire) -> tuple[Subflow, MpJoinSyn]:
     """Wait for a join of the client; return our side of the subflow, and the MP_JOIN."""
-    further, syn = server.answers(wire, lambda segment: joins([segment]))
+    further, syn = wire_server.answers(wire, lambda segment: joins([segment]))
     return further, option_of(syn, MpJoinSyn)
 
 
-def joined(server: Peer, wire: Wire) -> Subflow:
+def joined(wire_server: Peer, wire: Wire) -> Subflow:
     """Take a join of the client."""
-    further, asked = asked_to_join(server, wire)
-    further.says(SYN | ACK, server.endpoint.join_answer(asked, 0, randbits(32)))
+    further, asked = asked_to_join(wire_server, wire)
+    further.says(SYN | ACK, wire_server.endpoint.join_answer(asked, 0, randbits(32)))
     further.hears(ACK, proves, "the third packet of the join")
-    further.says(ACK, server.endpoint.acknowledging())
+    further.says(ACK, wire_server.endpoint.acknowledging())
     return further
 
 
@@ -82,11 +82,11 @@ WRONG_ANSWERS: dict[str, tuple[MptcpOption, ...]] = {
     [pytest.param(answer, marks=claim(row, case="answer"), id=row) for row, answer in WRONG_ANSWERS.items()],
 )
 def test_wrong_answer_to_join(
-    a: Machine, b: Machine, evidence: EvidenceBox, answer: tuple[MptcpOption, ...]
+    client: Machine, server: Machine, evidence: EvidenceBox, answer: tuple[MptcpOption, ...]
 ) -> None:
     """A join answered with a wrong HMAC, or without MP_JOIN, is reset; the connection lives on."""
-    with peer(b, evidence) as server, served(a, server) as (wire, first, _):
-        further, _ = asked_to_join(server, wire)
+    with peer(server, evidence) as wire_server, served(client, wire_server) as (wire, first, _):
+        further, _ = asked_to_join(wire_server, wire)
         further.says(SYN | ACK, *answer)
         further.hears(RST, what="RST of the join")
         lives(first)
@@ -98,29 +98,31 @@ def proves(segment: Segment) -> bool:
 
 
 @claim("R22")
-def test_fourth_packet_lost(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_fourth_packet_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """The third packet is sent again until the fourth has come, and data only after that."""
-    with peer(b, evidence) as server, served(a, server) as (wire, _, stream):
-        further, asked = asked_to_join(server, wire)
-        further.says(SYN | ACK, server.endpoint.join_answer(asked, 0, randbits(32)))
+    with peer(server, evidence) as wire_server, served(client, wire_server) as (wire, _, stream):
+        further, asked = asked_to_join(wire_server, wire)
+        further.says(SYN | ACK, wire_server.endpoint.join_answer(asked, 0, randbits(32)))
         stream.send(MUCH_DATA)
         further.hears(ACK, proves, "the third packet of the join")
         further.hears(ACK, proves, "the third packet once more")
         early = [s for s in wire.log if further.leg.is_from_peer(s) and s.payload_length]
-        further.says(ACK, server.endpoint.acknowledging())
+        further.says(ACK, wire_server.endpoint.acknowledging())
         further.hears(ACK, lambda segment: segment.payload_length, "data on the new subflow")
     assert not early, f"data before the fourth packet: {shown(early)}"
 
 
 @claim("R27", case="by-server")
 @pytest.mark.parametrize("negotiated", [True, False], ids=["missing", "unasked"])
-def test_checksum_as_negotiated(a: Machine, b: Machine, evidence: EvidenceBox, negotiated: bool) -> None:
+def test_checksum_as_negotiated(
+    client: Machine, server: Machine, evidence: EvidenceBox, negotiated: bool
+) -> None:
     """A mapping without the checksum that was negotiated, or with one that was not, closes its subflow."""
     with (
-        peer(b, evidence, flags=0x81 if negotiated else 0x01) as server,
-        served(a, server) as (wire, first, _),
+        peer(server, evidence, flags=0x81 if negotiated else 0x01) as wire_server,
+        served(client, wire_server) as (wire, first, _),
     ):
-        further, end = joined(server, wire), server.endpoint
+        further, end = joined(wire_server, wire), wire_server.endpoint
         checksum = None if negotiated else 0x1234
         further.says(PSH | ACK, Dss(end.data_ack, end.dsn, 1, 10, checksum), payload=token_bytes(10))
         further.hears(RST, what="RST of the subflow")
@@ -128,21 +130,21 @@ def test_checksum_as_negotiated(a: Machine, b: Machine, evidence: EvidenceBox, n
 
 
 @claim("R30", case="by-server")
-def test_unmapped_data(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_unmapped_data(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Data without a mapping on a further subflow is not delivered: the subflow is reset."""
-    with peer(b, evidence) as server, served(a, server) as (wire, first, _):
-        further = joined(server, wire)
+    with peer(server, evidence) as wire_server, served(client, wire_server) as (wire, first, _):
+        further = joined(wire_server, wire)
         further.says(PSH | ACK, payload=token_bytes(10))
         further.hears(RST, what="RST of the subflow")
         lives(first)
 
 
 @claim("R41", case="by-server")
-def test_wrong_hmac_of_address(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_wrong_hmac_of_address(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """An ADD_ADDR with a wrong HMAC is ignored: only the right one is echoed."""
-    with peer(b, evidence) as server, served(a, server) as (_, first, _):
+    with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
         first.says(ACK, AddAddr(7, first.leg.src, hmac=token_bytes(8)))
-        first.says(ACK, server.endpoint.add_addr(8, first.leg.src))
+        first.says(ACK, wire_server.endpoint.add_addr(8, first.leg.src))
         echo = first.hears(
             ACK, lambda s: any(isinstance(o, AddAddr) and o.echo for o in s.options), "an echo"
         )
@@ -153,17 +155,17 @@ def test_wrong_hmac_of_address(a: Machine, b: Machine, evidence: EvidenceBox) ->
 @pytest.mark.parametrize(
     "row", [pytest.param(row, marks=claim(row, case="ignored-by-client"), id=row) for row in IGNORED]
 )
-def test_ignored(a: Machine, b: Machine, evidence: EvidenceBox, row: str) -> None:
+def test_ignored(client: Machine, server: Machine, evidence: EvidenceBox, row: str) -> None:
     """REMOVE_ADDR of an unknown id, MP_FASTCLOSE with a wrong key and MP_TCPRST without RST do nothing."""
-    with peer(b, evidence) as server, served(a, server) as (_, first, _):
-        first.says(ACK, IGNORED[row](server.endpoint))
+    with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
+        first.says(ACK, IGNORED[row](wire_server.endpoint))
         lives(first)
 
 
 @claim("R56", case="by-server")
-def test_data_outside_window(a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_data_outside_window(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Data beyond the receive window is dropped: no DATA_ACK covers it, and the stream goes on before it."""
-    with peer(b, evidence) as server, served(a, server) as (_, first, _):
+    with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
         first.says_beyond_window()
         lives(first)
-    assert not server.acknowledged_beyond(server.endpoint.dsn)
+    assert not wire_server.acknowledged_beyond(wire_server.endpoint.dsn)

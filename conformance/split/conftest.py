@@ -5,19 +5,21 @@ from __future__ import annotations
 import pytest
 
 from mptcp_lab.machines.session import Machine, Session
-from mptcp_lab.suite.proxy.fronts import ENGINES, proxy_front
+from mptcp_lab.suite.proxy.targets import ENGINES, proxy_target
 from mptcp_lab.suite.split.forwarders import Split, split_of
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.traffic import Target
 
 
 @pytest.fixture
-def split(machines: Session, a: Machine, b: Machine) -> Split:
+def split(machines: Session, client: Machine, server: Machine) -> Split:
     """A-1 to proxy 1 to B and A-2 to proxy 2 to B; the proxies forward packets, with source NAT."""
-    return split_of(machines, a, b)
+    return split_of(machines, client, server)
 
 
 @pytest.fixture(params=ENGINES)
-def fronts(request: pytest.FixtureRequest, machines: Session) -> tuple[Front, Front]:
+def targets(request: pytest.FixtureRequest, machines: Session) -> tuple[Target, Target]:
     """Two terminating proxies of an engine, with MPTCP in front, before a B that speaks only TCP."""
-    preload, native = (proxy_front(machines, f"{request.param}-{method}") for method in ("preload", "native"))
+    preload, native = (
+        proxy_target(machines, f"{request.param}-{method}") for method in ("preload", "native")
+    )
     return preload, native

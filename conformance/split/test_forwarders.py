@@ -8,12 +8,12 @@ import pytest
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import announcing_nothing, wait_for_joins
-from mptcp_lab.suite.failover.live_stream import survives
+from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.packets import announcements, answers
 from mptcp_lab.suite.split.forwarders import (
     Split,
+    check_one_subflow_per_proxy,
     established,
-    one_subflow_per_proxy,
     reversed_ways,
     split_of,
     userspace_paths,
@@ -27,7 +27,7 @@ def test_announced_by_b(split: Split, evidence: EvidenceBox) -> None:
         transfer = data.start()
         found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
-        one_subflow_per_proxy(split, packets(), evidence)
+        check_one_subflow_per_proxy(split, packets(), evidence)
     assert found == split.expected.addresses
     assert ended.intact
 
@@ -49,19 +49,19 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
     """A opens the second subflow itself, by the userspace path manager: nothing was announced."""
     second = split.ways[1]
     with (
-        announcing_nothing(split.b),
-        userspace_paths(split.a),
+        announcing_nothing(split.server),
+        userspace_paths(split.client),
         split.captured() as packets,
         split.flow() as data,
     ):
         transfer = data.start()
         established(data)
-        steering = split.a.probe.steering(data.stream)
+        steering = split.client.probe.steering(data.stream)
         steering.create_subflow(second.local, 1, second.remote, split.service.port, device=second.nic.device)
         found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
         seen = packets()
-    one_subflow_per_proxy(split, seen, evidence)
+    check_one_subflow_per_proxy(split, seen, evidence)
     assert found == split.expected.addresses
     assert not [s for each in seen for s in announcements(each)], "an address was announced"
     assert ended.intact
@@ -71,16 +71,16 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
 @pytest.mark.parametrize("c_flag", [False, True], ids=["join-allowed", "C-flag"])
 @pytest.mark.parametrize("snat", [True, False], ids=["snat", "no-snat"])
 def test_addresses_that_b_sees(
-    machines: Session, a: Machine, b: Machine, evidence: EvidenceBox, snat: bool, c_flag: bool
+    machines: Session, client: Machine, server: Machine, evidence: EvidenceBox, snat: bool, c_flag: bool
 ) -> None:
     """With and without source NAT, with and without B's C flag: one subflow through each proxy."""
-    split = split_of(machines, a, b, snat=snat)
+    split = split_of(machines, client, server, snat=snat)
     with ExitStack() as stack:
         if not snat:
             stack.enter_context(split.routed_back())
         if c_flag:
             stack.enter_context(
-                b.probe.fault("sysctl", name="net.mptcp.allow_join_initial_addr_port", value=0)
+                server.probe.fault("sysctl", name="net.mptcp.allow_join_initial_addr_port", value=0)
             )
         stack.enter_context(split.announced_to_one_address())
         packets = stack.enter_context(split.captured())
@@ -90,7 +90,7 @@ def test_addresses_that_b_sees(
         sources = split.seen_by_b(data)
         ended = data.end(transfer)
         seen = packets()
-    one_subflow_per_proxy(split, seen, evidence)
+    check_one_subflow_per_proxy(split, seen, evidence)
     assert found == split.expected.addresses
     assert sources == (split.insides if snat else {way.local for way in split.ways})
     assert {option.no_join_initial for option in answers(seen[0])} == {c_flag}, "the C flag of B's SYN/ACK"
@@ -117,31 +117,31 @@ def test_a_proxy_dies(
     """The proxy that carries the stream dies: the stream goes on through the other, whole."""
     way = split if begins == 0 else reversed_ways(split)
     with way.announced_to_one_address():
-        survives(
-            way.a,
+        check_survives(
+            way.client,
             way.ways[0].proxy,
             way.service,
             lambda: death(way, machines),
             evidence,
-            origin=(way.b, way.origin),
+            origin=(way.server, way.origin),
             way=(way.ways[0].remote, way.expected, way.far_end),
         )
 
 
 @claim("SPLIT-5")
-def test_one_nic(machines: Session, a: Machine, b: Machine, evidence: EvidenceBox) -> None:
+def test_one_nic(machines: Session, client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A client with one NIC only uses both proxies: two subflows from one address."""
-    split = split_of(machines, a, b, one_nic=True)
+    split = split_of(machines, client, server, one_nic=True)
     with ExitStack() as stack:
-        for nic in a.paths[1:]:
-            stack.enter_context(machines.unplugged(a, nic))
+        for nic in client.paths[1:]:
+            stack.enter_context(machines.unplugged(client, nic))
         stack.enter_context(split.announced_to_one_address())
         packets = stack.enter_context(split.captured())
         data = stack.enter_context(split.flow())
         transfer = data.start()
         found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
-        one_subflow_per_proxy(split, packets(), evidence)
+        check_one_subflow_per_proxy(split, packets(), evidence)
     assert found == split.expected.addresses
-    assert {local for local, _ in found} == {a.address(0)}
+    assert {local for local, _ in found} == {client.address(0)}
     assert ended.intact

@@ -12,21 +12,29 @@ from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES
 from mptcp_lab.suite.packets import joins, of_port, reset_reasons, rows, segments
 from mptcp_lab.suite.split.application import application, carried, digest
 from mptcp_lab.suite.split.forwarders import established, isolated, userspace_paths
-from mptcp_lab.suite.traffic import Front, is_mptcp
+from mptcp_lab.suite.traffic import Target, is_mptcp
 
 #: Which of the proxies dies, and how.
-Death = tuple[int, Callable[[Session, Front], AbstractContextManager[object]]]
+Death = tuple[int, Callable[[Session, Target], AbstractContextManager[object]]]
 
 
 @claim("SPLIT-7")
-def test_join_at_another_proxy(a: Machine, fronts: tuple[Front, Front], evidence: EvidenceBox) -> None:
+def test_join_at_another_proxy(
+    client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox
+) -> None:
     """The second proxy does not know the token: it answers the join with RST; the first subflow lives on."""
-    first, second = fronts
+    first, second = targets
     before, device = second.machine.probe.counters(), second.machine.paths[1].device
-    with second.machine.probe.capture([device]) as capture, userspace_paths(a), first.flow(a) as data:
+    with (
+        second.machine.probe.capture([device]) as capture,
+        userspace_paths(client),
+        first.flow(client) as data,
+    ):
         transfer = data.start()
         established(data)
-        a.probe.steering(data.stream).create_subflow(a.address(1), 1, second.machine.address(1), second.port)
+        client.probe.steering(data.stream).create_subflow(
+            client.address(1), 1, second.machine.address(1), second.port
+        )
         refused = eventually(
             lambda: second.machine.probe.counters().delta(before),
             until=lambda moved: moved.mptcp("MPJoinSynRx") or moved.mptcp("MPJoinNoTokenFound"),
@@ -34,7 +42,11 @@ def test_join_at_another_proxy(a: Machine, fronts: tuple[Front, Front], evidence
             what="the join at the second proxy",
         )
         arrived = data.record().bytes_received
-        eventually(lambda: data.record().bytes_received, until=(arrived + ENOUGH_BYTES).__le__, within=10)
+        eventually(
+            lambda: data.record().bytes_received,
+            until=lambda nbytes: nbytes >= arrived + ENOUGH_BYTES,
+            within=10,
+        )
         pairs, still = data.pairs(), is_mptcp(data.stream)
         ended = data.end(transfer)
         packets = of_port(segments(capture.stop()), second.port)
@@ -43,36 +55,36 @@ def test_join_at_another_proxy(a: Machine, fronts: tuple[Front, Front], evidence
     assert len(joins(packets)) == 1
     assert reset_reasons(packets) == ["MPTCP-specific error"]
     assert refused.mptcp("MPJoinNoTokenFound") == 1
-    assert pairs == {(a.address(0), first.machine.address(0))}
+    assert pairs == {(client.address(0), first.machine.address(0))}
     assert still and ended.intact
 
 
 DEATHS: dict[str, Death] = {
-    "first-killed": (0, lambda _, front: front.machine.probe.fault("kill", unit=front.service.engine)),
-    "second-cables-out": (1, lambda machines, front: isolated(machines, front.machine)),
+    "first-killed": (0, lambda _, target: target.machine.probe.fault("kill", unit=target.service.engine)),
+    "second-cables-out": (1, lambda machines, target: isolated(machines, target.machine)),
 }
 
 
 @claim("SPLIT-8")
 @pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
 def test_application_level(
-    machines: Session, a: Machine, fronts: tuple[Front, Front], evidence: EvidenceBox, death: Death
+    machines: Session, client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox, death: Death
 ) -> None:
     """An application's stream over two TCP connections, one per proxy, survives the loss of either."""
-    begun = carried(a)
-    with application(a, fronts) as running:
+    begun = carried(client)
+    with application(client, targets) as running:
         eventually(
-            lambda: [now - then for now, then in zip(carried(a), begun, strict=True)],
+            lambda: [now - then for now, then in zip(carried(client), begun, strict=True)],
             until=lambda sent: min(sent) > ENOUGH_BYTES,
             within=10,
             what="bytes through both proxies",
         )
         dies, fault = death
-        with fault(machines, fronts[dies]):
-            before = carried(a)
-            running.come_to_an_end()
+        with fault(machines, targets[dies]):
+            before = carried(client)
+            running.end_stream()
             sent, received = running.ended()
-            after = carried(a)
+            after = carried(client)
     evidence.text("the sender's words", sent.stderr)
     evidence.figure("bytes through the other proxy afterwards", after[1 - dies] - before[1 - dies])
     assert sent.returncode == 0, sent.stderr.strip()

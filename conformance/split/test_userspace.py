@@ -14,20 +14,20 @@ CHUNK_BYTES, CHUNKS = 1000, 20
 
 
 @claim("SPLIT-6")
-def test_own_packets(a: Machine, b: Machine, machines: Session, evidence: EvidenceBox) -> None:
+def test_own_packets(client: Machine, server: Machine, machines: Session, evidence: EvidenceBox) -> None:
     """An endpoint in user space on A sends one stream over two proxies; B's kernel puts it in order."""
-    split = split_of(machines, a, b)
+    split = split_of(machines, client, server)
     port, data = split.service.port, token_bytes(CHUNK_BYTES * CHUNKS)
-    origin = b.probe.origin(split.origin.name)
-    with announcing_nothing(b), peer(a, evidence) as client:
-        opened = [client.connects(split.ways[0].remote, port, split.ways[0].local)]
-        opened.append(client.joins(split.ways[1].remote, port, split.ways[1].local))
+    origin = server.probe.origin(split.origin.name)
+    with announcing_nothing(server), peer(client, evidence) as wire_client:
+        opened = [wire_client.connects(split.ways[0].remote, port, split.ways[0].local)]
+        opened.append(wire_client.joins(split.ways[1].remote, port, split.ways[1].local))
         for number in range(0, len(data), CHUNK_BYTES):
             subflow = opened[number // CHUNK_BYTES % 2]
             subflow.sends(data[number : number + CHUNK_BYTES])
             subflow.hears_data_ack()
         record = eventually(
-            lambda: origin.connections(tag=client.tag)[0],
+            lambda: origin.connections(tag=wire_client.tag)[0],
             until=lambda found: found.bytes_received == len(data),
             within=20.0,
         )

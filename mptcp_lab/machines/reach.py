@@ -12,7 +12,7 @@ from pathlib import Path
 from mptcp_lab.errors import LabBroken
 from mptcp_lab.inventory.model import Host, Lab
 from mptcp_lab.labs.lab_paths import lab_paths
-from mptcp_lab.probe.ssh import Target
+from mptcp_lab.probe.ssh import SshTarget
 
 MOST_HOPS = 8
 #: One jump host: "[user@]host[:port]" or "ssh://[user@]host[:port]"; an IPv6 address stands in brackets.
@@ -24,7 +24,7 @@ HOP = re.compile(
 OPTIONS = {"ansible_port": "-p", "ansible_user": "-l", "ansible_ssh_private_key_file": "-i"}
 
 
-def target(lab: Lab, host: Host) -> Target:
+def target(lab: Lab, host: Host) -> SshTarget:
     """Return how to reach a host; `LabBroken` says what to type where the lab cannot be reached at all."""
     if not lab.local:
         return resolve(host.name, ssh_arguments(host))
@@ -32,7 +32,7 @@ def target(lab: Lab, host: Host) -> Target:
     if not (paths.state / "ssh_config").exists():
         raise LabBroken("the lab is not up", lab.name, "./lab up, then ansible-playbook lab.yml")
     user = str(host.variables.get("ansible_user", "root"))
-    return Target(
+    return SshTarget(
         name=host.name,
         user=user,
         address=None,
@@ -60,7 +60,7 @@ def ssh_arguments(host: Host) -> list[str]:
     return [*words, str(variables.get("ansible_host", host.name))]
 
 
-def resolve(name: str, arguments: list[str], jumps: str | None = None, hops: int = 0) -> Target:
+def resolve(name: str, arguments: list[str], jumps: str | None = None, hops: int = 0) -> SshTarget:
     """Return how OpenSSH would reach a host, by its own reading of its configuration (``ssh -G``).
 
     ``jumps`` are the hops before this host, where the one behind it has named them: they replace its own.
@@ -72,7 +72,7 @@ def resolve(name: str, arguments: list[str], jumps: str | None = None, hops: int
     jump = settings.get("proxyjump", ["none"])[0] if jumps is None else jumps
     command = settings.get("proxycommand", ["none"])[0]
     agent = settings.get("identityagent", ["SSH_AUTH_SOCK"])[0]
-    return Target(
+    return SshTarget(
         name=name,
         user=settings["user"][0],
         address=settings["hostname"][0],
@@ -110,7 +110,7 @@ def _configuration(arguments: list[str]) -> list[str]:
     return []
 
 
-def _jump(listed: str, configuration: list[str], hops: int) -> Target:
+def _jump(listed: str, configuration: list[str], hops: int) -> SshTarget:
     """Return the last of some jump hosts, separated by commas; the others become its own jump hosts."""
     before, _, last = listed.rpartition(",")
     found = HOP.fullmatch(last.strip())

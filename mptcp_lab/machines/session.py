@@ -21,7 +21,7 @@ from mptcp_lab.machines.lease import Lease
 from mptcp_lab.machines.methods import with_methods
 from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe
-from mptcp_lab.probe.ssh import Target
+from mptcp_lab.probe.ssh import SshTarget
 
 #: Hosts that nobody has measured yet may be slow.
 OPEN_TIMEOUT_S = 30.0
@@ -134,7 +134,7 @@ def session(lab: Lab) -> Iterator[Session]:
         yield Session(with_methods(lab, probes), probes)
 
 
-def _timed_open(each: Target) -> tuple[Probe, float]:
+def _timed_open(each: SshTarget) -> tuple[Probe, float]:
     """Open a probe; return it with the seconds that this took."""
     began = time.monotonic()
     return Probe.open(each, OPEN_TIMEOUT_S), time.monotonic() - began

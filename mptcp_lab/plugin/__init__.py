@@ -47,6 +47,9 @@ __all__ = [
     "lab_of",
 ]
 
+# A check that fails in there shows both sides of the assertion, as one in the check itself does.
+pytest.register_assert_rewrite("mptcp_lab.suite")
+
 RUN = pytest.StashKey[Run]()
 LIVE = pytest.StashKey[Live]()
 RESULT = pytest.StashKey[Result]()

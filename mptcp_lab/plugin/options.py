@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
-from mptcp_lab import catalogue, suite
+from mptcp_lab import catalogue
 from mptcp_lab.folders import STATE_FOLDER as LAB_FOLDER
 from mptcp_lab.folders import private_folder
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.results.verdict import Rules
 
+#: Where figures are named beside checks. Not imported: pytest rewrites its assertions before it is.
+SUITE = Path(__file__).parents[1] / "suite"
 #: An ordinary run sees each gap once; a distribution needs more.
 REPETITIONS = 1
 #: testinfra's options but for --hosts, and what to do instead.
@@ -152,7 +154,7 @@ def find_testinfra_option(config: pytest.Config) -> str:
 
 def unknown_figure(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
     """Return a sentence about the first ``--limit`` of a figure that no check keeps, or nothing."""
-    known = find_figures({*(item.path for item in items), *Path(suite.__file__).parent.rglob("*.py")})
+    known = find_figures({*(item.path for item in items), *SUITE.rglob("*.py")})
     for name, _ in config.option.limit:
         if not any(pattern.fullmatch(name) for pattern in known.values()):
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)

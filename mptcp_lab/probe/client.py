@@ -23,7 +23,7 @@ from mptcp_lab.paths import AGENT
 from mptcp_lab.patience import factor, patient
 from mptcp_lab.probe.facts import Failure, Hello
 from mptcp_lab.probe.shapes import LINE_MAX_BYTES, Misshapen, decode_line, read_as
-from mptcp_lab.probe.ssh import Target, connect
+from mptcp_lab.probe.ssh import SshTarget, connect
 
 SILENCE_LIMIT = 4.0  # the probe speaks about every second
 # Reads the program from standard input into memory: nothing is written to the host's disk.
@@ -95,7 +95,7 @@ class Nonsense(Inconclusive):
 class SudoRefused(LabBroken):
     """The user who logs in may not become root without being asked for a password."""
 
-    def __init__(self, target: Target, what: str) -> None:
+    def __init__(self, target: SshTarget, what: str) -> None:
         super().__init__(
             f"{target.user} cannot become root ({what.partition('sudo: ')[2].partition(')')[0]})",
             target.name,
@@ -186,7 +186,7 @@ class ProbeClient:
         self._reader.start()
 
     @classmethod
-    def open(cls, target: Target, within: float = 10.0) -> Self:
+    def open(cls, target: SshTarget, within: float = 10.0) -> Self:
         """Connect, start the probe and greet it. Raises SshFailed, ProbeError or HostVanished."""
         transport = connect(target, within)
         try:

@@ -40,7 +40,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
-class Target:
+class SshTarget:
     """How to reach a host.
 
     ``unix_socket`` goes before ``proxy_command`` (of the shell; it talks to the host's sshd), and that before
@@ -58,7 +58,7 @@ class Target:
     unix_socket: Path | None
     identities: tuple[Path, ...]
     known_hosts: Path
-    jump: Target | None = None
+    jump: SshTarget | None = None
     proxy_command: str = ""
     host_key_alias: str = ""
     become: bool = False
@@ -102,12 +102,12 @@ class Transport(paramiko.Transport):
         super()._verify_key(host_key, sig)  # type: ignore[misc] # not in paramiko's stubs
 
 
-def connect(target: Target, within: float = 10.0) -> paramiko.Transport:
+def connect(target: SshTarget, within: float = 10.0) -> paramiko.Transport:
     """Return an authenticated connection. Raises SshFailed: unreachable, key not known, login refused."""
     return _connect(target, patient(within))
 
 
-def _connect(target: Target, within: float) -> paramiko.Transport:
+def _connect(target: SshTarget, within: float) -> paramiko.Transport:
     lines = _known_lines(target)
     sock = _open_socket(target, within)
     try:
@@ -145,7 +145,7 @@ def _shown(error: Exception) -> str:
     return said[:SHOWN_MAX]
 
 
-def _known_lines(target: Target) -> list[Line]:
+def _known_lines(target: SshTarget) -> list[Line]:
     """Return the lines of known_hosts about a host."""
     files = (target.known_hosts, *target.more_known_hosts)
     try:
@@ -180,7 +180,7 @@ def _base(key_type: str) -> str:
     return "ssh-rsa" if key_type.startswith("rsa-sha2-") else key_type
 
 
-def _open_socket(target: Target, within: float) -> socket.socket | paramiko.Channel:
+def _open_socket(target: SshTarget, within: float) -> socket.socket | paramiko.Channel:
     """The connected byte stream below SSH."""
     if target.unix_socket is not None:
         place, sock = str(target.unix_socket), socket.socket(socket.AF_UNIX)
@@ -224,7 +224,7 @@ def _spoken_by(command: str) -> socket.socket:
     return ours
 
 
-def _check_host_key(target: Target, transport: Transport, lines: Sequence[Line]) -> None:
+def _check_host_key(target: SshTarget, transport: Transport, lines: Sequence[Line]) -> None:
     shown = transport.get_remote_server_key()
     certificate = parse_certificate(transport.shown_key, time.time())
     match judge(lines, target.names(), plain_key(transport.shown_key), certificate):
@@ -244,7 +244,7 @@ def _check_host_key(target: Target, transport: Transport, lines: Sequence[Line])
     raise SshFailed(what, target.name, step)
 
 
-def _log_in(target: Target, transport: paramiko.Transport) -> None:
+def _log_in(target: SshTarget, transport: paramiko.Transport) -> None:
     """Show one key after the other, as OpenSSH does. Raises SshFailed, with what became of each."""
     refused = []
     for path in target.identities:
@@ -275,7 +275,7 @@ class _Agent(paramiko.agent.AgentSSH):
         self._connect(conn)  # type: ignore[attr-defined] # not in paramiko's stubs
 
 
-def _agent_keys(target: Target) -> Iterator[paramiko.PKey]:
+def _agent_keys(target: SshTarget) -> Iterator[paramiko.PKey]:
     """Yield the agent's keys that may be shown: with ``identities_only`` those of the configured files."""
     path = target.agent or os.environ.get("SSH_AUTH_SOCK", "")
     if path in ("", "none"):

@@ -1,1 +1,1 @@
-"""What the checks stand on: a session with the lab's machines, traffic, expectations, packets."""
+"""What the checks share: traffic, targets, expectations, packets, traces; a folder for each family's own."""

@@ -180,7 +180,9 @@ def _watched(flow: Flow, matrix: Matrix, port: int) -> Seen | None:
         with flow.opening.again() as data:
             transfer = data.start()
             with suppress(NeverHappened):
-                eventually(data.pairs, until=matrix.addresses.__le__, within=WATCHED_FOR_SECONDS)
+                eventually(
+                    data.pairs, until=lambda pairs: pairs >= matrix.addresses, within=WATCHED_FOR_SECONDS
+                )
             found = {device: _packets(capture, port) for device, capture in mine.items()}
             there = _packets(theirs, far_end.port)
             data.end(transfer)

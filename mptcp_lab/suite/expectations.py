@@ -104,7 +104,9 @@ def wait_for_joins(flow: Flow, matrix: Matrix) -> Joined:
     out is not expected, and noted in the matrix that is returned.
     """
     try:
-        pairs = eventually(flow.pairs, until=matrix.addresses.__le__, within=JOINED_WITHIN_SECONDS)
+        pairs = eventually(
+            flow.pairs, until=lambda pairs: pairs >= matrix.addresses, within=JOINED_WITHIN_SECONDS
+        )
         return Joined(pairs, matrix)
     except NeverHappened:
         pairs = flow.pairs()

@@ -167,7 +167,7 @@ class Flow:
         try:
             eventually(
                 lambda: self.record().bytes_received,
-                until=(arrived + more).__le__,
+                until=lambda nbytes: nbytes >= arrived + more,
                 within=within,
                 what=f"{more} more octets at {self._origin.name}",
             )
@@ -228,7 +228,7 @@ def flow(
 
 
 @dataclass(frozen=True)
-class Front:
+class Target:
     """A proxy's listener and the origin behind it."""
 
     machine: Machine
@@ -243,7 +243,7 @@ class Front:
 
     @contextmanager
     def flow(self, client: Machine, protocol: str = "mptcp", family: int = 4) -> Iterator[Flow]:
-        """Connect a client to the origin through this front, over IPv4 (4) or IPv6 (6)."""
+        """Connect a client to the origin through this target, over IPv4 (4) or IPv6 (6)."""
         to = (self.machine.address(0, family), self.port, self.origin, self.origin_service)
         with flow(client, *to, protocol=protocol, far_end=FarEnd(self.machine, self.port)) as opened:
             yield opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.e2e.conftest import BIN, Configured, run_tool
 from tests.e2e.test_converge import changes
 
-FRONTS = ("haproxy-preload", "haproxy-native")  # proxy1 has Debian 13's, proxy2 has sid's
+TARGETS = ("haproxy-preload", "haproxy-native")  # proxy1 has Debian 13's, proxy2 has sid's
 
 
 def converge(configured: Configured) -> str:
@@ -28,7 +28,7 @@ def test_auto_takes_what_each_version_can_do(configured: Configured) -> None:
     try:
         configured.own.edit(leave_it_to_the_playbooks)
         assert changes(converge(configured)) == {"0"}  # just what the inventory said before
-        run = configured.suite(*(f"--claim=PROXY-1[{front}]" for front in FRONTS))
+        run = configured.suite(*(f"--claim=PROXY-1[{target}]" for target in TARGETS))
     finally:
         inventory.write_text(before)
-    assert run.verdicts() == {f"PROXY-1[{front}]": "pass" for front in FRONTS}, run.output
+    assert run.verdicts() == {f"PROXY-1[{target}]": "pass" for target in TARGETS}, run.output

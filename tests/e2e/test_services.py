@@ -21,7 +21,7 @@ def without(children: dict[str, Any]) -> None:
     proxies = children["proxies"]["hosts"]
     proxy1, server2 = proxies["proxy1"], children["origins"]["hosts"]["server2"]
     proxy1["lab_services"] = [
-        s for s in proxy1["lab_services"] if s["name"] in ("testtcp", "testtcp-hurried")
+        s for s in proxy1["lab_services"] if s["name"] in ("testtcp", "testtcp-short-timeouts")
     ]
     proxy1["lab_nics"][1]["state"] = "down"
     server2["lab_services"] = [s for s in server2["lab_services"] if s["name"] != "seen"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from mptcp_lab.probe import Probe
 from mptcp_lab.probe.client import Pending
-from mptcp_lab.probe.ssh import Target
+from mptcp_lab.probe.ssh import SshTarget
 
 TTL_SECONDS = 1.5
 RUN, LEASE_SECONDS = "faulty", 600.0
@@ -39,7 +39,9 @@ def apply_many(probe: Probe, number: int, ttl: float = TTL_SECONDS) -> list[Pend
 def test_faults_until_killed() -> None:
     number, name, *paths = json.loads(os.environ["FAULTY"])
     socket, identity, known_hosts = map(Path, paths)
-    with Probe.open(Target(name, "root", None, 22, socket, (identity,), known_hosts), within=60.0) as probe:
+    with Probe.open(
+        SshTarget(name, "root", None, 22, socket, (identity,), known_hosts), within=60.0
+    ) as probe:
         print(APPLIED, flush=True)
         for pending in apply_many(probe, number):
             pending.result(60.0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mptcp_lab.probe import NetworkState, Probe, changes, eventually
-from mptcp_lab.probe.ssh import Target
+from mptcp_lab.probe.ssh import SshTarget
 
 PATHS = (1, 2)
 # no duplicate address detection: an IPv6 address is in force as soon as its link is up
@@ -117,11 +117,11 @@ class Host:
         ).splitlines()
         return sum(" tentative" not in line for line in lines)
 
-    def target(self) -> Target:
+    def target(self) -> SshTarget:
         """How to reach it."""
         known = self.folder / "known_hosts"
         known.write_text(f"{self.name} {self.keys.server}\n")
-        return Target(
+        return SshTarget(
             name=self.name,
             user="root",
             address=None,

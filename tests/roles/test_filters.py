@@ -109,7 +109,7 @@ def test_a_value_that_is_no_single_word_does_not_reach_a_configuration(value: st
 
 
 def test_addresses_times_and_names_are_words() -> None:
-    words = ["198.18.1.10", "2001:db8:1::10", "10s", 7000, "test1-seen2", "/etc/haproxy/errors"]
+    words = ["198.18.1.10", "2001:db8:1::10", "10s", 7000, "test1-proxy-v2", "/etc/haproxy/errors"]
     assert [FILTERS["one_word"](word) for word in words] == [str(word) for word in words]
 
 

@@ -143,10 +143,10 @@ def test_a_proved_kernel_boots_from_now_on_where_the_lab_has_said_which_one_does
     monkeypatch.setattr(kernel, "GRUB_MENUS", (str(menu),))
     monkeypatch.setattr(kernel, "GRUB_CHOICE", choice)
     monkeypatch.setattr(kernel, "run", lambda *argv: "")
-    kernel.settle("7.3.4+deb13-amd64", apply=True)
+    kernel.confirm("7.3.4+deb13-amd64", apply=True)
     assert capsys.readouterr().out == "unchanged\n"  # the owner's word, if there is one, stays
     kernel.pin("6.12.107+deb13-amd64")
-    kernel.settle("7.3.4+deb13-amd64", apply=True)
+    kernel.confirm("7.3.4+deb13-amd64", apply=True)
     assert capsys.readouterr().out.startswith("changed") and not choice.exists()
 
 

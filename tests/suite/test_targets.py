@@ -17,23 +17,23 @@ import pytest
 from mptcp_lab.errors import LabBroken
 from mptcp_lab.machines.reach import resolve
 from mptcp_lab.paths import ROOT
-from mptcp_lab.probe.ssh import SshFailed, Target, connect
+from mptcp_lab.probe.ssh import SshFailed, SshTarget, connect
 from tests.probe.hosts import make_key
 
 HOPS = ("first", "second", "host")
 
 
-def resolved(folder: Path, text: str, name: str = "host") -> Target:
+def resolved(folder: Path, text: str, name: str = "host") -> SshTarget:
     """Return how a host is reached by an ssh_config."""
     config = folder / "config"
     config.write_text(text)
     return resolve("inventory-name", ["-F", str(config), name])
 
 
-def chain(target: Target) -> list[tuple[str | None, int, str]]:
+def chain(target: SshTarget) -> list[tuple[str | None, int, str]]:
     """Return address, port and user of the target and of the hops before it, the target first."""
     found = []
-    each: Target | None = target
+    each: SshTarget | None = target
     while each is not None:
         found.append((each.address, each.port, each.user))
         each = each.jump

@@ -8,7 +8,7 @@ from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of,
 from mptcp_lab.suite.packets import first_syns, of_port, rows, segments
 
 
-def joins_all(client: Machine, server: Machine, family: int, evidence: EvidenceBox) -> None:
+def check_joins_all(client: Machine, server: Machine, family: int, evidence: EvidenceBox) -> None:
     """Assert that the expected subflows of a family come up, each on its own NIC; keep how many there are.
 
     Subflows of the other family may come up beside them. Every NIC's capture and byte counters are looked at:

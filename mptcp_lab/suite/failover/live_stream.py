@@ -23,7 +23,7 @@ RESUMED_WITHIN_SECONDS = 20.0
 ENOUGH_BYTES = 200_000
 
 
-def survives(
+def check_survives(
     client: Machine,
     server: Machine,
     service: Service,
@@ -55,14 +55,17 @@ def survives(
         transfer = data.start()
         wait_for_joins(data, pairs)
         eventually(
-            lambda: transfer.progress().nbytes, until=ENOUGH_BYTES.__le__, within=10, what="bytes sent"
+            lambda: transfer.progress().nbytes,
+            until=lambda nbytes: nbytes >= ENOUGH_BYTES,
+            within=10,
+            what="bytes sent",
         )
         with fault():
             lost = client.probe.clock().realtime
             arrived = data.record().bytes_received
             eventually(
                 lambda: data.record().bytes_received,
-                until=(arrived + ENOUGH_BYTES).__le__,
+                until=lambda nbytes: nbytes >= arrived + ENOUGH_BYTES,
                 within=RESUMED_WITHIN_SECONDS,
                 what="the stream goes on under the fault",
             )

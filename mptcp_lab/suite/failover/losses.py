@@ -14,17 +14,25 @@ FIREWALL = "dropped-at-B"
 
 #: By name, what takes A-1's path to B away (of the lab's machines, A and B) until it is lifted.
 LOSSES: dict[str, Loss] = {
-    FIREWALL: lambda _, a, b: b.probe.fault("drop", source=a.address(0)),
-    "dropped-at-A": lambda _, a, __: a.probe.fault("drop", direction="both", destination=a.address(0)),
-    "reset-at-B": lambda _, a, b: b.probe.fault("reject", source=a.address(0)),
-    "link-down-at-A": lambda _, a, __: a.probe.fault("link_down", device=a.paths[0].device),
-    "link-down-at-B": lambda _, __, b: b.probe.fault("link_down", device=b.paths[0].device),
-    "cable-out-at-A": lambda machines, a, _: machines.unplugged(a, a.paths[0]),
-    "cable-out-at-B": lambda machines, _, b: machines.unplugged(b, b.paths[0]),
-    "address-removed": lambda _, a, __: a.probe.fault(
-        "address_remove", device=a.paths[0].device, address=a.address(0)
+    FIREWALL: lambda _, client, server: server.probe.fault("drop", source=client.address(0)),
+    "dropped-at-A": lambda _, client, __: client.probe.fault(
+        "drop", direction="both", destination=client.address(0)
     ),
-    "endpoint-removed": lambda _, a, __: a.probe.fault("endpoint_remove", address=a.address(0)),
-    "only-from-A-lost": lambda _, a, __: a.probe.fault("drop", direction="out", source=a.address(0)),
-    "only-from-B-lost": lambda _, a, __: a.probe.fault("drop", direction="in", destination=a.address(0)),
+    "reset-at-B": lambda _, client, server: server.probe.fault("reject", source=client.address(0)),
+    "link-down-at-A": lambda _, client, __: client.probe.fault("link_down", device=client.paths[0].device),
+    "link-down-at-B": lambda _, __, server: server.probe.fault("link_down", device=server.paths[0].device),
+    "cable-out-at-A": lambda machines, client, _: machines.unplugged(client, client.paths[0]),
+    "cable-out-at-B": lambda machines, _, server: machines.unplugged(server, server.paths[0]),
+    "address-removed": lambda _, client, __: client.probe.fault(
+        "address_remove", device=client.paths[0].device, address=client.address(0)
+    ),
+    "endpoint-removed": lambda _, client, __: client.probe.fault(
+        "endpoint_remove", address=client.address(0)
+    ),
+    "only-from-A-lost": lambda _, client, __: client.probe.fault(
+        "drop", direction="out", source=client.address(0)
+    ),
+    "only-from-B-lost": lambda _, client, __: client.probe.fault(
+        "drop", direction="in", destination=client.address(0)
+    ),
 }

@@ -15,12 +15,12 @@ from mptcp_lab.suite.gateway import path_probe
 READINGS = tuple(f"ip -{v} {what}" for v in (4, 6) for what in ("route show table all", "rule show"))
 
 
-def behind(router: Machine, a: Machine, b: Machine) -> str:
+def behind(router: Machine, client: Machine, server: Machine) -> str:
     """Return an address of B's that A reaches through the router only."""
-    for nic in b.host.nics:
-        if nic.up and nic.ipv4 and router.host.on(nic.segment) and not a.host.on(nic.segment):
+    for nic in server.host.nics:
+        if nic.up and nic.ipv4 and router.host.on(nic.segment) and not client.host.on(nic.segment):
             return str(nic.ipv4.ip)
-    raise Unsupported("router", f"no segment of {b.name} is behind {router.name} only")
+    raise Unsupported("router", f"no segment of {server.name} is behind {router.name} only")
 
 
 def on_segment(machine: Machine, segment: str) -> str:

@@ -9,7 +9,7 @@ from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.proxy.engines import sessions
 from mptcp_lab.suite.proxy.proxies import backend
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.traffic import Target
 
 
 @dataclass(frozen=True)
@@ -20,23 +20,26 @@ class Counts:
     origin: int
 
     @classmethod
-    def read(cls, front: Front) -> Self:
+    def read(cls, target: Target) -> Self:
         """Ask both."""
-        return cls(sessions(front), accepted(front))
+        return cls(sessions(target), accepted(target))
 
-    def agree(self, front: Front, made: int, evidence: EvidenceBox) -> None:
+    def check_agreement(self, target: Target, made: int, evidence: EvidenceBox) -> None:
         """Assert that both have counted just what the client has made since; keep all three counts."""
         now = eventually(
-            lambda: Counts.read(front), until=lambda n: n.proxy >= self.proxy + made, within=10, what="counts"
+            lambda: Counts.read(target),
+            until=lambda n: n.proxy >= self.proxy + made,
+            within=10,
+            what="counts",
         )
         keep(evidence, client=made, proxy=now.proxy - self.proxy, origin=now.origin - self.origin)
         expected = Counts(self.proxy + made, self.origin + made)
         assert now == expected, "client, proxy and origin do not count the same"
 
 
-def accepted(front: Front) -> int:
-    """Return how many connections the origin behind a front has accepted."""
-    return int(backend(front).counts()["accepted"])
+def accepted(target: Target) -> int:
+    """Return how many connections the origin behind a target has accepted."""
+    return int(backend(target).counts()["accepted"])
 
 
 def keep(evidence: EvidenceBox, **counts: int) -> None:

@@ -8,7 +8,7 @@ import re
 
 from mptcp_lab.errors import Inconclusive
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.traffic import Target
 
 #: Writes "show stat" to the statistics socket and prints the answer: a CSV table.
 SHOW_STAT = """
@@ -38,47 +38,49 @@ def versions(machine: Machine) -> dict[str, str]:
     return found
 
 
-def sessions(front: Front) -> int:
+def sessions(target: Target) -> int:
     """Return how many connections a listener has had: haproxy's statistics, nginx's log of the ended ones."""
-    return _haproxy_sessions(front) if front.service.engine == "haproxy" else _nginx_sessions(front)
+    return _haproxy_sessions(target) if target.service.engine == "haproxy" else _nginx_sessions(target)
 
 
-def _haproxy_sessions(front: Front) -> int:
-    table = _output(front.machine, ["python3", "-c", SHOW_STAT]).removeprefix("# ")
+def _haproxy_sessions(target: Target) -> int:
+    table = _output(target.machine, ["python3", "-c", SHOW_STAT]).removeprefix("# ")
     found = [
         int(row["stot"])
         for row in csv.DictReader(io.StringIO(table))
-        if (row["pxname"], row["svname"]) == (front.service.name, "FRONTEND")
+        if (row["pxname"], row["svname"]) == (target.service.name, "FRONTEND")
     ]
     if not found:
-        raise Inconclusive(front.machine.name, f"haproxy's statistics have no listener {front.service.name}")
+        raise Inconclusive(
+            target.machine.name, f"haproxy's statistics have no listener {target.service.name}"
+        )
     return found[0]
 
 
-def _nginx_sessions(front: Front) -> int:
-    pattern = f"^[^ ]* [^ ]* [^ ]*:{front.port} "
-    counted = front.machine.probe.run(["grep", "-c", pattern, NGINX_LOG])  # 1: not one line
+def _nginx_sessions(target: Target) -> int:
+    pattern = f"^[^ ]* [^ ]* [^ ]*:{target.port} "
+    counted = target.machine.probe.run(["grep", "-c", pattern, NGINX_LOG])  # 1: not one line
     return int(counted.stdout or 0)
 
 
-def reload(front: Front) -> None:
+def reload(target: Target) -> None:
     """Have the engine read its configuration again, as an administrator would."""
-    front.machine.handled.add(front.service.engine)
-    _output(front.machine, ["systemctl", "reload", front.service.engine])
+    target.machine.handled.add(target.service.engine)
+    _output(target.machine, ["systemctl", "reload", target.service.engine])
 
 
-def restart(front: Front) -> None:
+def restart(target: Target) -> None:
     """Have the engine end and start again; returns when it is up."""
-    front.machine.handled.add(front.service.engine)
-    _output(front.machine, ["systemctl", "restart", front.service.engine])
+    target.machine.handled.add(target.service.engine)
+    _output(target.machine, ["systemctl", "restart", target.service.engine])
 
 
-def cpu_seconds(front: Front) -> float:
+def cpu_seconds(target: Target) -> float:
     """Return the CPU time that the engine's unit has used since it started."""
-    shown = ["systemctl", "show", "--property=CPUUsageNSec", "--value", front.service.engine]
-    used = _output(front.machine, shown)
+    shown = ["systemctl", "show", "--property=CPUUsageNSec", "--value", target.service.engine]
+    used = _output(target.machine, shown)
     if not used.isdecimal():
-        raise Inconclusive(front.machine.name, f"{' '.join(shown)} printed {used!r}, not a time")
+        raise Inconclusive(target.machine.name, f"{' '.join(shown)} printed {used!r}, not a time")
     return int(used) / 1e9
 
 
@@ -89,9 +91,9 @@ def _output(machine: Machine, command: list[str]) -> str:
     return done.stdout.strip()
 
 
-def workers(front: Front) -> set[int]:
+def workers(target: Target) -> set[int]:
     """Return the process ids of the engine's workers: its main process' children."""
     main = _output(
-        front.machine, ["systemctl", "show", "--property=MainPID", "--value", front.service.engine]
+        target.machine, ["systemctl", "show", "--property=MainPID", "--value", target.service.engine]
     )
-    return {int(pid) for pid in _output(front.machine, ["pgrep", "-P", main]).split()}
+    return {int(pid) for pid in _output(target.machine, ["pgrep", "-P", main]).split()}

@@ -17,21 +17,21 @@ from mptcp_lab.suite.packets import (
     segments,
     shown,
 )
-from mptcp_lab.suite.traffic import Front, is_mptcp
+from mptcp_lab.suite.traffic import Target, is_mptcp
 
 
-def two_legs(client: Machine, front: Front, family: int, evidence: EvidenceBox) -> None:
+def check_two_legs(client: Machine, target: Target, family: int, evidence: EvidenceBox) -> None:
     """Assert that a proxy's front leg is MPTCP with all of a client's subflows and its back leg plain TCP.
 
     By the sockets of client and origin, the proxy's counters, and captures of both legs. A client may join
     over the other family too, as fullmesh does where both are announced.
     """
-    proxy, port, inner = front.machine, front.port, front.origin_service.port
+    proxy, port, inner = target.machine, target.port, target.origin_service.port
     expected, before = expected_pairs(client, proxy, family), proxy.probe.counters()
     with (
         proxy.probe.capture([nic.device for nic in proxy.paths]) as outside,
-        front.origin.probe.capture(front.origin.devices) as inside,
-        front.flow(client, family=family) as data,
+        target.origin.probe.capture(target.origin.devices) as inside,
+        target.flow(client, family=family) as data,
     ):
         transfer = data.start()
         joined = wait_for_joins(data, expected)
@@ -41,7 +41,7 @@ def two_legs(client: Machine, front: Front, family: int, evidence: EvidenceBox) 
     moved = proxy.probe.counters().delta(before)
     joined.keep(evidence)
     evidence.packets(rows(asked, proxy.name, "", asked[0].time_ns), name="packets of the front leg")
-    evidence.packets(rows(back, front.origin.name, "", back[0].time_ns), name="packets of the back leg")
+    evidence.packets(rows(back, target.origin.name, "", back[0].time_ns), name="packets of the back leg")
     joined.check_exact(family)
     assert moved.mptcp("MPCapableACKRX") == 1
     # Between the look at the sockets and the end more may come up over the other family.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mptcp_lab.probe import Origin, OriginRecord, Transfer, TransferResult, eventually
-from mptcp_lab.suite.traffic import Flow, Front
+from mptcp_lab.suite.traffic import Flow, Target
 from mptcp_lab.wire.analyse import Analyser
 from mptcp_lab.wire.model import Connection
 from mptcp_lab.wire.packet import Segment
@@ -37,9 +37,9 @@ DOCUMENTED = {
 }
 
 
-def documented(front: Front) -> Documented:
-    """Return what the engine behind a front documents."""
-    return DOCUMENTED[front.service.engine]
+def documented(target: Target) -> Documented:
+    """Return what the engine behind a target documents."""
+    return DOCUMENTED[target.service.engine]
 
 
 def in_seconds(time: str) -> float:
@@ -61,9 +61,9 @@ def recorded_end(flow: Flow, within: float = 20.0) -> str | None:
     ).end
 
 
-def backend(front: Front) -> Origin:
-    """Return the origin service behind a front."""
-    return front.origin.probe.origin(front.origin_service.name)
+def backend(target: Target) -> Origin:
+    """Return the origin service behind a target."""
+    return target.origin.probe.origin(target.origin_service.name)
 
 
 def arrived(flow: Flow, nbytes: int, within: float = 20.0) -> OriginRecord:
@@ -73,29 +73,29 @@ def arrived(flow: Flow, nbytes: int, within: float = 20.0) -> OriginRecord:
     )
 
 
-def longest_attempt(front: Front) -> float:
+def longest_attempt(target: Target) -> float:
     """Return for how long a proxy tries to connect to its backend, in seconds."""
-    return documented(front).attempts * in_seconds(front.service.connect_timeout)
+    return documented(target).attempts * in_seconds(target.service.connect_timeout)
 
 
 @contextmanager
-def not_accepting(front: Front) -> Iterator[Callable[[], None]]:
-    """Let the origin behind a front leave connections in its backlog, until the end or until called."""
-    backend(front).pause_accepting()
+def not_accepting(target: Target) -> Iterator[Callable[[], None]]:
+    """Let the origin behind a target leave connections in its backlog, until the end or until called."""
+    backend(target).pause_accepting()
     try:
-        yield backend(front).resume_accepting
+        yield backend(target).resume_accepting
     finally:
-        backend(front).resume_accepting()
+        backend(target).resume_accepting()
 
 
 @contextmanager
-def not_reading(front: Front, flow: Flow) -> Iterator[None]:
-    """Let the origin behind a front read no more from a stream."""
-    backend(front).pause_reading(tag=flow.tag)
+def not_reading(target: Target, flow: Flow) -> Iterator[None]:
+    """Let the origin behind a target read no more from a stream."""
+    backend(target).pause_reading(tag=flow.tag)
     try:
         yield
     finally:
-        backend(front).resume_reading(tag=flow.tag)
+        backend(target).resume_reading(tag=flow.tag)
 
 
 @dataclass(frozen=True)
@@ -106,26 +106,26 @@ class Legs:
     back: int
 
 
-def acknowledged(found: list[Segment], front: Front) -> Legs:
+def acknowledged(found: list[Segment], target: Target) -> Legs:
     """Return what a capture on the proxy says of the one stream through it."""
     analyser = Analyser()
     for segment in found:
         analyser.feed(segment)
     connections = analyser.finish().connections
-    (inner,) = (c for c in connections if _leads_to(c, front))
-    (outer,) = (c for c in connections if c is not inner and c.subflows[0].dport == front.port)
+    (inner,) = (c for c in connections if _leads_to(c, target))
+    (outer,) = (c for c in connections if c is not inner and c.subflows[0].dport == target.port)
     acked, first = outer.client.acked, outer.client.first_dsn
     assert acked is not None and first is not None, "A's data was never DATA_ACKed"
     return Legs(acked - first, inner.subflows[0].client.acked - 1)
 
 
-def ahead_of_backend(front: Front, flow: Flow, nbytes: int, within: float = 10.0) -> None:
+def ahead_of_backend(target: Target, flow: Flow, nbytes: int, within: float = 10.0) -> None:
     """Wait until B's kernel takes no more, and so many more bytes are DATA_ACKed to A than it has got."""
     number = flow.record().number
 
     def reading() -> tuple[int, int]:
         # A's figure first: of one connection from end to end, B's kernel would have had all of it before.
-        info, tcp = flow.stream.facts().info, backend(front).facts(number).tcp
+        info, tcp = flow.stream.facts().info, backend(target).facts(number).tcp
         return (info["bytes_acked"] if info else 0), (tcp["bytes_received"] if tcp else 0)
 
     eventually(
@@ -136,7 +136,7 @@ def ahead_of_backend(front: Front, flow: Flow, nbytes: int, within: float = 10.0
     )
 
 
-def _leads_to(connection: Connection, front: Front) -> bool:
+def _leads_to(connection: Connection, target: Target) -> bool:
     subflow = connection.subflows[0]
-    origins = {str(nic.address(6 if ":" in str(subflow.dst) else 4)) for nic in front.origin.host.nics}
-    return subflow.dport == front.origin_service.port and str(subflow.dst) in origins
+    origins = {str(nic.address(6 if ":" in str(subflow.dst) else 4)) for nic in target.origin.host.nics}
+    return subflow.dport == target.origin_service.port and str(subflow.dst) in origins

@@ -15,7 +15,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Counters, Fault, NeverHappened, eventually
 from mptcp_lab.suite.expectations import announcing_nothing, expected_pairs, wait_for_joins
 from mptcp_lab.suite.packets import segments
-from mptcp_lab.suite.traffic import Flow, Front
+from mptcp_lab.suite.traffic import Flow, Target
 from mptcp_lab.wire import Analysis, Connection, Segment, analyse
 from mptcp_lab.wire.rows import Observation, Outcome, Row
 
@@ -77,14 +77,14 @@ class Traffic:
         return [each for each in shown if each.observation.outcome is not Outcome.NOT_OBSERVED]
 
 
-def ordinary_traffic(client: Machine, front: Front) -> Traffic:
-    """Run every scenario between a client and a front, one after the other, and return what both ends saw."""
-    ends = (client, front.machine)
+def ordinary_traffic(client: Machine, target: Target) -> Traffic:
+    """Run every scenario between a client and a target, one by one, and return what both ends saw."""
+    ends = (client, target.machine)
     captures = [machine.probe.capture(machine.devices) for machine in ends]
     unfinished, lacking = list[str](), list[Unsupported]()
     for scenario in SCENARIOS:
         try:
-            scenario(client, front)
+            scenario(client, target)
         except (AssertionError, Breach) as error:
             unfinished.append(f"{scenario.__doc__} But: {error}")
         except Unsupported as error:
@@ -106,7 +106,7 @@ def _moved(machine: Machine, before: Counters, counter: str, times: int = 1) -> 
         counter = INSTEAD.get(counter, counter)
     eventually(
         lambda: machine.probe.counters().delta(before).mptcp(counter),
-        until=times.__le__,
+        until=lambda number: number >= times,
         within=WITHIN_SECONDS,
         what=f"{counter} on {machine.name}",
     )
@@ -121,11 +121,11 @@ def _counted(machine: Machine, counter: str, times: int = 1) -> Iterator[None]:
 
 
 @contextmanager
-def _joined(client: Machine, front: Front) -> Iterator[Flow]:
+def _joined(client: Machine, target: Target) -> Iterator[Flow]:
     """A stream under way on every expected subflow, ended when the block ends."""
-    with front.flow(client) as data:
+    with target.flow(client) as data:
         transfer = data.start()
-        wait_for_joins(data, expected_pairs(client, front.machine))
+        wait_for_joins(data, expected_pairs(client, target.machine))
         yield data
         data.end(transfer)
 
@@ -135,53 +135,53 @@ def _goes_on(data: Flow) -> None:
     data.until_received(SOME_BYTES, WITHIN_SECONDS)
 
 
-def _fault(front: Front, kind: str, **params: Any) -> Fault:
-    return front.machine.probe.fault(kind, **params)
+def _fault(target: Target, kind: str, **params: Any) -> Fault:
+    return target.machine.probe.fault(kind, **params)
 
 
-def _lasts_until(client: Machine, front: Front, machine: Machine, counter: str) -> None:
+def _lasts_until(client: Machine, target: Target, machine: Machine, counter: str) -> None:
     """A stream that ends when a host's MPTCP counter has moved."""
     before = machine.probe.counters()
-    with front.flow(client) as data:
+    with target.flow(client) as data:
         transfer = data.start()
         _moved(machine, before, counter)
         data.end(transfer)
 
 
-def _plain_client(client: Machine, front: Front) -> None:
+def _plain_client(client: Machine, target: Target) -> None:
     """A client without MPTCP."""
-    with front.flow(client, protocol="tcp") as data:
+    with target.flow(client, protocol="tcp") as data:
         data.upload(SOME_BYTES)
 
 
-def _two_at_once(client: Machine, front: Front) -> None:
+def _two_at_once(client: Machine, target: Target) -> None:
     """Two live connections, all their subflows, closed in order, one direction after the other."""
-    with _joined(client, front) as one, _joined(client, front) as other:
+    with _joined(client, target) as one, _joined(client, target) as other:
         _goes_on(one)
         _goes_on(other)
 
 
-def _no_announcements(client: Machine, front: Front) -> None:
+def _no_announcements(client: Machine, target: Target) -> None:
     """The server announces nothing: the client joins by itself when data has been acknowledged."""
-    with announcing_nothing(front.machine):
-        _lasts_until(client, front, client, "MPJoinSynTx")
+    with announcing_nothing(target.machine):
+        _lasts_until(client, target, client, "MPJoinSynTx")
 
 
-def _first_path_lost(client: Machine, front: Front) -> None:
+def _first_path_lost(client: Machine, target: Target) -> None:
     """The server's firewall drops the first path for a while: its data goes over the others."""
-    with _joined(client, front) as data:
+    with _joined(client, target) as data:
         _goes_on(data)
-        with _counted(client, "MPTCPRetrans"), _fault(front, "drop", source=client.address(0)):
+        with _counted(client, "MPTCPRetrans"), _fault(target, "drop", source=client.address(0)):
             _goes_on(data)
 
 
-def _backup_path(client: Machine, front: Front) -> None:
+def _backup_path(client: Machine, target: Target) -> None:
     """The second path joins as backup, becomes regular, and goes away with its address's endpoint."""
     address = client.address(1)
     flags = ["subflow", "fullmesh", "backup"]
     with ExitStack() as backup:
         backup.enter_context(client.probe.fault("endpoint_change", address=address, flags=flags))
-        with _joined(client, front) as data:
+        with _joined(client, target) as data:
             _goes_on(data)
             with _counted(client, "MPPrioTx"):
                 backup.close()
@@ -189,22 +189,22 @@ def _backup_path(client: Machine, front: Front) -> None:
                 _goes_on(data)
 
 
-def _checksums(client: Machine, front: Front) -> None:
+def _checksums(client: Machine, target: Target) -> None:
     """The client asks for checksums; then a payload is changed, with several subflows and with one."""
-    first: dict[str, Any] = {"direction": "out", "source": client.address(0), "dport": front.port}
+    first: dict[str, Any] = {"direction": "out", "source": client.address(0), "dport": target.port}
     with client.probe.fault("sysctl", name="net.mptcp.checksum_enabled", value=1):
-        failing = _counted(front.machine, "MPFailTx")
-        with _joined(client, front) as data, failing, client.probe.fault("flip", **first):
+        failing = _counted(target.machine, "MPFailTx")
+        with _joined(client, target) as data, failing, client.probe.fault("flip", **first):
             _goes_on(data)
-        _eventually_contiguous(client, front, first)
+        _eventually_contiguous(client, target, first)
 
 
-def _eventually_contiguous(client: Machine, front: Front, flipped: dict[str, Any]) -> None:
+def _eventually_contiguous(client: Machine, target: Target, flipped: dict[str, Any]) -> None:
     """Change the payload on an only subflow; again where data was sent twice before: then none falls back."""
     for last in (False, False, True):
         before = client.probe.counters()
         try:
-            _only_path_changed(client, front, flipped)
+            _only_path_changed(client, target, flipped)
         except NeverHappened:
             if last or not client.probe.counters().delta(before).mptcp("MPTCPRetrans"):
                 raise
@@ -212,96 +212,96 @@ def _eventually_contiguous(client: Machine, front: Front, flipped: dict[str, Any
             return
 
 
-def _only_path_changed(client: Machine, front: Front, flipped: dict[str, Any]) -> None:
-    with client.probe.fault("limits", subflows=0), front.flow(client) as data:
+def _only_path_changed(client: Machine, target: Target, flipped: dict[str, Any]) -> None:
+    with client.probe.fault("limits", subflows=0), target.flow(client) as data:
         transfer = data.start()
         _goes_on(data)
-        with _counted(front.machine, "MPFailTx"), client.probe.fault("flip", position=1000, **flipped):
+        with _counted(target.machine, "MPFailTx"), client.probe.fault("flip", position=1000, **flipped):
             _goes_on(data)
         data.end(transfer)
 
 
-def _not_to_this_address(client: Machine, front: Front) -> None:
+def _not_to_this_address(client: Machine, target: Target) -> None:
     """The server sets flag C."""
     name = "net.mptcp.allow_join_initial_addr_port"
-    with _fault(front, "sysctl", name=name, value=0):
-        _lasts_until(client, front, client, "MPJoinSynTx")
+    with _fault(target, "sysctl", name=name, value=0):
+        _lasts_until(client, target, client, "MPJoinSynTx")
 
 
-def _join_refused(client: Machine, front: Front) -> None:
+def _join_refused(client: Machine, target: Target) -> None:
     """The server has no room for subflows."""
-    with _fault(front, "limits", subflows=0):
-        _lasts_until(client, front, front.machine, "MPJoinRejected")
+    with _fault(target, "limits", subflows=0):
+        _lasts_until(client, target, target.machine, "MPJoinRejected")
 
 
-def _announced_port(client: Machine, front: Front) -> None:
+def _announced_port(client: Machine, target: Target) -> None:
     """The server announces another address with a port, and the client joins there."""
-    there = {"address": _other_address(front), "port": ANNOUNCED_PORT}
-    with _fault(front, "endpoint_add", flags=["signal"], **there):
-        _lasts_until(client, front, front.machine, "MPJoinPortAckRx")
+    there = {"address": _other_address(target), "port": ANNOUNCED_PORT}
+    with _fault(target, "endpoint_add", flags=["signal"], **there):
+        _lasts_until(client, target, target.machine, "MPJoinPortAckRx")
 
 
-def _unreachable_announced(client: Machine, front: Front) -> None:
+def _unreachable_announced(client: Machine, target: Target) -> None:
     """The server announces an address where joins are refused by a firewall."""
-    address = _other_address(front)
+    address = _other_address(target)
     before = client.probe.counters()
     with (
-        _fault(front, "reject", destination=address, dport=front.port),
-        _fault(front, "endpoint_add", address=address, flags=["signal"]),
-        _joined(client, front) as data,
+        _fault(target, "reject", destination=address, dport=target.port),
+        _fault(target, "endpoint_add", address=address, flags=["signal"]),
+        _joined(client, target) as data,
     ):
         _goes_on(data)
     if before.has("MPJoinSynTx"):  # where it is absent, the capture alone shows the join
         assert client.probe.counters().delta(before).mptcp("MPJoinSynTx") > 0
 
 
-def _announcement_lost(client: Machine, front: Front) -> None:
+def _announcement_lost(client: Machine, target: Target) -> None:
     """The echo of an announcement is lost on the way."""
-    address = _other_address(front)
-    with front.flow(client) as data:
+    address = _other_address(target)
+    with target.flow(client) as data:
         data.stream.send(0, header=data.greeting("sink")).wait(5)
-        wait_for_joins(data, expected_pairs(client, front.machine))
-        before = front.machine.probe.counters()
+        wait_for_joins(data, expected_pairs(client, target.machine))
+        before = target.machine.probe.counters()
         with (
-            client.probe.fault("drop", direction="out", dport=front.port),
-            _counted(front.machine, "AddAddrTx", 2),
+            client.probe.fault("drop", direction="out", dport=target.port),
+            _counted(target.machine, "AddAddrTx", 2),
         ):
-            announced = _fault(front, "endpoint_add", address=address, flags=["signal"])
+            announced = _fault(target, "endpoint_add", address=address, flags=["signal"])
         with announced:
-            _moved(front.machine, before, "EchoAdd")
+            _moved(target.machine, before, "EchoAdd")
             data.stream.shutdown()
             data.stream.receive().wait(WITHIN_SECONDS)
 
 
-def _aborted(client: Machine, front: Front) -> None:
+def _aborted(client: Machine, target: Target) -> None:
     """The client aborts while data is under way."""
-    with _counted(front.machine, "MPFastcloseRx"), front.flow(client) as data:
+    with _counted(target.machine, "MPFastcloseRx"), target.flow(client) as data:
         data.start()
-        wait_for_joins(data, expected_pairs(client, front.machine))
+        wait_for_joins(data, expected_pairs(client, target.machine))
         data.stream.close(reset=True)
 
 
-def _stripped(client: Machine, front: Front) -> None:
+def _stripped(client: Machine, target: Target) -> None:
     """A middlebox takes the option out: of SYN/ACKs on either side, then of all after the handshake."""
-    towards: dict[str, Any] = {"direction": "in", "sport": front.port, "packets": "synack"}
-    for machine, match in ((front.machine, {**towards, "direction": "out"}), (client, towards)):
-        with machine.probe.fault("strip_option", **match), front.flow(client) as data:
+    towards: dict[str, Any] = {"direction": "in", "sport": target.port, "packets": "synack"}
+    for machine, match in ((target.machine, {**towards, "direction": "out"}), (client, towards)):
+        with machine.probe.fault("strip_option", **match), target.flow(client) as data:
             data.upload(SOME_BYTES)
     with (
-        announcing_nothing(front.machine),
-        front.flow(client) as data,
-        _fault(front, "strip_option", direction="in", dport=front.port),
+        announcing_nothing(target.machine),
+        target.flow(client) as data,
+        _fault(target, "strip_option", direction="in", dport=target.port),
     ):
         data.upload(SOME_BYTES)
 
 
-def _other_address(front: Front) -> str:
+def _other_address(target: Target) -> str:
     """An address of the server that is no endpoint of its own."""
-    paths = {nic.device for nic in front.machine.paths}
-    return next(str(nic.address(4)) for nic in front.machine.host.nics if nic.up and nic.device not in paths)
+    paths = {nic.device for nic in target.machine.paths}
+    return next(str(nic.address(4)) for nic in target.machine.host.nics if nic.up and nic.device not in paths)
 
 
-SCENARIOS: tuple[Callable[[Machine, Front], None], ...] = (
+SCENARIOS: tuple[Callable[[Machine, Target], None], ...] = (
     _plain_client,
     _two_at_once,
     _no_announcements,

@@ -19,7 +19,7 @@ from mptcp_lab.probe import NeverHappened, Pending, Stream
 from mptcp_lab.probe.shapes import Misshapen, read_as
 from mptcp_lab.probe.streams import Opened
 from mptcp_lab.suite.packets import first_syns, rows, shown
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.traffic import Target
 from mptcp_lab.wire import (
     Dss,
     MpCapable,
@@ -314,9 +314,9 @@ def served(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Strea
         stream.close(reset=True)
 
 
-def talks_to(opened: Peer, front: Front) -> Subflow:
-    """Connect a peer on A to a front, from A-1."""
-    return opened.connects(front.machine.address(), front.port, opened.machine.address(0))
+def talks_to(opened: Peer, target: Target) -> Subflow:
+    """Connect a peer on A to a target, from A-1."""
+    return opened.connects(target.machine.address(), target.port, opened.machine.address(0))
 
 
 def lives(first: Subflow) -> None:

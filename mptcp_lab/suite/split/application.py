@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import Pending, RunResult, eventually
-from mptcp_lab.suite.traffic import Front
+from mptcp_lab.suite.traffic import Target
 
 PROGRAM = ROOT / "examples" / "multipath-app" / "multipath.py"
 #: Sends without an end until SIGUSR1, then so many bytes more; its last words are the digest of it all.
@@ -36,13 +36,13 @@ WITHIN_SECONDS = 90.0
 class Application:
     """The program at work on both ends."""
 
-    a: Machine
+    client: Machine
     sending: Pending
     receiving: Pending
 
-    def come_to_an_end(self) -> None:
+    def end_stream(self) -> None:
         """Let the stream, which goes on for ever, end after some megabytes more."""
-        done = self.a.probe.run(["pkill", "-USR1", "-f", SOURCE_PROCESS])
+        done = self.client.probe.run(["pkill", "-USR1", "-f", SOURCE_PROCESS])
         assert done.returncode == 0, "the sender has ended already"
 
     def ended(self) -> tuple[RunResult, str]:
@@ -59,40 +59,44 @@ def digest(sent: RunResult) -> str:
     return found[0]
 
 
-def carried(a: Machine) -> list[int]:
+def carried(client: Machine) -> list[int]:
     """Return the bytes that each of A's path NICs has sent."""
-    nics = a.probe.nics()
-    return [nics[nic.device].tx_bytes for nic in a.paths]
+    nics = client.probe.nics()
+    return [nics[nic.device].tx_bytes for nic in client.paths]
 
 
 @contextmanager
-def application(a: Machine, fronts: Sequence[Front]) -> Iterator[Application]:
+def application(client: Machine, targets: Sequence[Target]) -> Iterator[Application]:
     """Run the receiver in the place of B's origin, and the sender on A, over paths of a limited rate."""
-    first, second = fronts
-    b, port = first.origin, first.origin_service.port
+    first, second = targets
+    server, port = first.origin, first.origin_service.port
     program = PROGRAM.read_text()
-    listen = [str(b.host.nics[0].address()), str(port)]
+    listen = [str(server.host.nics[0].address()), str(port)]
     paths = [f"{first.machine.address(0)}:{first.port}", f"{second.machine.address(1)}:{second.port}"]
     with ExitStack() as stack:
-        stack.enter_context(b.probe.fault("unit_stop", unit=f"mptcp-lab-origin@{first.origin_service.name}"))
-        for nic in a.paths:
-            stack.enter_context(a.probe.fault("rate", device=nic.device, mbit=RATE_MBIT))
-        stack.callback(_stop, b, port, f" receive {' '.join(listen)}$")
-        receiving = _run(b, ["sh", "-c", RECEIVE, program, *listen])
-        eventually(lambda: _listening(b, port), until=len, within=20, what="the receiver listens")
-        stack.callback(a.probe.run, ["pkill", "-f", SOURCE_PROCESS])
-        sending = _run(a, ["sh", "-c", SEND, SOURCE.format(more=MORE_BYTES), program, *paths])
-        yield Application(a, sending, receiving)
+        stack.enter_context(
+            server.probe.fault("unit_stop", unit=f"mptcp-lab-origin@{first.origin_service.name}")
+        )
+        for nic in client.paths:
+            stack.enter_context(client.probe.fault("rate", device=nic.device, mbit=RATE_MBIT))
+        stack.callback(_stop, server, port, f" receive {' '.join(listen)}$")
+        receiving = _run(server, ["sh", "-c", RECEIVE, program, *listen])
+        eventually(lambda: _listening(server, port), until=len, within=20, what="the receiver listens")
+        stack.callback(client.probe.run, ["pkill", "-f", SOURCE_PROCESS])
+        sending = _run(client, ["sh", "-c", SEND, SOURCE.format(more=MORE_BYTES), program, *paths])
+        yield Application(client, sending, receiving)
 
 
-def _listening(b: Machine, port: int) -> str:
-    return b.probe.run(["ss", "-Hltn", f"sport = :{port}"]).stdout
+def _listening(server: Machine, port: int) -> str:
+    return server.probe.run(["ss", "-Hltn", f"sport = :{port}"]).stdout
 
 
-def _stop(b: Machine, port: int, receiver: str) -> None:
+def _stop(server: Machine, port: int, receiver: str) -> None:
     """End a receiver that a failed check has left, so that the origin finds its port free."""
-    b.probe.run(["pkill", "-f", "--", receiver])
-    eventually(lambda: _listening(b, port), until=lambda found: not found, within=20, what="the port is free")
+    server.probe.run(["pkill", "-f", "--", receiver])
+    eventually(
+        lambda: _listening(server, port), until=lambda found: not found, within=20, what="the port is free"
+    )
 
 
 def _run(machine: Machine, argv: list[str]) -> Pending:

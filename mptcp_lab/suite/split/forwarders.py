@@ -50,8 +50,8 @@ class Way:
 class Split:
     """Two ways to B's origin; the connection begins on the first, the second is to be joined."""
 
-    a: Machine
-    b: Machine
+    client: Machine
+    server: Machine
     ways: tuple[Way, Way]
     service: Service
     origin: Service
@@ -61,12 +61,12 @@ class Split:
     @property
     def far_end(self) -> FarEnd:
         """B, where A's subflows end, and the addresses that B sees for them."""
-        return FarEnd(self.b, self.origin.port, self.seen_as)
+        return FarEnd(self.server, self.origin.port, self.seen_as)
 
     def seen_as(self, pair: AddressPair) -> str:
         """Return the address that B sees for a subflow: the proxy's inside one, or A's without SNAT."""
         proxy = next((way.proxy for way in self.ways if way.remote == pair[1]), None)
-        return inside_address(proxy, self.b, self.backend) if proxy and self.snat else pair[0]
+        return inside_address(proxy, self.server, self.backend) if proxy and self.snat else pair[0]
 
     @property
     def expected(self) -> Matrix:
@@ -80,8 +80,8 @@ class Split:
     @contextmanager
     def flow(self) -> Iterator[Flow]:
         """Connect A to B through the first proxy."""
-        to = (self.ways[0].remote, self.service.port, self.b, self.origin)
-        with flow(self.a, *to, far_end=self.far_end) as opened:
+        to = (self.ways[0].remote, self.service.port, self.server, self.origin)
+        with flow(self.client, *to, far_end=self.far_end) as opened:
             yield opened
 
     @property
@@ -90,8 +90,8 @@ class Split:
         second = self.ways[1]
         more = {
             Pair(nic.device, nic.ipv4.ip, ip_address(second.remote)): f"through {second.proxy.name}"
-            for nic in self.a.paths
-            if nic.ipv4 and reached_by(self.a.lab, nic, second.outside)
+            for nic in self.client.paths
+            if nic.ipv4 and reached_by(self.client.lab, nic, second.outside)
         }
         return Matrix({**self.expected.present, **more}, {})
 
@@ -99,34 +99,37 @@ class Split:
     def announced(self) -> Iterator[None]:
         """Let B announce the second proxy's outside address, which is not its own, and nothing else."""
         remote = self.ways[1].remote
-        with announcing_nothing(self.b), self.b.probe.fault("endpoint_add", address=remote, flags=["signal"]):
+        with (
+            announcing_nothing(self.server),
+            self.server.probe.fault("endpoint_add", address=remote, flags=["signal"]),
+        ):
             yield
 
     @contextmanager
     def announced_to_one_address(self) -> Iterator[None]:
         """The same while A has no endpoints: its kernel joins once, from the address that the route gives."""
-        with without_endpoints(self.a), self.announced():
+        with without_endpoints(self.client), self.announced():
             yield
 
     @contextmanager
     def routed_back(self) -> Iterator[None]:
         """Let B answer A through the proxies: what they forward without source NAT must return to them."""
-        table = source_table(self.b, self.backend)
+        table = source_table(self.server, self.backend)
         commands = [
-            f"replace {way.local}/32 via {inside_address(way.proxy, self.b, self.backend)} table {table}"
+            f"replace {way.local}/32 via {inside_address(way.proxy, self.server, self.backend)} table {table}"
             for way in self.ways
         ]
-        with self.b.probe.fault("routes", commands=commands):
+        with self.server.probe.fault("routes", commands=commands):
             yield
 
     @property
     def insides(self) -> set[str]:
         """The proxies' own addresses on B's side: what B sees after source NAT."""
-        return {inside_address(way.proxy, self.b, self.backend) for way in self.ways}
+        return {inside_address(way.proxy, self.server, self.backend) for way in self.ways}
 
     def seen_by_b(self, flow: Flow) -> set[str]:
         """Return the other ends of a connection's subflows, as B's kernel has them."""
-        facts = self.b.probe.origin(self.origin.name).facts(flow.record().number)
+        facts = self.server.probe.origin(self.origin.name).facts(flow.record().number)
         return {subflow.remote for subflow in facts.subflows}
 
     def first_proxy_gone(self, machines: Session) -> AbstractContextManager[None]:
@@ -165,7 +168,10 @@ def isolated(machines: Session, machine: Machine) -> Iterator[None]:
 def established(flow: Flow) -> None:
     """Wait until B has so much of a stream that A's connection must be fully established."""
     eventually(
-        lambda: flow.record().bytes_received, until=ESTABLISHED_BYTES.__le__, within=10, what="bytes at B"
+        lambda: flow.record().bytes_received,
+        until=lambda nbytes: nbytes >= ESTABLISHED_BYTES,
+        within=10,
+        what="bytes at B",
     )
 
 
@@ -178,17 +184,19 @@ def without_endpoints(machine: Machine) -> Iterator[None]:
         yield
 
 
-def split_of(machines: Session, a: Machine, b: Machine, *, snat: bool = True, one_nic: bool = False) -> Split:
+def split_of(
+    machines: Session, client: Machine, server: Machine, *, snat: bool = True, one_nic: bool = False
+) -> Split:
     """Return two ways from A to B through forwarders with (or without) source NAT.
 
     With `one_nic` both leave by A's first NIC. `Unsupported` when the lab has no two such forwarders.
     """
     found = [
-        service for service in machines.lab.services("forwarder") if forwards(machines, service, b, snat)
+        service for service in machines.lab.services("forwarder") if forwards(machines, service, server, snat)
     ]
     port = found[0].port if found else 0
     proxies = [machines.machines[service.host] for service in found if service.port == port]
-    nics = [a.paths[0]] * 2 if one_nic else a.paths
+    nics = [client.paths[0]] * 2 if one_nic else client.paths
     ways = [
         Way(nic, proxy, outside)
         for nic, proxy in zip(nics, proxies, strict=False)
@@ -198,14 +206,16 @@ def split_of(machines: Session, a: Machine, b: Machine, *, snat: bool = True, on
         kind = "with" if snat else "without"
         raise Unsupported(f"two forwarders {kind} source NAT", "the inventory lists none on two of A's ways")
     _, origin = machines.backend(found[0])
-    return Split(a, b, (ways[0], ways[1]), found[0], origin, backend_address(proxies[0], b), snat)
+    return Split(
+        client, server, (ways[0], ways[1]), found[0], origin, backend_address(proxies[0], server), snat
+    )
 
 
-def forwards(machines: Session, service: Service, b: Machine, snat: bool) -> bool:
+def forwards(machines: Session, service: Service, server: Machine, snat: bool) -> bool:
     """Tell whether a forwarder's service leads to B, with or without source NAT as asked."""
     entries = machines.lab.hosts[service.host].variables["lab_services"]
     entry = next(entry for entry in entries if entry["name"] == service.name)
-    return service.backends[0].host == b.name and bool(entry.get("snat", True)) == snat
+    return service.backends[0].host == server.name and bool(entry.get("snat", True)) == snat
 
 
 def reversed_ways(split: Split) -> Split:
@@ -214,16 +224,16 @@ def reversed_ways(split: Split) -> Split:
     return replace(split, ways=(second, first))
 
 
-def backend_address(proxy: Machine, b: Machine) -> str:
+def backend_address(proxy: Machine, server: Machine) -> str:
     """Return the address that a forwarder sends to: B's on a segment they share, a core one before a path."""
-    shared = [nic for nic in b.host.nics if proxy.host.on(nic.segment) and nic.up]
-    core = [nic for nic in shared if b.lab.segments[nic.segment].kind == "core"]
+    shared = [nic for nic in server.host.nics if proxy.host.on(nic.segment) and nic.up]
+    core = [nic for nic in shared if server.lab.segments[nic.segment].kind == "core"]
     return str((core or shared)[0].address())
 
 
-def inside_address(proxy: Machine, b: Machine, backend: str) -> str:
+def inside_address(proxy: Machine, server: Machine, backend: str) -> str:
     """Return the forwarder's own address on the segment of B's backend address."""
-    nic = next(nic for nic in b.host.nics if str(nic.address()) == backend)
+    nic = next(nic for nic in server.host.nics if str(nic.address()) == backend)
     inside = proxy.host.on(nic.segment)
     assert inside is not None, f"{proxy.name} is not on {nic.segment}"
     return str(inside.address())
@@ -238,7 +248,9 @@ def userspace_paths(machine: Machine) -> Iterator[None]:
         yield
 
 
-def one_subflow_per_proxy(split: Split, seen: Sequence[Sequence[Segment]], evidence: EvidenceBox) -> None:
+def check_one_subflow_per_proxy(
+    split: Split, seen: Sequence[Sequence[Segment]], evidence: EvidenceBox
+) -> None:
     """Assert that the first proxy forwarded the connection's SYN, the second its only join."""
     evidence.subflows(split.expected.rows())
     start = seen[0][0].time_ns
