@@ -27,31 +27,31 @@ s.sendall({THEN!r}); s.shutdown(socket.SHUT_WR); s.recv(1)
 
 
 @claim("R60")
-@pytest.mark.parametrize("server", [SERVER, OFF], ids=["accepted", "refused"])
-def test_data_in_syn(client: Machine, server: Machine, evidence: EvidenceBox, wire_server: int) -> None:
+@pytest.mark.parametrize("server_setting", [SERVER, OFF], ids=["accepted", "refused"])
+def test_data_in_syn(client: Machine, server: Machine, evidence: EvidenceBox, server_setting: int) -> None:
     """Data in the SYN is delivered once, outside the data stream; where it is refused, it comes again."""
     knob = "net.ipv4.tcp_fastopen"
     with (
         client.probe.fault("sysctl", name=knob, value=CLIENT),
-        server.probe.fault("sysctl", name=knob, value=wire_server),
+        server.probe.fault("sysctl", name=knob, value=server_setting),
         server.probe.listen(server.address(), 0) as listener,
         client.probe.capture(client.devices) as capture,
     ):
         assert listener.local
         port = listener.local.port
-        wire_client = client.probe.start(
+        sender = client.probe.start(
             "run", argv=["python3", "-c", CLIENT_PROGRAM, server.address(), str(port)]
         )
         with listener.accept() as accepted:
             got = accepted.receive().wait(5)
             still_mptcp = is_mptcp(accepted)
-        assert wire_client.read(RunResult).returncode == 0
+        assert sender.read(RunResult).returncode == 0
         packets = of_port(segments(capture.stop()), port)
     evidence.figure("MPTCP afterwards", still_mptcp)
     evidence.packets(rows(packets, client.name, "", packets[0].time_ns))
     syn = first_syns(packets)[0]
     assert capable(syn) and syn.payload == FIRST, "the SYN had no MP_CAPABLE, or no data"
-    assert still_mptcp or wire_server == OFF, "the connection fell back although the SYN's data was taken"
+    assert still_mptcp or server_setting == OFF, "the connection fell back although the SYN's data was taken"
     seen = FAST_OPEN.check(analyse(packets).connections[0])
     shows = Outcome.OK if still_mptcp else Outcome.NOT_OBSERVED
     assert seen.outcome is shows, f"{seen.detail}: {shown(packets)}"
