@@ -136,8 +136,8 @@ def test_a_unit_that_failed_too_often_starts_once_its_configuration_is_good(unit
     result, _ = converge(units, wanted("two", start="sh -c 'exit 1'"))
     assert "does not start" in result["msg"]
     units.own.ssh_may_fail(HOST, f"for i in 1 2 3 4 5 6; do systemctl start {UNITS[0]}; done")
-    state = units.own.ssh(HOST, f"systemctl show --property=Result --value {UNITS[0]}")
-    assert state.strip() == "start-limit-hit"
+    said = units.own.ssh(HOST, f"journalctl --quiet --lines=3 --unit={UNITS[0]}")
+    assert "Start request repeated too quickly" in said
     assert "changed" in converge(units, wanted("two"))[1]
     assert units.own.ssh(HOST, f"systemctl is-active {UNITS[0]}").strip() == "active"
 
