@@ -27,7 +27,7 @@ def test_the_pcap_command_is_the_analyser(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_wire_package_needs_the_standard_library_only() -> None:
-    program = f"import sys, mptcp_lab.wire; print([name for name in {HEAVY} if name in sys.modules])"
+    program = f"import sys, mptcp_lab.wire.__main__; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
     )

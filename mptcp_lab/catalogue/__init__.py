@@ -6,12 +6,13 @@ import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from mptcp_lab.catalogue.level import Level
 
 FAMILIES = ("state", "direct", "proxy", "split", "gateway", "rfc8684")
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,25 @@ class Rewording:
 @cache
 def families() -> tuple[Family, ...]:
     """Return every family with its claims, in the catalogue's order."""
-    return tuple(_family(name) for name in FAMILIES)
+    return tuple(family(name) for name in FAMILIES)
+
+
+@cache
+def family(name: str) -> Family:
+    """Return one family; only its file is read."""
+    document = _read(name)
+    return Family(
+        name=name,
+        title=document["title"],
+        note=document.get("note", ""),
+        claims=tuple(_claim(name, entry) for entry in document["claim"]),
+    )
 
 
 @cache
 def claims() -> dict[str, Claim]:
     """Return every claim by its id, in the catalogue's order."""
-    return {claim.id: claim for family in families() for claim in family.claims}
+    return {claim.id: claim for each in families() for claim in each.claims}
 
 
 def find(name: str) -> Claim:
@@ -93,6 +106,7 @@ def find(name: str) -> Claim:
     raise KeyError(name)
 
 
+@cache
 def corrections() -> tuple[Correction, ...]:
     """Return the corrections, in the order in which they were found."""
     return tuple(Correction(**entry) for entry in _read("corrections").get("correction", ()))
@@ -104,17 +118,7 @@ def rewordings() -> tuple[Rewording, ...]:
 
 
 def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads(files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
-
-
-def _family(name: str) -> Family:
-    document = _read(name)
-    return Family(
-        name=name,
-        title=document["title"],
-        note=document.get("note", ""),
-        claims=tuple(_claim(name, entry) for entry in document["claim"]),
-    )
+    return tomllib.loads(_FOLDER.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def _claim(family: str, entry: dict[str, Any]) -> Claim:

@@ -308,7 +308,8 @@ def _text_file(report: Document) -> list[str]:
 def _text_connection(connection: Document) -> list[str]:
     shown = [each for each in connection["verdicts"] if each["outcome"] != Outcome.NOT_OBSERVED.value]
     lines = _text_facts(connection)
-    lines.append(f"  {len(shown)} of {len(connection['verdicts'])} requirements observed:")
+    counts = f"{len(shown)} of {len(connection['verdicts'])}"
+    lines.append(f"  {counts} requirements observed, as far as packets show them:")
     for each in shown:
         lines += ["    " + line for line in _text_verdict(each)]
     return lines

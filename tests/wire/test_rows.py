@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import importlib
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mptcp_lab import catalogue
+from mptcp_lab.catalogue import Level
+from mptcp_lab.errors import LabError
+from mptcp_lab.paths import ROOT
 from mptcp_lab.wire import (
     AddAddr,
     AddAddrV0,
@@ -30,11 +37,17 @@ from mptcp_lab.wire import (
     analyse,
 )
 from mptcp_lab.wire.packet import ACK, FIN, RST, SYN
-from mptcp_lab.wire.rows import ROWS, Level, Observation, Outcome
+from mptcp_lab.wire.rows import ROWS, Observation, Outcome
+from mptcp_lab.wire.rows.requirement import registered
 from tests.wire.conftest import ODD, analysis_of, capture_paths, named, segments_of
 
 Segments = list[Segment]
 BY_ALIAS = {row.alias: row for row in ROWS}
+MODULES = sorted(
+    path
+    for path in (ROOT / "mptcp_lab" / "wire" / "rows").glob("*.py")
+    if path.stem not in ("__init__", "requirement")
+)
 
 # Rows that a capture can show to hold, but not to be broken: that looks like a slow or absent peer.
 NEVER_RED = {
@@ -457,16 +470,66 @@ def test_an_add_addr_that_comes_beside_another_may_be_dropped_but_no_other() -> 
     assert echoes and outcomes("R42", without) == {Outcome.BREACH}
 
 
-def test_rows_are_the_catalogues() -> None:
-    claims = {claim.alias: (claim.id, claim.level.value) for claim in catalogue.claims().values()}
+def test_rows_are_claims_of_the_catalogue() -> None:
     for row in ROWS:
-        assert claims[row.alias] == (row.id, row.level.value)
-
-
-def test_rows_are_named_and_unique() -> None:
-    assert len({row.id for row in ROWS}) == len(ROWS) == len(BY_ALIAS)
-    assert all(row.id.startswith("RFC8684-") and row.requirement for row in ROWS)
+        claim = catalogue.claims()[row.id]
+        assert row.claim is claim
+        assert (row.alias, row.level, row.requirement) == (claim.alias, claim.level, claim.text)
+    assert [row.alias for row in ROWS] == sorted(BY_ALIAS)
     assert {row.level for row in ROWS} == {Level.MUST, Level.SHOULD}
+
+
+def statements(source: str) -> Iterator[str]:
+    """Yield what a module of rows states although the catalogue has it: texts beside an alias, levels."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "row":
+            assert isinstance(node.args[0], ast.Constant)
+            if not re.fullmatch(r"R\d\d", node.args[0].value):
+                yield node.args[0].value
+            others = [*node.args[1:], *(each.value for each in node.keywords)]
+            texts = (each for other in others for each in ast.walk(other) if isinstance(each, ast.Constant))
+            yield from (each.value for each in texts if isinstance(each.value, str))
+        if isinstance(node, ast.Name) and node.id in ("Level", *Level):
+            yield node.id
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_no_row_states_a_sentence_or_a_level(path: Path) -> None:
+    assert "@row(" in path.read_text()
+    assert not list(statements(path.read_text()))
+
+
+def test_a_row_that_states_them_is_found() -> None:
+    source = """@row("3.1/1", MUST, "a sentence", by_address=True)\ndef check(): ..."""
+    assert sorted(statements(source)) == ["3.1/1", "MUST", "a sentence"]
+
+
+@pytest.mark.parametrize(
+    ("alias", "sentence"),
+    [
+        (
+            "R62",
+            "strange.check: R62 is not an alias in the catalogue; "
+            "next: correct the alias, or add the claim to mptcp_lab/catalogue/rfc8684.toml",
+        ),
+        (
+            "R01",
+            "strange.check: R01 is registered already, by mptcp_lab.wire.rows.handshake.syn; "
+            "next: give each claim one check",
+        ),
+    ],
+)
+def test_a_row_outside_the_catalogue_is_refused_at_import(
+    alias: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strange.py").write_text(
+        f"from mptcp_lab.wire.rows.requirement import row\n\n@row({alias!r})\ndef check(connection): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LabError) as refused:
+        importlib.import_module("strange")
+    assert str(refused.value) == sentence
+    assert registered() == ROWS
 
 
 def test_breach_names_the_packets() -> None:

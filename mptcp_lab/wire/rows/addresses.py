@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire import keys
 from mptcp_lab.wire.model import Announcement, Connection, Subflow
 from mptcp_lab.wire.options import AddAddr, RemoveAddr
 from mptcp_lab.wire.rows.requirement import ANY, Observation, breach, known, ok, row, worst
 
-MUST, SHOULD = Level.MUST, Level.SHOULD
 _NONE = "no ADD_ADDR"
 _PEER_PACKETS_LATER, _PACKETS_LATER = 3, 10
 """How many packets of the peer on the subflow, and of all on the connection, an echo may be late."""
@@ -38,12 +36,7 @@ def _joins_to(connection: Connection, announced: Announcement) -> list[Subflow]:
     ]
 
 
-@row(
-    "3.4.1/1",
-    "R39",
-    MUST,
-    "ADD_ADDR has the form of version 1: HMAC on announcements, none on echoes, port optional",
-)
+@row("R39")
 def form(connection: Connection) -> Observation:
     """The codec takes no other form of version 1; what is left are forms of version 0."""
     seen = [
@@ -54,7 +47,7 @@ def form(connection: Connection) -> Observation:
     return worst(seen, _NONE)
 
 
-@row("3.4.1/2", "R40", MUST, "the HMAC of ADD_ADDR is right for id, address and port, the sender's key first")
+@row("R40")
 def authentic(connection: Connection) -> Observation:
     """Compute the HMAC from the keys of the handshake."""
     seen = []
@@ -71,7 +64,7 @@ def authentic(connection: Connection) -> Observation:
     return worst(seen, "no ADD_ADDR with keys in the capture")
 
 
-@row("3.4.1/4", "R42", MUST, "every ADD_ADDR is echoed, without HMAC", ANY)
+@row("R42", ANY)
 def echoed(connection: Connection) -> Observation:
     """Look for the echo of each announcement; where it is lost, the announcement comes again (R43).
 
@@ -115,7 +108,7 @@ def _outlived(connection: Connection, announced: Announcement) -> bool:
     return half.packets - announced.peer_packets >= _PEER_PACKETS_LATER and later >= _PACKETS_LATER
 
 
-@row("3.4.1/5", "R43", SHOULD, "an ADD_ADDR that is not echoed is sent again")
+@row("R43")
 def repeated(connection: Connection) -> Observation:
     """Look for the same announcement again, with no echo between."""
     seen = []
@@ -131,14 +124,7 @@ def repeated(connection: Connection) -> Observation:
     return worst(seen, "every ADD_ADDR was echoed at once")
 
 
-@row(
-    "3.4.1/6",
-    "R44",
-    SHOULD,
-    "ADD_ADDR without port: the join goes to the port of the announcing subflow",
-    ANY,
-    by_address=True,
-)
+@row("R44", ANY, by_address=True)
 def same_port(connection: Connection) -> Observation:
     """Compare the port of joins to the announced address."""
     seen = []
@@ -154,7 +140,7 @@ def same_port(connection: Connection) -> Observation:
     return worst(seen, "no join to an address announced without port")
 
 
-@row("3.4.1/7", "R45", MUST, "ADD_ADDR with port: a join to that port is accepted", ANY, by_address=True)
+@row("R45", ANY, by_address=True)
 def announced_port(connection: Connection) -> Observation:
     """Look at the answer to joins to announced ports."""
     seen = []
@@ -172,14 +158,7 @@ def announced_port(connection: Connection) -> Observation:
     return worst(seen, "no join to an announced port")
 
 
-@row(
-    "3.4.1/8",
-    "R46",
-    SHOULD,
-    "no further attempt to an announced address where connecting has failed",
-    ANY,
-    by_address=True,
-)
+@row("R46", ANY, by_address=True)
 def no_second_attempt(connection: Connection) -> Observation:
     """Look for joins after one was refused or given up; retransmitted SYNs are one attempt."""
     seen = []
@@ -202,7 +181,7 @@ def no_second_attempt(connection: Connection) -> Observation:
     return worst(seen, "no join to an announced address has failed")
 
 
-@row("3.4.2/1", "R47", MUST, "REMOVE_ADDR lists ids; the subflows of these ids end, unknown ids do no harm")
+@row("R47")
 def removed(connection: Connection) -> Observation:
     """Look for FIN or RST on the subflows whose address went away, and for life after an unknown id."""
     seen = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire.model import Connection, Lack, State, Stream
 from mptcp_lab.wire.options import MpPrioV0
 from mptcp_lab.wire.rows.requirement import (
@@ -18,7 +17,6 @@ from mptcp_lab.wire.rows.requirement import (
     worst,
 )
 
-MUST, SHOULD = Level.MUST, Level.SHOULD
 _NO_DATA = "no mapped data"
 _GAPS = "the capture lacks packets that were acknowledged"
 
@@ -28,13 +26,7 @@ def _streams(connection: Connection) -> list[Stream]:
     return [each for each in (connection.client, connection.server) if each.first_dsn is not None]
 
 
-@row(
-    "3.3.1/1",
-    "R28",
-    MUST,
-    "mappings cover every octet, and data sent again on a subflow keeps its mapping",
-    (Lack.START, Lack.HEADERS),
-)
+@row("R28", (Lack.START, Lack.HEADERS))
 def mapped(connection: Connection) -> Observation:
     """Rebuild the map and compare it with the payload."""
     streams = _streams(connection)
@@ -46,13 +38,7 @@ def mapped(connection: Connection) -> Observation:
     return without(findings, ok(*(each.first_packet for each in streams)))
 
 
-@row(
-    "B.2/1",
-    "R60",
-    MUST,
-    "data in a SYN is no part of the data stream, which begins after it at IDSN + 1",
-    ON_SUBFLOW,
-)
+@row("R60", ON_SUBFLOW)
 def fast_open(connection: Connection) -> Observation:
     """Look at the first mapping: subflow sequence number 1 is what follows the SYN's data."""
     subflow, stream = connection.subflows[0], connection.client
@@ -67,7 +53,7 @@ def fast_open(connection: Connection) -> Observation:
     return ok(subflow.syn.number, stream.first_packet)
 
 
-@row("3.3.1/2", "R29", MUST, "the data-level stream is delivered once and in order", ANY)
+@row("R29", ANY)
 def delivered(connection: Connection) -> Observation:
     """No hole between the initial DSN and a DATA_FIN that the receiver acknowledged."""
     seen = []
@@ -83,12 +69,7 @@ def delivered(connection: Connection) -> Observation:
     return worst(seen, "no stream is complete in the capture")
 
 
-@row(
-    "3.3.2/1",
-    "R31",
-    MUST,
-    "DATA_ACK is cumulative, not ahead of the data, of 8 octets for DSNs of 8; 4 mean the same",
-)
+@row("R31")
 def data_acks(connection: Connection) -> Observation:
     """Look for DATA_ACKs that go back, or beyond what was sent, or are shorter than the DSNs."""
     acknowledged = [each for each in (connection.client, connection.server) if each.data_acks]
@@ -103,12 +84,7 @@ def data_acks(connection: Connection) -> Observation:
     return without(findings, ok(*(each.acked_packet for each in acknowledged), detail=detail))
 
 
-@row(
-    "3.3.5/1",
-    "R32",
-    MUST,
-    "data stays within the receive window, counted from the DATA_ACK for all subflows",
-)
+@row("R32")
 def window(connection: Connection) -> Observation:
     """Compare the end of each mapping with the highest DATA_ACK plus window.
 
@@ -127,7 +103,7 @@ def window(connection: Connection) -> Observation:
     return without(connection.found("window"), known(detail, *(each.packet for each in kept)))
 
 
-@row("3.3.3/1", "R33", MUST, "DATA_FIN takes one DSN and is acknowledged by DATA_ACK", (Lack.START,))
+@row("R33", (Lack.START,))
 def data_fin(connection: Connection) -> Observation:
     """Look for the DATA_ACK of DATA_FIN + 1, and for a DATA_FIN that changes its place."""
     findings = connection.found("data-fin-moved")
@@ -139,7 +115,7 @@ def data_fin(connection: Connection) -> Observation:
     return without(findings, worst(seen, "no DATA_FIN was acknowledged in the capture"))
 
 
-@row("3.3.3/2", "R34", MUST, "DATA_FIN is acknowledged only when all data has arrived", ANY)
+@row("R34", ANY)
 def data_fin_last(connection: Connection) -> Observation:
     """When a DATA_FIN is acknowledged, all data before it has been seen."""
     seen = []
@@ -153,7 +129,7 @@ def data_fin_last(connection: Connection) -> Observation:
     return worst(seen, "no DATA_FIN was acknowledged in the capture")
 
 
-@row("3.3.3/3", "R35", MUST, "after DATA_FIN and its acknowledgement the subflows are closed with FIN")
+@row("R35")
 def subflows_closed(connection: Connection) -> Observation:
     """Every subflow open when both DATA_FINs are acknowledged gets FINs.
 
@@ -179,7 +155,7 @@ def subflows_closed(connection: Connection) -> Observation:
     return worst(seen, "the capture ends before the subflows are closed")
 
 
-@row("3.3.6/1", "R36", SHOULD, "data lost on one subflow is sent again on another with the same DSN")
+@row("R36")
 def reinjected(connection: Connection) -> Observation:
     """List the reinjections: the DATA_ACK that passes them shows that duplicates do no harm."""
     seen = []
@@ -195,7 +171,7 @@ def reinjected(connection: Connection) -> Observation:
     return Observation(found.outcome, found.packets, found.detail or f"{total} octets reinjected")
 
 
-@row("3.3.8/1", "R37", SHOULD, "a backup subflow carries no new data while a regular one works", ANY)
+@row("R37", ANY)
 def backup(connection: Connection) -> Observation:
     """Look for new data on subflows that the peer has asked to keep as backup, by flag B or MP_PRIO."""
     asked = [each for each in connection.subflows if each.client.backup or each.server.backup]
@@ -205,7 +181,7 @@ def backup(connection: Connection) -> Observation:
     return without(connection.found("backup-used"), ok(*packets))
 
 
-@row("3.3.8/2", "R38", MUST, "MP_PRIO changes the priority of the subflow it is on, without an address id")
+@row("R38")
 def priority(connection: Connection) -> Observation:
     """Look at the form; whether it is obeyed is R37."""
     seen = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire.model import Connection, Subflow
 from mptcp_lab.wire.options import MpFail, MpFastclose, TcpRst
 from mptcp_lab.wire.rows.handshake import capable
@@ -18,10 +17,8 @@ from mptcp_lab.wire.rows.requirement import (
     worst,
 )
 
-MUST = Level.MUST
 
-
-@row("3.5/1", "R49", MUST, "MP_FASTCLOSE carries the receiver's key, and the other subflows are reset")
+@row("R49")
 def fastclose(connection: Connection) -> Observation:
     """Compare the key with that of the peer; every subflow then has an RST."""
     seen = []
@@ -39,12 +36,7 @@ def fastclose(connection: Connection) -> Observation:
     return worst(seen, "no MP_FASTCLOSE with keys in the capture")
 
 
-@row(
-    "3.6/1",
-    "R51",
-    MUST,
-    "MP_TCPRST stands on RST segments only, its reason registered, its flags U to W zero",
-)
+@row("R51")
 def reset_reason(connection: Connection) -> Observation:
     """Look at the segment, the reserved flags and the reason code."""
     findings = connection.found("rst-option")
@@ -62,13 +54,7 @@ def _reason(option: TcpRst, packet: int) -> Observation:
     return ok(packet, detail=option.reason_name)
 
 
-@row(
-    "3.7/1",
-    "R52",
-    MUST,
-    "first data without MPTCP options in either direction: TCP from then on, without options",
-    ON_SUBFLOW,
-)
+@row("R52", ON_SUBFLOW)
 def silent_start(connection: Connection) -> Observation:
     """A handshake with keys, then data without DSS: no option afterwards."""
     fallback = connection.fallback
@@ -78,13 +64,7 @@ def silent_start(connection: Connection) -> Observation:
     return without(connection.found("option-after-fallback"), ok(fallback.packet, detail=fallback.reason))
 
 
-@row(
-    "3.7/2",
-    "R53",
-    MUST,
-    "a checksum failure with several subflows: RST with MP_FAIL, the connection goes on",
-    ANY,
-)
+@row("R53", ANY)
 def failed_one(connection: Connection) -> Observation:
     """Look at MP_FAIL while other subflows exist."""
     seen = []
@@ -107,13 +87,7 @@ def _is_alive(subflow: Subflow, packet: int) -> bool:
     return established is not None and established < packet and not any(each < packet for each in ends)
 
 
-@row(
-    "3.7/3",
-    "R54",
-    MUST,
-    "a checksum failure on the only subflow: MP_FAIL both ways, then an infinite mapping",
-    ANY,
-)
+@row("R54", ANY)
 def failed_only(connection: Connection) -> Observation:
     """Look for the answer and the infinite mapping after MP_FAIL.
 
@@ -140,7 +114,7 @@ def failed_only(connection: Connection) -> Observation:
     return ok(alone[0].packet, answer.packet, fallback.packet)
 
 
-@row("3.7/4", "R55", MUST, "after fallback there is no MP_JOIN and no MPTCP option", ON_SUBFLOW)
+@row("R55", ON_SUBFLOW)
 def quiet(connection: Connection) -> Observation:
     """Look for options of a side that has seen its peer's plain TCP."""
     fallback = connection.fallback

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire.model import Connection, Side, Subflow
 from mptcp_lab.wire.options import MpCapable, MptcpOption
 from mptcp_lab.wire.packet import Segment
@@ -20,7 +19,6 @@ from mptcp_lab.wire.rows.requirement import (
     worst,
 )
 
-MUST = Level.MUST
 _NO_HANDSHAKE = "the capture has no MP_CAPABLE handshake"
 _MOST_LATE = 1 << 40
 """Octets by which a captured mapping may be behind the initial DSN: a gap of a terabyte is none."""
@@ -54,7 +52,7 @@ def _no_keys(option: MpCapable) -> tuple[int | None, ...]:
     return (option.sender_key, option.receiver_key, option.data_length, option.checksum)
 
 
-@row("3.1/1", "R01", MUST, "the client's SYN carries MP_CAPABLE of version 1 without a key (length 4)")
+@row("R01")
 def syn(connection: Connection) -> Observation:
     """Look at the first SYN."""
     found = _only(connection, "SYN")
@@ -67,7 +65,7 @@ def syn(connection: Connection) -> Observation:
     return ok(segment.number)
 
 
-@row("3.1/2", "R02", MUST, "the SYN/ACK carries MP_CAPABLE with the server's key only (length 12)")
+@row("R02")
 def syn_ack(connection: Connection) -> Observation:
     """Look at the SYN/ACK."""
     found = _only(connection, "SYN/ACK")
@@ -80,7 +78,7 @@ def syn_ack(connection: Connection) -> Observation:
     return ok(segment.number)
 
 
-@row("3.1/3", "R03", MUST, "the third packet carries both keys (length 20, with data 22 or 24)")
+@row("R03")
 def third_ack(connection: Connection) -> Observation:
     """Look at the client's first packet after its SYN."""
     found = _only(connection, "third packet")
@@ -97,13 +95,7 @@ def third_ack(connection: Connection) -> Observation:
     return ok(segment.number)
 
 
-@row(
-    "3.1/4",
-    "R04",
-    MUST,
-    "the client's first data repeats MP_CAPABLE with its length unless the server has confirmed the keys",
-    ON_SUBFLOW,
-)
+@row("R04", ON_SUBFLOW)
 def first_data(connection: Connection) -> Observation:
     """A DSS or ADD_ADDR of the server shows that it has the keys; before that the data needs MP_CAPABLE."""
     segment = connection.first_data.get(Side.CLIENT)
@@ -119,7 +111,7 @@ def first_data(connection: Connection) -> Observation:
     return ok(segment.number)
 
 
-@row("3.1/5", "R05", MUST, "MP_CAPABLE sets flag H and clears D to G")
+@row("R05")
 def algorithm(connection: Connection) -> Observation:
     """Look at every MP_CAPABLE of the handshake."""
     return worst(
@@ -133,7 +125,7 @@ def algorithm(connection: Connection) -> Observation:
     )
 
 
-@row("3.1/6", "R06", MUST, "MP_CAPABLE clears flag B")
+@row("R06")
 def extensibility(connection: Connection) -> Observation:
     """Look at every MP_CAPABLE of the handshake."""
     return worst(
@@ -145,7 +137,7 @@ def extensibility(connection: Connection) -> Observation:
     )
 
 
-@row("3.1/8", "R08", MUST, "a SYN without MP_CAPABLE is answered without MP_CAPABLE")
+@row("R08")
 def plain_syn(connection: Connection) -> Observation:
     """Look at the answer to a plain SYN."""
     first = connection.subflows[0]
@@ -156,7 +148,7 @@ def plain_syn(connection: Connection) -> Observation:
     return ok(first.syn.number, first.syn_ack.number)
 
 
-@row("3.1/9", "R09", MUST, "after a SYN/ACK without MP_CAPABLE the client sends no MPTCP option", ON_SUBFLOW)
+@row("R09", ON_SUBFLOW)
 def plain_syn_ack(connection: Connection) -> Observation:
     """Look at the client's packets after the SYN/ACK."""
     first = connection.subflows[0]
@@ -168,13 +160,7 @@ def plain_syn_ack(connection: Connection) -> Observation:
     return without(findings, ok(first.syn_ack.number, first.ack.number))
 
 
-@row(
-    "3.1/10",
-    "R10",
-    MUST,
-    "after a third packet without MP_CAPABLE the server sends no MPTCP option",
-    ON_SUBFLOW,
-)
+@row("R10", ON_SUBFLOW)
 def plain_third_ack(connection: Connection) -> Observation:
     """The server knows from the third packet on: its next ones have no option."""
     fallback = connection.fallback
@@ -184,7 +170,7 @@ def plain_third_ack(connection: Connection) -> Observation:
     return without(findings, ok(fallback.packet))
 
 
-@row("3.1/12", "R12", MUST, "keys differ between live connections, and so do their tokens")
+@row("R12")
 def unique_keys(connection: Connection) -> Observation:
     """Compare with the other connections of the capture, and the two hosts with each other."""
     client, server = connection.client, connection.server
@@ -198,7 +184,7 @@ def unique_keys(connection: Connection) -> Observation:
     return ok(*segments)
 
 
-@row("3.1/13", "R13", MUST, "tokens and initial DSNs are SHA-256 of the keys (first 32, last 64 bits)")
+@row("R13")
 def derived(connection: Connection) -> Observation:
     """The first mapping of each side starts at its IDSN + 1; a join's token is found by derivation alone."""
     seen = []
@@ -214,13 +200,7 @@ def derived(connection: Connection) -> Observation:
     return worst(seen, "no keys with data or joins")
 
 
-@row(
-    "3.1/14",
-    "R14",
-    MUST,
-    "flag C of a host: no further subflow to the address and port it came from",
-    by_address=True,
-)
+@row("R14", by_address=True)
 def no_join_initial(connection: Connection) -> Observation:
     """Look for joins to the first subflow's address of whoever set flag C."""
     seen = []
@@ -242,13 +222,7 @@ def no_join_initial(connection: Connection) -> Observation:
     return worst(seen, "nobody set flag C")
 
 
-@row(
-    "3.1/15",
-    "R15",
-    MUST,
-    "checksums in both directions if either host set flag A, in none if neither did",
-    ON_SUBFLOW,
-)
+@row("R15", ON_SUBFLOW)
 def checksums(connection: Connection) -> Observation:
     """Count the mappings with and without a checksum."""
     flags = {name: option.checksum_required for name, _, option in handshake(connection)}
@@ -266,13 +240,7 @@ def checksums(connection: Connection) -> Observation:
     return worst(seen, "no mappings")
 
 
-@row(
-    "3.1/16",
-    "R16",
-    MUST,
-    "no subflow is opened before a DSS of the peer has come over the first one",
-    ON_SUBFLOW,
-)
+@row("R16", ON_SUBFLOW)
 def established_first(connection: Connection) -> Observation:
     """Compare the first join of each opener with the peer's first DSS.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
-from mptcp_lab.catalogue.level import Level
 from mptcp_lab.wire import keys
 from mptcp_lab.wire.model import Connection, Lack, Side, Subflow
 from mptcp_lab.wire.options import MpJoinAck, MpJoinSyn, MpJoinSynAck, MptcpOption, TcpRst
@@ -22,7 +21,6 @@ from mptcp_lab.wire.rows.requirement import (
     worst,
 )
 
-MUST, SHOULD = Level.MUST, Level.SHOULD
 _NO_JOIN = "no MP_JOIN"
 Form = TypeVar("Form", bound=MptcpOption)
 
@@ -41,12 +39,7 @@ def joins(connection: Connection) -> Iterator[tuple[Subflow, Segment, MpJoinSyn]
             yield each, each.syn, option
 
 
-@row(
-    "3.2/1",
-    "R17",
-    MUST,
-    "a join's SYN carries the peer's token, the address id and a random nonce (length 12)",
-)
+@row("R17")
 def join_syn(connection: Connection) -> Observation:
     """The token leads to the connection; a nonce that comes twice is not random."""
     if connection.unknown_token is not None:
@@ -74,12 +67,7 @@ def _proof(connection: Connection, subflow: Subflow, side: Side) -> bytes | None
     return keys.join_hmac(mine, theirs, *nonces)
 
 
-@row(
-    "3.2/2",
-    "R18",
-    MUST,
-    "a join's SYN/ACK carries the leftmost 64 bits of the HMAC, address id, nonce (length 16)",
-)
+@row("R18")
 def join_syn_ack(connection: Connection) -> Observation:
     """Compute the HMAC from the keys of the handshake."""
     seen = []
@@ -96,7 +84,7 @@ def join_syn_ack(connection: Connection) -> Observation:
     return worst(seen, "no join answered, or the keys are not in the capture")
 
 
-@row("3.2/3", "R19", MUST, "a join's third packet carries the leftmost 160 bits of the HMAC (length 24)")
+@row("R19")
 def join_ack(connection: Connection) -> Observation:
     """Compute the HMAC, keys and nonces in the opener's order.
 
@@ -118,7 +106,7 @@ def join_ack(connection: Connection) -> Observation:
     return worst(seen, "no join completed, or the keys are not in the capture")
 
 
-@row("3.2/4", "R20", MUST, "a join with an unknown token is answered with RST, not with SYN/ACK")
+@row("R20")
 def unknown_token(connection: Connection) -> Observation:
     """The token is in no handshake of the capture: if the answer is RST, the host does not know it either."""
     if connection.unknown_token is None:
@@ -130,14 +118,7 @@ def unknown_token(connection: Connection) -> Observation:
     return worst(seen, "the connection began before the capture, or the join was not answered")
 
 
-@row(
-    "3.2/8",
-    "R24",
-    MUST,
-    "address id 0 is the initial subflow's address; another id stays with one address",
-    ANY,
-    by_address=True,
-)
+@row("R24", ANY, by_address=True)
 def address_ids(connection: Connection) -> Observation:
     """Joins of one id come from one address, until REMOVE_ADDR takes the id back."""
     if connection.unknown_token is not None:
@@ -168,7 +149,7 @@ def address_ids(connection: Connection) -> Observation:
     return worst(seen, _NO_JOIN)
 
 
-@row("3.2/9", "R25", SHOULD, "a refused join is answered with RST and MP_TCPRST that says why", ON_SUBFLOW)
+@row("R25", ON_SUBFLOW)
 def refused(connection: Connection) -> Observation:
     """Look at RSTs of the responder before any of its data."""
     seen = []
@@ -187,13 +168,7 @@ def refused(connection: Connection) -> Observation:
     return worst(seen, "no join was refused")
 
 
-@row(
-    "3.2/10",
-    "R26",
-    SHOULD,
-    "flag B of a join asks for backup use: no new data while a regular subflow works",
-    ANY,
-)
+@row("R26", ANY)
 def backup_join(connection: Connection) -> Observation:
     """Look for new data towards a host that joined with flag B."""
     asked = [
@@ -206,14 +181,7 @@ def backup_join(connection: Connection) -> Observation:
     return without(connection.found("backup-used"), ok(*(segment.number for _, segment in asked)))
 
 
-@row(
-    "3.9.1/1",
-    "R57",
-    SHOULD,
-    "a new subflow goes to the port of the first one, or to one that was announced",
-    ANY,
-    by_address=True,
-)
+@row("R57", ANY, by_address=True)
 def ports(connection: Connection) -> Observation:
     """Compare the ports of joins with the first subflow's and with those announced."""
     if connection.unknown_token is not None:
@@ -230,7 +198,7 @@ def ports(connection: Connection) -> Observation:
     return worst(seen, _NO_JOIN)
 
 
-@row("3.2/11", "R58", SHOULD, "the initiator of the connection opens its further subflows", (Lack.START,))
+@row("R58", (Lack.START,))
 def opener(connection: Connection) -> Observation:
     """Look for joins by the server."""
     if connection.unknown_token is not None:

@@ -1,4 +1,7 @@
-"""A row: one requirement of RFC 8684, and the pure function that looks for it in an analysed connection."""
+"""A row: one claim of the catalogue, and the pure function that looks for it in an analysed connection.
+
+Id, level and sentence are the catalogue's (mptcp_lab/catalogue/rfc8684.toml), which is read once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from mptcp_lab import catalogue
+from mptcp_lab.catalogue import Claim
 from mptcp_lab.catalogue.level import Level
+from mptcp_lab.errors import LabError
 from mptcp_lab.wire.model import Connection, Finding, Lack
 
 
@@ -33,19 +39,36 @@ Check = Callable[[Connection], Observation]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A requirement: `id` is RFC8684-<section>/<n>, `alias` the catalogue's R-number.
+    """A claim of the catalogue, and how a connection is judged by it.
 
-    `judge` says what a connection shows, `unknown_with` names the gaps of a capture that hide the ground of a
-    breach; `by_address`: it compares addresses, which a translator on the way changes.
+    `judge` returns what a connection shows. `unknown_with` names the gaps of a capture that leave a breach
+    without evidence. `by_address` is true for rows that compare addresses, which NAT changes on the path.
     """
 
-    id: str
-    alias: str
-    level: Level
-    requirement: str
+    claim: Claim
     judge: Check
     unknown_with: tuple[Lack, ...]
     by_address: bool
+
+    @property
+    def id(self) -> str:
+        """Return RFC8684-<section>/<n>."""
+        return self.claim.id
+
+    @property
+    def alias(self) -> str:
+        """Return the R-number."""
+        return self.claim.alias
+
+    @property
+    def level(self) -> Level:
+        """Return how binding the requirement is."""
+        return self.claim.level
+
+    @property
+    def requirement(self) -> str:
+        """Return the catalogue's sentence."""
+        return self.claim.text
 
     def check(self, connection: Connection) -> Observation:
         """Judge a connection: the one rule of `./lab pcap` and of the suite.
@@ -67,7 +90,8 @@ class Row:
         return seen
 
 
-_REGISTERED: list[Row] = []
+_CLAIMS = {claim.alias: claim for claim in catalogue.family("rfc8684").claims}
+_REGISTERED: dict[str, Row] = {}
 
 
 ANY = tuple(Lack)
@@ -76,31 +100,38 @@ ON_SUBFLOW = tuple(each for each in Lack if each is not Lack.PATH)
 
 
 def row(
-    number: str,
-    alias: str,
-    level: Level,
-    requirement: str,
-    unknown_with: tuple[Lack, ...] = (),
-    by_address: bool = False,
+    alias: str, unknown_with: tuple[Lack, ...] = (), by_address: bool = False
 ) -> Callable[[Check], Check]:
-    """Register a check as the row RFC8684-<number>.
+    """Register the check that judges the catalogue's claim of that alias.
 
     Without `unknown_with`, the packets that show a breach are its whole proof. ANY is for what is absent
     from the capture, or has to come before something else in it.
     """
 
     def register(check: Check) -> Check:
-        _REGISTERED.append(
-            Row(f"RFC8684-{number}", alias, level, requirement, check, unknown_with, by_address)
-        )
+        where = f"{check.__module__}.{check.__qualname__}"
+        if alias not in _CLAIMS:
+            raise LabError(
+                f"{alias} is not an alias in the catalogue",
+                where,
+                "correct the alias, or add the claim to mptcp_lab/catalogue/rfc8684.toml",
+            )
+        if alias in _REGISTERED:
+            other = _REGISTERED[alias].judge
+            raise LabError(
+                f"{alias} is registered already, by {other.__module__}.{other.__qualname__}",
+                where,
+                "give each claim one check",
+            )
+        _REGISTERED[alias] = Row(_CLAIMS[alias], check, unknown_with, by_address)
         return check
 
     return register
 
 
 def registered() -> tuple[Row, ...]:
-    """All rows whose modules are imported, in the order of the catalogue."""
-    return tuple(sorted(_REGISTERED, key=lambda each: each.alias))
+    """Return all rows whose modules are imported, in the order of the catalogue."""
+    return tuple(_REGISTERED[alias] for alias in _CLAIMS if alias in _REGISTERED)
 
 
 def ok(*packets: int | None, detail: str = "") -> Observation:
