@@ -6,7 +6,8 @@ For `mptcp_lab.render`, which chooses this plugin for its runs; no other run is 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from ansible.plugins.callback import CallbackBase
 
@@ -19,6 +20,22 @@ description:
 """
 
 
+class Host(Protocol):
+    """The host that a task ran on."""
+
+    def get_name(self) -> str:
+        """Return the host's name in the inventory."""
+
+
+class TaskResult(Protocol):
+    """The result of a task, as far as this plugin reads it; Ansible's own class has no types."""
+
+    host: Host
+    task_name: str
+    task_fields: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+
 class CallbackModule(CallbackBase):
     """Told by Ansible of the outcome of each task on each host, and of each item where the task loops."""
 
@@ -26,13 +43,13 @@ class CallbackModule(CallbackBase):
     CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "render"
 
-    def v2_runner_on_ok(self, result: Any) -> None:
+    def v2_runner_on_ok(self, result: TaskResult) -> None:
         """Tell of the files that the task would write: module `converge` is given their whole content."""
         if result.task_fields["action"] == "converge":
             for file in result.task_fields["args"].get("files", []):
                 self._tell(result, path=file["path"], mode=file.get("mode", "0644"), content=file["content"])
 
-    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+    def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
         """Tell what failed."""
         if not ignore_errors:
             self._tell(result, failed=f"{result.task_name}: {result.result.get('msg', 'no word of why')}")
@@ -40,5 +57,5 @@ class CallbackModule(CallbackBase):
     v2_runner_item_on_ok = v2_runner_on_ok
     v2_runner_item_on_failed = v2_runner_on_unreachable = v2_runner_on_failed
 
-    def _tell(self, result: Any, **facts: Any) -> None:
+    def _tell(self, result: TaskResult, **facts: Any) -> None:
         self._display.display(json.dumps({"host": result.host.get_name(), **facts}))

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 DOCUMENTATION = """
 module: converge
@@ -123,6 +123,48 @@ RESTART_TIMEOUT_S = 10.0
 
 class Refused(Exception):
     """Something cannot be done; the text says what, and why."""
+
+
+class ChangeKeys(TypedDict):
+    """The keys that every change has; Python 3.9 cannot mark single keys as optional."""
+
+    kind: str
+    name: str
+    after: Any
+
+
+class Change(ChangeKeys, total=False):
+    """A change to note. Without `before` that is read off the host; without `owner` it is the module's."""
+
+    before: Any
+    owner: str
+
+
+class Entry(TypedDict):
+    """A change as the manifest has it; the types of `before` and `after` depend on `kind`."""
+
+    kind: str
+    name: str
+    owners: list[str]
+    before: Any
+    after: list[Any]
+
+
+class Document(TypedDict):
+    """The manifest."""
+
+    format: int
+    entries: list[Entry]
+
+
+class FileState(TypedDict, total=False):
+    """A file (`content` in base64, `mode`, `uid`, `gid`) or a symbolic link (`link`) in the manifest."""
+
+    content: str
+    mode: int
+    uid: int
+    gid: int
+    link: str
 
 
 @dataclass(frozen=True)
@@ -291,7 +333,7 @@ class Manifest:
     def __init__(self, path: Path, owner: str) -> None:
         self.path, self.owner = path, owner
 
-    def note(self, changes: Iterable[dict[str, Any]]) -> None:
+    def note(self, changes: Iterable[Change]) -> None:
         """Write changes that are about to be made; without an owner nothing is noted."""
         changes = list(changes) if self.owner else []
         if not changes:
@@ -313,10 +355,10 @@ class Manifest:
         if json.dumps(document) != before:
             self.write(document)
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Document:
         """Return the manifest; an empty one where there is none yet."""
         try:
-            document: dict[str, Any] = json.loads(self.path.read_text())
+            document: Document = json.loads(self.path.read_text())
             document["entries"] = [*document["entries"]]
         except FileNotFoundError:
             return {"format": 1, "entries": []}
@@ -324,7 +366,7 @@ class Manifest:
             raise Refused(f"{self.path} cannot be read, so nothing was changed: {error}") from None
         return document
 
-    def write(self, document: dict[str, Any]) -> None:
+    def write(self, document: Document) -> None:
         """Replace the manifest in one piece; it is on the disk when this returns."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.parent.chmod(0o700)
@@ -369,7 +411,7 @@ def read_before(kind: str, name: str) -> Any:
     return (None if kind == "nft" else "") if done.returncode else done.stdout
 
 
-def file_before(path: Path) -> dict[str, Any] | None:
+def file_before(path: Path) -> FileState | None:
     """Return all there is to know of a file or a symbolic link; None where there is none."""
     if path.is_symlink():
         return {"link": str(path.readlink())}
@@ -385,17 +427,16 @@ def file_before(path: Path) -> dict[str, Any] | None:
     }
 
 
-def folder_changes(folders: Iterable[str]) -> Iterator[dict[str, Any]]:
+def folder_changes(folders: Iterable[str]) -> Iterator[Change]:
     """Yield a change for each folder that will be made, or given other attributes."""
     for folder in map(Path, folders):
         if attributes(folder) != wanted_attributes(0o755):
             parents = [path for path in reversed(folder.parents) if not path.exists()]
-            yield from (
-                {"kind": "folder", "name": str(path), "after": "present"} for path in (*parents, folder)
-            )
+            for path in (*parents, folder):
+                yield {"kind": "folder", "name": str(path), "after": "present"}
 
 
-def file_changes(files: Iterable[File]) -> Iterator[dict[str, Any]]:
+def file_changes(files: Iterable[File]) -> Iterator[Change]:
     """Yield a change for each file that will be written, or given other attributes."""
     for file in files:
         if content_of(file.path) != file.content or attributes(file.path) != wanted_attributes(file.mode):
@@ -403,7 +444,7 @@ def file_changes(files: Iterable[File]) -> Iterator[dict[str, Any]]:
             yield {"kind": "file", "name": str(file.path), "after": digest, "owner": file.owner}
 
 
-def absent_changes(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+def absent_changes(paths: Iterable[str]) -> Iterator[Change]:
     """Yield a change for each file and folder that will be removed."""
     for path in map(Path, paths):
         for found in [path, *(sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else [])]:
@@ -420,7 +461,7 @@ FOLLOWERS = {
 }
 
 
-def sysctl_changes(text: str, whole: bool = False) -> Iterator[dict[str, Any]]:
+def sysctl_changes(text: str, whole: bool = False) -> Iterator[Change]:
     """Yield a change for each setting that differs, or for the `whole` text, and for those that follow it."""
     for _, live, wanted in settings(text):
         name = str(live.relative_to(PROC_SYS))
@@ -434,7 +475,7 @@ def sysctl_changes(text: str, whole: bool = False) -> Iterator[dict[str, Any]]:
                 yield {"kind": "sysctl", "name": follower, "after": follows}
 
 
-def noted(notes: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def noted(notes: Iterable[dict[str, Any]]) -> Iterator[Change]:
     """Yield the changes that an item of `notes` stands for.
 
     Settings that a unit sets are noted whatever they are now: the unit may set them back when it stops.
@@ -448,10 +489,10 @@ def noted(notes: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             changes = dnf_changes if note.get("manager") == "dnf" else apt_changes
             yield from changes(note["name"], note.get("suite", ""))
         else:
-            yield note
+            yield cast("Change", note)
 
 
-def apt_changes(names: list[str], suite: str) -> Iterator[dict[str, Any]]:
+def apt_changes(names: list[str], suite: str) -> Iterator[Change]:
     """Yield a change for each package that apt would install, upgrade, downgrade or remove."""
     chosen = ["--target-release", suite] if suite else []
     apt = ("apt-get", "--simulate", "--quiet", "--yes", "--allow-downgrades", "--no-install-recommends")
@@ -474,7 +515,7 @@ def apt_changes(names: list[str], suite: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def dnf_changes(names: list[str], suite: str) -> Iterator[dict[str, Any]]:
+def dnf_changes(names: list[str], suite: str) -> Iterator[Change]:
     """Yield a change for each package that dnf would install, upgrade, downgrade or remove."""
     try:
         import dnf  # the RHEL family's Python has it, and no other
@@ -885,7 +926,7 @@ def settle_units(
             if not unit.report_only:
                 todo.append((unit, found))
     if not outcome.check and (todo or not given):
-        changes = (
+        changes: Iterator[Change] = (
             {"kind": "unit", "name": unit.name, "after": ", ".join(found), "owner": unit.owner}
             for unit, found in todo
         )

@@ -22,7 +22,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 RECORD = Path("/var/lib/mptcp-lab/record.json")
 RUN = Path("/run/mptcp-lab")  # what suites leave: locks, notes of faults
@@ -59,6 +59,25 @@ TOOLS = {
     "systemd": ("systemctl", "--version"),
 }
 Facts = dict[str, str]
+
+
+class FileState(TypedDict, total=False):
+    """A file (`content` in base64, `mode`, `uid`, `gid`), a symbolic link (`link`), or else `other`."""
+
+    content: str
+    mode: int
+    uid: int
+    gid: int
+    link: str
+    other: str
+
+
+class Record(TypedDict):
+    """What a host was before the lab: facts by kind, and the files that are kept whole."""
+
+    format: int
+    was: dict[str, Facts]
+    kept: dict[str, FileState | None]
 
 
 def run(*argv: str, text: str | None = None, check: bool = True) -> str:
@@ -224,7 +243,7 @@ KINDS: dict[str, Callable[[], Facts]] = {
 # --- keeping files -----------------------------------------------------------------------------------------
 
 
-def keep(path: Path) -> dict[str, Any] | None:
+def keep(path: Path) -> FileState | None:
     """Return content, mode and owner of a file; None where there is none."""
     if not path.is_file():
         return None
@@ -237,7 +256,7 @@ def keep(path: Path) -> dict[str, Any] | None:
     }
 
 
-def restore_kept(kept: dict[str, dict[str, Any] | None]) -> None:
+def restore_kept(kept: dict[str, FileState | None]) -> None:
     """Write files back as they were kept; remove those that were not there."""
     for name, what in kept.items():
         path = Path(name)
@@ -275,7 +294,7 @@ def take(apply: bool) -> None:
         return
     if apply:
         kept = {name: keep(Path(name)) for name in ACCOUNTS_BEFORE}
-        document = {"format": 2, "was": read_all(), "kept": kept}
+        document: Record = {"format": 2, "was": read_all(), "kept": kept}
         RECORD.parent.mkdir(mode=0o700, exist_ok=True)
         draft = RECORD.with_suffix(".new")
         draft.unlink(missing_ok=True)

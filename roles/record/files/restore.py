@@ -29,7 +29,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import record
 
@@ -43,7 +43,16 @@ UNITS = "/etc/systemd/system"  # its lock is the one that module `converge` take
 PROC_SYS = Path("/proc/sys")
 #: Where a package's own folders may hold files of others, which purging the package would remove.
 KEPT_TREES = ("/etc/", "/var/lib/", "/var/www/", "/srv/", "/opt/")
-Entry = dict[str, Any]
+
+
+class Entry(TypedDict):
+    """A change that the lab made, as module `converge` notes it: `kind` decides what the values are."""
+
+    kind: str
+    name: str
+    owners: list[str]
+    before: Any
+    after: list[Any]
 
 
 class Failed(Exception):
@@ -130,7 +139,7 @@ def of_kind(entries: Iterable[Entry], kind: str) -> list[Entry]:
 # --- files and folders -------------------------------------------------------------------------------------
 
 
-def now_at(path: Path) -> dict[str, Any] | None:
+def now_at(path: Path) -> record.FileState | None:
     """Return what is at a path, in the manifest's form; None for nothing, {"other": ...} for a folder."""
     if path.is_symlink():
         return {"link": str(path.readlink())}
@@ -139,7 +148,7 @@ def now_at(path: Path) -> dict[str, Any] | None:
     return record.keep(path) or {"other": stat.filemode(path.stat().st_mode)}
 
 
-def digest(found: dict[str, Any] | None) -> str:
+def digest(found: record.FileState | None) -> str:
     """Return the digest of a file in the manifest's form; "absent" for none, "" for what is no file."""
     if found is None:
         return "absent"
@@ -148,7 +157,7 @@ def digest(found: dict[str, Any] | None) -> str:
     return hashlib.sha256(base64.b64decode(found["content"])).hexdigest()
 
 
-def is_the_labs(entry: Entry, found: dict[str, Any] | None) -> bool:
+def is_the_labs(entry: Entry, found: record.FileState | None) -> bool:
     """Tell whether a path holds what the lab put there last, or earlier."""
     return digest(found) in entry["after"] or ("any" in entry["after"] and found is not None)
 
@@ -159,7 +168,7 @@ def is_edited(entry: Entry) -> bool:
     return found is not None and found != entry["before"] and not is_the_labs(entry, found)
 
 
-def put(path: Path, what: dict[str, Any]) -> None:
+def put(path: Path, what: record.FileState) -> None:
     """Write a file or a symbolic link, in one piece."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.converge")
@@ -404,8 +413,13 @@ class Network:
     @classmethod
     def read(cls) -> Network:
         """Read it from the host."""
-        kinds = (record.addresses(), record.routes(), record.rules(), record.endpoints())
-        return cls(*map(set, kinds), record.limits().get("limits", ""))
+        return cls(
+            addresses=set(record.addresses()),
+            routes=set(record.routes()),
+            rules=set(record.rules()),
+            endpoints=set(record.endpoints()),
+            limits=record.limits().get("limits", ""),
+        )
 
 
 def without_the_labs(found: Network, entries: list[Entry]) -> Network:
@@ -807,7 +821,7 @@ def restore_packages(plan: Packages, outcome: Outcome) -> None:
 # --- commands ----------------------------------------------------------------------------------------------
 
 
-def restore_accounts(was: dict[str, Any]) -> None:
+def restore_accounts(was: record.Record) -> None:
     """Put the account files' backups back, each where the accounts themselves are what they were."""
     for name, what in was["kept"].items():
         accounts = Path(name.rstrip("-"))
@@ -819,7 +833,7 @@ def restore_accounts(was: dict[str, Any]) -> None:
 def restore(apply: bool) -> None:
     """Take everything back, and compare with the record."""
     entries = read_manifest()
-    was = json.loads(record.RECORD.read_text()) if record.RECORD.exists() else {}
+    was: record.Record | None = json.loads(record.RECORD.read_text()) if record.RECORD.exists() else None
     if not entries and not was:
         print("unchanged: the lab has changed nothing here, or was taken back already")
         return
@@ -856,7 +870,7 @@ def restore(apply: bool) -> None:
     finish(was, outcome)
 
 
-def finish(was: dict[str, Any], outcome: Outcome) -> None:
+def finish(was: record.Record | None, outcome: Outcome) -> None:
     """Compare with the record, name what differs, and remove record and manifest."""
     compared = "there is no record of before the lab to compare with"
     if was:
