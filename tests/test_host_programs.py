@@ -1,6 +1,7 @@
-"""The programs that hosts run: Python 3.9 and its standard library are enough for each of them.
+"""Check that the programs that hosts run need no more than Python 3.9 and its standard library.
 
-mypy no longer knows Python 3.9; `./lab test` runs it for 3.10. What came with 3.10 itself is refused here.
+mypy no longer supports Python 3.9 as a target. `./lab test` runs it for 3.10, where it refuses additions of
+3.11 and newer; these tests refuse the additions of 3.10.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def walk_evaluated(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def find_faults(source: str) -> list[str]:
-    """Return what Python 3.9 without other packages would refuse, a line number and a name each."""
+    """Return line number and name of everything that Python 3.9 without other packages would refuse."""
     tree = ast.parse(source, feature_version=(3, 9))
     found = []
     for node in walk_evaluated(tree):
@@ -130,7 +131,7 @@ def test_a_program_needs_no_more_than_python_39(path: Path) -> None:
         ("from mptcp_lab.errors import LabError", "2: import mptcp_lab.errors"),
     ],
 )
-def test_what_python_39_refuses_is_found(line: str, fault: str) -> None:
+def test_a_fault_is_found(line: str, fault: str) -> None:
     assert find_faults(f"from __future__ import annotations\n{line}\n") == [fault]
 
 
@@ -144,7 +145,7 @@ def test_annotations_need_the_future_import() -> None:
     "line",
     ["x: int | None = 1", "x = os.stat('/', follow_symlinks=False)", "x = {1} | y", "IPPROTO_MPTCP = 262"],
 )
-def test_what_python_39_accepts_is_accepted(line: str) -> None:
+def test_valid_python_39_is_accepted(line: str) -> None:
     assert find_faults(f"from __future__ import annotations\n{line}\n") == []
 
 

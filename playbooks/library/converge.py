@@ -134,7 +134,7 @@ class ChangeKeys(TypedDict):
 
 
 class Change(ChangeKeys, total=False):
-    """A change to note. Without `before` that is read off the host; without `owner` it is the module's."""
+    """A change to note. `before` defaults to the host's present state, `owner` to the module's option."""
 
     before: Any
     owner: str
@@ -151,7 +151,7 @@ class Entry(TypedDict):
 
 
 class Document(TypedDict):
-    """The manifest."""
+    """The manifest as it is stored on the host."""
 
     format: int
     entries: list[Entry]
