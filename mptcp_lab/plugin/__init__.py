@@ -48,7 +48,8 @@ __all__ = [
 ]
 
 # A check that fails in there shows both sides of the assertion, as one in the check itself does.
-pytest.register_assert_rewrite("mptcp_lab.suite")
+if "mptcp_lab.suite" not in sys.modules:  # else too late, as in tests of the suite itself
+    pytest.register_assert_rewrite("mptcp_lab.suite")
 
 RUN = pytest.StashKey[Run]()
 LIVE = pytest.StashKey[Live]()
