@@ -1,6 +1,6 @@
 """The layers of mptcp_lab: no module imports from a room above its own, read from the imports themselves.
 
-docs/architecture.md draws what `LAYERS` says.
+docs/dev/architecture.md draws what `LAYERS` says.
 """
 
 from __future__ import annotations
