@@ -223,7 +223,9 @@ class Probe(ProbeClient):
     def fault(self, kind: str, ttl: float = 30.0, **params: Any) -> Fault:
         """Apply a fault that ends after ``ttl`` seconds at the latest, whatever happens to this run.
 
-        docs/dev/probe.md lists kinds and parameters. Raises Unsupported by the capability's name, or ProbeError.
+        docs/dev/probe.md lists kinds and parameters.
+
+        Raises Unsupported by the capability's name, or ProbeError.
         """
         return apply(self, kind, ttl, params)
 
