@@ -270,6 +270,27 @@ def long_lines(text: str) -> list[str]:
     return [line for line in prose if len(line) > PROSE_WIDTH and not re.match(r"\||#|!\[|<!--", line)]
 
 
+# --- the table of CONTRIBUTING.md
+
+#: What names one that exists, in files that the next one touches too.
+NAMED_BY = {
+    "a fault": r'"netem"|plan_netem|sch_netem',
+    "a proxy engine": r"""["']nginx["']|^nginx:|\bnginx_stream_worker|nginx\|haproxy|haproxy\|nginx""",
+    "a distribution": r"""["']debian-12["']|\bbookworm\b""",
+    "a report view": r"\bjunit\.render|\"junit\"|\bjunit,",
+}
+SOURCES = ("mptcp_lab/**/*.py", "playbooks/**/*.py", "playbooks/*.yml", "roles/**/*.py", "roles/**/*.yml")
+
+
+def unlisted(kind: str, table: str) -> list[str]:
+    """Return the files that name an existing one of a kind, and that the kind's row does not list."""
+    row = next(line for line in table.splitlines() if line.startswith(f"| {kind} |"))
+    listed = {path for span in spans(row) for path in ROOT.glob(span.rstrip("/")) if " " not in span}
+    naming = re.compile(NAMED_BY[kind], re.MULTILINE)
+    found = {path for pattern in SOURCES for path in ROOT.glob(pattern) if naming.search(path.read_text())}
+    return sorted(str(path.relative_to(ROOT)) for path in found if not {path, *path.parents} & listed)
+
+
 # --- tests
 
 
@@ -305,6 +326,16 @@ def test_python_parses_and_imports(page: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if page != RENDERED], ids=page_id)
 def test_prose_is_wrapped(page: Path) -> None:
     assert not long_lines(page.read_text())
+
+
+@pytest.mark.parametrize("kind", NAMED_BY)
+def test_the_table_of_files_to_touch_is_whole(kind: str) -> None:
+    assert not unlisted(kind, (ROOT / "CONTRIBUTING.md").read_text())
+
+
+def test_a_file_that_the_table_lacks_is_found() -> None:
+    row = (ROOT / "CONTRIBUTING.md").read_text().replace("`mptcp_lab/suite/state/units.py`", "")
+    assert unlisted("a proxy engine", row) == ["mptcp_lab/suite/state/units.py"]
 
 
 @pytest.mark.parametrize("page", ["docs/results.md", "docs/dev/writing-a-check.md"])
