@@ -1,4 +1,4 @@
-"""Write each role's README from its argument specs: `python -m mptcp_lab.docs_roles [--check]`.
+"""Write each role's README from its argument specs and examples: `python -m mptcp_lab.docs_roles [--check]`.
 
 ``--check`` changes nothing and exits 1 when a README is not what its specs say.
 """
@@ -15,14 +15,29 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTICE = "<!-- Written from meta/argument_specs.yml by `python -m mptcp_lab.docs_roles`; edit it there. -->"
+NOTICE = (
+    "<!-- Written from meta/argument_specs.yml and examples.yml by `python -m mptcp_lab.docs_roles`; "
+    "edit it there. -->"
+)
 
 
-def readme(name: str, specs: Mapping[str, Any]) -> str:
-    """Return the README of role `name`; `specs` is the content of its meta/argument_specs.yml."""
-    return f"# {name}\n\n{NOTICE}\n" + "".join(
-        _entry_point(name, entry, spec) for entry, spec in specs["argument_specs"].items()
-    )
+def readme(name: str, specs: Mapping[str, Any], examples: str = "") -> str:
+    """Return the README of role `name`.
+
+    `specs` is the content of its meta/argument_specs.yml, `examples` the text of its examples.yml.
+    """
+    entries = [_entry_point(name, entry, spec) for entry, spec in specs["argument_specs"].items()]
+    return f"# {name}\n\n{NOTICE}\n" + "".join(entries) + _examples(name, examples)
+
+
+def _examples(role: str, text: str) -> str:
+    """Return the section that shows a role's example plays."""
+    if not text:
+        return ""
+    plays = re.split(r"(?m)^(?=- )", text.removeprefix("---\n").rstrip())[1:]
+    blocks = "".join(f"\n```yaml\n{play.rstrip()}\n```\n" for play in plays)
+    command = f"ansible-playbook -i inventories/NAME roles/{role}/examples.yml --check"
+    return f"\n## Examples\n\n`{command}` shows what these plays would change.\n{blocks}"
 
 
 def _entry_point(role: str, entry: str, spec: Mapping[str, Any]) -> str:
@@ -72,7 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     stale = []
     for specs in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
         role = specs.parents[1]
-        text = readme(role.name, yaml.safe_load(specs.read_text()))
+        examples = role / "examples.yml"
+        shown = examples.read_text() if examples.exists() else ""
+        text = readme(role.name, yaml.safe_load(specs.read_text()), shown)
         target = role / "README.md"
         if not target.exists() or target.read_text() != text:
             stale.append(str(target.relative_to(ROOT)))

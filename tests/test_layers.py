@@ -1,11 +1,9 @@
-"""The layers of mptcp_lab: no module imports from a room above its own, read from the imports themselves.
-
-docs/architecture.md draws what `LAYERS` says.
-"""
+"""The layers of mptcp_lab: no module imports from a room above its own, read from the imports themselves."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from mptcp_lab.paths import ROOT
 
 PACKAGE = ROOT / "mptcp_lab"
+PAGE = ROOT / "docs" / "dev" / "architecture.md"
 #: From the bottom to the top. Rooms of one layer import neither each other nor anything above.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"text", "paths"}),
@@ -72,6 +71,32 @@ def modules() -> list[Path]:
 def test_every_room_has_one_layer() -> None:
     named = [room for rooms in LAYERS for room in rooms]
     assert sorted(named) == sorted({room_of(path) for path in modules()})
+
+
+def drawn(page: str) -> list[frozenset[str]]:
+    """Return the layers of the page's picture, from the bottom to the top."""
+    rows = re.findall(r"^    │ (.*?)│", page, re.MULTILINE)
+    return [frozenset(row.split()) for row in reversed(rows)]
+
+
+def without_a_row(page: str) -> set[str]:
+    """Return the rooms and families' folders that the page's table of folders leaves out."""
+    table = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
+    rooms = {room for rooms in LAYERS for room in rooms} | {AGENT}
+    rooms |= {f"suite/{path.parent.name}" for path in (PACKAGE / "suite").glob("*/__init__.py")}
+    return {room for room in rooms if not re.search(rf"`mptcp_lab/{room}(?:/|\.py)`", table)}
+
+
+def test_the_page_on_architecture_shows_the_layers_and_every_room() -> None:
+    page = PAGE.read_text()
+    assert drawn(page) == list(LAYERS)
+    assert not without_a_row(page)
+
+
+def test_a_room_that_the_page_lacks_is_found() -> None:
+    page = PAGE.read_text()
+    assert drawn(page.replace("│ lock ", "│ lork ")) != list(LAYERS)
+    assert without_a_row(page.replace("`mptcp_lab/lock/`", "`mptcp_lab/lork/`")) == {"lock"}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -18,7 +18,7 @@ from mptcp_lab.wire import Side
 from mptcp_lab.wire.rows import ROWS, Outcome, Row
 
 FIRST_JOIN = next(row for row in ROWS if row.alias == "R16")
-#: Below; in test_peer_client.py, for a capture alone never shows it (docs/wire.md); in test_fastopen.py.
+#: Below; in test_peer_client.py, for a capture alone never shows it (docs/dev/wire.md); in test_fastopen.py.
 ELSEWHERE = ("R16", "R20", "R60")
 PASSIVE = [
     pytest.param(row, marks=claim(row.alias), id=row.alias) for row in ROWS if row.alias not in ELSEWHERE

@@ -153,7 +153,7 @@ class Probe(ProbeClient):
         return self.ask(Clock, "clock")
 
     def capabilities(self) -> dict[str, Capability]:
-        """What works on the host, found by use, once per probe; by name (docs/probe.md lists them)."""
+        """What works on the host, found by use, once per probe; by name (docs/dev/probe.md lists them)."""
         return self.ask(dict[str, Capability], "capabilities", 30.0)
 
     def counters(self) -> Counters:
@@ -223,7 +223,9 @@ class Probe(ProbeClient):
     def fault(self, kind: str, ttl: float = 30.0, **params: Any) -> Fault:
         """Apply a fault that ends after ``ttl`` seconds at the latest, whatever happens to this run.
 
-        docs/probe.md lists kinds and parameters. Raises Unsupported by the capability's name, or ProbeError.
+        docs/dev/probe.md lists kinds and parameters.
+
+        Raises Unsupported by the capability's name, or ProbeError.
         """
         return apply(self, kind, ttl, params)
 

@@ -20,7 +20,7 @@ from mptcp_lab.inventory.model import Host, Lab
 from mptcp_lab.paths import ROOT
 from mptcp_lab.playbook import run_lab
 
-__all__ = ["File", "Paper", "render"]
+__all__ = ["File", "Paper", "paper_host", "render"]
 #: What a host on paper runs unless somebody knows better: a file's name in roles/system/systems.
 SYSTEM = "debian-13"
 
@@ -54,7 +54,7 @@ def render(lab: Lab, known: Mapping[str, Paper] | None = None) -> list[File]:
     """
     with tempfile.TemporaryDirectory(prefix="mptcp-lab-paper-") as folder:
         for host in lab.hosts.values():
-            _paper_host(Path(folder, host.name), host, (known or {}).get(host.name) or _assumed(host))
+            paper_host(Path(folder, host.name), host, (known or {}).get(host.name) or _assumed(host))
         printed = _rehearse(lab, Path(folder))
     return sorted({(file.host, file.path): file for file in _files(lab, printed)}.values())
 
@@ -65,7 +65,7 @@ def _assumed(host: Host) -> Paper:
     return Paper(str(says("lab_render_system", SYSTEM)), str(says("lab_render_versions", "")))
 
 
-def _paper_host(folder: Path, host: Host, paper: Paper) -> None:
+def paper_host(folder: Path, host: Host, paper: Paper) -> None:
     """Write the interpreter that takes Python's place: it reads no module, and gives its one answer."""
     found = {
         "system": paper.system,

@@ -93,7 +93,7 @@ def escaped(text: str) -> str:
 
 
 def table() -> list[str]:
-    """The table of docs/wire.md: every row of the RFC, and where it was seen red."""
+    """The table of docs/dev/wire.md: every row of the RFC, and where it was seen red."""
     red, passive = seen_red(), {row.alias for row in PASSIVE}
     return [
         f"| {row.alias} | {row.id} | {row.level} | {escaped(row.text)} "
@@ -107,7 +107,7 @@ def test_every_row_was_seen_red() -> None:
 
 
 def test_the_page_says_where_every_row_was_seen_red() -> None:
-    page = (ROOT / "docs" / "wire.md").read_text().splitlines()
+    page = (ROOT / "docs" / "dev" / "wire.md").read_text().splitlines()
     assert [line for line in page if line.startswith("| R")] == table(), (
         "run: python -m tests.wire.test_coverage"
     )
