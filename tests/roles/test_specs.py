@@ -1,5 +1,6 @@
 """Argument specs, defaults and READMEs say the same."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,23 @@ def test_every_default_is_specified(role: Path) -> None:
     for name, value in defaults.items():
         described = options[name]["default"]
         assert described == value or "C(" in str(described), f"{name}: default differs from its spec"
+
+
+def options_registered(tasks: str, specs: dict[str, Any]) -> set[str]:
+    """Return the options of a role that its tasks use as names of results: an option hides such a result."""
+    options = {name for spec in specs["argument_specs"].values() for name in spec.get("options", {})}
+    return options & set(re.findall(r"^ *register: (\w+)$", tasks, re.MULTILINE))
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_no_result_has_the_name_of_an_option(role: Path) -> None:
+    tasks = "\n".join(path.read_text() for path in (role / "tasks").glob("*.yml"))
+    assert not options_registered(tasks, load(role / "meta/argument_specs.yml"))
+
+
+def test_a_result_with_the_name_of_an_option_is_found() -> None:
+    specs = load(docs_roles.ROOT / "roles/lock/meta/argument_specs.yml")
+    assert options_registered("  register: lock_packages\n", specs) == {"lock_packages"}
 
 
 def test_readmes_are_what_the_specs_say(capsys: pytest.CaptureFixture[str]) -> None:
