@@ -102,12 +102,12 @@ def no_traces(
             now = network_states(machines)
         untouched.update({name: now[name] for name in repaired})
     yield
-    if "ordinary" in request.fixturenames and machines.begun == machines.compared:
+    if "ordinary" in request.fixturenames and machines.operation_count == machines.compared:
         return
     sound = {name: state for name, state in untouched.items() if name not in guard.unsound}
     with guard.lowering():
         left = traces(machines, sound)
-        machines.compared = machines.begun
+        machines.compared = machines.operation_count
         check_undisturbed(machines, untouched)
     assert not left, "the check left traces: " + "; ".join(left)
 

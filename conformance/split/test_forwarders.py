@@ -134,7 +134,7 @@ def test_one_nic(machines: Session, client: Machine, server: Machine, evidence: 
     split = split_of(machines, client, server, one_nic=True)
     with ExitStack() as stack:
         for nic in client.paths[1:]:
-            stack.enter_context(machines.unplugged(client, nic))
+            stack.enter_context(machines.cable_out(client, nic))
         stack.enter_context(split.announced_to_one_address())
         packets = stack.enter_context(split.captured())
         data = stack.enter_context(split.flow())

@@ -1,1 +1,1 @@
-"""Reach and hold the hosts of a lab: over what, a session with all, cables, methods, the lease."""
+"""Access to a lab's hosts: SSH targets, a session with all hosts, NIC cables, MPTCP methods, the lease."""

@@ -1,4 +1,4 @@
-"""``python -m mptcp_lab.machines ssh-config [NAME]``: print where a lab's own ssh_config is."""
+"""``python -m mptcp_lab.machines ssh-config [NAME]``: print the path of a lab's ssh_config."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mptcp_lab.machines.reach import ssh_config
 
 
 def main() -> int:
-    """Answer about an inventory's lab; exit 4 with one clear error when the inventory is not sound."""
-    parser = argparse.ArgumentParser(prog="mptcp_lab.machines", description="Say how a lab is reached.")
+    """Print the requested fact about a lab; exit 4 with one error message if the inventory is invalid."""
+    parser = argparse.ArgumentParser(prog="mptcp_lab.machines", description="Print how a lab is reached.")
     parser.add_argument("action", choices=["ssh-config"])
     parser.add_argument("inventory", nargs="?", default="inventory")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A NIC's cable: how it is pulled and plugged in again, by what the lab is."""
+"""Pull a NIC's cable and plug it in again, by the means of the lab's flavour."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.paths import ROOT
 from mptcp_lab.patience import patient
 
-#: A switch may ask to log in.
+#: Timeout in seconds of one cable command, and the longest time that a cable stays out. It leaves time to
+#: log in to a switch.
 WITHIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Cable:
-    """Two shell commands of this machine: one pulls the cable, the other plugs it in, also when it is in."""
+    """Two shell commands for the controller: `unplug` and `plug`, which is a no-op if the cable is in."""
 
     name: str
     unplug: str
@@ -31,7 +32,11 @@ class Cable:
 
 
 def cable_of(lab: Lab, host: Host, nic: Nic) -> Cable:
-    """Return a NIC's cable; `Unsupported` where nobody said how it is pulled."""
+    """Return a NIC's cable.
+
+    Raises:
+        Unsupported: a NIC of a hardware lab has no unplug and plug commands in the inventory.
+    """
     name = f"{host.name} {nic.device}"
     if lab.flavour == "embedded":
         paths, port = lab_paths(lab.name), fabric.find(lab, host.name, nic.device).port
@@ -42,21 +47,25 @@ def cable_of(lab: Lab, host: Host, nic: Nic) -> Cable:
         command = f"cd {shlex.quote(str(ROOT))} && {shlex.join([*privileged(), *module])}"
         return Cable(name, f"{command} unplug", f"{command} plug")
     if not nic.unplug:
-        raise Unsupported("cable", f"lab_nics says no unplug and plug commands for {nic.device}", host.name)
+        raise Unsupported("cable", f"lab_nics has no unplug and plug commands for {nic.device}", host.name)
     return Cable(name, nic.unplug, nic.plug)
 
 
 def port_states(lab: Lab) -> dict[str, str]:
-    """Return the state of each port of the switch, which is ours where the hosts live on this machine."""
+    """Return the state of each switch port; only for labs whose hosts run on this machine."""
     return fabric.port_states(lab_paths(lab.name))
 
 
 @contextmanager
-def pulled(cable: Cable, within: float = WITHIN_SECONDS) -> Iterator[None]:
-    """Pull a cable; it is plugged in at the end, even when this process dies on the way.
+def cable_out(cable: Cable, within: float = WITHIN_SECONDS) -> Iterator[None]:
+    """Pull a cable, and plug it in at the end of the block, even if this process is killed.
 
-    A shell in a session of its own waits for standard input to end (that is: for this process to end it, or
-    to die) or for `within` seconds, whichever comes first, and then plugs the cable in.
+    A watchdog shell in a separate session plugs the cable in when its standard input closes (because the
+    block ended or this process died), or after `within` seconds, whichever comes first.
+
+    Raises:
+        Inconclusive: the unplug command failed or did not finish in time.
+        LabBroken: the plug command failed, so the cable is still out.
     """
     guard = subprocess.Popen(
         ["sh", "-c", f"trap '' INT HUP; timeout {patient(within)} cat; {cable.plug}"],
@@ -72,12 +81,12 @@ def pulled(cable: Cable, within: float = WITHIN_SECONDS) -> Iterator[None]:
     finally:
         _, said = guard.communicate()
         if guard.returncode:
-            problem = f"the cable is still out: `{cable.plug}` said {said.strip()!r}"
-            raise LabBroken(problem, cable.name, "plug it in, and see why the command fails")
+            problem = f"the cable is still out: `{cable.plug}` failed with {said.strip()!r}"
+            raise LabBroken(problem, cable.name, "plug it in by hand, and run the command again")
 
 
 def pull(cable: Cable) -> None:
-    """Run the command that pulls the cable."""
+    """Run the command that pulls the cable; raise `Inconclusive` if it fails or times out."""
     try:
         done = subprocess.run(
             ["sh", "-c", cable.unplug],
@@ -87,6 +96,7 @@ def pull(cable: Cable) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Inconclusive("cable", f"{cable.name}: `{cable.unplug}` does not come to an end") from None
+        problem = f"{cable.name}: `{cable.unplug}` did not finish within {patient(WITHIN_SECONDS):g} s"
+        raise Inconclusive("cable", problem) from None
     if done.returncode:
-        raise Inconclusive("cable", f"{cable.name}: `{cable.unplug}` said {done.stderr.strip()!r}")
+        raise Inconclusive("cable", f"{cable.name}: `{cable.unplug}` failed with {done.stderr.strip()!r}")

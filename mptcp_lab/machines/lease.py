@@ -1,4 +1,4 @@
-"""The lease on a lab's hosts: one run at a time, a dead holder's lease expires."""
+"""The lease on a lab's hosts: it admits one run at a time, and expires when the run that holds it dies."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from mptcp_lab.text import to_one_line
 
 
 class LeaseBusy(LabBusy):
-    """Somebody else holds a host: ``owner``, ``until`` (UTC)."""
+    """Another run, ``owner``, holds the lease on a host ``until`` this time (UTC)."""
 
     def __init__(self, host: str, owner: str, until: datetime) -> None:
         super().__init__(
-            f"{to_one_line(owner)} holds the lab until {until:%H:%M:%S} UTC (if not prolonged)",
+            f"{to_one_line(owner)} holds the lab until {until:%H:%M:%S} UTC (unless that run renews it)",
             host,
-            "wait, or ask them",
+            "wait until then, or ask the owner to stop the run",
         )
         self.owner = owner
         self.until = until
 
 
 class LeaseLost(LabBroken):
-    """This run's lease is gone: it must touch nothing any more."""
+    """This run's lease has expired or was taken over: the run must not change any host from now on."""
 
 
 class Lease:
-    """A run's lease on all hosts of a lab, prolonged by a thread until released or lost."""
+    """A run's lease on all hosts of a lab; a thread renews it until it is released or lost."""
 
     def __init__(
         self, probes: Mapping[str, ProbeClient], run: str, ttl: float, on_lost: Callable[[], None]
@@ -54,9 +54,13 @@ class Lease:
         ttl: float = 30.0,
         on_lost: Callable[[], None] = lambda: None,
     ) -> Self:
-        """Take every host's lease or none; in the order of names, so that two runs cannot each take half.
+        """Acquire the lease on every host, or on none, for ``ttl`` seconds at a time.
 
-        ``on_lost`` is called once, from a thread, when the lease is lost. Raises LeaseBusy.
+        Hosts are locked in the order of their names, so that two runs cannot each acquire half of them.
+        ``on_lost`` is called once, from a thread, when the lease is lost.
+
+        Raises:
+            LeaseBusy: another run holds the lease on a host.
         """
         ttl = patient(ttl)
         lease = cls(dict(sorted(probes.items())), run, ttl, on_lost)
@@ -75,12 +79,12 @@ class Lease:
         return lease
 
     def check(self) -> None:
-        """Raise LeaseLost when it was lost."""
+        """Raise `LeaseLost` if the lease was lost."""
         if self._lost is not None:
             raise self._lost
 
     def release(self) -> None:
-        """Give it back; a host that cannot be reached keeps it until it expires."""
+        """Release the lease on every host; on an unreachable host it remains until it expires."""
         self._ended.set()
         self._thread.join()
         for probe in self._probes.values():

@@ -1,4 +1,4 @@
-"""By which method proxies speak MPTCP, where the inventory leaves it to the playbooks (`auto`)."""
+"""Find the method by which proxies use MPTCP where the inventory leaves the choice to playbooks (`auto`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WRAPPER = "libmptcpwrap"
 
 
 def with_methods(lab: Lab, probes: Mapping[str, Probe]) -> Lab:
-    """Return the lab with the method in use in place of each `auto`; hosts without one are not asked."""
+    """Return the lab with each `auto` replaced by the method in use; hosts without `auto` are not queried."""
     return replace(lab, hosts={name: _host(host, probes[name]) for name, host in lab.hosts.items()})
 
 
@@ -27,6 +27,6 @@ def _host(host: Host, probe: Probe) -> Host:
 
 
 def _method(engine: str, probe: Probe) -> str:
-    """Tell whether the unit loads the wrapper into the engine's process."""
+    """Return `preload` if the engine's systemd unit loads the wrapper library, else `native`."""
     shown = probe.run(["systemctl", "show", "--property=Environment", "--value", engine], timeout=20.0)
     return "preload" if WRAPPER in shown.stdout else "native"

@@ -17,14 +17,14 @@ from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.machines.session import Machine, session
 
 MANIFEST = "/var/lib/mptcp-lab/manifest.json"
-#: Prints the manifest, or an empty one where the lab has changed nothing.
+#: Prints the manifest, or an empty one if the lab has changed nothing on the host.
 COMMAND = f"if [ -e {MANIFEST} ]; then cat {MANIFEST}; else echo '{{\"entries\": []}}'; fi"
 READ_TIMEOUT_S = 60.0
 Entries = Sequence[Mapping[str, Any]]
 
 
 def read_manifests(lab: Lab) -> dict[str, Entries]:
-    """Return each host's manifest; raise `LabBroken` where one cannot be read."""
+    """Return each host's manifest by host name; raise `LabBroken` if one cannot be read."""
 
     def read(machine: Machine) -> Entries:
         done = machine.probe.run(["sh", "-c", COMMAND], timeout=READ_TIMEOUT_S)
@@ -40,14 +40,14 @@ def read_manifests(lab: Lab) -> dict[str, Entries]:
 
 
 def parse(text: str) -> Entries:
-    """Return a manifest's entries; raise `ValueError` for anything else."""
+    """Return the entries of a manifest; raise `ValueError` if the text is not a manifest."""
     try:
         document = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     entries = document.get("entries") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):
-        raise ValueError("it is no manifest")
+        raise ValueError("it is not a manifest (a JSON object with a list of entries)")
     return entries
 
 
@@ -64,7 +64,7 @@ def _is_entry(entry: object) -> bool:
 
 
 def lines(manifests: Mapping[str, Entries]) -> Iterator[str]:
-    """Yield a line per change, below a line per host."""
+    """Yield one line per host, followed by one line per change on that host."""
     for host, entries in manifests.items():
         yield f"{host}: {len(entries)} changes" if entries else f"{host}: the lab has changed nothing"
         for entry in entries:
@@ -73,12 +73,12 @@ def lines(manifests: Mapping[str, Entries]) -> Iterator[str]:
 
 
 def change(entry: Mapping[str, Any]) -> str:
-    """Return in words what was there before, and what the lab made of it."""
+    """Describe in words the state before the lab's change, and the state after it."""
     kind, before, after = entry["kind"], entry["before"], entry["after"][-1]
     if kind in ("file", "folder", "nft"):
         if after == "absent":
             return "removed"
-        return "added" if before is None else "replaced; what was there before is kept"
+        return "added" if before is None else "replaced; the original is kept"
     if kind == "package" and isinstance(before, dict):
         version = before.get("version")
         return f"{version} -> {after}" if version else f"installed, {after}"
@@ -90,7 +90,7 @@ def change(entry: Mapping[str, Any]) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Print what the lab changed; exit 0, or 4 with one clear error."""
+    """Print what the lab changed; exit 0, or 4 with one error message."""
     parser = argparse.ArgumentParser(
         prog="mptcp_lab.machines.owned", description="What this lab changed on its hosts."
     )

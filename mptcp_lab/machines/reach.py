@@ -1,4 +1,4 @@
-"""How to reach a lab's hosts over SSH: by sockets on this machine, or whatever OpenSSH itself would do."""
+"""Find out how to reach a lab's hosts over SSH: by Unix sockets on this machine, or as OpenSSH would."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ HOP = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?:\[(?P<bracketed>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^-:@\s\[\]/][^:@\s\[\]/]*))"
     r"(?::(?P<port>[0-9]{1,5}))?/?"
 )
-#: Inventory variable to option of ssh; the values may not be templates, since Ansible does not run here.
+#: Inventory variables and the options of ssh they become. Templates are not expanded: Ansible does not run.
 OPTIONS = {"ansible_port": "-p", "ansible_user": "-l", "ansible_ssh_private_key_file": "-i"}
 
 
 def target(lab: Lab, host: Host) -> SshTarget:
-    """Return how to reach a host; `LabBroken` says what to type where the lab cannot be reached at all."""
+    """Return how to reach a host over SSH; raise `LabBroken` if the lab is not up."""
     if not lab.local:
         return resolve(host.name, ssh_arguments(host))
     paths = lab_paths(lab.name)
@@ -45,13 +45,13 @@ def target(lab: Lab, host: Host) -> SshTarget:
 
 
 def ssh_config(lab: Lab) -> Path | None:
-    """Return the lab's own ssh_config, where it has one."""
+    """Return the path of the lab's ssh_config, or None if the lab has none."""
     path = lab_paths(lab.name).state / "ssh_config"
     return path if path.exists() else None
 
 
 def ssh_arguments(host: Host) -> list[str]:
-    """Return what to type after ``ssh`` to get to a host, from the variables that Ansible uses."""
+    """Return the arguments of ``ssh`` that reach a host, from the variables that Ansible uses."""
     variables = host.variables
     words = shlex.split(str(variables.get("ansible_ssh_common_args", "")))
     for name, option in OPTIONS.items():
@@ -61,9 +61,13 @@ def ssh_arguments(host: Host) -> list[str]:
 
 
 def resolve(name: str, arguments: list[str], jumps: str | None = None, hops: int = 0) -> SshTarget:
-    """Return how OpenSSH would reach a host, by its own reading of its configuration (``ssh -G``).
+    """Return how OpenSSH would reach a host, as ``ssh -G`` evaluates its configuration.
 
-    ``jumps`` are the hops before this host, where the one behind it has named them: they replace its own.
+    ``jumps`` lists the jump hosts before this one, as the next host's ProxyJump names them; it overrides
+    this host's ProxyJump. ``hops`` counts the jump hosts resolved so far.
+
+    Raises:
+        LabBroken: the configuration is wrong, or has more than `MOST_HOPS` jump hosts in a row.
     """
     if hops > MOST_HOPS:
         raise LabBroken(f"more than {MOST_HOPS} jump hosts: does one lead to itself?", name, "see ProxyJump")
@@ -103,7 +107,7 @@ def _settings(name: str, arguments: list[str]) -> dict[str, list[str]]:
 
 
 def _configuration(arguments: list[str]) -> list[str]:
-    """Return the option that names another ssh_config, which OpenSSH hands on to its jump hosts."""
+    """Return the option that names another ssh_config; OpenSSH uses it for jump hosts too."""
     for number, word in enumerate(arguments):
         if word.startswith("-F"):
             return ["-F", word[2:]] if len(word) > 2 else arguments[number : number + 2]
@@ -111,12 +115,12 @@ def _configuration(arguments: list[str]) -> list[str]:
 
 
 def _jump(listed: str, configuration: list[str], hops: int) -> SshTarget:
-    """Return the last of some jump hosts, separated by commas; the others become its own jump hosts."""
+    """Return the last host of a comma-separated ProxyJump list; the hosts before it become its jump hosts."""
     before, _, last = listed.rpartition(",")
     found = HOP.fullmatch(last.strip())
     if found is None:
         raise LabBroken(
-            f"ProxyJump {listed}: {last!r} is no jump host", last, "write it as [user@]host[:port]"
+            f"ProxyJump {listed}: {last!r} is not a jump host", last, "write it as [user@]host[:port]"
         )
     arguments = [*configuration]
     for option, value in (("-l", found["user"]), ("-p", found["port"])):
@@ -127,7 +131,7 @@ def _jump(listed: str, configuration: list[str], hops: int) -> SshTarget:
 
 
 def _known_hosts(settings: dict[str, list[str]], key: str) -> list[Path]:
-    """Return the files of an option; OpenSSH prints them without the quotes that a path with spaces needs."""
+    """Return the files of an option; ``ssh -G`` prints paths with spaces without quotes."""
     text = settings.get(key, [""])[0]
     whole = Path(text).expanduser()
     return [whole] if whole.exists() else [Path(word).expanduser() for word in text.split()]
@@ -141,7 +145,7 @@ def _identities(settings: dict[str, list[str]]) -> Iterator[Path]:
 
 
 def _agent(setting: str) -> str:
-    """Return the socket of IdentityAgent; "" is the one of the environment."""
+    """Return the socket that IdentityAgent names; "" stands for the environment's SSH_AUTH_SOCK."""
     if setting == "SSH_AUTH_SOCK":
         return ""
     if setting.startswith("$"):

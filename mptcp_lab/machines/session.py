@@ -1,4 +1,4 @@
-"""A session with a lab: one probe per host for the whole run, opened side by side."""
+"""A session with a lab: one probe per host, opened in parallel and kept open for the whole run."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ from mptcp_lab import patience
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
 from mptcp_lab.labs.lab_paths import lab_paths
-from mptcp_lab.machines.cables import cable_of, pulled
+from mptcp_lab.machines.cables import cable_of, cable_out
 from mptcp_lab.machines.lease import Lease
 from mptcp_lab.machines.methods import with_methods
 from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe
 from mptcp_lab.probe.ssh import SshTarget
 
-#: Hosts that nobody has measured yet may be slow.
+#: Generous, since the speed of a host is not known before its probe has opened.
 OPEN_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A host of the lab with the probe on it."""
+    """A host of the lab together with its probe."""
 
     lab: Lab
     host: Host
     probe: Probe
-    #: Engines that the check at hand reloads or restarts: what becomes of them is its own finding.
+    #: Engines that the current check reloads or restarts: the check judges their state, the guard does not.
     handled: set[str] = field(default_factory=set, compare=False)
 
     @property
     def name(self) -> str:
-        """The host's name."""
+        """Return the host's name."""
         return self.host.name
 
     @property
     def paths(self) -> tuple[Nic, ...]:
-        """The NICs that carry subflows: up, on path segments, in the inventory's order."""
+        """Return the NICs that carry subflows: up, on path segments, in the inventory's order."""
         return tuple(
             nic for nic in self.host.nics if nic.up and self.lab.segments[nic.segment].kind == "path"
         )
 
     @property
     def devices(self) -> list[str]:
-        """Every lab NIC that is up."""
+        """Return the device names of the lab's NICs that are up."""
         return [nic.device for nic in self.host.nics if nic.up]
 
     def sockets(self) -> int:
-        """Return how many sockets the probe's process holds: one per connection, whatever its subflows."""
+        """Return how many sockets the probe's process holds: one per connection, however many subflows."""
         folder = f"/proc/{self.probe.hello['pid']}/fd"
         links = self.probe.run(["find", folder, "-lname", "socket:*"]).stdout
         return len(links.splitlines())
 
     def address(self, path: int = 0, family: int = 4) -> str:
-        """Return the address of the n-th path NIC (0 for A-1)."""
+        """Return the address of a path NIC, counted from 0; raise `Unsupported` if it lacks the family."""
         found = self.paths[path].address(family)
         if found is None:
             raise Unsupported(f"IPv{family}", f"{self.paths[path].device} has no such address", self.name)
@@ -69,39 +69,43 @@ class Machine:
 
 
 class Session:
-    """The machines of a lab."""
+    """All machines of a lab, each with an open probe."""
 
     def __init__(self, lab: Lab, probes: Mapping[str, Probe]) -> None:
         self.lab = lab
         self.check_lease: Callable[[], None] = lambda: None
-        self.disturbances: set[str] = set()  # what others changed, and was named already
-        self.compared = -1  # `begun` when the network states were compared last
+        self.disturbances: set[str] = set()  # changes by others that were reported already
+        self.compared = -1  # `operation_count` when the network states were last compared
         self.machines = {name: Machine(lab, lab.hosts[name], probe) for name, probe in probes.items()}
         self._captures: list[tuple[str, bytes]] = []
         for probe in probes.values():
             probe.on_capture = lambda host, pcapng: self._captures.append((host, pcapng))
 
     @property
-    def begun(self) -> int:
-        """How many operations the machines' probes have begun so far; it stays while nobody asks them."""
+    def operation_count(self) -> int:
+        """Return how many operations all probes have started so far."""
         return sum(machine.probe.begun for machine in self.machines.values())
 
     def take_captures(self) -> list[tuple[str, bytes]]:
-        """Return host and pcapng of every capture that ended since the last call."""
+        """Return host name and pcapng bytes of every capture that ended since the last call."""
         taken, self._captures = self._captures, []
         return taken
 
     def first(
         self, function: str, suits: Callable[[Machine], bool] = lambda _: True, what: str = ""
     ) -> Machine:
-        """Return the first machine of a function that suits (`what` says how); `Unsupported` without one."""
+        """Return the first machine with a function for which `suits` is true.
+
+        Raises:
+            Unsupported: there is none; the message contains `what`, which describes the condition.
+        """
         for host in self.lab.having(function):
             if suits(self.machines[host.name]):
                 return self.machines[host.name]
         raise Unsupported(f"{function}{what}", "the inventory lists no such host")
 
     def backend(self, service: Service) -> tuple[Machine, Service]:
-        """Return the machine and the service that a proxy's first backend is."""
+        """Return machine and service of a proxy's first backend."""
         return self.backends(service)[0]
 
     def backends(self, service: Service) -> tuple[tuple[Machine, Service], ...]:
@@ -112,15 +116,15 @@ class Session:
         )
 
     @contextmanager
-    def unplugged(self, machine: Machine, nic: Nic) -> Iterator[None]:
-        """Pull a NIC's cable at the lab's switch, and plug it in again."""
-        with pulled(cable_of(self.lab, machine.host, nic)):
+    def cable_out(self, machine: Machine, nic: Nic) -> Iterator[None]:
+        """Pull a NIC's cable at the lab's switch, and plug it in again at the end of the block."""
+        with cable_out(cable_of(self.lab, machine.host, nic)):
             yield
 
 
 @contextmanager
 def session(lab: Lab) -> Iterator[Session]:
-    """Open a probe on every host; raise `LabBroken` (which names the host) when one cannot be reached."""
+    """Open a probe on every host; raise `LabBroken`, which names the host, if one cannot be reached."""
     targets = [target(lab, host) for host in lab.hosts.values()]
     patience.use(patience.kept(lab_paths(lab.name).state) or 1.0)
     with ExitStack() as stack, ThreadPoolExecutor(max(1, len(targets))) as pool:
@@ -129,19 +133,19 @@ def session(lab: Lab) -> Iterator[Session]:
             if future.exception() is None:
                 stack.callback(future.result()[0].close)
         probes = {each.name: future.result()[0] for each, future in zip(targets, opened, strict=True)}
-        if not lab.local:  # nobody has brought these hosts up, and measured them
+        if not lab.local:  # `./lab up`, which measures local hosts, does not run for these
             measure(probes, max(future.result()[1] for future in opened))
         yield Session(with_methods(lab, probes), probes)
 
 
 def _timed_open(each: SshTarget) -> tuple[Probe, float]:
-    """Open a probe; return it with the seconds that this took."""
+    """Open a probe, and return it with the time in seconds that this took."""
     began = time.monotonic()
     return Probe.open(each, OPEN_TIMEOUT_S), time.monotonic() - began
 
 
 def measure(probes: Mapping[str, Probe], slowest: float) -> None:
-    """Make all waits as long as the slowest opening of a probe asks for, on the hosts too."""
+    """Set the patience factor, here and on the hosts, from the slowest opening of a probe in seconds."""
     patience.use(patience.judged(slowest, patience.PROBE_S))
     if patience.factor() > 1.0:
         for probe in probes.values():
@@ -150,7 +154,7 @@ def measure(probes: Mapping[str, Probe], slowest: float) -> None:
 
 @contextmanager
 def lease(machines: Session) -> Iterator[None]:
-    """Hold the lease on every host; raise `LeaseBusy` (who, until when) where somebody else does."""
+    """Hold the lease on every host; raise `LeaseBusy`, with owner and expiry, if another run holds it."""
     owner = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
     probes = {name: machine.probe for name, machine in machines.machines.items()}
     with Lease.take(probes, owner, run=uuid.uuid4().hex) as held:

@@ -187,7 +187,7 @@ def test_what_the_lab_changed_is_listed_by_host() -> None:
     ]
     assert list(owned.lines({"client": entries, "server": []})) == [
         "client: 2 changes",
-        "  file      /etc/x: replaced; what was there before is kept [one]",
+        "  file      /etc/x: replaced; the original is kept [one]",
         "  sysctl    net/x: 0 -> 2 [a, b]",
         "server: the lab has changed nothing",
     ]

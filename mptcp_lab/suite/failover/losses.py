@@ -21,8 +21,8 @@ LOSSES: dict[str, Loss] = {
     "reset-at-B": lambda _, client, server: server.probe.fault("reject", source=client.address(0)),
     "link-down-at-A": lambda _, client, __: client.probe.fault("link_down", device=client.paths[0].device),
     "link-down-at-B": lambda _, __, server: server.probe.fault("link_down", device=server.paths[0].device),
-    "cable-out-at-A": lambda machines, client, _: machines.unplugged(client, client.paths[0]),
-    "cable-out-at-B": lambda machines, _, server: machines.unplugged(server, server.paths[0]),
+    "cable-out-at-A": lambda machines, client, _: machines.cable_out(client, client.paths[0]),
+    "cable-out-at-B": lambda machines, _, server: machines.cable_out(server, server.paths[0]),
     "address-removed": lambda _, client, __: client.probe.fault(
         "address_remove", device=client.paths[0].device, address=client.address(0)
     ),

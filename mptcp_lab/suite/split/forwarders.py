@@ -161,7 +161,7 @@ def isolated(machines: Session, machine: Machine) -> Iterator[None]:
     """Pull every cable of a machine."""
     with ExitStack() as stack:
         for nic in machine.host.nics:
-            stack.enter_context(machines.unplugged(machine, nic))
+            stack.enter_context(machines.cable_out(machine, nic))
         yield
 
 
