@@ -112,7 +112,7 @@ def classify(error: BaseException | None, box: EvidenceBox) -> Outcome:
     """
     match error:
         case None:
-            return Outcome.OVER_LIMIT if any(f.exceeded for f in box.figures) else Outcome.HELD
+            return Outcome.OVER_LIMIT if any(f.is_exceeded for f in box.figures) else Outcome.HELD
         # A skip is told by its reason too, and fails under --expect-all: it hides nothing.
         case Unsupported() | pytest.skip.Exception():
             return Outcome.UNSUPPORTED
@@ -163,7 +163,9 @@ def _reason(
     outcome: Outcome, error: BaseException | None, report: pytest.TestReport, box: EvidenceBox
 ) -> str:
     if outcome is Outcome.OVER_LIMIT:
-        over = (f"{figure}, over its limit of {figure.limit:g}" for figure in box.figures if figure.exceeded)
+        over = (
+            f"{figure}, over its limit of {figure.limit:g}" for figure in box.figures if figure.is_exceeded
+        )
         return "; ".join(over)
     if isinstance(error, LabError):
         shared = shared_fixture(error)

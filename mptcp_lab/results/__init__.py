@@ -1,1 +1,1 @@
-"""What a run comes to: verdicts, the result document and its schema, the description of the lab."""
+"""The outcome of a run: verdicts, the result document and its schema, the description of the lab."""

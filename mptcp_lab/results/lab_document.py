@@ -1,4 +1,4 @@
-"""The lab as a document in ``result.json``: what reports need to draw it, and nothing secret."""
+"""Describe the lab in ``result.json``: everything that reports need to draw it, and no secrets."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _service(service: Service) -> dict[str, Any]:
 
 
 def _source(source: str) -> str:
-    """Name the inventory as the user would: from the project's root where it lies there."""
+    """Return the inventory's path, relative to the project's root if it is below it."""
     path = Path(source)
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 

@@ -1,7 +1,7 @@
-"""The result of a run: ``result.json``, the contract that every report is a view of.
+"""The result of a run, ``result.json``: every report is a view of this document.
 
-The schema lies beside this file in ``result.schema.json``; ``SCHEMA`` is its version, which changes when a
-reader of the old one could be misled.
+The schema is ``result.schema.json`` in this folder. ``SCHEMA`` is its version, which is raised whenever a
+program written for the old version could misread the document.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
 SCHEMA = 1
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 KINDS = ("document", "text", "pcap", "timeline", "subflows", "packets")
-#: A hundred years: no attempt takes longer.
+#: Upper limit for the duration of an attempt, about a hundred years: larger numbers are damage.
 LONGEST_SECONDS = 3.2e9
 
 
 class ResultError(Exception):
-    """A result.json that cannot be used; the message names the file and what is wrong with it."""
+    """A result.json cannot be used; the message names the file, the problem and the next step."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure, with the limit that it must not exceed where one is configured."""
+    """A measured figure in ``unit``, with its configured upper limit, or None."""
 
     name: str
     value: float
@@ -43,8 +43,8 @@ class Figure:
     limit: float | None = None
 
     @property
-    def exceeded(self) -> bool:
-        """Whether the figure is over its limit."""
+    def is_exceeded(self) -> bool:
+        """Return whether the figure is over its limit; False if it has none."""
         return self.limit is not None and self.value > self.limit
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A file of evidence, relative to the run's folder; ``kind`` says how a report shows it."""
+    """A file of evidence, relative to the run's folder; ``kind`` selects how a report shows it."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a check. ``duration`` in seconds; ``where`` is the file and line of a breach."""
+    """One attempt at a check; ``duration`` is in seconds, ``where`` is the file and line of a breach."""
 
     outcome: Outcome
     reason: str
@@ -75,7 +75,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Check:
-    """One claim, or one case of it, with its verdict. Without attempts it was never started."""
+    """One case of a claim with its verdict; a case without attempts was never started."""
 
     id: str
     case: str
@@ -91,23 +91,23 @@ class Check:
 
     @property
     def duration(self) -> float:
-        """Seconds over all attempts."""
+        """Return the duration of all attempts together, in seconds."""
         return sum(attempt.duration for attempt in self.attempts)
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        """The figures of the attempt that decided."""
+        """Return the figures of the last attempt, which decides the verdict."""
         return self.attempts[-1].figures if self.attempts else ()
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
-        """The evidence of the attempt that decided."""
+        """Return the evidence of the last attempt, which decides the verdict."""
         return self.attempts[-1].evidence if self.attempts else ()
 
 
 @dataclass(frozen=True)
 class NotRun:
-    """A case that was selected and not started, and why (a deadline, an interruption)."""
+    """A case that was selected but not started, and the reason (a deadline, an interruption)."""
 
     case: str
     reason: str
@@ -115,7 +115,7 @@ class NotRun:
 
 @dataclass(frozen=True)
 class Result:
-    """A run: times are UTC in ISO 8601; ``lab`` is what `mptcp_lab.report.lab_document` makes of the lab."""
+    """A run: times are UTC in ISO 8601; ``lab`` is the document of `mptcp_lab.results.lab_document`."""
 
     run_id: str
     started: str
@@ -131,13 +131,13 @@ class Result:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many checks have each verdict; every verdict is a key."""
+        """Return the number of checks by verdict; every verdict is a key."""
         found = Counter(check.verdict for check in self.checks)
         return {verdict.value: found[verdict] for verdict in Verdict}
 
 
 def number(value: float) -> str:
-    """Write a measured value with three significant digits, and whole numbers in full."""
+    """Format a measured value with three significant digits, whole numbers in full."""
     if value == int(value):
         return str(int(value))
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
@@ -146,12 +146,12 @@ def number(value: float) -> str:
 
 
 def save(result: Result, path: Path) -> None:
-    """Write result.json."""
+    """Write a result to ``path`` as JSON."""
     write_synced(path, json.dumps(to_json(result), indent=1, ensure_ascii=False) + "\n")
 
 
 def load(path: Path) -> Result:
-    """Read a result.json, or the one in a run's folder; raise `ResultError` with one clear sentence."""
+    """Read a result.json, given by its path or its folder's; raise `ResultError` if it cannot be used."""
     path = path / "result.json" if path.is_dir() else path
     try:
         text = read_text(path)
@@ -173,7 +173,7 @@ def load(path: Path) -> Result:
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """Return the document of result.schema.json."""
+    """Return the result as a document that follows result.schema.json."""
     return {
         "schema": SCHEMA,
         "version": result.version,
@@ -194,7 +194,7 @@ def to_json(result: Result) -> dict[str, Any]:
 
 
 def from_json(document: Mapping[str, Any]) -> Result:
-    """Return the run that a document describes; raise `Malformed` where it contradicts itself too."""
+    """Return the run that a document describes; raise `Malformed` for a wrong shape or a contradiction."""
     root = Node(document)
     root.only("schema", "version", "run", "lab", "options", "counts", "exit_code", "checks", "not_run")
     run = root["run"]
@@ -239,23 +239,24 @@ def _check_agreement(result: Result, root: Node) -> None:
         follows = decide(outcomes, check.level, rules)
         if check.verdict is not follows:
             raise Malformed(
-                f"{to_one_line(check.case)} is said to be {check.verdict}, and its attempts make it {follows}"
+                f"{to_one_line(check.case)} has verdict {check.verdict}, but its attempts give {follows}"
             )
         if check.case in seen:
-            raise Malformed(f"case {to_one_line(check.case)} is there twice")
+            raise Malformed(f"case {to_one_line(check.case)} is listed twice")
         seen.add(check.case)
     for verdict, node in root["counts"].members():
         if node.whole() != result.counts.get(verdict):
-            raise Malformed(f"counts.{to_one_line(verdict)} is {node.whole()}, and the verdicts are others")
+            expected = result.counts.get(verdict, "not a verdict")
+            raise Malformed(f"counts.{to_one_line(verdict)} is {node.whole()}, expected {expected}")
     verdicts = [check.verdict for check in result.checks]
-    # A failure outside the claims, such as in an ordinary test, counts as one that failed.
+    # A failure outside the claims, such as in an ordinary test, counts as a failed claim.
     codes = [exit_code(found, result.ending, rules) for found in (verdicts, [*verdicts, Verdict.FAIL])]
     if result.exit_code not in codes:
-        raise Malformed(f"exit_code is {result.exit_code}, and the verdicts make it {int(codes[0])}")
+        raise Malformed(f"exit_code is {result.exit_code}, but the verdicts give {int(codes[0])}")
 
 
 def _checked_lab(lab: Node) -> Mapping[str, Any]:
-    """Return the lab if every value has its type; what no report reads may be missing."""
+    """Return the lab if every value has its type; values that no report reads may be missing."""
     lab.only("name", "flavour", "source", "segments", "hosts")
     _ = lab["name"].text(), lab.get("flavour", "").text(), lab["source"].text()
     for segment in lab["segments"].items():
@@ -296,7 +297,7 @@ def _check_from_json(node: Node) -> Check:
     plain = {
         key: node[key].text() for key in ("id", "case", "claim", "source", "reason", "where", "next_step")
     }
-    node["duration"].number(0)  # read for their types only: what the attempts hold counts
+    node["duration"].number(0)  # checked for type only: the attempts hold the values that are used
     _ = [_figure_from_json(each) for each in node["figures"].items()]
     _ = [_evidence_from_json(each) for each in node["evidence"].items()]
     family = node["family"].text()

@@ -1,4 +1,4 @@
-"""Verdicts: pure functions from what a check saw to what it means, and from a run to its exit code."""
+"""Verdicts: pure functions that derive a verdict from outcomes, and a run's exit code from its verdicts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mptcp_lab.catalogue.level import Level
 
 
 class Outcome(StrEnum):
-    """What one attempt at a check saw, before the claim's level and the run's options are looked at.
+    """The outcome of one attempt at a check, before the claim's level and the run's options are applied.
 
-    A defect is the suite's own: an exception that nobody foresaw says nothing about the claim.
+    A defect is a fault of the suite: an unexpected exception, which proves nothing about the claim.
     """
 
     HELD = "held"
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a check's outcome means."""
+    """The meaning of a check's outcomes for its claim."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     NON_STRICT = "non-strict"
@@ -35,7 +35,7 @@ class Verdict(StrEnum):
 
 
 class ExitCode(IntEnum):
-    """How a run ended."""
+    """The exit status of a run."""
 
     ALL_WELL = 0
     CLAIM_FAILED = 1
@@ -46,7 +46,7 @@ class ExitCode(IntEnum):
 
 
 class Ending(StrEnum):
-    """Why a run stopped; unfinished is what was written while it went on, and stays where it was killed."""
+    """The reason why a run ended; it is ``unfinished`` during the run and after the run was killed."""
 
     COMPLETE = "complete"
     DEADLINE = "deadline"
@@ -58,16 +58,16 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Rules:
-    """The options that sharpen verdicts: ``--strict`` and ``--expect-all``."""
+    """The options that make verdicts stricter: ``--strict`` and ``--expect-all``."""
 
     strict: bool = False
     expect_all: bool = False
 
 
 def decide(outcomes: Collection[Outcome], level: Level, rules: Rules) -> Verdict:
-    """Return the verdict of a check from the outcomes of its attempts, the oldest first.
+    """Return the verdict of a check from the outcomes of its attempts, oldest first.
 
-    Held after a breach is flaky. An INFO claim fails only over a configured limit.
+    A claim that held only on the retry is flaky. An INFO claim fails only over a configured limit.
     """
     *earlier, last = outcomes
     match last:
@@ -89,9 +89,9 @@ RAN = frozenset({Verdict.PASS, Verdict.NON_STRICT, Verdict.FAIL, Verdict.FLAKY})
 def exit_code(verdicts: Collection[Verdict], ending: Ending, rules: Rules) -> ExitCode:
     """Return the exit code of a run.
 
-    A busy or broken lab outweighs a failed claim, since what was seen then may be the lab's doing. An
-    interrupted run (or an unfinished one) counts as one in which not everything ran, and so does, with
-    ``--expect-all``, one that met its deadline.
+    A busy or broken lab takes precedence over a failed claim, because the lab may have caused the failure.
+    An interrupted or unfinished run gives NOTHING_RAN; with ``--expect-all``, a run that reached its
+    deadline gives CLAIM_FAILED.
     """
     if ending is Ending.LAB_BUSY:
         return ExitCode.LAB_BUSY

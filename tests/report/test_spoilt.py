@@ -72,17 +72,17 @@ def test_texts_that_were_cut_or_overwritten(
 @pytest.mark.parametrize(
     ("path", "value", "sentence"),
     [
-        (("exit_code",), 0, "exit_code is 0, and the verdicts make it 4"),
+        (("exit_code",), 0, "exit_code is 0, but the verdicts give 4"),
         (
             ("checks", 2, "verdict"),
             "pass",
-            r"PROXY-1\[haproxy\] is said to be pass, and its attempts make it fail",
+            r"PROXY-1\[haproxy\] has verdict pass, but its attempts give fail",
         ),
         (("counts", "fail"), 0, "counts.fail is 0"),
-        (("checks", 1, "case"), "DIRECT-7", "case DIRECT-7 is there twice"),
+        (("checks", 1, "case"), "DIRECT-7", "case DIRECT-7 is listed twice"),
         (("checks", 0, "attempts", 0, "figures", 0, "value"), True, "True is not a number"),
         (("run", "started"), "2026-13-01T00:00:00.000Z", "is not a UTC time"),
-        (("checks", 0, "attempts", 0, "outcome"), "over-limit", "is said to be pass"),
+        (("checks", 0, "attempts", 0, "outcome"), "over-limit", "has verdict pass"),
     ],
 )
 def test_a_document_that_contradicts_itself_is_refused(
