@@ -35,7 +35,7 @@ from mptcp_lab.suite.traffic import flow, is_mptcp
 def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """Through a router to a B without MPTCP: plain TCP, FallbackSYNACK, no subflow."""
     before, port = client.probe.counters(), origin_of(tcp_server).port
-    inside = router.host.on(client.paths[0].segment)
+    inside = router.host.nic_on(client.paths[0].segment)
     assert inside is not None, f"{router.name} is not on {client.paths[0].segment}"
     address = behind(router, client, tcp_server)
     with (

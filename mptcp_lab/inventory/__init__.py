@@ -1,4 +1,4 @@
-"""The inventory: the only source of truth about a lab. `load` reads and validates it."""
+"""The inventory, the only source of truth about a lab: `load` reads and validates it."""
 
 from mptcp_lab.inventory.errors import InventoryError
 from mptcp_lab.inventory.load import load, resolve

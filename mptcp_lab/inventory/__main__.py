@@ -1,4 +1,4 @@
-"""``python -m mptcp_lab.inventory validate|path|flavour [NAME]``: what shells ask of it."""
+"""``python -m mptcp_lab.inventory validate|path|flavour [NAME]``: validate or locate an inventory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mptcp_lab.inventory import InventoryError, load, resolve
 
 
 def main() -> int:
-    """Answer one question about an inventory; exit 4 with one clear error when it is not sound."""
+    """Print one fact about an inventory; exit 4 with one error message if it is invalid."""
     parser = argparse.ArgumentParser(
         prog="mptcp_lab.inventory", description="Validate or locate an inventory."
     )
@@ -26,7 +26,7 @@ def main() -> int:
 
 
 def answer(action: str, path: Path) -> str:
-    """Return the inventory's path, flavour, or that it is sound."""
+    """Return the inventory's path, its lab's flavour, or a summary of the valid lab."""
     if action == "path":
         return str(path)
     lab = load(path)

@@ -1,4 +1,4 @@
-"""The one error of this package: what is wrong with an inventory, and where."""
+"""The error that this package raises for a wrong inventory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from mptcp_lab.errors import LabError
 
 
 class InventoryError(LabError):
-    """The inventory is wrong: host, variable, problem, an example of right; file and line where known.
+    """The inventory is wrong: host, variable, problem, a correct example, and file and line if known.
 
-    ``location`` is ``file:line``, or empty where the file is not known.
+    ``location`` is ``file:line``, or empty if the file is not known.
     """
 
     def __init__(self, host: str, variable: str, problem: str, example: str, location: str = "") -> None:
@@ -17,8 +17,8 @@ class InventoryError(LabError):
         self.host, self.variable, self.problem, self.example = host, variable, problem, example
         self.location = location
 
-    def located(self, location: str) -> InventoryError:
-        """Return the same error with its file and line, unless it has them already."""
+    def with_location(self, location: str) -> InventoryError:
+        """Return the same error with a location (``file:line``), unless it has one already."""
         if self.location or not location:
             return self
         return InventoryError(self.host, self.variable, self.problem, self.example, location)

@@ -22,20 +22,21 @@ Network = IPv4Network | IPv6Network
 
 RATE = re.compile(r"[1-9][0-9]{0,5}(k|m|g)bit")
 TIME = re.compile(r"[1-9][0-9]{0,6}(ms|s|m|h)")
-#: As the kernel takes it (dev_valid_name), without what a shell, sysctl or nftables would read differently.
+#: Names that the kernel accepts (dev_valid_name), less the characters special to a shell, sysctl or nftables.
 DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
 #: The loopback, and names that mean every interface below net.ipv4.conf.
 RESERVED_DEVICES = ("lo", "all", "default")
 HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 #: An address or network with its prefix length in digits: no scope, no netmask, no host mask.
 WITH_PREFIX = re.compile(r"[0-9a-fA-F.:]+/[0-9]{1,3}")
-#: The shortest prefix of a segment: everything shorter is a part of the Internet, not an L2 network.
+#: The shortest prefix length of a segment by IP version: a shorter one is a part of the Internet, not an L2
+#: network.
 SHORTEST_PREFIX = {4: 8, 6: 16}
 LONGEST_PREFIX = {4: 31, 6: 127}
 
 
 def choice(host: str, variable: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """Return one of the allowed words; YAML 1.1 reads a bare on or off as a boolean."""
+    """Return one of the allowed words; a boolean means on or off, as YAML 1.1 reads these words."""
     if isinstance(value, bool):
         value = "on" if value else "off"
     if not isinstance(value, str) or value not in allowed:
@@ -47,7 +48,7 @@ def choice(host: str, variable: str, value: Any, allowed: tuple[str, ...]) -> st
 
 
 def boolean(host: str, variable: str, value: Any) -> bool:
-    """Return a YAML boolean; a text such as "false" is not one."""
+    """Return a YAML boolean; refuse a text such as "false"."""
     if not isinstance(value, bool):
         raise InventoryError(host, variable, f"{value!r} is not true or false", "true")
     return value
@@ -56,14 +57,14 @@ def boolean(host: str, variable: str, value: Any) -> bool:
 def whole_number(
     host: str, variable: str, value: Any, low: int, high: int, what: str = "a whole number"
 ) -> int:
-    """Return an integer between two bounds, both included."""
+    """Return an integer from ``low`` to ``high``; ``what`` describes it in the error message."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InventoryError(host, variable, f"{value!r} is not {what} ({low} to {high})", str(max(low, 1)))
     return value
 
 
 def port(host: str, variable: str, value: Any) -> int:
-    """Return a TCP port; 22 is refused, where SSH listens."""
+    """Return a TCP port; refuse port 22, on which SSH listens."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
         raise InventoryError(host, variable, f"{value!r} is not a port number", "7000")
     if value == 22:
@@ -72,7 +73,7 @@ def port(host: str, variable: str, value: Any) -> int:
 
 
 def name(host: str, variable: str, value: Any, example: str, longest: int = 63) -> str:
-    """Return a short lower-case name (a-z, 0-9 and -)."""
+    """Return a lower-case name (a-z, 0-9 and -) of at most ``longest`` characters."""
     if not isinstance(value, str) or not HOSTNAME.fullmatch(value) or len(value) > longest:
         problem = f"{value!r} is not a short lower-case name (at most {longest} of a-z, 0-9 and -)"
         raise InventoryError(host, variable, problem, example)
@@ -80,49 +81,51 @@ def name(host: str, variable: str, value: Any, example: str, longest: int = 63) 
 
 
 def device(host: str, variable: str, value: Any, example: str) -> str:
-    """Return a network device's name."""
+    """Return the name of a network device; refuse lo and names with a meaning of their own to sysctl."""
     if value is None:
         raise InventoryError(host, variable, "a NIC needs its device name", example)
     if not isinstance(value, str) or not DEVICE.fullmatch(value):
         problem = f"{value!r} is not a device name (at most 15 of letters, digits, . _ and -)"
         raise InventoryError(host, variable, problem, example)
     if value in RESERVED_DEVICES:
-        raise InventoryError(host, variable, f"{value} is no NIC that a lab can have", example)
+        raise InventoryError(host, variable, f"{value} is not a device that a lab can use as NIC", example)
     return value
 
 
 def duration(host: str, variable: str, value: Any) -> str:
-    """Return a time such as 500ms, or the empty string where none is given."""
+    """Return a time such as 500ms, or the empty string if none is given."""
     if value == "" and isinstance(value, str):
         return value
     if not isinstance(value, str) or not TIME.fullmatch(value):
-        raise InventoryError(host, variable, f"{value!r} is not a time", "500ms")
+        raise InventoryError(host, variable, f"{value!r} is not a time (a number and ms, s, m or h)", "500ms")
     return value
 
 
 def rate(host: str, variable: str, value: Any) -> str | None:
-    """Return a link's rate such as 100mbit, or None."""
+    """Return a link's rate such as 100mbit, or None if none is given."""
     if value is not None and (not isinstance(value, str) or not RATE.fullmatch(value)):
-        raise InventoryError(host, variable, f"{value!r} is not a rate", "100mbit")
+        raise InventoryError(
+            host, variable, f"{value!r} is not a rate (a number and kbit, mbit or gbit)", "100mbit"
+        )
     return value
 
 
 def mapping(host: str, variable: str, value: Any, example: str) -> Mapping[str, Any]:
-    """Return a mapping."""
+    """Return ``value`` if it is a mapping."""
     if not isinstance(value, Mapping):
         raise InventoryError(host, variable, f"expected a mapping, got {value!r}", example)
     return value
 
 
 def entries(host: str, variable: str, value: Any, example: str) -> list[Mapping[str, Any]]:
-    """Return a list of mappings."""
+    """Return ``value`` if it is a list of mappings."""
     if not isinstance(value, list):
         raise InventoryError(host, variable, f"expected a list, got {value!r}", f"[{example}]")
     return [mapping(host, f"{variable}[{i}]", entry, example) for i, entry in enumerate(value)]
 
 
 def known_keys(host: str, variable: str, entry: Mapping[str, Any], keys: str, example: str) -> None:
-    """Refuse a key that is not among the words of ``keys``."""
+    """Refuse a mapping with a key that is not among the words of ``keys``."""
     for key in entry:
         if key not in keys.split():
             hint = suggestion(str(key), keys.split(), 0.6)
@@ -132,7 +135,7 @@ def known_keys(host: str, variable: str, entry: Mapping[str, Any], keys: str, ex
 
 
 def interface(host: str, variable: str, value: Any, version: int, example: str) -> Any:
-    """Return an address with its prefix length, or None where none is given."""
+    """Return an address of an IP version with its prefix length, or None if none is given."""
     if value is None:
         return None
     _check_prefix_text(host, variable, value, example)
@@ -145,7 +148,7 @@ def interface(host: str, variable: str, value: Any, version: int, example: str) 
 
 
 def network(host: str, variable: str, value: Any, version: int, example: str) -> Any:
-    """Return a segment's network, or None; refuse what no L2 network of a lab can have."""
+    """Return a segment's network, or None if none is given; refuse networks that no lab can use."""
     if value is None:
         return None
     _check_prefix_text(host, variable, value, example)
@@ -172,7 +175,7 @@ def network(host: str, variable: str, value: Any, version: int, example: str) ->
 
 
 def check_usable(host: str, variable: str, given: Interface, example: str) -> None:
-    """Refuse the address of the network itself and, for IPv4, its broadcast address (not in a /31)."""
+    """Refuse a network's first address and, for IPv4, its broadcast address, except in a /31 or /127."""
     if given.version == 4 and given.network.prefixlen < 31 and given.ip == given.network.broadcast_address:
         raise InventoryError(
             host, variable, f"{given.ip} is the broadcast address of {given.network}", example

@@ -1,4 +1,4 @@
-"""Read an inventory once, through ``ansible-inventory --list`` (never through Ansible's Python API)."""
+"""Load an inventory through ``ansible-inventory --list``, never through Ansible's Python API."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mptcp_lab.inventory.sources import Source, read
 from mptcp_lab.inventory.validate import lab_from
 from mptcp_lab.paths import ROOT
 
-#: How long ansible-inventory may take; on a quiet machine it takes 0.6 s.
+#: Timeout of ansible-inventory; on an idle machine it takes 0.6 s.
 TIMEOUT_S = 120
 
 __all__ = ["InventoryError", "load", "resolve"]
 
 
 def default_inventory() -> Path:
-    """Return the inventory that ansible.cfg (or ANSIBLE_INVENTORY) names."""
+    """Return the path of the inventory that ANSIBLE_INVENTORY or else ansible.cfg names."""
     if named := os.environ.get("ANSIBLE_INVENTORY"):
         return Path(named)
     config = configparser.ConfigParser(interpolation=None)
@@ -34,9 +34,10 @@ def default_inventory() -> Path:
 
 
 def resolve(word: str) -> Path:
-    """Turn what a user types after ``--hosts`` into a path.
+    """Return the path of the inventory that a user names, for example after ``--hosts``.
 
-    ``inventory`` is the default of ansible.cfg; a path is itself; a name is a folder under inventories/.
+    ``inventory`` means the default of ansible.cfg; any other word is a path, or a folder's name below
+    inventories/. Raises `InventoryError` if there is no such inventory.
     """
     if word == "inventory":
         return default_inventory()
@@ -45,14 +46,14 @@ def resolve(word: str) -> Path:
             return candidate.resolve()
     known = ", ".join(sorted(p.name for p in (ROOT / "inventories").iterdir() if p.is_dir()))
     raise InventoryError(
-        word, "--hosts", f"no such inventory (under inventories/ there is: {known})", "--hosts=inventory"
+        word, "--hosts", f"no such inventory (inventories/ contains: {known})", "--hosts=inventory"
     )
 
 
 def load(path: Path | str) -> Lab:
-    """Read and validate an inventory; raise `InventoryError` with one clear sentence, file and line.
+    """Read and validate an inventory; raise `InventoryError`, with file and line, if it is wrong.
 
-    Nothing in the inventory runs: only YAML and INI files are read, with limits on size and time.
+    No program in the inventory runs: only YAML and INI files are read, with limits on size and time.
     """
     path = Path(path)
     if not path.exists():
@@ -62,7 +63,7 @@ def load(path: Path | str) -> Lab:
     try:
         return lab_from(document, str(path))
     except InventoryError as error:
-        raise error.located(_location(sources, error)) from None
+        raise error.with_location(_location(sources, error)) from None
 
 
 def _location(sources: Sequence[Source], error: InventoryError) -> str:
@@ -103,7 +104,7 @@ def _listed(path: Path) -> dict[str, Any]:
 
 
 def _reason(stderr: str) -> str:
-    """Return the line of ansible-inventory's complaint that names the fault."""
+    """Return the line of ansible-inventory's error output that names the fault."""
     lines = [" ".join(line.split()) for line in stderr.splitlines() if line.strip()]
     for word in ("Origin:", "failed to parse", "ERROR", "Failed"):
         named = [line for line in lines if word in line]

@@ -1,4 +1,4 @@
-"""Say in which file and line a host's variable stands."""
+"""Find the file and line where a host's variable is set."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ STEP = re.compile(r"[^.\[\]]+|\[\d+\]")
 def locate(sources: Sequence[Source], host: str, variable: str) -> str:
     """Return ``file:line`` of a variable such as ``lab_nics[0].ipv4``, or the empty string.
 
-    The host's own files come first, then its entry in a list of hosts, then groups. Where the variable is
-    missing, the line is that of the host.
+    The search order is: files in host_vars, the host's entry in a list of hosts, groups. If the variable is
+    missing, the location is that of the host.
     """
     steps = [step.strip("[]") for step in STEP.findall(variable)]
     places = list(_places(sources, host))
     for source, node in places:
         line = _line(node, steps)
         if line is not None:
-            return source.at(line)
+            return source.locate_line(line)
     for source, name in _host_keys(sources, host):
-        return source.at(name.start_mark.line + 1)
+        return source.locate_line(name.start_mark.line + 1)
     return _ini_line(sources, host, steps[0] if steps else host)
 
 
 def _places(sources: Sequence[Source], host: str) -> Iterator[tuple[Source, yaml.Node]]:
-    """Yield the mappings of variables that may hold a host's variable, the most specific first."""
+    """Yield the mappings that may set a host's variable, the most specific first."""
     for source in sources:
         if source.kind == "host_vars" and source.owner == host and source.node is not None:
             yield source, source.node
@@ -64,7 +64,7 @@ def _groups(sources: Sequence[Source]) -> Iterator[tuple[Source, yaml.Node]]:
 
 
 def _line(node: yaml.Node, steps: Sequence[str]) -> int | None:
-    """Return the line of the deepest part of a variable that is there; None where its first part is not."""
+    """Return the line of the deepest existing part of a variable; None if even its first part is missing."""
     line = None
     for step in steps:
         if found := pair_of(node, step):
@@ -79,11 +79,11 @@ def _line(node: yaml.Node, steps: Sequence[str]) -> int | None:
 
 
 def _ini_line(sources: Sequence[Source], host: str, word: str) -> str:
-    """Return where an INI file first has the variable, or else the host."""
+    """Return ``file:line`` of the variable's first occurrence in an INI file, or else of the host's."""
     for wanted in (word, host):
         for source in sources:
             if source.kind == "hosts" and source.node is None:
                 for number, text in enumerate(source.text.splitlines(), 1):
                     if re.search(rf"(?<![\w-]){re.escape(wanted)}(?![\w-])", text):
-                        return source.at(number)
+                        return source.locate_line(number)
     return ""

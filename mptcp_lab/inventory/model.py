@@ -17,7 +17,7 @@ FUNCTIONS = ("clients", "proxies", "forwarders", "gateways", "origins")
 
 @dataclass(frozen=True)
 class Segment:
-    """An L2 network. NICs on a ``path`` segment become MPTCP endpoints, those on a ``core`` do not."""
+    """An L2 network: NICs on a ``path`` segment become MPTCP endpoints, NICs on a ``core`` do not."""
 
     name: str
     kind: str
@@ -29,9 +29,8 @@ class Segment:
 class Nic:
     """A network interface that belongs to the lab, plugged into one segment.
 
-    ``unplug`` and ``plug`` are commands of the machine that runs the suite, which pull its cable (at the
-    switch) and plug it in; empty where there are none. ``endpoint`` holds the flags of its MPTCP endpoints,
-    as in ip-mptcp(8).
+    ``unplug`` and ``plug`` are commands that the controller runs to pull the NIC's cable (at the switch) and
+    to plug it in, or empty. ``endpoint`` holds the flags of its MPTCP endpoints, as in ip-mptcp(8).
     """
 
     segment: str
@@ -45,14 +44,14 @@ class Nic:
     endpoint: tuple[str, ...] = ()
 
     def address(self, family: int = 4) -> Address | None:
-        """Return the NIC's address of that family (4 or 6), or None where it has none."""
+        """Return the NIC's address of an IP version (4 or 6), or None if it has none."""
         interface = self.ipv4 if family == 4 else self.ipv6
         return interface.ip if interface else None
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Where a proxy sends what it accepts: a host's port, with nginx's balancing parameters."""
+    """A port of a host to which a proxy connects, with nginx's balancing parameters."""
 
     host: str
     port: int
@@ -65,11 +64,11 @@ class Backend:
 class Service:
     """A listener on a host: a proxy (haproxy, nginx), a forwarder (DNAT) or an origin.
 
-    ``mptcp`` is how its listener gets MPTCP: ``native`` (the program's own option), ``preload``
-    (a systemd drop-in with the wrapper library), ``auto`` (native where the program's version has it, else
-    preload), or ``off``. ``proxy_protocol`` is the version of the header
-    that a proxy sends and an origin reads (it takes either), 0 for none. ``hashed`` balances by the client's
-    address. The timeouts are the proxy's, such as ``500ms``; empty for the engine's own.
+    ``mptcp`` is the method by which its listener gets MPTCP: ``native`` (an option of the program),
+    ``preload`` (a systemd drop-in with the wrapper library), ``auto`` (native if the program's version
+    supports it, else preload), or ``off``. ``proxy_protocol`` is the version of the PROXY header that a proxy
+    sends, 0 for none; an origin accepts both versions. ``hashed`` balances by the client's address. The
+    timeouts are those of the proxy, such as ``500ms``; an empty one means the engine's default.
     """
 
     name: str
@@ -95,19 +94,19 @@ class Host:
     mptcp: bool
     variables: Mapping[str, Any] = field(repr=False, hash=False, compare=False, default_factory=dict)
 
-    def on(self, segment: str) -> Nic | None:
-        """Return the host's NIC on that segment, or None."""
+    def nic_on(self, segment: str) -> Nic | None:
+        """Return the host's NIC on a segment, or None if it has none there."""
         return next((nic for nic in self.nics if nic.segment == segment), None)
 
     def nic(self, device: str) -> Nic:
-        """Return the NIC with that device name; KeyError names host and device."""
+        """Return the NIC with a device name; raise `KeyError`, with host and device, if none has it."""
         for nic in self.nics:
             if nic.device == device:
                 return nic
         raise KeyError(f"{self.name} has no NIC {device}")
 
     def service(self, name: str) -> Service:
-        """Return the service with that name; KeyError names host and service."""
+        """Return the service with a name; raise `KeyError`, which names host and service, if none has it."""
         for service in self.services:
             if service.name == name:
                 return service
@@ -124,20 +123,20 @@ class Lab:
     segments: Mapping[str, Segment]
     hosts: Mapping[str, Host]
 
-    def having(self, function: str) -> tuple[Host, ...]:
-        """Return the hosts of one function (a name of ``FUNCTIONS``), in the inventory's order."""
+    def hosts_with(self, function: str) -> tuple[Host, ...]:
+        """Return the hosts with a function (a name of ``FUNCTIONS``), in the inventory's order."""
         return tuple(host for host in self.hosts.values() if function in host.functions)
 
     @property
     def local(self) -> bool:
-        """Whether the hosts live on this machine, on a switch of the lab's own."""
+        """Return whether the hosts run on this machine (containers or virtual machines)."""
         return self.flavour in ("embedded", "vm")
 
     @property
     def paths(self) -> tuple[Segment, ...]:
-        """The segments that carry subflows."""
+        """Return the segments that carry subflows."""
         return tuple(segment for segment in self.segments.values() if segment.kind == "path")
 
     def services(self, engine: str) -> tuple[Service, ...]:
-        """Return every service of that engine, on any host."""
+        """Return every service of an engine, on any host."""
         return tuple(s for host in self.hosts.values() for s in host.services if s.engine == engine)

@@ -1,4 +1,4 @@
-"""Segments and NICs: from an inventory's variables to `Segment` and `Nic`."""
+"""Build `Segment` and `Nic` objects from an inventory's variables."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mptcp_lab.inventory.model import Host, Nic, Segment
 from mptcp_lab.inventory.variables import CONTROL
 
 KINDS = ("path", "core")
-#: Flags of MPTCP endpoints (include/uapi/linux/mptcp_pm.h), and a NIC's unless the inventory says otherwise.
+#: All flags of MPTCP endpoints (include/uapi/linux/mptcp_pm.h), and the defaults for clients and servers.
 ENDPOINT_FLAGS = ("signal", "subflow", "backup", "fullmesh", "laminar")
 CLIENT_ENDPOINT, SERVER_ENDPOINT = ("subflow", "fullmesh"), ("signal",)
-#: The kernel's in-kernel path manager takes no more (MPTCP_PM_ADDR_MAX, net/mptcp/pm_kernel.c).
+#: The limit of the in-kernel path manager (MPTCP_PM_ADDR_MAX, net/mptcp/pm_kernel.c).
 MAX_ENDPOINTS = 8
 MAX_NICS = 64
 NIC_KEYS = "segment device ipv4 ipv6 rate state unplug plug endpoint"
@@ -26,7 +26,7 @@ ENDPOINT_EXAMPLE = "endpoint: [subflow, fullmesh, backup]"
 
 
 def segments_from(value: Any, host: str) -> dict[str, Segment]:
-    """Return the segments by name; ``host`` is one whose variables have them, for messages."""
+    """Return the segments by name; ``host`` is a host with these variables, named in error messages."""
     segments: dict[str, Segment] = {}
     for name, raw in fields.mapping(host, "lab_segments", value, SEGMENT_EXAMPLE).items():
         variable = f"lab_segments.{name}"
@@ -55,7 +55,7 @@ def _check_overlaps(host: str, segments: Mapping[str, Segment]) -> None:
 def nics_from(
     host: str, variables: Mapping[str, Any], segments: Mapping[str, Segment], endpoint: tuple[str, ...]
 ) -> tuple[Nic, ...]:
-    """Return a host's NICs; ``endpoint`` holds its endpoints' flags where the inventory gives none."""
+    """Return a host's NICs; ``endpoint`` holds the flags of NICs for which the inventory has none."""
     nics: list[Nic] = []
     management = variables.get("lab_mgmt_device")
     if management is not None:
@@ -107,20 +107,20 @@ def _segment(host: str, variable: str, value: Any, segments: Mapping[str, Segmen
 
 
 def _cable(host: str, variable: str, entry: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the commands that pull a cable and plug it in: both or none."""
+    """Return the commands that pull a cable and plug it in; refuse one without the other."""
     unplug, plug = entry.get("unplug", ""), entry.get("plug", "")
     if not isinstance(unplug, str) or not isinstance(plug, str) or bool(unplug) != bool(plug):
-        problem = "unplug and plug are two commands, which belong together"
+        problem = "unplug and plug are commands that must both be given, or neither"
         raise InventoryError(host, variable, problem, CABLE_EXAMPLE)
     if CONTROL.search(unplug + plug):
-        raise InventoryError(host, variable, "unplug and plug are one line each", CABLE_EXAMPLE)
+        raise InventoryError(host, variable, "unplug and plug must be one line each", CABLE_EXAMPLE)
     return unplug, plug
 
 
 def _endpoint(host: str, variable: str, flags: Any) -> tuple[str, ...]:
-    """Return an endpoint's flags; refuse what the kernel would (net/mptcp/pm_kernel.c)."""
+    """Return an endpoint's flags; refuse flags that the kernel refuses (net/mptcp/pm_kernel.c)."""
     if not isinstance(flags, list | tuple) or not flags:
-        problem = f"{flags!r} is no list of an endpoint's flags"
+        problem = f"{flags!r} is not a list of endpoint flags"
         raise InventoryError(host, variable, problem, ENDPOINT_EXAMPLE)
     for flag in flags:
         fields.choice(host, variable, flag, ENDPOINT_FLAGS)
@@ -134,7 +134,7 @@ def _endpoint(host: str, variable: str, flags: Any) -> tuple[str, ...]:
 
 
 def check_endpoints(host: Host, segments: Mapping[str, Segment]) -> None:
-    """Refuse more MPTCP endpoints than the kernel takes: one per address of an up NIC on a path."""
+    """Refuse more MPTCP endpoints than the kernel accepts: one per address of an up NIC on a path segment."""
     if not host.mptcp or host.functions <= {"gateways", "forwarders"}:
         return
     number = sum(
@@ -145,7 +145,7 @@ def check_endpoints(host: Host, segments: Mapping[str, Segment]) -> None:
     )
     if number > MAX_ENDPOINTS:
         problem = (
-            f"{number} addresses on paths would be {number} MPTCP endpoints; the kernel takes {MAX_ENDPOINTS}"
+            f"{number} addresses on paths need {number} MPTCP endpoints; the kernel accepts {MAX_ENDPOINTS}"
         )
         raise InventoryError(
             host.name, "lab_nics", problem, "state: down on a spare NIC, or one family on some"
@@ -153,7 +153,7 @@ def check_endpoints(host: Host, segments: Mapping[str, Segment]) -> None:
 
 
 def check_addresses(hosts: Mapping[str, Host]) -> None:
-    """Refuse an address that two NICs carry."""
+    """Refuse an address that two NICs have."""
     owner: dict[Any, tuple[str, str]] = {}
     for host in hosts.values():
         for i, nic in enumerate(host.nics):
@@ -164,5 +164,5 @@ def check_addresses(hosts: Mapping[str, Host]) -> None:
                     other, device = owner[address]
                     variable = f"lab_nics[{i}].ipv{address.version}"
                     problem = f"{address} is already {other}'s ({device})"
-                    raise InventoryError(host.name, variable, problem, "an address of its own for every NIC")
+                    raise InventoryError(host.name, variable, problem, "a different address for every NIC")
                 owner[address] = (host.name, nic.device)

@@ -1,4 +1,4 @@
-"""Services and their backends: from an inventory's variables to `Service`."""
+"""Build `Service` and `Backend` objects from an inventory's variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mptcp_lab.inventory.errors import InventoryError
 from mptcp_lab.inventory.model import Backend, Host, Service
 from mptcp_lab.inventory.nics import NIC_EXAMPLE
 
-#: Engine to the groups whose hosts run it, and to the keys that its services may have beside the common ones.
+#: By engine: the groups whose hosts run it. `KEYS` lists the keys that its services may have.
 GROUPS = {
     "haproxy": ("proxies",),
     "nginx": ("proxies",),
@@ -25,9 +25,9 @@ KEYS = {
     "forwarder": f"{COMMON_KEYS} backends snat",
     "origin": f"{COMMON_KEYS} proxy_protocol",
 }
-#: How a listener gets MPTCP: a proxy by its own option or the wrapper, our origin by itself.
+#: Methods by which a listener gets MPTCP. The wrapper is only for proxies: the origin opens MPTCP sockets.
 PROXY_METHODS, METHODS = ("native", "preload", "auto", "off"), ("native", "off")
-#: The PROXY protocol's versions that each engine sends; nginx's stream module knows version 1 only.
+#: Versions of the PROXY protocol that each engine can send; nginx's stream module supports only version 1.
 PROXY_VERSIONS = {"haproxy": (0, 1, 2), "nginx": (0, 1)}
 SERVICE_EXAMPLE = (
     "{name: test1, engine: haproxy, port: 7000, mptcp: preload, backends: [{host: server2, port: 7000}]}"
@@ -36,7 +36,7 @@ BACKEND_EXAMPLE = "{host: server2, port: 7000, weight: 1, max_fails: 3, fail_tim
 
 
 def services_from(host: str, functions: frozenset[str], variables: Mapping[str, Any]) -> tuple[Service, ...]:
-    """Return a host's services; refuse engines that its groups do not run, and ports or names used twice."""
+    """Return a host's services; refuse engines that its groups exclude, and ports or names used twice."""
     services: list[Service] = []
     listed = fields.entries(host, "lab_services", variables.get("lab_services", []), SERVICE_EXAMPLE)
     for i, entry in enumerate(listed):
@@ -57,7 +57,7 @@ def services_from(host: str, functions: frozenset[str], variables: Mapping[str, 
 def _check_group(host: str, variable: str, service: Service, functions: frozenset[str]) -> None:
     groups = GROUPS[service.engine]
     if not functions & set(groups):
-        problem = f"{service.engine} runs on hosts of {' or '.join(groups)}, and {host} is in none of these"
+        problem = f"{service.engine} runs on hosts of {' or '.join(groups)}; {host} is not in such a group"
         raise InventoryError(host, f"{variable}.engine", problem, f"{groups[0]}: {{hosts: {{{host}: }}}}")
 
 
@@ -93,7 +93,7 @@ def _service(host: str, variable: str, entry: Mapping[str, Any]) -> Service:
 
 
 def _proxy_protocol(host: str, variable: str, engine: str, entry: Mapping[str, Any]) -> int:
-    """Return the PROXY protocol's version that a proxy sends; an origin reads either, or none."""
+    """Return the version of the PROXY header that a proxy sends or an origin expects; 0 for none."""
     if "proxy_protocol" not in entry:
         return 0
     value = entry["proxy_protocol"]
@@ -101,7 +101,7 @@ def _proxy_protocol(host: str, variable: str, engine: str, entry: Mapping[str, A
         return int(fields.boolean(host, variable, value))
     versions = PROXY_VERSIONS[engine]
     if isinstance(value, bool) or not isinstance(value, int) or value not in versions:
-        problem = f"{value!r} is not among what {engine} can do ({', '.join(map(str, versions))})"
+        problem = f"{value!r} is not a version that {engine} supports ({', '.join(map(str, versions))})"
         raise InventoryError(host, variable, problem, "proxy_protocol: 1")
     return value
 
@@ -118,7 +118,7 @@ def _backend(host: str, variable: str, entry: Mapping[str, Any]) -> Backend:
 
 
 def check_backends(hosts: Mapping[str, Host]) -> None:
-    """Refuse a backend that no host of the lab offers, or that the proxy has no segment in common with."""
+    """Refuse a backend that no host offers, or whose host shares no segment with the proxy."""
     for host in hosts.values():
         for i, service in enumerate(host.services):
             for j, backend in enumerate(service.backends):

@@ -1,8 +1,8 @@
-"""Read an inventory's files before Ansible does, so that nothing in them runs, hangs or is lost silently.
+"""Read an inventory's files before Ansible does, so that nothing in them runs, hangs or is silently ignored.
 
 Ansible runs executable files of an inventory folder, waits on FIFOs, expands aliases without a limit, and
-keeps the last of two equal keys. `read` refuses all of that with file and line. It returns the files' YAML
-nodes, which say where a variable stands.
+keeps the last of two equal keys. `read` refuses all of these with file and line. It returns the files' YAML
+nodes, which contain the line of each variable.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from mptcp_lab.inventory.errors import InventoryError
 MAX_FILES = 500
 MAX_FILE_BYTES = 1 << 20
 MAX_TOTAL_BYTES = 8 << 20
-#: Nodes of one file with every alias expanded. The embedded lab's hosts.yml has about 600.
+#: Limit for the nodes of one file with every alias expanded. The embedded lab's hosts.yml has about 600.
 MAX_NODES = 200_000
 MAX_DEPTH = 40
 MAX_FOLDERS = 8
 YAML_ENDINGS = (".yml", ".yaml", ".json")
-#: Endings that Ansible passes over in an inventory folder (INVENTORY_IGNORE_EXTS).
+#: File name endings that Ansible ignores in an inventory folder (INVENTORY_IGNORE_EXTS).
 IGNORED_ENDINGS = (
     ".pyc",
     ".pyo",
@@ -46,16 +46,16 @@ LOCK_NAME = "lab.lock.yml"
 EXAMPLE = "inventories/embedded/hosts.yml"
 MERGE_TAG = "tag:yaml.org,2002:merge"
 
-#: libyaml's parser where PyYAML was built with it.
+#: libyaml's parser if PyYAML was built with it: it is faster.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file of an inventory. ``node`` is its YAML document, None for an empty one and for an INI file.
+    """One file of an inventory; ``node`` is its YAML document, None for an empty file and for an INI file.
 
-    ``kind`` is ``hosts``, ``group_vars`` or ``host_vars``; ``owner`` the group or host that a variable file
-    belongs to.
+    ``kind`` is ``hosts``, ``group_vars`` or ``host_vars``; ``owner`` is the group or host that a variable
+    file belongs to.
     """
 
     path: Path
@@ -64,8 +64,8 @@ class Source:
     node: yaml.Node | None
     text: str
 
-    def at(self, line: int) -> str:
-        """Return ``path:line``, relative to the working directory where the file lies below it."""
+    def locate_line(self, line: int) -> str:
+        """Return ``path:line``, relative to the working directory if the file is below it."""
         path = self.path
         if path.is_relative_to(Path.cwd()):
             path = path.relative_to(Path.cwd())
@@ -76,8 +76,8 @@ def read(path: Path) -> tuple[Source, ...]:
     """Read every file of an inventory (a file or a folder) with limits on number, size, depth and aliases.
 
     Raises:
-        InventoryError: a file is no regular file, is executable, too large, not UTF-8, not YAML or INI,
-            has a key twice, or a group that contains itself.
+        InventoryError: a file is not a regular file, is executable, too large, not UTF-8, not YAML or INI,
+            has a key twice, or has a group that contains itself.
     """
     base = path if path.is_dir() else path.parent
     found = list(_host_files(path)) + [
@@ -86,7 +86,9 @@ def read(path: Path) -> tuple[Source, ...]:
         for file in _walk(base / kind)
     ]
     if len(found) > MAX_FILES:
-        raise _error(path, 0, f"{len(found)} files, more than {MAX_FILES}", "a folder of its own")
+        raise _error(
+            path, 0, f"{len(found)} files, more than {MAX_FILES}", "a folder that holds only the inventory"
+        )
     total = 0
     sources = []
     for file, kind, owner in found:
@@ -100,7 +102,7 @@ def read(path: Path) -> tuple[Source, ...]:
 
 
 def _host_files(path: Path) -> Iterator[tuple[Path, str, str]]:
-    """Yield the files that Ansible takes for lists of hosts, with kind and owner."""
+    """Yield the files that Ansible reads as lists of hosts, with kind and owner."""
     if not path.is_dir():
         yield path, "hosts", ""
         return
@@ -134,7 +136,7 @@ def _walk(folder: Path, depth: int = 0) -> Iterator[Path]:
 
 
 def _text(file: Path) -> str:
-    """Return a file's text; refuse what is no regular, readable, small UTF-8 file."""
+    """Return a file's text; refuse a file that is not regular, readable, small and UTF-8."""
     try:
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             found = os.fstat(opened.fileno())
@@ -146,9 +148,9 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise _error(file, 0, f"cannot be read: {error.strerror}", EXAMPLE) from None
     if data.startswith(b"#!"):
-        raise _error(file, 1, "a program; an inventory is a YAML or INI file, which nothing runs", EXAMPLE)
+        raise _error(file, 1, "a program; an inventory must be a YAML or INI file", EXAMPLE)
     if found.st_mode & 0o111 and file.suffix not in YAML_ENDINGS:
-        raise _error(file, 0, "executable; an inventory is a file that nothing runs", f"chmod -x {file}")
+        raise _error(file, 0, "executable; an inventory must not be executable", f"chmod -x {file}")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -158,7 +160,7 @@ def _text(file: Path) -> str:
 
 
 def _document(file: Path, text: str, kind: str) -> yaml.Node | None:
-    """Return the file's YAML document, or None where it is INI or empty."""
+    """Return the file's YAML document, or None if it is INI or empty."""
     is_yaml = file.suffix in YAML_ENDINGS or kind != "hosts" or _looks_like_yaml(text)
     if not is_yaml:
         return None
@@ -189,7 +191,7 @@ def _looks_like_yaml(text: str) -> bool:
 
 
 def _check_depth(file: Path, text: str) -> None:
-    """Refuse nesting that would exhaust a recursive reader; events are read one by one."""
+    """Refuse nesting that would exhaust a recursive parser; this function reads event by event."""
     depth = 0
     for event in yaml.parse(text, Loader=Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -202,14 +204,14 @@ def _check_depth(file: Path, text: str) -> None:
 
 
 def _size(file: Path, root: yaml.Node) -> int:
-    """Return the number of nodes with aliases expanded; refuse too many, cycles and keys that come twice."""
+    """Return the number of nodes with aliases expanded; refuse too many nodes, cycles and repeated keys."""
     sizes: dict[int, int] = {}
     inside: set[int] = set()
 
     def measure(node: yaml.Node) -> int:
         line = node.start_mark.line + 1
         if id(node) in inside:
-            raise _error(file, line, "an alias refers to the mapping or list that it stands in", EXAMPLE)
+            raise _error(file, line, "an alias refers to a mapping or list that contains the alias", EXAMPLE)
         if id(node) in sizes:
             return sizes[id(node)]
         inside.add(id(node))
@@ -238,7 +240,7 @@ def _check_keys(file: Path, node: yaml.MappingNode) -> None:
         if key.tag == MERGE_TAG:
             continue
         if key.value in seen:
-            problem = f"{key.value!r} stands twice in one mapping (first in line {seen[key.value]})"
+            problem = f"{key.value!r} is given twice in one mapping (first in line {seen[key.value]})"
             raise _error(file, line, problem, "each key once")
         seen[key.value] = line
 
@@ -273,10 +275,10 @@ def _groups(file: Path, root: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node
         if isinstance(value, yaml.ScalarNode) and value.value in ("", "~", "null"):
             continue
         if not isinstance(value, yaml.MappingNode):
-            raise _error(file, line, f"group {key.value!r} is no mapping", "clients: {hosts: {client: }}")
+            raise _error(file, line, f"group {key.value!r} is not a mapping", "clients: {hosts: {client: }}")
         for part, entry in value.value:
             if part.value not in ("hosts", "vars", "children"):
-                problem = f"group {key.value!r} has hosts, vars and children, not {part.value!r}"
+                problem = f"group {key.value!r} may have hosts, vars and children, not {part.value!r}"
                 raise _error(file, part.start_mark.line + 1, problem, "clients: {hosts: {client: }}")
             if part.value == "children" and isinstance(entry, yaml.MappingNode) and depth < MAX_DEPTH:
                 pending += [(child, below, depth + 1) for child, below in entry.value]
@@ -302,5 +304,5 @@ def pair_of(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node] | N
 
 
 def _error(file: Path, line: int, problem: str, example: str) -> InventoryError:
-    shown = Source(file, "", "", None, "").at(line) if line else str(file)
+    shown = Source(file, "", "", None, "").locate_line(line) if line else str(file)
     return InventoryError("", "", problem, example, shown)

@@ -1,7 +1,7 @@
-"""Turn the inventory's variables into a `Lab`, or report what is wrong with them.
+"""Turn the inventory's variables into a `Lab`, or raise an error that explains what is wrong with them.
 
-Pure: takes the document that ``ansible-inventory --list`` prints. Every error names the host, the variable,
-the problem, and an example of right; nothing is touched before all of it holds.
+Pure functions of the document that ``ansible-inventory --list`` prints. Every error names the host, the
+variable, the problem and a correct example. Nothing on any host changes before the whole inventory is valid.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from mptcp_lab.inventory.services import check_backends, services_from
 from mptcp_lab.inventory.variables import check_variables
 
 FLAVOURS = ("embedded", "vm", "hardware")
-#: Variables of the lab as a whole: every host has the same.
+#: Variables that belong to the lab as a whole: their values must be the same on every host.
 SHARED = ("lab_name", "lab_flavour", "lab_segments")
 
-#: Folders below .lab that are no lab's, and names that Ansible or the lab's switch has already.
+#: Folders below .lab that belong to no lab, and host names that Ansible or the lab's switch uses.
 RESERVED_LAB_NAMES = ("ansible", "cache", "labs", "render", "results", "venvs")
 RESERVED_HOST_NAMES = ("all", "fabric", "localhost", "ungrouped")
 
@@ -60,7 +60,7 @@ def lab_from(document: Mapping[str, Any], source: str) -> Lab:
 
 
 def _hosts_of(document: Mapping[str, Any], group: str) -> Iterable[str]:
-    """List a group's hosts, those of its child groups included, in the inventory's order."""
+    """Return a group's hosts, including those of its child groups, in the inventory's order."""
     seen: dict[str, None] = {}
     entry = document.get(group, {})
     for name in entry.get("hosts", ()):
@@ -71,12 +71,12 @@ def _hosts_of(document: Mapping[str, Any], group: str) -> Iterable[str]:
 
 
 def _check_shared(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse hosts that disagree about the lab as a whole."""
+    """Refuse hosts with different values of a variable that belongs to the lab as a whole."""
     first, *others = names
     for variable in SHARED:
         for name in others:
             if hostvars.get(name, {}).get(variable) != hostvars.get(first, {}).get(variable):
-                problem = f"differs from {first}'s; it belongs to the lab as a whole"
+                problem = f"differs from the value on {first}; it belongs to the lab as a whole"
                 raise InventoryError(name, variable, problem, f"{variable} in group_vars/all.yml only")
 
 

@@ -1,7 +1,7 @@
-"""The variables that an inventory may set for the lab, and what their values look like.
+"""The variables that an inventory may set for the lab, and the form of their values.
 
-A variable that begins with ``lab_`` and is not listed here is refused: a misspelt one would otherwise
-take back a consent, or switch a protection off, silently.
+A variable that begins with ``lab_`` and is not listed here is refused: a misspelt name would otherwise
+silently withdraw a consent or switch off a protection.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from mptcp_lab.inventory.errors import InventoryError
 
-#: Read and checked in `mptcp_lab.inventory.validate`.
+#: Variables that `mptcp_lab.inventory.validate` reads and checks.
 STRUCTURES = (
     "lab_name",
     "lab_flavour",
@@ -32,7 +32,7 @@ BOOLEANS = (
     "lab_restart_nics_ok",
     "lab_ignore_lease",
 )
-#: Files on the controller, and other text of one line.
+#: Variables with one line of text, such as paths on the controller.
 TEXTS = ("lab_ssh_config", "lab_lock", "lab_render_system", "lab_render_versions")
 OWNERS = ("kernel", "mptcpd", "networkmanager")
 #: Variables of roles (roles/*/defaults/main.yml) and playbooks that an inventory may set.
@@ -75,7 +75,7 @@ ROLE_VARIABLES = (
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SYSCTL_KEY = re.compile(r"[a-z0-9_]{1,64}")
-#: Documentation/networking/mptcp-sysctl.rst. A kernel may be newer than this list.
+#: Settings in Documentation/networking/mptcp-sysctl.rst; newer kernels may have more.
 SYSCTLS = (
     "add_addr_timeout",
     "add_addr_v6_port_drop_ts",
@@ -91,7 +91,7 @@ SYSCTLS = (
 )
 SYSCTL_VALUE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 CONGESTION_CONTROL = re.compile(r"[a-z0-9_]{1,15}")
-#: As in mptcp_lab.patience.
+#: The same limit as in `mptcp_lab.patience`.
 MOST_PATIENCE = 60
 IMAGE = re.compile(r"[a-z]+-[0-9]+")
 
@@ -100,7 +100,7 @@ def check_variables(host: str, variables: Mapping[str, Any]) -> None:
     """Refuse unknown lab variables, misspelt role variables, wrong types and control characters.
 
     Raises:
-        InventoryError: with the known name that is closest to an unknown one.
+        InventoryError: one of these; for an unknown name, the message suggests the closest known one.
     """
     for name, value in variables.items():
         _check_name(host, name)
@@ -113,7 +113,10 @@ def check_variables(host: str, variables: Mapping[str, Any]) -> None:
 
 
 def suggestion(word: str, known: Iterable[str], likeness: float = 0.75) -> str:
-    """Return " (did you mean X?)" for the known word that is at least that alike (0 to 1), or nothing."""
+    """Return " (did you mean X?)" for the known word most similar to ``word``, or the empty string.
+
+    ``likeness`` is the least similarity, from 0 to 1, as difflib measures it.
+    """
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -123,7 +126,7 @@ def _check_name(host: str, name: str) -> None:
     if name in known:
         return
     is_lab = name.lower().startswith("lab_")
-    hint = suggestion(name, known, 0.75 if is_lab else 0.9)  # other variables are the user's
+    hint = suggestion(name, known, 0.75 if is_lab else 0.9)  # other names may be the user's variables
     if is_lab or (hint and not name.startswith("ansible_")):
         raise InventoryError(host, name, f"no such variable{hint}", "lab_owned: false (docs/hardware.md)")
 
@@ -158,7 +161,9 @@ def _matching(pattern: re.Pattern[str], what: str, example: str) -> Callable[[st
 
 
 def _check_patience(host: str, name: str, value: Any) -> None:
-    if isinstance(value, str) and value.startswith("{{"):  # of a lab on this machine, which was measured
+    if isinstance(value, str) and value.startswith(
+        "{{"
+    ):  # the template of a lab on this machine, whose value `./lab up` measures
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MOST_PATIENCE:
         raise InventoryError(

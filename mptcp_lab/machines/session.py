@@ -99,7 +99,7 @@ class Session:
         Raises:
             Unsupported: there is none; the message contains `what`, which describes the condition.
         """
-        for host in self.lab.having(function):
+        for host in self.lab.hosts_with(function):
             if suits(self.machines[host.name]):
                 return self.machines[host.name]
         raise Unsupported(f"{function}{what}", "the inventory lists no such host")

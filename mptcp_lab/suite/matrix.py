@@ -160,7 +160,7 @@ def _paths(lab: Lab, host: Host) -> list[Nic]:
 
 def _gateway(lab: Lab, one: str, other: str) -> Host | None:
     """Return a gateway that is plugged into both segments, if there is one."""
-    return next((g for g in lab.having("gateways") if g.on(one) and g.on(other)), None)
+    return next((g for g in lab.hosts_with("gateways") if g.nic_on(one) and g.nic_on(other)), None)
 
 
 def reached_by(lab: Lab, mine: Nic, theirs: Nic) -> str:
@@ -178,14 +178,14 @@ def _not_weak(
     """Say why the weak host model does not reach a NIC of the server's either; empty where it does."""
     (mine, theirs), (arp_ignore, rp_filter) = nics, settings
     unjoined = f"no gateway joins {mine.segment} with {theirs.segment}"
-    neighbour = server.on(mine.segment)
+    neighbour = server.nic_on(mine.segment)
     if neighbour is None or not neighbour.up:
         return f"{server.name} is not on {mine.segment}, and {unjoined}"
     if family == 6:
         return f"{unjoined}, and IPv6 neighbours are strong hosts"
     if arp_ignore.get(neighbour.device, 0):
         return f"{unjoined}, and arp_ignore keeps {server.name} from answering"
-    own = client.on(theirs.segment)
+    own = client.nic_on(theirs.segment)
     strictness = rp_filter.get(mine.device, 0)
     if strictness == 1 or (strictness and not (own and own.up)):
         return f"{unjoined}, and rp_filter {strictness} of {client.name} drops the answers"

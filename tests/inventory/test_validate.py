@@ -80,7 +80,7 @@ CASES = {
     "wrong family": (nic("a", ipv6="198.18.1.10/24"), "a", "lab_nics[0].ipv6", "is not IPv6"),
     "unknown key": (nic("a", speed="1g"), "a", "lab_nics[0].speed", "unknown key 'speed'"),
     "unknown flag": (nic("a", endpoint=["sub"]), "a", "lab_nics[0].endpoint", "'sub' is not one of"),
-    "flags that are no list": (nic("a", endpoint="subflow"), "a", "lab_nics[0].endpoint", "no list"),
+    "flags that are no list": (nic("a", endpoint="subflow"), "a", "lab_nics[0].endpoint", "not a list"),
     "flags that exclude each other": (
         nic("a", endpoint=["signal", "fullmesh"]), "a", "lab_nics[0].endpoint", "exclude each other"
     ),
@@ -96,7 +96,7 @@ CASES = {
 
 def test_the_document_itself_is_sound() -> None:
     lab = lab_from(DOCUMENT, "tiny")
-    assert [host.name for host in lab.having("proxies")] == ["p"]
+    assert [host.name for host in lab.hosts_with("proxies")] == ["p"]
     assert lab.hosts["p"].services[0].backends[0].host == "b"
 
 
@@ -149,4 +149,4 @@ def test_the_command_says_it_in_one_error_and_exit_code_4(tmp_path: Path) -> Non
 def test_the_example_for_hardware_is_sound() -> None:
     lab = load(resolve("hardware.example"))
     assert lab.flavour == "hardware"
-    assert {host.name for host in lab.having("origins")} == {"server1", "server2"}
+    assert {host.name for host in lab.hosts_with("origins")} == {"server1", "server2"}

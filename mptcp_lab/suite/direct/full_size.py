@@ -43,7 +43,7 @@ def paths_between(client: Machine, server: Machine) -> Iterator[Path]:
     """Yield a path for each NIC and family of the client that the server has an address of."""
     for nic in client.paths:
         for family in (4, 6):
-            near = server.host.on(nic.segment)
+            near = server.host.nic_on(nic.segment)
             there = near.address(family) if near and near.up else server.paths[0].address(family)
             if (mine := nic.address(family)) and there:
                 yield Path(nic.device, str(mine), str(there))

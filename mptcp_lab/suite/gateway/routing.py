@@ -18,14 +18,14 @@ READINGS = tuple(f"ip -{v} {what}" for v in (4, 6) for what in ("route show tabl
 def behind(router: Machine, client: Machine, server: Machine) -> str:
     """Return an address of B's that A reaches through the router only."""
     for nic in server.host.nics:
-        if nic.up and nic.ipv4 and router.host.on(nic.segment) and not client.host.on(nic.segment):
+        if nic.up and nic.ipv4 and router.host.nic_on(nic.segment) and not client.host.nic_on(nic.segment):
             return str(nic.ipv4.ip)
     raise Unsupported("router", f"no segment of {server.name} is behind {router.name} only")
 
 
 def on_segment(machine: Machine, segment: str) -> str:
     """Return a machine's IPv4 address on a segment; `Unsupported` when it has none there."""
-    nic = machine.host.on(segment)
+    nic = machine.host.nic_on(segment)
     if nic is None or nic.ipv4 is None:
         raise Unsupported("router", f"not on {segment}", machine.name)
     return str(nic.ipv4.ip)

@@ -200,7 +200,7 @@ def split_of(
     ways = [
         Way(nic, proxy, outside)
         for nic, proxy in zip(nics, proxies, strict=False)
-        if (outside := proxy.host.on(nic.segment))
+        if (outside := proxy.host.nic_on(nic.segment))
     ]
     if len(ways) < 2:
         kind = "with" if snat else "without"
@@ -226,7 +226,7 @@ def reversed_ways(split: Split) -> Split:
 
 def backend_address(proxy: Machine, server: Machine) -> str:
     """Return the address that a forwarder sends to: B's on a segment they share, a core one before a path."""
-    shared = [nic for nic in server.host.nics if proxy.host.on(nic.segment) and nic.up]
+    shared = [nic for nic in server.host.nics if proxy.host.nic_on(nic.segment) and nic.up]
     core = [nic for nic in shared if server.lab.segments[nic.segment].kind == "core"]
     return str((core or shared)[0].address())
 
@@ -234,7 +234,7 @@ def backend_address(proxy: Machine, server: Machine) -> str:
 def inside_address(proxy: Machine, server: Machine, backend: str) -> str:
     """Return the forwarder's own address on the segment of B's backend address."""
     nic = next(nic for nic in server.host.nics if str(nic.address()) == backend)
-    inside = proxy.host.on(nic.segment)
+    inside = proxy.host.nic_on(nic.segment)
     assert inside is not None, f"{proxy.name} is not on {nic.segment}"
     return str(inside.address())
 
