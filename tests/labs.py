@@ -34,10 +34,10 @@ class OwnLab:
         return load(self.folder)
 
     def up(self) -> bool:
-        return lifecycle.up(self.paths, self.lab, lambda _: None)
+        return lifecycle.bring_up(self.paths, self.lab, lambda _: None)
 
     def down(self) -> bool:
-        return lifecycle.down(self.paths, lambda _: None)
+        return lifecycle.take_down(self.paths, lambda _: None)
 
     def status(self) -> dict[str, str]:
         return lifecycle.status(self.paths, self.lab)
@@ -61,7 +61,7 @@ class OwnLab:
 
     def traces(self) -> list[str]:
         """Return everything of this lab that is on the machine now."""
-        found = [f"netns {name}" for name in fabric.existing(self.paths)]
+        found = [f"netns {name}" for name in fabric.list_namespaces(self.paths)]
         if hosts.cgroup(self.paths).exists():
             found.append(f"cgroup {hosts.cgroup(self.place)}")
         found += [

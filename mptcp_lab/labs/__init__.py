@@ -1,4 +1,4 @@
-"""The embedded lab: hosts with systemd and SSH of their own on one Linux machine, on networks of their own.
+"""Labs on this machine: hosts in containers or virtual machines, each with systemd and sshd, and a switch.
 
-`python -m mptcp_lab.labs up|down|status` is the door; see docs/dev/architecture.md for how it is built.
+`python -m mptcp_lab.labs up|down|status` is the command; docs/dev/architecture.md describes the design.
 """

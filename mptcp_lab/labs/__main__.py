@@ -1,4 +1,4 @@
-"""``python -m mptcp_lab.labs up|down|status|doctor``: the door of labs that live on this machine."""
+"""``python -m mptcp_lab.labs up|down|status|doctor``: manage the labs that run on this machine."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
 from mptcp_lab.paths import ROOT
 
-#: Where an inventory of a lab on this machine finds the ssh_config that `up` writes.
+#: The variable by which an inventory of a lab on this machine refers to the ssh_config that `up` writes.
 OPENS_LAB = 'lab_ssh_config: "{{ ansible_config_file | dirname }}/.lab/labs/{{ lab_name }}/ssh_config"'
 
 
 class Progress:
-    """Stages with the time since the start: one changing line on a terminal, plain lines elsewhere."""
+    """Print stages with the time since the start: on one changing line of a terminal, else line by line."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet, self.begun, self.live = quiet, time.monotonic(), sys.stderr.isatty()
@@ -50,7 +50,7 @@ class Progress:
 
 
 def main() -> int:
-    """Run one action; exit 0 when done, 4 with one clear error when not, 1 for a status not all up."""
+    """Run one action; exit 0 on success, 4 with one error message, 1 if status finds a host not up."""
     parser = argparse.ArgumentParser(
         prog="mptcp_lab.labs",
         description="Labs on this machine: up, down, status.",
@@ -62,7 +62,9 @@ def main() -> int:
         default="inventory",
         help="a path, or a name under inventories/ (default: ansible.cfg's)",
     )
-    which.add_argument("--lab", metavar="NAME", help="down only: the lab of this name, without its inventory")
+    which.add_argument(
+        "--lab", metavar="NAME", help="down only: remove the lab with this name, without its inventory"
+    )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line instead of progress and prose"
     )
@@ -91,14 +93,14 @@ def main() -> int:
 
 
 def become_root() -> None:
-    """Run this very command again through sudo; files it makes are handed back to the calling user."""
+    """Run this command again through sudo; files that it creates are given to the calling user."""
     sudo = [
         "sudo",
         "--preserve-env=MPTCP_LAB_MIRROR,MPTCP_LAB_PATIENCE",
         *([] if sys.stdin.isatty() else ["-n"]),
     ]
     os.chdir(ROOT)
-    with contextlib.suppress(FileNotFoundError):  # without sudo, the action itself says that root is needed
+    with contextlib.suppress(FileNotFoundError):  # without sudo, the action reports that it needs root
         os.execvp("sudo", [*sudo, sys.executable, "-B", "-m", "mptcp_lab.labs", *sys.argv[1:]])  # noqa: S606 - no shell
 
 
@@ -113,10 +115,10 @@ def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
     paths = _place(lab)
     _check_ssh_config(lab)
     if action == "up":
-        changed = lifecycle.up(paths, lab, progress)
+        changed = lifecycle.bring_up(paths, lab, progress)
         progress.close()
         seconds = time.monotonic() - progress.begun
-        word = "is up" if changed else "was up and right"
+        word = "is up" if changed else "was up already"
         _tell(
             as_json,
             {"changed": changed, "seconds": round(seconds, 3)},
@@ -129,11 +131,11 @@ def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
 
 
 def _down(inventory: str, name: str | None, as_json: bool, progress: Progress) -> int:
-    """Take one lab down: the one of a name, or the one that an inventory describes."""
+    """Take one lab down: the lab with a name, or the lab that an inventory describes."""
     paths = _place_of_name(name) if name else _place_to_take_down(inventory, progress)
-    changed = lifecycle.down(paths, progress)
+    changed = lifecycle.take_down(paths, progress)
     progress.close()
-    _tell(as_json, {"changed": changed}, "the lab is down" if changed else f"there was no lab {paths.name}")
+    _tell(as_json, {"changed": changed}, "the lab is down" if changed else f"lab {paths.name} was not up")
     return 0
 
 
@@ -145,13 +147,13 @@ def _place(lab: Lab) -> LabPaths:
     if lab.flavour not in lifecycle.KINDS:
         raise EmbeddedError(
             f"{lab.source} is not a lab on this machine (lab_flavour: {lab.flavour})",
-            "power its machines on yourself",
+            "power its machines on, then ansible-playbook lab.yml",
         )
     return lab_paths(lab.name)
 
 
 def _place_of_name(name: str) -> LabPaths:
-    """Find a lab by its name alone; refuse a name that no lab of this checkout has."""
+    """Return the paths of the lab with a name; refuse a name that no lab of this checkout has."""
     if not HOSTNAME.fullmatch(name) or name in RESERVED_LAB_NAMES or not lifecycle.exists(lab_paths(name)):
         up = ", ".join(each.name for each in recorded.read_all(lab_paths())) or "none"
         raise EmbeddedError(
@@ -161,7 +163,7 @@ def _place_of_name(name: str) -> LabPaths:
 
 
 def _place_to_take_down(inventory: str, progress: Progress) -> LabPaths:
-    """Find the lab that an inventory describes, by what `up` recorded where it cannot be read any more."""
+    """Return the paths of an inventory's lab; for an invalid inventory, use the record that `up` wrote."""
     labs = recorded.read_all(lab_paths())
     try:
         source = resolve(inventory)
@@ -174,15 +176,15 @@ def _place_to_take_down(inventory: str, progress: Progress) -> LabPaths:
     try:
         return _place(load(source))
     except InventoryError:
-        names = recorded.of_source(lab_paths(), source)
+        names = recorded.find_by_source(lab_paths(), source)
         if len(names) != 1:
             raise
-        progress(f"{source} is not sound; lab {names[0]} was brought up from it")
+        progress(f"{source} is invalid; lab {names[0]} was brought up from it")
         return lab_paths(names[0])
 
 
 def _check_ssh_config(lab: Lab) -> None:
-    """Refuse a copy of an inventory that looks for the lab's ssh_config where older versions wrote it."""
+    """Refuse an inventory whose lab_ssh_config is the path that older versions used."""
     for host in lab.hosts.values():
         path = str(host.variables.get("lab_ssh_config", ""))
         if "/.lab/{{" in path.replace(" ", ""):

@@ -1,4 +1,4 @@
-"""Run the system's tools, and turn their refusals into one clear error."""
+"""Run the system's tools, and raise one clear error if they fail."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from mptcp_lab.patience import patient
 
 
 def privileged() -> list[str]:
-    """Return what goes before a command that needs root: nothing for root, else sudo, which must not ask."""
+    """Return the prefix of a command that needs root: nothing for root, else sudo without a password."""
     return [] if os.geteuid() == 0 else ["sudo", "-n"]
 
 
 def run(*argv: str, text: str | None = None, within: float = 30.0) -> str:
-    """Run a command, give it `text` on standard input, and return what it printed; raise `EmbeddedError`."""
+    """Run a command with `text` on standard input, and return its standard output.
+
+    Raises:
+        EmbeddedError: it is not installed, failed, or did not end `within` seconds.
+    """
     within = patient(within)
     try:
         done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=within, check=False)
@@ -35,13 +39,13 @@ def run(*argv: str, text: str | None = None, within: float = 30.0) -> str:
 
 
 def ip_batch(netns: str | None, lines: Iterable[str]) -> None:
-    """Apply lines of ``ip`` in one process, in a network namespace or (None) outside of any."""
+    """Run lines of ``ip`` commands in one process, in a network namespace or, for None, in the machine's."""
     text = "\n".join(lines)
     if text:
         run(*privileged(), "ip", *(("-n", netns) if netns else ()), "-batch", "-", text=text + "\n")
 
 
 def ip_json(netns: str, *arguments: str) -> list[dict[str, Any]]:
-    """Return the links (or addresses) that ``ip -json`` shows in a network namespace: each has a name."""
+    """Return the links (or addresses) that ``ip -json`` prints in a network namespace, each with a name."""
     argv = ("ip", "-n", netns, "-json", "-details", *arguments)
     return records(run(*privileged(), *argv), " ".join(argv), "ifname")

@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded lab."""
+"""The error that the labs on this machine raise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mptcp_lab.errors import LabError
 
 
 class EmbeddedError(LabError):
-    """The embedded lab cannot do what was asked: what happened, and the next command to type."""
+    """An action on a lab failed: the message gives the problem and the next command."""
 
     def __init__(self, what: str, next_step: str) -> None:
         super().__init__(what, "embedded lab", next_step)

@@ -1,8 +1,9 @@
 """The lab's switch: one network namespace with a bridge per segment and a port per NIC.
 
-A container's NIC is a veth whose other end is a port here, so a cable is pulled here (the host loses carrier,
-as on hardware); a virtual machine's is a tap device, which is its own port. Nothing is added to the machine's
-own network namespace. Containers' namespaces are made before they start, so that NICs survive a reboot.
+A container's NIC is a veth whose peer is a port of the fabric: setting the port down pulls the cable, and the
+host loses its carrier as on hardware. A virtual machine's NIC is a tap device, which is itself the port. The
+machine's initial network namespace is not changed. The containers' namespaces are created before the
+containers start, so that NICs survive a reboot.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mptcp_lab.inventory.model import Lab
 from mptcp_lab.labs.command import ip_batch, ip_json, privileged, run
 from mptcp_lab.labs.lab_paths import NETNS, LabPaths
 
-#: What a tbf may buffer: enough for a full GSO super-packet, and this much time in the queue.
+#: Limits of a token bucket filter: a burst of a full GSO super-packet, and the latency of its queue.
 TBF_BURST_BYTES = 65536
 TBF_LATENCY = "50ms"
 
@@ -32,13 +33,13 @@ class Cable:
 
     @property
     def port(self) -> str:
-        """The name of the fabric's end, readable where it fits the kernel's 15 characters."""
+        """Return the name of the port in the fabric, readable if it fits the kernel's 15 characters."""
         name = f"{self.host}.{self.device}"
         return name if len(name) <= 15 else "p" + hashlib.sha256(name.encode()).hexdigest()[:12]
 
     @property
     def mac(self) -> str:
-        """The NIC's MAC address: locally administered, the same in every lab."""
+        """Return the NIC's MAC address: locally administered, and the same in every lab."""
         digest = hashlib.sha256(f"{self.host}.{self.device}".encode()).hexdigest()
         return "02:" + ":".join(digest[i : i + 2] for i in range(0, 10, 2))
 
@@ -53,19 +54,19 @@ def cables(lab: Lab) -> list[Cable]:
 
 
 def has_taps(lab: Lab) -> bool:
-    """Tell whether the lab's hosts are virtual machines, whose NICs end in tap devices of the fabric."""
+    """Return whether the lab's hosts are virtual machines, whose NICs are tap devices of the fabric."""
     return lab.flavour == "vm"
 
 
-def existing(paths: LabPaths) -> list[str]:
-    """Return the names of this lab's network namespaces that are there."""
+def list_namespaces(paths: LabPaths) -> list[str]:
+    """Return the names of this lab's network namespaces that exist."""
     return sorted(p.name for p in NETNS.glob(f"{paths.prefix}*")) if NETNS.is_dir() else []
 
 
 def converge(paths: LabPaths, lab: Lab) -> bool:
-    """Make the networks what the inventory says, leaving alone what is right; tell whether any changed."""
+    """Converge the lab's networks to the inventory, and return whether anything changed."""
     wanted = {paths.fabric, *(() if has_taps(lab) else map(paths.netns, lab.hosts))}
-    missing = sorted(wanted - set(existing(paths)))
+    missing = sorted(wanted - set(list_namespaces(paths)))
     ip_batch(None, [f"netns add {name}" for name in missing])
     for name in missing:
         ip_batch(name, ["link set lo up"])
@@ -108,13 +109,13 @@ def _converge_cables(paths: LabPaths, lab: Lab) -> bool:
 
 
 def _ports(paths: LabPaths) -> list[dict[str, Any]]:
-    """Return the links of the switch's ports, of either kind."""
+    """Return the links of the switch's ports, veth and tap devices alike."""
     links = ip_json(paths.fabric, "link", "show")
     return [link for link in links if link.get("linkinfo", {}).get("info_kind") in ("veth", "tun")]
 
 
 def find(lab: Lab, host: str, device: str) -> Cable:
-    """Return the cable of one NIC; KeyError says which NIC there is not."""
+    """Return the cable of one NIC; raise `KeyError` if the lab has no such NIC."""
     for cable in cables(lab):
         if (cable.host, cable.device) == (host, device):
             return cable
@@ -124,8 +125,8 @@ def find(lab: Lab, host: str, device: str) -> Cable:
 def port_states(paths: LabPaths) -> dict[str, str]:
     """Return each port's state on its bridge, such as ``forwarding``.
 
-    After a cable or a link is back, forwarding takes up to a second or two: the kernel tells a bridge of a
-    port's carrier at its leisure (net/core/link_watch.c).
+    A port starts to forward up to two seconds after its cable is plugged in: the kernel reports a carrier
+    change to the bridge with a delay (net/core/link_watch.c).
     """
     return {
         link["ifname"]: link.get("linkinfo", {}).get("info_slave_data", {}).get("state", "")
@@ -134,9 +135,9 @@ def port_states(paths: LabPaths) -> dict[str, str]:
 
 
 def set_rate(paths: LabPaths, cable: Cable, rate: str | None, *, both_ends: bool = True) -> None:
-    """Limit a NIC's rate with a token bucket at both ends of its cable; None lifts it.
+    """Limit a NIC's rate with a token bucket at both ends of its cable; None removes the limit.
 
-    A virtual machine's own end is out of reach from here: its rate limits what it receives.
+    The end inside a virtual machine cannot be set from here, so that only the traffic it receives is limited.
     """
     ends = [(paths.fabric, cable.port)]
     if both_ends:
@@ -150,16 +151,17 @@ def set_rate(paths: LabPaths, cable: Cable, rate: str | None, *, both_ends: bool
 
 
 def unplug(paths: LabPaths, hosts: Iterable[str]) -> None:
-    """Remove the cables of hosts, whose ports are gone from the switch when this returns.
+    """Remove the cables of hosts; their ports no longer exist on the switch when this returns.
 
-    A removed namespace's links the kernel takes away some time later (net/core/net_namespace.c, cleanup_net).
+    Removing only the namespace would not do: the kernel removes its links asynchronously
+    (net/core/net_namespace.c, cleanup_net).
     """
-    there = existing(paths)
+    there = list_namespaces(paths)
     for netns in (name for name in map(paths.netns, hosts) if name in there):
         links = ip_json(netns, "link", "show", "type", "veth")
         ip_batch(netns, [f"link del {link['ifname']}" for link in links if "link_netnsid" in link])
 
 
 def remove(names: Iterable[str]) -> None:
-    """Remove network namespaces, and with them their links."""
+    """Remove network namespaces together with their links."""
     ip_batch(None, [f"netns del {name}" for name in names])

@@ -1,6 +1,6 @@
-"""Ask the kernel for what a lab needs of it, before anything of the lab is made.
+"""Check that this machine's kernel has the features that a lab needs, before the lab is created.
 
-Modules are loaded by their first use, so using them is both the question and the request.
+The first use of a feature loads its module, so that the check loads the modules as well.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from mptcp_lab.labs.errors import EmbeddedError
 
 
 def needs(lab: Lab) -> tuple[doctor.Module, ...]:
-    """Return the parts of this machine's kernel that a lab needs."""
+    """Return the kernel modules that a lab needs on this machine."""
     rated = (doctor.TBF,) if any(nic.rate for host in lab.hosts.values() for nic in host.nics) else ()
-    if lab.flavour == "vm":  # the machines bring a kernel of their own
+    if lab.flavour == "vm":  # the virtual machines run another kernel
         return (doctor.BRIDGE, doctor.TUN, *rated)
     return (doctor.BRIDGE, doctor.VETH_PAIR, doctor.OVERLAY, doctor.NF_TABLES, *rated)
 
 
 def require(lab: Lab) -> None:
-    """Use each part of the kernel that a lab needs; `EmbeddedError` names the first that is missing."""
+    """Try each kernel module that a lab needs; raise `EmbeddedError` for the first that does not work."""
     for module in needs(lab):
         if why := doctor.refusal(module):
             raise EmbeddedError(

@@ -1,4 +1,4 @@
-"""SSH identities of one lab: the user's key, a host key per host, and the ssh_config that pins them."""
+"""Create the SSH keys of a lab (user key, one host key per host) and the ssh_config that pins them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 
 
 def ensure_key(path: Path, comment: str) -> str:
-    """Make an Ed25519 key pair where there is none; return the public half."""
+    """Create an Ed25519 key pair unless the file exists; return the public key."""
     public = path.with_name(path.name + ".pub")
     if not (path.exists() and public.exists()):
         path.unlink(missing_ok=True)
@@ -22,12 +22,12 @@ def ensure_key(path: Path, comment: str) -> str:
 
 
 def etc_hosts(host: str) -> str:
-    """Return a host's /etc/hosts: it knows itself, and nobody else by name."""
+    """Return a host's /etc/hosts, which contains localhost and the host's own name only."""
     return f"127.0.0.1 localhost\n127.0.1.1 {host}\n::1 localhost\n"
 
 
 def user_key(paths: LabPaths) -> str:
-    """Return the public half of the key that opens this lab's hosts."""
+    """Return the public key that this lab's hosts accept for logins; create the pair if it is missing."""
     path = paths.state / "id_ed25519"
     public = ensure_key(path, f"mptcp-lab {paths.name}")
     for half in (path, path.with_name("id_ed25519.pub")):
@@ -36,14 +36,14 @@ def user_key(paths: LabPaths) -> str:
 
 
 def write_ssh_files(paths: LabPaths, host_keys: dict[str, str]) -> None:
-    """Write known_hosts and ssh_config for these hosts (name to public host key)."""
+    """Write known_hosts and ssh_config; ``host_keys`` maps host names to public host keys."""
     known = [f"{name} {' '.join(key.split()[:2])}\n" for name, key in host_keys.items()]
     write_private(paths.state / "known_hosts", "".join(known))
     write_private(paths.state / "ssh_config", ssh_config(paths, host_keys))
 
 
 def ssh_config(paths: LabPaths, hosts: Iterable[str]) -> str:
-    """Return the ssh_config that Ansible, the suite and people use for these hosts."""
+    """Return the ssh_config by which Ansible, the suite and users reach these hosts."""
     lines = [f"# The lab {paths.name}, written by `./lab up`. Hosts answer on Unix sockets, on no network.\n"]
     lines += [
         f"Host {name} {name}.*\n    HostKeyAlias {name}\n    ProxyCommand nc -U {paths.socket(name)}\n"

@@ -1,7 +1,7 @@
-"""Where a lab keeps its things, and how they are named. Everything of one lab carries its id.
+"""The files and names of a lab on this machine. The names of all its objects contain the lab's id.
 
-The id comes from the checkout's path and the lab's name, so two checkouts can each have a lab up, and
-``down`` finds all that belongs to a lab by name alone: after a crash, and after the inventory was edited.
+The id is derived from the checkout's path and the lab's name, so that two checkouts can each have a lab up,
+and ``down`` finds everything of a lab by its name, even after a crash or an edit of the inventory.
 """
 
 from __future__ import annotations
@@ -20,59 +20,59 @@ NETNS = Path("/run/netns")
 
 @dataclass(frozen=True)
 class LabPaths:
-    """The folders and names of one embedded lab."""
+    """The folders and names of one lab on this machine."""
 
     root: Path
     name: str
 
     @property
     def id(self) -> str:
-        """Six hexadecimal digits, the same for the same checkout and lab name."""
+        """Return six hexadecimal digits, the same for the same checkout and lab name."""
         return hashlib.sha256(f"{self.root}\0{self.name}".encode()).hexdigest()[:6]
 
     @property
     def cache(self) -> Path:
-        """The image and the package pool; kept by ``down``."""
+        """Return the folder of images and package pools, which ``down`` keeps."""
         return self.root / STATE_FOLDER / "cache"
 
     @property
     def labs(self) -> Path:
-        """The folder of all labs of this checkout: nothing but labs lies there."""
+        """Return the folder that holds one folder per lab of this checkout, and nothing else."""
         return self.root / STATE_FOLDER / "labs"
 
     @property
     def state(self) -> Path:
-        """Keys, ssh_config, `record` and the hosts' own files (0700); removed by ``down``."""
+        """Return the folder (0700) of keys, ssh_config, `record` and hosts' files; ``down`` removes it."""
         return self.labs / self.name
 
     @property
     def record(self) -> Path:
-        """What `up` writes down of the lab: from which inventory it was brought up."""
+        """Return the file in which `up` records the inventory that the lab was brought up from."""
         return self.state / "lab.json"
 
     @property
     def old_state(self) -> Path:
-        """Where older versions kept the state, beside results and cache."""
+        """Return the folder in which older versions kept the state."""
         return self.root / STATE_FOLDER / self.name
 
     @property
     def lock(self) -> Path:
-        """The lock that `up` and `down` take: one of them at a time."""
+        """Return the lock file that allows only one `up` or `down` at a time."""
         return self.labs / f"{self.name}.lock"
 
     @property
     def run(self) -> Path:
-        """The hosts' SSH sockets (0700). Under /run: a Unix socket's path must stay below 108 bytes."""
+        """Return the folder (0700) of SSH sockets; it is below /run, as their paths must fit 108 bytes."""
         return Path(f"/run/mptcp-lab-{self.id}")
 
     @property
     def prefix(self) -> str:
-        """What the names of this lab's network namespaces, units and machines begin with."""
+        """Return the prefix of the names of this lab's network namespaces, units and machines."""
         return f"mlab-{self.id}-"
 
     @property
     def fabric(self) -> str:
-        """The network namespace that is the lab's switch."""
+        """Return the name of the network namespace that is the lab's switch."""
         return f"{self.prefix}fabric"
 
     def netns(self, host: str) -> str:
@@ -80,14 +80,14 @@ class LabPaths:
         return f"{self.prefix}{host}"
 
     def host(self, name: str) -> Path:
-        """Return the folder with a host's own files."""
+        """Return the folder of a host's files."""
         return self.state / "hosts" / name
 
     def socket(self, name: str) -> Path:
-        """Return the Unix socket on which a host's sshd answers."""
+        """Return the path of the Unix socket on which a host's sshd listens."""
         return self.run / name / "ssh"
 
 
 def lab_paths(name: str = "embedded") -> LabPaths:
-    """Return the place of this checkout's lab with that name."""
+    """Return the paths of this checkout's lab with a name."""
     return LabPaths(ROOT, name)

@@ -1,4 +1,7 @@
-"""Up, down and status of a lab on this machine. `up` converges; `down` needs only the lab's name."""
+"""Bring a lab on this machine up, take it down, and report its status.
+
+`up` converges: it starts only what is missing. `down` needs only the lab's name.
+"""
 
 from __future__ import annotations
 
@@ -25,33 +28,40 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Kind:
-    """What differs between flavours: the image, and how a host is made, started and known to be as wanted."""
+    """The functions that differ between flavours: build the image; create, start and check a host."""
 
     present: Callable[[LabPaths, Lab], bool]
     build: Callable[[LabPaths, Lab, Say], None]
     prepare: Callable[[LabPaths, Host, str], str]
     start: Callable[..., None]
-    right: Callable[[LabPaths, Host], bool]
-    welcome: Callable[[LabPaths, Host], None]  # a host that has just answered
-    discard: Callable[[LabPaths, Host], None]  # what a host that does not answer was started from
-    start_within: float  # seconds, generous: a loaded machine is slow
+    is_current: Callable[[LabPaths, Host], bool]
+    welcome: Callable[[LabPaths, Host], None]  # after a host's first answer
+    discard: Callable[[LabPaths, Host], None]  # the snapshot of a host that does not answer
+    start_within: float  # timeout in seconds, generous for loaded machines
 
 
-def _nothing(paths: LabPaths, host: Host) -> None:
-    """Do what containers need: nothing."""
+def _do_nothing(paths: LabPaths, host: Host) -> None:
+    """Do nothing: containers need no action at this stage."""
 
 
-#: By the inventory's ``lab_flavour``: those whose hosts live on this machine.
+#: By the inventory's ``lab_flavour``: the flavours whose hosts run on this machine.
 KINDS = {
     "embedded": Kind(
-        image.all_present, image.build, hosts.prepare, hosts.start, lambda *_: True, _nothing, _nothing, 60.0
+        image.all_present,
+        image.build,
+        hosts.prepare,
+        hosts.start,
+        lambda *_: True,
+        _do_nothing,
+        _do_nothing,
+        60.0,
     ),
     "vm": Kind(
         disk.present,
         disk.build,
         machines.prepare,
         machines.start,
-        machines.right,
+        machines.is_current,
         machines.welcome,
         states.discard,
         1200.0,
@@ -59,39 +69,42 @@ KINDS = {
 }
 
 
-def up(paths: LabPaths, lab: Lab, say: Say) -> bool:
-    """Bring the lab to what the inventory says; return whether anything had to change."""
+def bring_up(paths: LabPaths, lab: Lab, say: Say) -> bool:
+    """Converge the lab to the inventory, and return whether anything changed; pass each stage to `say`."""
     require_root()
     require_new_place(paths)
-    with _locked(paths):
+    with _lab_lock(paths):
         kind = KINDS[lab.flavour]
         kernel.require(lab)
         if not kind.present(paths, lab):
             with image.one_build(paths):
-                if not kind.present(paths, lab):  # another lab of this checkout may have built it meanwhile
+                if not kind.present(paths, lab):  # unless another lab of this checkout has built it meanwhile
                     kind.build(paths, lab, say)
         private_folder(paths.state)
         recorded.write(paths, lab.source)
         private_folder(paths.run)
         patience.use(patience.kept(paths.state) or 1.0)
-        if lab.flavour == "embedded":  # known before the hosts start: they share this machine's processors
+        if lab.flavour == "embedded":  # measured before the hosts start, since they share the processors
             patience.use(patience.of_this_machine())
-        alive = set(hosts.running(paths))
+        alive = set(hosts.list_running(paths))
         gone = sorted(_known(paths) - set(lab.hosts))
         fabric.unplug(paths, gone)
         _remove(paths, gone)
-        wired = set(fabric.existing(paths))
+        wired = set(fabric.list_namespaces(paths))
         changed = fabric.converge(paths, lab) or bool(gone)
         return _converge_hosts(paths, lab, alive - set(gone), wired, say) or changed
 
 
 def _converge_hosts(paths: LabPaths, lab: Lab, alive: set[str], wired: set[str], say: Say) -> bool:
-    """Start the hosts that do not run; leave the others alone. `wired`: namespaces that were there before."""
+    """Start the hosts that do not run, and leave the others alone.
+
+    `wired` holds the network namespaces that existed before this `up`.
+    """
     kind, public_key = KINDS[lab.flavour], keys.user_key(paths)
     right = {
         host.name
         for host in lab.hosts.values()
-        if host.name in alive and kind.right(paths, host) and hosts.answers(paths, host.name)
+        if host.name in alive and kind.is_current(paths, host) and hosts.answers(paths, host.name)
     }
     start = [host for host in lab.hosts.values() if host.name not in right]
     hosts.stop(paths, [host.name for host in start])
@@ -116,8 +129,10 @@ def _converge_hosts(paths: LabPaths, lab: Lab, alive: set[str], wired: set[str],
 
 
 def _known(paths: LabPaths) -> set[str]:
-    """Return every host that has left anything: files, a namespace or a cgroup."""
-    spaces = {name.removeprefix(paths.prefix) for name in fabric.existing(paths) if name != paths.fabric}
+    """Return every host of which files, a namespace or a cgroup exist."""
+    spaces = {
+        name.removeprefix(paths.prefix) for name in fabric.list_namespaces(paths) if name != paths.fabric
+    }
     folder, group = paths.state / "hosts", hosts.cgroup(paths)
     files = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     groups = {p.name for p in group.iterdir() if p.is_dir()} if group.is_dir() else set()
@@ -125,45 +140,45 @@ def _known(paths: LabPaths) -> set[str]:
 
 
 def _remove(paths: LabPaths, names: list[str]) -> None:
-    """Power hosts off and remove all that they were."""
+    """Power hosts off, and remove their files, namespaces and cgroups."""
     hosts.stop(paths, names)
-    fabric.remove(n for n in fabric.existing(paths) if n.removeprefix(paths.prefix) in names)
+    fabric.remove(n for n in fabric.list_namespaces(paths) if n.removeprefix(paths.prefix) in names)
     for name in names:
         hosts.forget(paths, name)
 
 
-def down(paths: LabPaths, say: Say) -> bool:
-    """Take the lab away, whatever state it is in, but the cached image; tell whether there was one."""
+def take_down(paths: LabPaths, say: Say) -> bool:
+    """Remove the lab in whatever state it is, except the cached image; return whether there was one."""
     require_root()
-    with _locked(paths):
+    with _lab_lock(paths):
         known = sorted(_known(paths))
         there = exists(paths)
         _remove(paths, known)
-        fabric.remove(fabric.existing(paths))
+        fabric.remove(fabric.list_namespaces(paths))
         hosts.remove_cgroup(hosts.cgroup(paths))
         old = (paths.old_state,) if recorded.is_old(paths) else ()
         for folder in (paths.run, paths.state, *old):
-            shutil.rmtree(folder, ignore_errors=True)  # after a crash either may not be there
+            shutil.rmtree(folder, ignore_errors=True)  # after a crash either may be missing
         if old:
             paths.old_state.with_name(f"{paths.name}.lock").unlink(missing_ok=True)
         image.clean_drafts(paths)
         with suppress(OSError):
-            Path("/run/systemd").rmdir()  # only where nspawn's private mount point was ours and is empty
+            Path("/run/systemd").rmdir()  # only if a container of ours created it, and it is empty
         paths.lock.unlink(missing_ok=True)
-        say(f"{len(known)} hosts gone" if there else "there was no lab")
+        say(f"{len(known)} hosts removed" if there else "the lab was not up")
         return there
 
 
 def exists(paths: LabPaths) -> bool:
-    """Return whether anything of the lab is on this machine."""
-    there = _known(paths) or fabric.existing(paths) or paths.state.exists() or paths.run.exists()
+    """Return whether any file, namespace or process of the lab exists on this machine."""
+    there = _known(paths) or fabric.list_namespaces(paths) or paths.state.exists() or paths.run.exists()
     return bool(there) or recorded.is_old(paths)
 
 
 def status(paths: LabPaths, lab: Lab) -> dict[str, str]:
     """Return each host's state: ``up``, ``starting`` (or hung) or ``down``."""
     require_new_place(paths)
-    alive = set(hosts.running(paths))
+    alive = set(hosts.list_running(paths))
     return {
         name: "up"
         if name in alive and hosts.answers(paths, name)
@@ -175,15 +190,16 @@ def status(paths: LabPaths, lab: Lab) -> dict[str, str]:
 
 
 def require_root() -> None:
-    """Refuse early, in one sentence, what only root can do."""
+    """Raise `EmbeddedError` before anything is changed, unless this process runs as root."""
     if os.geteuid() != 0:
         raise EmbeddedError(
-            "namespaces, mounts and cgroups need root", "./lab asks for it through sudo, or run it as root"
+            "namespaces, mounts and cgroups need root",
+            "run ./lab, which uses sudo, or run this command as root",
         )
 
 
 def require_new_place(paths: LabPaths) -> None:
-    """Refuse a lab that an older version of this checkout brought up: its hosts run from another folder."""
+    """Refuse a lab that an older version of this checkout brought up from the folder it used then."""
     if recorded.is_old(paths):
         raise EmbeddedError(
             f"the lab {paths.name} was brought up by an older version, from {paths.old_state}",
@@ -192,7 +208,7 @@ def require_new_place(paths: LabPaths) -> None:
 
 
 @contextmanager
-def _locked(paths: LabPaths) -> Iterator[None]:
+def _lab_lock(paths: LabPaths) -> Iterator[None]:
     """Hold the lab's lock: one `up` or `down` at a time."""
     private_folder(paths.lock.parent)
     with paths.lock.open("a") as file:
@@ -201,6 +217,7 @@ def _locked(paths: LabPaths) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EmbeddedError(
-                "another up or down of this lab is under way", "wait for it, then type the command again"
+                "another up or down of this lab is under way",
+                "wait for it to end, then run the command again",
             ) from None
         yield

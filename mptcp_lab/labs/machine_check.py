@@ -1,7 +1,7 @@
-"""Report what this machine can do for a lab, found by use and never by a version number.
+"""Report which features a lab can use on this machine: each is tried, never derived from a version number.
 
-`./lab doctor` runs this file by itself, with any Python from 3.7 on and before there is a .venv: it imports
-nothing but the standard library. Packages are looked at by ./lab.
+`./lab doctor` runs this file directly, with any Python from 3.7 on and before there is a .venv, so that it
+imports only the standard library. The script `lab` checks the packages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 IPPROTO_MPTCP = 262
 TRIAL_TIMEOUT_S = 20
-#: Where a machine has its cgroup v2 tree: unified and hybrid set-ups.
+#: Possible roots of the cgroup v2 tree: on unified and on hybrid set-ups.
 CGROUP_ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 CGROUP_ADVICE = "mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
 
@@ -32,7 +32,7 @@ NFT_MSG_GETGEN = 10 << 8 | 16
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: is it there (None: could not be tried), and does the lab need it to come up."""
+    """The result of one test: whether it works (None: not tried), and whether a lab needs it to come up."""
 
     what: str
     there: bool | None
@@ -42,9 +42,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Module:
-    """A part of the kernel, often a module that is loaded by its first use, and what the lab needs it for.
+    """A kernel feature, often a module that its first use loads, and the purpose for which a lab needs it.
 
-    ``command`` uses it, in a shell with network and mounts of its own.
+    ``command`` tries it, in a shell with separate network and mount namespaces.
     """
 
     name: str
@@ -89,14 +89,14 @@ OTHERS = (
 
 
 def examine() -> list[Finding]:
-    """Look at everything; only root can try what the kernel does."""
+    """Return the findings of all tests; kernel features are tried only as root."""
     findings = [_mptcp(), _cgroup(), _root()]
     modules = (BRIDGE, VETH_PAIR, OVERLAY, NF_TABLES, TBF, TUN, *OTHERS)
     return findings + [_finding(module) for module in modules]
 
 
 def refusal(module: Module) -> str:
-    """Use a part of the kernel; return nothing where that works, else why it does not."""
+    """Try a kernel feature; return the empty string if it works, else the reason why it does not."""
     if module is NF_TABLES:
         return _nf_tables_refusal()
     argv = ["unshare", "--net", "--mount", "sh", "-c", module.command]
@@ -113,7 +113,7 @@ def refusal(module: Module) -> str:
 
 
 def _nf_tables_refusal() -> str:
-    """Ask nf_tables for its generation over netlink: hosts have the program nft, this machine needs none."""
+    """Query nf_tables' generation over netlink: only hosts have the program nft, so it is not used here."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as link:
             link.settimeout(TRIAL_TIMEOUT_S)
@@ -128,7 +128,7 @@ def _nf_tables_refusal() -> str:
 
 
 def _finding(module: Module) -> Finding:
-    """Try one part of the kernel, where that can be tried."""
+    """Try one kernel feature, if this process is root and the tool is installed."""
     if os.geteuid() != 0:
         return Finding(module.name, None, module.needed, f"{module.purpose}: only root can try it")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -167,7 +167,7 @@ def _root() -> Finding:
 
 
 def report(findings: list[Finding], say: Callable[[str], None] = print) -> bool:
-    """Print the findings; return whether nothing needed was found missing."""
+    """Print the findings; return whether no needed feature is missing."""
     for found in findings:
         mark = "ok" if found.there else "untried" if found.there is None else "absent"
         say(
@@ -180,6 +180,6 @@ if __name__ == "__main__":
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     try:
         sys.exit(0 if report(examine(), lambda line: print(line, flush=True)) else 1)
-    except BrokenPipeError:  # the reader has seen enough (| head)
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         sys.stderr.close()
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Which labs of this checkout are up, and from which inventory: what `up` wrote down, for `down` to read."""
+"""Record which labs of this checkout are up, and from which inventory: `up` writes it, `down` reads it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Recorded:
 
 
 def write(paths: LabPaths, source: str) -> None:
-    """Write down from which inventory the lab is brought up."""
+    """Record the inventory that the lab is brought up from."""
     write_private(paths.record, json.dumps({"name": paths.name, "source": str(Path(source).absolute())}))
 
 
 def read_all(paths: LabPaths) -> list[Recorded]:
-    """Return all recorded labs of the checkout that `place` belongs to; unreadable records name no source."""
+    """Return all recorded labs of the checkout of `paths`; an unreadable record has an empty source."""
     if not paths.labs.is_dir():
         return []
     return [_read(folder / paths.record.name) for folder in sorted(paths.labs.iterdir()) if folder.is_dir()]
 
 
-def of_source(paths: LabPaths, source: Path) -> list[str]:
-    """Return the names of the labs that were brought up from an inventory."""
+def find_by_source(paths: LabPaths, source: Path) -> list[str]:
+    """Return the names of the labs that are up from an inventory."""
     return [each.name for each in read_all(paths) if each.source == str(source.absolute())]
 
 
@@ -45,5 +45,5 @@ def _read(path: Path) -> Recorded:
 
 
 def is_old(paths: LabPaths) -> bool:
-    """Return whether an older version left this lab's state at `place.old_state`."""
+    """Return whether an older version left this lab's state at `paths.old_state`."""
     return paths.name not in RESERVED_LAB_NAMES and paths.old_state.is_dir()

@@ -78,7 +78,7 @@ def test_the_inventory_is_the_only_thing_to_edit(own: OwnLab) -> None:
     own.edit(remove)
     assert own.up() is True
     assert "eth9" not in own.ssh("client", "ip -br link")
-    assert "server3" not in hosts.running(own.paths)
+    assert "server3" not in hosts.list_running(own.paths)
 
 
 def test_an_unplugged_host_has_no_port_any_more(own: OwnLab) -> None:

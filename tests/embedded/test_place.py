@@ -166,7 +166,7 @@ def test_a_copied_inventory_that_looks_at_the_old_place_is_refused(checkout: Che
 def test_a_damaged_record_names_no_inventory(checkout: Checkout, text: str) -> None:
     folder = checkout.bring_up("damaged")
     checkout.paths("damaged").record.write_text(text)
-    assert recorded.of_source(checkout.paths("damaged"), folder) == []
+    assert recorded.find_by_source(checkout.paths("damaged"), folder) == []
     assert checkout.up() == ["damaged"]
 
 

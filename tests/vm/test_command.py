@@ -63,12 +63,12 @@ def test_no_accelerator_is_trusted_that_was_not_seen_to_boot(
     [(qemu.FIRST_BOOT_DONE, True), ("a kernel's panic", False), ("KVM internal error. Suberror: 1", False)],
 )
 def test_only_what_the_guest_itself_says_counts(said: str, worked: bool) -> None:
-    assert qemu.says([sys.executable, "-c", f"print({said!r})"], qemu.FIRST_BOOT_DONE, 60.0) is worked
+    assert qemu.prints([sys.executable, "-c", f"print({said!r})"], qemu.FIRST_BOOT_DONE, 60.0) is worked
 
 
 def test_a_machine_that_hangs_is_ended() -> None:
     hangs = [sys.executable, "-c", "import signal; signal.pause()"]
-    assert not qemu.says(hangs, qemu.FIRST_BOOT_DONE, 0.5)
+    assert not qemu.prints(hangs, qemu.FIRST_BOOT_DONE, 0.5)
 
 
 def test_secrets_are_on_no_command_line(paths: LabPaths, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,11 +132,11 @@ def test_a_state_is_kept_for_one_qemu_and_one_shape_of_machine_and_for_any_lab(
 def test_only_a_fresh_machine_is_woken_from_a_kept_state(paths: LabPaths, host: Host, kept: Path) -> None:
     machines.prepare(paths, host, "key")
     disk_of_host = paths.host(host.name) / "disk.qcow2"
-    assert disk_of_host.read_text() == "memory and disk" and states.laid(paths, host) == kept
+    assert disk_of_host.read_text() == "memory and disk" and states.find_pending(paths, host) == kept
     (paths.host(host.name) / states.MARK).unlink()  # what its introduction ends with
     disk_of_host.write_text("used")
     machines.prepare(paths, host, "key")
-    assert disk_of_host.read_text() == "used" and states.laid(paths, host) is None
+    assert disk_of_host.read_text() == "used" and states.find_pending(paths, host) is None
 
 
 def test_a_state_that_did_not_wake_is_not_tried_again(paths: LabPaths, host: Host, kept: Path) -> None:

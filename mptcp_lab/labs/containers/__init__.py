@@ -1,1 +1,1 @@
-"""Hosts in systemd-nspawn containers, from one image of Debian."""
+"""Hosts in systemd-nspawn containers, all from one Debian image."""

@@ -1,4 +1,4 @@
-"""Hosts: systemd-nspawn containers over the shared image, each with its own overlay, cgroup and NICs."""
+"""Run hosts as systemd-nspawn containers on the shared image, each with an overlay, a cgroup and NICs."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from mptcp_lab.labs.lab_paths import LabPaths, give_to_caller, private_folder
 from mptcp_lab.labs.machine_check import CGROUP_ADVICE, CGROUP_ROOTS
 from mptcp_lab.patience import patient
 
-#: What nspawn grants by default and a lab host does not need. What it keeps, and why: file ownership for apt
-#: and sshd (CHOWN, DAC_*, FOWNER, FSETID, SETUID, SETGID, SETPCAP, SYS_CHROOT), units with mounts, limits and
-#: priorities (SYS_ADMIN, SYS_RESOURCE, SYS_NICE, KILL), reboot (SYS_BOOT), to see which process holds a
-#: socket (SYS_PTRACE), and the network (NET_ADMIN, NET_RAW, NET_BIND_SERVICE).
+#: Capabilities that nspawn grants by default and a lab host does not need. A host keeps those for file
+#: ownership by apt and sshd (CHOWN, DAC_*, FOWNER, FSETID, SETUID, SETGID, SETPCAP, SYS_CHROOT), units with
+#: mounts, limits and priorities (SYS_ADMIN, SYS_RESOURCE, SYS_NICE, KILL), reboot (SYS_BOOT), to find the
+#: process that holds a socket (SYS_PTRACE), and the network (NET_ADMIN, NET_RAW, NET_BIND_SERVICE).
 DROPPED = (
     "CAP_AUDIT_CONTROL CAP_AUDIT_WRITE CAP_IPC_OWNER CAP_LEASE CAP_LINUX_IMMUTABLE CAP_MKNOD "
     "CAP_NET_BROADCAST CAP_SETFCAP CAP_SYS_TTY_CONFIG"
 ).split()
 INOTIFY_PER_HOST = 5
 STOP_WITHIN_SECONDS = 10.0
-#: Asking again sooner makes a host that is slow slower still: every question starts an sshd there.
+#: Timeout of one attempt to read sshd's greeting. Each attempt starts an sshd on the host, so that frequent
+#: retries would slow a slow host down further.
 GREETS_WITHIN_SECONDS = 30.0
 
 
 def cgroup_root() -> Path:
-    """Return the machine's cgroup v2 tree, on unified and on hybrid set-ups."""
+    """Return the root of the machine's cgroup v2 tree, on unified and hybrid set-ups."""
     for path in CGROUP_ROOTS:
         if (path / "cgroup.controllers").exists():
             return path
@@ -48,15 +49,15 @@ def cgroup(paths: LabPaths, host: str = "") -> Path:
     return lab / host if host else lab
 
 
-def running(paths: LabPaths) -> list[str]:
+def list_running(paths: LabPaths) -> list[str]:
     """Return the hosts whose cgroup holds a process."""
     lab = cgroup(paths)
     if not lab.is_dir():
         return []
-    return sorted(p.name for p in lab.iterdir() if p.is_dir() and _populated(p))
+    return sorted(p.name for p in lab.iterdir() if p.is_dir() and _has_processes(p))
 
 
-def _populated(group: Path) -> bool:
+def _has_processes(group: Path) -> bool:
     try:
         return "populated 1" in (group / "cgroup.events").read_text()
     except FileNotFoundError:
@@ -64,7 +65,7 @@ def _populated(group: Path) -> bool:
 
 
 def answers(paths: LabPaths, host: str) -> bool:
-    """Tell whether a host's sshd greets on its socket now."""
+    """Return whether a host's sshd sends its greeting on the host's Unix socket now."""
     try:
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(patient(GREETS_WITHIN_SECONDS))
@@ -75,7 +76,7 @@ def answers(paths: LabPaths, host: str) -> bool:
 
 
 def prepare(paths: LabPaths, host: Host, public_key: str) -> str:
-    """Lay down what makes a host itself (host key, who may log in); return its public host key."""
+    """Write the files of a host's identity (host key, authorized key); return its public host key."""
     own = private_folder(paths.host(host.name))
     upper = own / "upper"
     fresh = not upper.exists()
@@ -94,9 +95,9 @@ def prepare(paths: LabPaths, host: Host, public_key: str) -> str:
 
 
 def start(paths: LabPaths, host: Host, *, fresh: bool) -> None:
-    """Power a host on; returns at once. `await_answers` tells when it is up.
+    """Power a host on and return at once; `await_answers` waits until it is up.
 
-    Unless its network namespace is `fresh`, the host starts with its NICs as a reboot leaves them.
+    Unless its network namespace is `fresh`, its NICs are first reset to the state after a reboot.
     """
     base = image.image(paths, image.recipe_of(host))
     own, run = paths.host(host.name), paths.run / host.name
@@ -107,12 +108,12 @@ def start(paths: LabPaths, host: Host, *, fresh: bool) -> None:
 
 
 def launch(paths: LabPaths, host: str, command: list[str]) -> None:
-    """Start what a host lives in, in its cgroup, with its console in a file and a folder for its sockets."""
+    """Start a host's container or virtual machine in its cgroup; its console is written to a file."""
     group, own, run = cgroup(paths, host), paths.host(host), paths.run / host
     group.mkdir(parents=True, exist_ok=True)
     run.mkdir(exist_ok=True, mode=0o700)
     give_to_caller(run)
-    # The shell enters the cgroup first, so that nothing of the host is ever outside it.
+    # The shell enters the cgroup first, so that no process of the host is ever outside it.
     enter = 'echo $$ > "$1/cgroup.procs"; shift; exec "$@"'
     with (own / "console.log").open("ab") as console:
         subprocess.Popen(
@@ -127,7 +128,10 @@ def launch(paths: LabPaths, host: str, command: list[str]) -> None:
 
 
 def await_answers(paths: LabPaths, hosts: Iterable[str], say: Callable[[str], None], within: float) -> None:
-    """Wait until every host answers over SSH; `EmbeddedError` shows the console of one that does not."""
+    """Wait until every host answers over SSH; raise `EmbeddedError`, with the console, if one does not.
+
+    `within` is the timeout in seconds for all hosts together.
+    """
     names = list(hosts)
     if not names:
         return
@@ -145,12 +149,12 @@ def await_answers(paths: LabPaths, hosts: Iterable[str], say: Callable[[str], No
 
 
 def _await_answer(paths: LabPaths, host: str, deadline: float, given_up: threading.Event) -> bool:
-    """Ask until the host answers; give up early when it has died."""
+    """Poll until the host answers; return False at the deadline, or early if the host has died."""
     lived = False
     while time.monotonic() < deadline and not given_up.is_set():
         if answers(paths, host):
             return True
-        lives = _populated(cgroup(paths, host))
+        lives = _has_processes(cgroup(paths, host))
         if lived and not lives:
             return False
         lived = lived or lives
@@ -167,7 +171,7 @@ def _console_end(paths: LabPaths, host: str) -> str:
 
 
 def inotify_hint() -> str:
-    """Say so when inotify instances, of which every systemd takes about five, are nearly used up."""
+    """Return a hint if the inotify instances, of which each systemd needs about five, are nearly used up."""
     limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
     used = sum(1 for link in Path("/proc").glob("[0-9]*/fd/*") if _is_inotify(link))
     if used + INOTIFY_PER_HOST < limit:
@@ -190,17 +194,17 @@ def stop(paths: LabPaths, hosts: Iterable[str]) -> None:
             (group / "cgroup.kill").write_text("1")
     deadline = time.monotonic() + patient(STOP_WITHIN_SECONDS)
     for group in groups:
-        while _populated(group):
+        while _has_processes(group):
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"processes in {group} do not end", f"look at {group}/cgroup.procs, then ./lab down"
+                    f"processes in {group} do not end", f"cat {group}/cgroup.procs, then ./lab down"
                 )
             time.sleep(0.01)
         remove_cgroup(group)
 
 
 def remove_cgroup(group: Path) -> None:
-    """Remove an empty cgroup and those below it."""
+    """Remove a cgroup without processes, and all cgroups below it."""
     if not group.is_dir():
         return
     for folder, _, _ in os.walk(group, topdown=False):
@@ -208,6 +212,6 @@ def remove_cgroup(group: Path) -> None:
 
 
 def forget(paths: LabPaths, host: str) -> None:
-    """Remove a stopped host's own files."""
+    """Remove the files of a stopped host."""
     shutil.rmtree(paths.host(host), ignore_errors=True)  # after a crash it may not be there
     shutil.rmtree(paths.run / host, ignore_errors=True)  # nor may this

@@ -1,4 +1,4 @@
-"""The embedded hosts' root filesystems and package pools: built once, then shared read-only by hosts."""
+"""Build the containers' root filesystems and package pools: once, then all hosts share them read-only."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ KIND = "image"
 
 
 def image(paths: LabPaths, recipe: Recipe = CONTAINER) -> Path:
-    """Return where the image of today's recipe is, or will be: ``root/``, ``pool/`` and ``manifest.json``."""
+    """Return the folder of a recipe's image, which may not exist yet: ``root/``, ``pool/``, ...."""
     return paths.cache / f"{KIND}-{recipe.fingerprint()}"
 
 
 def recipe_of(host: Host) -> Recipe:
-    """Return what a host is made from: its ``lab_image``; `EmbeddedError` names what there is."""
+    """Return the recipe of a host's ``lab_image``; raise `EmbeddedError` if there is no such image."""
     name = str(host.variables.get("lab_image", "debian-13"))
     if name not in IMAGES:
         raise EmbeddedError(
@@ -38,17 +38,17 @@ def recipe_of(host: Host) -> Recipe:
 
 
 def present(paths: LabPaths, recipe: Recipe = CONTAINER) -> bool:
-    """Tell whether the image is there, whole (it is renamed into place when it is finished)."""
+    """Return whether the image exists; it is complete then, as it is renamed into place when finished."""
     return (image(paths, recipe) / "manifest.json").is_file()
 
 
 def all_present(paths: LabPaths, lab: Lab) -> bool:
-    """Tell whether the images of all of the lab's hosts are there."""
+    """Return whether the images of all hosts of the lab exist."""
     return all(present(paths, recipe_of(host)) for host in lab.hosts.values())
 
 
 def build(paths: LabPaths, lab: Lab, say: Say) -> None:
-    """Build the images that the lab lacks, telling `say` each stage; remove ones that no lab can use."""
+    """Build the lab's missing images, passing each stage to `say`; remove images that no lab can use."""
     for name, recipe in IMAGES.items():
         if any(recipe_of(host) is recipe for host in lab.hosts.values()) and not present(paths, recipe):
             say(f"building the hosts' root filesystem and package pool, {name} (once)")
@@ -66,7 +66,7 @@ def _build(paths: LabPaths, name: str, recipe: Recipe, say: Say) -> None:
 
 
 def _guest(name: str) -> list[str]:
-    """Return mmdebstrap's options for an image that comes with files of ours."""
+    """Return mmdebstrap's options for an image with additional files from this folder."""
     files = Path(__file__).with_name(name)
     if not files.is_dir():
         return []
@@ -76,7 +76,7 @@ def _guest(name: str) -> list[str]:
 
 @contextmanager
 def one_build(paths: LabPaths) -> Iterator[None]:
-    """Wait until no other lab of this checkout builds an image."""
+    """Hold the build lock: only one lab of this checkout builds an image at a time."""
     private_folder(paths.cache)
     with (paths.cache / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -85,7 +85,10 @@ def one_build(paths: LabPaths) -> Iterator[None]:
 
 @contextmanager
 def draft_of(paths: LabPaths, final: Path, *keep: Path) -> Iterator[Path]:
-    """Build in a folder beside: it becomes `final`; others of its kind go then, but for those to `keep`."""
+    """Yield a draft folder that is renamed to `final` at the end of the block.
+
+    Other images of the same kind are removed then, except those in `keep`.
+    """
     private_folder(paths.cache)
     draft = Path(tempfile.mkdtemp(prefix=f"draft-{os.getpid()}-", dir=paths.cache))
     try:
@@ -93,24 +96,24 @@ def draft_of(paths: LabPaths, final: Path, *keep: Path) -> Iterator[Path]:
         yield draft
         draft.rename(final)
     except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)  # what went wrong is the error to see; `down` tries again
+        shutil.rmtree(draft, ignore_errors=True)  # must not hide the error of the build; `down` tries again
         raise
     give_to_caller(final)
-    if not any(paths.labs.glob("*/hosts")):  # another lab of this checkout may stand on an older one
+    if not any(paths.labs.glob("*/hosts")):  # another lab of this checkout may use an older image
         clean(paths, final, *keep)
 
 
 def clean(paths: LabPaths, *keep: Path) -> None:
-    """Remove images of the same kind by other recipes, and drafts of builds that died."""
+    """Remove images of the same kind from other recipes, and drafts of builds that died."""
     kind = keep[0].name.partition("-")[0]
     for folder in paths.cache.glob(f"{kind}-*"):
         if folder not in keep:
-            shutil.rmtree(folder, ignore_errors=True)  # only room is lost; the next build tries again
+            shutil.rmtree(folder, ignore_errors=True)  # costs only disk space; the next build tries again
     clean_drafts(paths)
 
 
 def clean_drafts(paths: LabPaths) -> None:
-    """Remove drafts of builds that died; a build of another lab of this checkout may be under way."""
+    """Remove drafts of builds that died, but not those of a build that is still in progress."""
     for draft in paths.cache.glob("draft-*"):
         if not Path("/proc", draft.name.split("-")[1]).exists():
             shutil.rmtree(draft, ignore_errors=True)  # as above, and `down` tries again

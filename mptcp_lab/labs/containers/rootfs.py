@@ -1,8 +1,8 @@
-"""Root filesystems from a recipe: Debian packages, no identity, and a package pool as the only apt source.
+"""Build a root filesystem from a recipe: Debian packages, no identity, a package pool as only apt source.
 
-The pool is a local repository in the image's own apt configuration, so that a role's install step really
-installs, without network, the same versions every time. Its packages came through apt, which checked their
-signatures; the local index needs none.
+The pool is a local repository in the image's apt configuration, so that the install step of a role really
+installs, without network, the same versions every time. apt verified the signatures of its packages when it
+downloaded them, so that the local index is not signed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Say = Callable[[str], None]
 
 
 def make(root: Path, recipe: Recipe, say: Say, options: Iterable[str] = ()) -> None:
-    """Build a root filesystem with its pool below ``srv/pool``; `options` are mmdebstrap's."""
+    """Build a root filesystem with its pool below ``srv/pool``; pass `options` to mmdebstrap."""
     _bootstrap(root, recipe, say, options)
     say("indexing the package pool")
     _settle(root, recipe)
 
 
 def _bootstrap(root: Path, recipe: Recipe, say: Say, options: Iterable[str]) -> None:
-    """Run mmdebstrap, with the pool fetched in the same go while its apt lists are there."""
+    """Run mmdebstrap, and download the pool in the same run while its apt lists exist."""
     hook = Path(__file__).with_name("pool.sh")
     parts = " ".join(part(suite, packages) for suite, packages in recipe.pool.items())
     command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(recipe.base)}"]
@@ -55,7 +55,7 @@ def _bootstrap(root: Path, recipe: Recipe, say: Say, options: Iterable[str]) -> 
 
 
 def _lines(command: list[str]) -> Iterator[str]:
-    """Yield what a command prints, then ``exit N`` if it failed."""
+    """Yield the lines that a command prints, then ``exit N`` if it failed."""
     try:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except FileNotFoundError:
@@ -73,7 +73,7 @@ def _lines(command: list[str]) -> Iterator[str]:
 
 
 def _settle(root: Path, recipe: Recipe) -> None:
-    """Make the image one that any number of hosts can start from: no identity, no outside sources."""
+    """Remove identity and external apt sources, so that any number of hosts can start from the image."""
     for path in (root / "etc/ssh").glob("ssh_host_*"):
         path.unlink()
     for name in ("hostname", "resolv.conf", "apt/sources.list"):
@@ -87,11 +87,11 @@ def _settle(root: Path, recipe: Recipe) -> None:
         (root / stamp).touch()
     _apt_sources(root, recipe)
     run("chroot", str(root), "apt-get", "-qq", "update", within=120)
-    shutil.rmtree(root / "var/cache/apt", ignore_errors=True)  # only smaller without it
+    shutil.rmtree(root / "var/cache/apt", ignore_errors=True)  # only saves disk space
 
 
 def _apt_sources(root: Path, recipe: Recipe) -> None:
-    """Index the pool and point apt at it; packages of later suites are taken only where asked for."""
+    """Index the pool and point apt at it; packages of later suites are installed only on request."""
     sources, pins = [], []
     for suite in recipe.pool:
         index(root / "srv/pool" / suite, suite)
@@ -119,7 +119,7 @@ def index(folder: Path, suite: str) -> None:
 
 
 def manifest(root: Path, recipe: Recipe) -> dict[str, object]:
-    """List exactly what a root filesystem and its pool hold."""
+    """Return the exact contents of a root filesystem and its pool."""
     query = run("chroot", str(root), "dpkg-query", "-W", "-f", "${Package} ${Version}\n")
     base = dict(line.split(" ", 1) for line in query.splitlines())
     pool = {

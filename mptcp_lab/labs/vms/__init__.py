@@ -1,4 +1,4 @@
-"""Hosts with kernels of their own: QEMU virtual machines on the embedded lab's switch.
+"""Hosts in QEMU virtual machines, each with its own kernel, on the same switch as containers.
 
-`mptcp_lab.labs.lifecycle` brings them up and down like containers; see docs/vm.md.
+`mptcp_lab.labs.lifecycle` brings them up and takes them down like containers; see docs/vm.md.
 """

@@ -1,4 +1,4 @@
-"""The virtual machines' disk image: a root filesystem with a kernel, made bootable, shared by all."""
+"""Build the disk image that all virtual machines share: a bootable root filesystem with a kernel."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.labs.vms import qemu
 
 KERNEL = "linux-image-amd64"
-#: Debian's kernel, and in the pool the one of backports, for the kernel role.
+#: Debian's kernel; the pool also has the kernel of backports, for the kernel role.
 VM = Recipe(
     suite=SUITE,
     base=(*BASE, "udev", "kmod", "zstd", "initramfs-tools", "grub-pc-bin", "grub2-common", KERNEL),
     pool={SUITE: ROLES_NEED, f"{SUITE}-backports": (KERNEL,)},
     masked=(
         "ssh.socket",
-        "sshd-keygen.service",  # the host's key is given to it
+        "sshd-keygen.service",  # `up` supplies the host key
         "e2scrub_reap.service",
         "proc-sys-fs-binfmt_misc.automount",
         "systemd-binfmt.service",
@@ -40,8 +40,8 @@ VM = Recipe(
     revision=1,
 )
 GUEST = Path(__file__).with_name("guest")
-SIZE = "4G"  # sparse
-#: What GRUB needs to find the root filesystem by its label and to go on with the guest's own grub.cfg.
+SIZE = "4G"  # of the sparse file
+#: Modules that GRUB needs to find the root filesystem by its label and to load the guest's grub.cfg.
 GRUB_MODULES = (
     "biosdisk part_msdos part_gpt ext2 search search_label search_fs_uuid configfile normal linux gzio test "
     "echo serial terminal minicmd boot loadenv"
@@ -54,12 +54,12 @@ configfile ($root)/boot/grub/grub.cfg
 
 
 def image(paths: LabPaths) -> Path:
-    """Return where the image is, or will be: ``disk.img``, ``grub.lnx`` (what QEMU starts) and more."""
+    """Return the folder of the image, which may not exist yet: ``disk.img``, ``grub.lnx`` (for QEMU) etc."""
     return paths.cache / f"vm-{fingerprint()}"
 
 
 def fingerprint() -> str:
-    """Return the image's name: the same for the same recipe and files of the guest."""
+    """Return the name of the image: a hash of its recipe and of the guest's files."""
     digest = hashlib.sha256(VM.fingerprint().encode())
     for path in sorted(GUEST.rglob("*")):
         if path.is_file():
@@ -68,7 +68,7 @@ def fingerprint() -> str:
 
 
 def present(paths: LabPaths, lab: Lab) -> bool:
-    """Tell whether the image is there, whole; `EmbeddedError` where a host asks for another."""
+    """Return whether the complete image exists; raise `EmbeddedError` if a host needs another image."""
     for host in lab.hosts.values():
         if host.variables.get("lab_image", "debian-13") != "debian-13":
             raise EmbeddedError(
@@ -79,7 +79,7 @@ def present(paths: LabPaths, lab: Lab) -> bool:
 
 
 def build(paths: LabPaths, _lab: Lab, say: Say) -> None:
-    """Build the image, and boot it once; `EmbeddedError` when it does not boot."""
+    """Build the image, and boot it once; raise `EmbeddedError` if it does not boot."""
     say("building the virtual machines' disk image and package pool (once)")
     with draft_of(paths, image(paths)) as draft:
         root = draft / "root"
@@ -90,14 +90,14 @@ def build(paths: LabPaths, _lab: Lab, say: Say) -> None:
         _bootable(root, draft)
         shutil.rmtree(root)
         say("booting the image for the first time")
-        # Emulation works everywhere; whether hardware's help does is tried apart, on each machine.
+        # Emulation works everywhere; each machine tests separately whether KVM works.
         if not qemu.first_boot(draft, "tcg", keep=True):
             raise EmbeddedError("the virtual machines' image does not boot", "./lab up to build it anew")
         (draft / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
 def _bootable(root: Path, draft: Path) -> None:
-    """Make the disk, and the GRUB that QEMU starts as if it were a kernel; no loop device is needed."""
+    """Create the disk, and a GRUB image that QEMU starts like a kernel; no loop device is needed."""
     for name in ("vmlinuz", "initrd.img"):
         shutil.copyfile(root / name, draft / name)
     (root / "start.cfg").write_text(GRUB_START)

@@ -1,4 +1,4 @@
-"""Virtual machines as hosts: a disk over the shared image, an identity, NICs on the fabric, SSH."""
+"""Run hosts as virtual machines: a disk on top of the shared image, an identity, NICs on the fabric, SSH."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mptcp_lab.labs.vms import disk, qemu
 from mptcp_lab.labs.vms import snapshots as states
 from mptcp_lab.untrusted import Malformed, parse_json, read_text
 
-MANAGEMENT_ADDRESS = "10.0.2.15"  # QEMU's user network, the same in every machine and reachable from none
+MANAGEMENT_ADDRESS = "10.0.2.15"  # in QEMU's user network: the same in every machine, reachable from none
 
-#: In the folder of a machine whose disk has not been booted from yet.
+#: Marker file in the folder of a machine that has not booted from its disk yet.
 UNBOOTED = "unbooted"
 
 
 def prepare(paths: LabPaths, host: Host, public_key: str) -> str:
-    """Lay down a machine's disk, and who it is; return its public host key."""
+    """Create a machine's disk and identity files; return its public host key."""
     _check_devices(host)
     own = private_folder(paths.host(host.name))
     if not (own / "disk.qcow2").exists() and not states.lay(paths, host, kept_state(paths, host)):
@@ -48,12 +48,12 @@ def prepare(paths: LabPaths, host: Host, public_key: str) -> str:
 
 
 def kept_state(paths: LabPaths, host: Host, stage: str = "") -> Path:
-    """Return where the host's booted state, or that of a later stage, is kept, or would be."""
+    """Return the folder of a host's snapshot, booted or of a later `stage`; it may not exist yet."""
     return states.folder(paths, host, command(paths, host), stage)
 
 
 def _check_devices(host: Host) -> None:
-    """Insist on the kernel's own names, in order: eth0 carries management, the lab's NICs follow."""
+    """Refuse NIC names other than the kernel's, in order: eth0 is for management, the lab's NICs follow."""
     have = [nic.device for nic in host.nics]
     want = [f"eth{number}" for number in range(1, len(have) + 1)]
     if have != want:
@@ -64,7 +64,7 @@ def _check_devices(host: Host) -> None:
 
 
 def command(paths: LabPaths, host: Host) -> list[str]:
-    """Return how QEMU is called for this host: secrets are in files, on no command line."""
+    """Return the QEMU command line of a host; secrets are passed in files, never on the command line."""
     own, image = paths.host(host.name), disk.image(paths)
     words = [*qemu.base_command(qemu.accelerator(paths, image), host.name), "-name", host.name]
     words += ["-kernel", str(image / "grub.lnx"), "-serial", "stdio"]
@@ -85,33 +85,33 @@ def command(paths: LabPaths, host: Host) -> list[str]:
 
 
 def loopback(host: str) -> str:
-    """Return the address on the fabric's loopback where QEMU forwards a host's SSH: one of 2^24, by name."""
+    """Return the loopback address in the fabric on which QEMU forwards SSH to a host, by its name."""
     return "127." + ".".join(str(octet) for octet in hashlib.sha256(host.encode()).digest()[:3])
 
 
 def start(paths: LabPaths, host: Host, *, fresh: bool) -> None:  # noqa: ARG001 - NICs are always fresh
-    """Power a machine on; returns at once."""
+    """Power a machine on, and return at once."""
     words = command(paths, host)
     keeper = [sys.executable, "-B", str(Path(__file__).with_name("supervisor.py"))]
     keeper += [str(paths.socket(host.name)), loopback(host.name), *words]
-    if states.laid(paths, host):
+    if states.find_pending(paths, host):
         keeper += ["-loadvm", states.NAME]
     hosts.launch(paths, host.name, ["nsenter", f"--net=/run/netns/{paths.fabric}", *keeper])
     write_private(paths.host(host.name) / "qemu.json", json.dumps(words))
 
 
 def welcome(paths: LabPaths, host: Host) -> None:
-    """Introduce a machine that answers and was woken; keep the state of one whose first boot this was."""
+    """Give a machine resumed from a snapshot its identity, or take a snapshot after a first boot."""
     states.introduce(paths, host)
     unbooted = paths.host(host.name) / UNBOOTED
     if unbooted.exists():
-        with suppress(EmbeddedError, OSError):  # units that failed, no room: the next `up` boots again
+        with suppress(EmbeddedError, OSError):  # failed units or a full disk: the next `up` boots again
             states.keep(paths, host, kept_state(paths, host))
         unbooted.unlink()
 
 
-def right(paths: LabPaths, host: Host) -> bool:
-    """Tell whether a running machine was started as the inventory wants it now."""
+def is_current(paths: LabPaths, host: Host) -> bool:
+    """Return whether a running machine was started with the settings that the inventory has now."""
     try:
         started = parse_json(read_text(paths.host(host.name) / "qemu.json"))
     except Malformed:

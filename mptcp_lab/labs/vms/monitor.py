@@ -1,4 +1,4 @@
-"""QEMU's monitor (QMP): cables pulled, and a machine's whole state kept and taken back."""
+"""Use QEMU's monitor (QMP): pull and plug cables, save and load snapshots of a machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mptcp_lab.answers import member, parse
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
 
-#: Writing a machine's memory to its disk on a busy machine.
+#: Timeout in seconds, long enough to write a machine's memory to its disk on a busy machine.
 WITHIN_SECONDS = 120.0
 
 
 class Monitor:
-    """A connection to one machine's monitor; each call returns when it is done."""
+    """A connection to one machine's monitor; each call returns when its command has completed."""
 
     def __init__(self, host: str, stream: BufferedRWPair) -> None:
         self.host, self.stream = host, stream
@@ -29,7 +29,7 @@ class Monitor:
         self.execute("qmp_capabilities")
 
     def execute(self, command: str, **arguments: Any) -> Any:
-        """Run a QMP command and return what it returned; `EmbeddedError` with QEMU's own words."""
+        """Run a QMP command and return its result; raise `EmbeddedError` with QEMU's message."""
         request = {"execute": command, "arguments": arguments}
         self.stream.write(json.dumps(request).encode() + b"\n")
         self.stream.flush()
@@ -37,29 +37,31 @@ class Monitor:
             tool = f"QMP of {self.host}"
             answer = parse(line.decode(errors="replace"), tool)
             if not isinstance(answer, dict):
-                raise EmbeddedError(f"{tool} answered {command} with no object", "./lab down, ./lab up")
+                raise EmbeddedError(
+                    f"{tool} answered {command} without a JSON object", "./lab down, ./lab up"
+                )
             if "error" in answer:
                 why = member(answer, tool, "error", "desc")
                 raise EmbeddedError(f"{self.host}: {command}: {why}", "./lab up")
             if "return" in answer:
-                return answer["return"]  # what else there may be are events
+                return answer["return"]  # other messages are events
         raise EmbeddedError(f"{self.host}: QEMU ended during {command}", "./lab up starts it again")
 
     def set_link(self, device: str, up: bool) -> None:
-        """Plug a NIC's cable in, or pull it: the guest sees its carrier go."""
+        """Plug a NIC's cable in (`up`) or pull it; the guest sees its carrier change."""
         self.execute("set_link", name=device, up=up)
 
     def save(self, name: str) -> None:
-        """Keep the machine's state, memory and disk, under a name; a state of that name is replaced."""
+        """Save a snapshot of the machine's memory and disk, replacing one with the same name."""
         self._human("savevm", name)
 
     def load(self, name: str) -> None:
-        """Take the machine back to a kept state, running."""
+        """Load a snapshot, and continue the machine from it."""
         self._human("loadvm", name)
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stop the machine's clock for a while, with all that it wrote on its disk."""
+    def pausing(self) -> Iterator[None]:
+        """Pause the machine during the block, with all its writes flushed to its disk."""
         self.execute("stop")
         try:
             yield
@@ -67,7 +69,7 @@ class Monitor:
             self.execute("cont")
 
     def reset(self) -> None:
-        """Press the machine's reset button: what a power cycle would do."""
+        """Reset the machine, as a power cycle does."""
         self.execute("system_reset")
 
     def _human(self, word: str, name: str) -> None:
@@ -78,7 +80,7 @@ class Monitor:
 
 @contextmanager
 def monitor(paths: LabPaths, host: str) -> Iterator[Monitor]:
-    """Connect to a running machine's monitor, which takes one connection at a time."""
+    """Connect to a running machine's monitor, which accepts one connection at a time."""
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(WITHIN_SECONDS)
         try:
@@ -90,12 +92,12 @@ def monitor(paths: LabPaths, host: str) -> Iterator[Monitor]:
 
 
 def socket_of(paths: LabPaths, host: str) -> Path:
-    """Return where a machine's monitor listens (root only)."""
+    """Return the Unix socket of a machine's monitor, which only root can open."""
     return paths.run / host / "qmp"
 
 
 def main() -> int:
-    """Pull a NIC's cable, or plug it in: what the suite does on virtual machines."""
+    """Pull a NIC's cable, or plug it in: the command that the suite runs for virtual machines."""
     parser = argparse.ArgumentParser(prog="mptcp_lab.labs.vms.monitor", description=main.__doc__)
     for name in ("lab", "host", "nic"):
         parser.add_argument(name)

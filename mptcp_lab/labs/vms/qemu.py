@@ -1,4 +1,4 @@
-"""How QEMU is called, and which accelerator really works on this machine."""
+"""Build QEMU command lines, and find the accelerator that works on this machine."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
 
 PROGRAM = "qemu-system-x86_64"
 MEMORY_MIB = 512
-#: Users that no system gives to anybody (systemd, UIDS-GIDS.md).
+#: User ids that no system assigns (systemd, UIDS-GIDS.md).
 USERS = range(60600, 61100)
-#: A processor that every emulation has; with hardware's help, the machine's own.
+#: Processor model by accelerator: one that is always emulated, or this machine's own for KVM.
 PROCESSORS = {"tcg": "qemu64", "kvm": "host"}
 ACCELERATORS = {"tcg": "tcg,tb-size=256", "kvm": "kvm"}
-#: What vm-first-boot prints when all of it worked.
+#: The line that vm-first-boot prints on success.
 FIRST_BOOT_DONE = "vm-first-boot: done"
 KVM_FAILED = b"KVM internal error"
-#: A boot with hardware's help takes seconds; one that takes this long is none. An emulated one may be slow.
+#: Timeout of the first boot in seconds: with KVM it takes seconds, under emulation it may be slow.
 FIRST_BOOT_WITHIN = {"kvm": 60.0, "tcg": 1800.0}
 
 
 def unprivileged(name: str) -> list[str]:
-    """Return the arguments by which QEMU becomes a user without any rights, one per machine name.
+    """Return the arguments that make QEMU run as an unprivileged user, a different one per machine name.
 
-    QEMU opens its files, NICs and sockets first. They stay out of reach of that user.
+    QEMU opens its files, NICs and sockets before it drops privileges; that user cannot open them.
     """
     number = USERS.start + int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(USERS)
     user = f"{number}:{number}"
@@ -42,28 +42,28 @@ def unprivileged(name: str) -> list[str]:
 
 
 def base_command(accelerator: str, name: str) -> list[str]:
-    """Return the start of every QEMU command line: no device, display or file that is not asked for."""
+    """Return the start of every QEMU command line: no default devices, no display, a sandbox."""
     command = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]
     command += ["-accel", ACCELERATORS[accelerator], "-cpu", PROCESSORS[accelerator], "-m", str(MEMORY_MIB)]
-    # QEMU gives its privileges up under this filter, so it allows setuid(); it allows no other program.
+    # QEMU drops its privileges under this filter, so it must allow setuid(); it forbids to start programs.
     command += ["-sandbox", "on,obsolete=deny,elevateprivileges=allow,spawn=deny,resourcecontrol=deny"]
     command += unprivileged(name)
-    # vmgenid tells a kernel that it was woken from a kept state: random numbers begin anew.
+    # vmgenid notifies the guest's kernel that it resumed from a snapshot, so that it reseeds its RNG.
     return [*command, "-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"]
 
 
 @functools.cache
 def identity() -> str:
-    """Return what has to be the same for a kept state to wake: QEMU's version, and the processor's model."""
+    """Return the values that must match for a snapshot to resume: QEMU's version and the processor model."""
     processor = re.findall(r"(?m)^(?:model name|microcode|flags)\s*:.*", Path("/proc/cpuinfo").read_text())
     return run(PROGRAM, "--version") + "\n".join(sorted(set(processor)))
 
 
 def accelerator(paths: LabPaths, image: Path) -> str:
-    """Return ``kvm`` where a boot with it worked on this machine since it was started, else ``tcg``."""
+    """Return ``kvm`` if a boot with KVM has worked since this machine started, else ``tcg``."""
     note = paths.cache / "accelerator.json"
     this_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    with contextlib.suppress(Malformed):  # not tried yet, or a file of no use
+    with contextlib.suppress(Malformed):  # not tried yet, or a damaged file
         noted = Node(parse_json(read_text(note)))
         known = noted["accelerator"].text()
         if noted["boot_id"].text() == this_boot and known in ("kvm", "tcg"):
@@ -74,21 +74,24 @@ def accelerator(paths: LabPaths, image: Path) -> str:
 
 
 def first_boot(image: Path, accelerator: str, *, keep: bool = False) -> bool:
-    """Boot the image to vm-first-boot and back off; tell whether that worked. `keep` what it wrote."""
+    """Boot the image, run vm-first-boot and power off; return whether it worked. `keep` keeps its writes."""
     command = [*base_command(accelerator, "first-boot"), "-no-reboot", "-serial", "stdio"]
     snapshot = "off" if keep else "on"
     command += ["-drive", f"if=virtio,format=raw,cache=unsafe,snapshot={snapshot},file={image / 'disk.img'}"]
     command += ["-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.img"), "-append"]
     action = "systemd.run_success_action=poweroff-force systemd.run_failure_action=poweroff-force"
-    # panic: what does not boot ends at once, rather than at a prompt that nobody sees.
+    # panic=1: an image that does not boot ends at once, instead of waiting at a prompt.
     command += [
         f"root=LABEL=root rw console=ttyS0 panic=1 systemd.run=/usr/local/sbin/vm-first-boot {action}"
     ]
-    return says(command, FIRST_BOOT_DONE, FIRST_BOOT_WITHIN[accelerator])
+    return prints(command, FIRST_BOOT_DONE, FIRST_BOOT_WITHIN[accelerator])
 
 
-def says(command: list[str], word: str, within: float) -> bool:
-    """Run QEMU to its end; tell whether its console said `word`. What hangs or fails is ended."""
+def prints(command: list[str], word: str, within: float) -> bool:
+    """Run QEMU until it ends, or `within` seconds; return whether its console printed `word`.
+
+    A QEMU that hangs or fails is killed.
+    """
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -102,7 +105,7 @@ def says(command: list[str], word: str, within: float) -> bool:
         assert process.stdout is not None
         for line in process.stdout:
             said = said or word.encode() in line
-            if KVM_FAILED in line:  # QEMU stops the machine and waits for ever
+            if KVM_FAILED in line:  # QEMU stops the machine and never ends
                 break
     finally:
         watch.cancel()

@@ -1,9 +1,9 @@
-"""Booted machines kept in the cache, so that `up` wakes them in seconds instead of booting them.
+"""Keep snapshots of booted machines in the cache, so that `up` resumes them in seconds instead of booting.
 
-A kept state is a disk with the machine's memory in it, made by one QEMU for one host of one image, and good
-for just that. It remembers who could log in when it was made; whoever wakes it says, over SSH and by that
-key, who the machine is now: a host key and a user's key of the lab's own, the time, and randomness nobody had
-before. The kernel's random numbers begin anew when QEMU tells it (vmgenid) that it was woken.
+A snapshot is a disk that contains the machine's memory. It is valid only for the same QEMU, host and image.
+It contains the user key of the lab that took it. After a resume, `introduce` logs in with that key and
+installs the current lab's host key and user key, the time, and a fresh random seed. The guest's kernel
+reseeds its random number generator when QEMU notifies it of the resume (vmgenid).
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from mptcp_lab.labs.vms import disk, qemu
 from mptcp_lab.labs.vms.monitor import monitor
 from mptcp_lab.untrusted import Malformed, read_text
 
-#: QEMU's name of the state in a disk.
+#: QEMU's name for the snapshot inside a disk.
 NAME = "kept"
-#: How many are kept, of some 200 MB each; the one that was not used for longest goes first.
+#: Maximum number of snapshots, of about 200 MB each; the least recently used one is removed first.
 AT_MOST = 8
-#: Emulated on a busy machine: starting sshd anew, or the end of a boot.
+#: Timeout in seconds for a restart of sshd, or the end of a boot, under emulation on a busy machine.
 WITHIN_SECONDS = 600.0
-#: The state that a host was laid down from and has not been woken and introduced from yet.
+#: Marker file with the path of the snapshot that a host's disk was copied from, until the host has its new
+#: identity.
 MARK = "asleep"
 MOST_MARK_BYTES = 4096
-#: What a woken machine is told on standard input. The clock is right by QEMU's, to a second, as after a boot.
+#: Script that a resumed machine runs. QEMU's clock is accurate to a second, as after a boot.
 INTRODUCTION = """\
 set -e
 umask 077
@@ -47,9 +48,10 @@ systemctl restart ssh.service
 
 
 def folder(paths: LabPaths, host: Host, words: list[str], stage: str = "") -> Path:
-    """Return where the state is kept, or would be, of a host that QEMU is called for with `words`.
+    """Return the folder of the snapshot of a host whose QEMU command line is `words`; it may not exist yet.
 
-    All that QEMU is and is told counts, but for the lab's own paths. `stage`: of a state later than the boot.
+    Its name depends on QEMU and on the command line without the lab's paths. `stage` names a snapshot that
+    is taken later than the boot.
     """
     told = "\n".join(words).replace(f"{paths.state}/", "").replace(f"{paths.run}/", "")
     digest = hashlib.sha256("\0".join((qemu.identity(), told, stage)).encode()).hexdigest()[:12]
@@ -57,7 +59,7 @@ def folder(paths: LabPaths, host: Host, words: list[str], stage: str = "") -> Pa
 
 
 def lay(paths: LabPaths, host: Host, kept: Path) -> bool:
-    """Lay down a kept state as the host's disk, to be woken by its next start; tell whether there was one."""
+    """Copy a snapshot to the host's disk, so that its next start resumes it; return whether it exists."""
     if not (kept / "known_host").is_file():
         return False
     own = private_folder(paths.host(host.name))
@@ -67,10 +69,10 @@ def lay(paths: LabPaths, host: Host, kept: Path) -> bool:
     return True
 
 
-def laid(paths: LabPaths, host: Host) -> Path | None:
-    """Return the snapshot from which the host is to be woken, or None.
+def find_pending(paths: LabPaths, host: Host) -> Path | None:
+    """Return the snapshot from which the host's next start resumes, or None.
 
-    None too where the note does not name a folder of the cache: the machine boots instead.
+    The result is None as well if the marker file names no folder in the cache: the machine boots instead.
     """
     mark = paths.host(host.name) / MARK
     if not mark.exists():
@@ -83,8 +85,8 @@ def laid(paths: LabPaths, host: Host) -> Path | None:
 
 
 def introduce(paths: LabPaths, host: Host) -> None:
-    """Tell a woken machine who it is; from then on it answers as the lab's, and to the lab's user alone."""
-    kept = laid(paths, host)
+    """Give a resumed machine its host key; from then on it accepts only the lab's user key."""
+    kept = find_pending(paths, host)
     if kept is None:
         return
     own = paths.host(host.name)
@@ -103,7 +105,7 @@ def introduce(paths: LabPaths, host: Host) -> None:
 
 
 def keep(paths: LabPaths, host: Host, kept: Path) -> None:
-    """Keep the running host's state, with the keys to it, once its boot is over."""
+    """Take a snapshot of the running host once its boot is over, together with the keys to log in to it."""
     shell = ("ssh", "-F", str(paths.state / "ssh_config"), host.name)
     run(*shell, "systemctl is-system-running --wait", within=WITHIN_SECONDS)
     private_folder(kept.parent)
@@ -112,26 +114,28 @@ def keep(paths: LabPaths, host: Host, kept: Path) -> None:
         own = paths.host(host.name)
         with monitor(paths, host.name) as machine:
             machine.save(NAME)
-            with machine.paused():  # a disk that nobody writes to
+            with machine.pausing():  # the disk must not change while it is copied
                 shutil.copyfile(own / "disk.qcow2", draft / "disk.qcow2")
         write_private(draft / "id_ed25519", (paths.state / "id_ed25519").read_text())
         public = (own / "host_key.pub").read_text().split()
         write_private(draft / "known_host", f"{host.name} {public[0]} {public[1]}\n")
-        shutil.rmtree(kept, ignore_errors=True)  # mostly there is none; what stays makes the next line fail
+        shutil.rmtree(
+            kept, ignore_errors=True
+        )  # usually missing; if it cannot be removed, the next line fails
         draft.rename(kept)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)  # not there any more when all went well
+        shutil.rmtree(draft, ignore_errors=True)  # on success it was renamed already
     _make_room(kept.parent)
 
 
 def discard(paths: LabPaths, host: Host) -> None:
-    """Forget a state that did not wake: the next `up` after a `down` boots."""
-    if kept := laid(paths, host):
-        shutil.rmtree(kept, ignore_errors=True)  # another lab may be at the same, having seen the same
+    """Remove a snapshot that failed to resume: the next `up` after a `down` boots."""
+    if kept := find_pending(paths, host):
+        shutil.rmtree(kept, ignore_errors=True)  # another lab may be removing the same snapshot
 
 
 def _make_room(states: Path) -> None:
-    """Remove the states that were not used for longest."""
+    """Remove the least recently used snapshots, down to `AT_MOST`."""
     by_use = sorted(states.glob("[!.]*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in by_use[AT_MOST:]:
-        shutil.rmtree(old, ignore_errors=True)  # only room is lost
+        shutil.rmtree(old, ignore_errors=True)  # costs only disk space

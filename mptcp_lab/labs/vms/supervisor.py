@@ -1,6 +1,7 @@
-"""Runs one QEMU, and answers on a Unix socket for the SSH port that QEMU forwards. Ends with QEMU.
+"""Run one QEMU, and relay a Unix socket to the SSH port that QEMU forwards; end when QEMU ends.
 
-keeper.py SOCKET ADDRESS QEMU [ARGUMENT...], in the fabric's network namespace: nobody else sees its loopback.
+Usage: supervisor.py SOCKET ADDRESS QEMU [ARGUMENT...]. It runs in the fabric's network namespace, whose
+loopback no other program uses.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ CHUNK = 1 << 16
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until the reader's end."""
+    """Copy bytes until the reader reaches end of file."""
     with contextlib.suppress(OSError):
         while data := await reader.read(CHUNK):
             writer.write(data)
@@ -23,9 +24,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
-    """Carry one SSH connection; when one side has ended there is nothing left to say to the other.
+    """Relay one SSH connection until either side closes it, then close the other side.
 
-    QEMU accepts before the machine does: whoever gave up waiting for a booting machine must not stay behind.
+    QEMU accepts connections before the guest does, so that a client that gave up waiting for a booting
+    machine would otherwise leave its connection open.
     """
     with contextlib.suppress(OSError):
         far_reader, far_writer = await asyncio.open_connection(address, 22)
@@ -41,7 +43,7 @@ async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, add
 
 
 async def keep(path: Path, address: str, qemu: list[str]) -> int:
-    """Serve `path` for as long as QEMU runs; return its exit status."""
+    """Listen on the Unix socket `path` as long as QEMU runs; return QEMU's exit status."""
     path.unlink(missing_ok=True)
     server = await asyncio.start_unix_server(lambda r, w: _relay(r, w, address), path)
     path.chmod(0o600)
