@@ -1,4 +1,4 @@
-"""One long-lived process per host: opens sockets, moves data, reads the kernel, captures, sets faults."""
+"""The probe: one process per host that opens sockets, moves data, reads the kernel, captures, sets faults."""
 
 from mptcp_lab.probe.absent import Absent, Readings
 from mptcp_lab.probe.api import Origin, Probe

@@ -1,4 +1,4 @@
-"""A reading that a host's kernel lacks: a value of its own, never 0 and never a failure of the kernel."""
+"""Represent a reading that a host's kernel lacks as a distinct value: it is neither 0 nor a failure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ T = TypeVar("T")
 
 
 class Absent:
-    """Stands for a counter, sysctl, field or answer that a kernel does not have.
+    """A placeholder for a counter, sysctl, field or answer that a kernel does not have.
 
-    It can be shown and kept. Comparing it, calculating with it, or asking whether it is true raises
-    `Unsupported`, which names the reading and the kernel: no check holds or fails by what was never counted.
+    It can be printed and stored. Comparing it, calculating with it, or testing its truth raises
+    `Unsupported`, which names the reading and the kernel, so that no check passes or fails on a value that
+    does not exist.
     """
 
     def __init__(self, reading: str, host: str = "", kernel: str = "") -> None:
@@ -23,7 +24,7 @@ class Absent:
         return f"<absent: {self.reading}>"
 
     def unsupported(self) -> Unsupported:
-        """Return the error that any use of the value raises."""
+        """Return the error that every use of the value raises."""
         kernel = f"Linux {self.kernel}" if self.kernel else "this kernel"
         return Unsupported(self.reading, f"{kernel} does not have it", self.host)
 
@@ -31,7 +32,7 @@ class Absent:
         raise self.unsupported()
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # Python and pytest look for what an object can do
+        if name.startswith("__"):  # Python and pytest probe objects for these
             raise AttributeError(name)
         self._refuse()
 
@@ -45,9 +46,9 @@ class Absent:
 
 
 class Readings(dict[str, Any]):
-    """What was read, by name; a name that the kernel lacks gives an `Absent`, ``get`` gives its default.
+    """Readings by name: indexing a name that the kernel lacks gives an `Absent`, ``get`` gives its default.
 
-    ``what`` goes before a name in messages, such as "sysctl".
+    ``what``, such as "sysctl", precedes the name in messages.
     """
 
     def __init__(self, found: Any = (), *, what: str = "", host: str = "", kernel: str = "") -> None:
@@ -59,7 +60,7 @@ class Readings(dict[str, Any]):
 
 
 def locate(value: T, host: str, kernel: str) -> T:
-    """Return an `Absent` or `Readings` with host and kernel for its messages; any other value as it is."""
+    """Return an `Absent` or `Readings` with host and kernel added for messages; any other value unchanged."""
     if isinstance(value, Absent):
         return cast(T, Absent(value.reading, host, kernel))
     if isinstance(value, Readings):

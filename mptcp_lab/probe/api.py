@@ -1,4 +1,4 @@
-"""The probe as checks use it: typed operations on one host."""
+"""The interface of the probe for checks: typed operations on one host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Origin:
-    """The origin service of a host, asked through its probe."""
+    """The origin service of a host, controlled through the host's probe."""
 
     def __init__(self, probe: ProbeClient, name: str) -> None:
         self._probe = probe
@@ -44,44 +44,57 @@ class Origin:
         return self._probe.ask(kind, "origin", name=self._name, request={"ask": ask, **args})
 
     def counts(self) -> Mapping[str, Any]:
-        """{"accepted", "refused", "open", "accepting"}; ``accepted`` is the latest number, too."""
+        """Return the counts accepted, refused and open, and whether the origin is accepting.
+
+        ``accepted`` is also the number of the latest connection.
+        """
         return self._ask(dict[str, int | bool], "counts")
 
     def connections(
         self, since: int = 0, tag: str | None = None, timeline: bool = True
     ) -> tuple[OriginRecord, ...]:
-        """Connections numbered above ``since``, by tag if given, oldest first; points if ``timeline``."""
+        """Return the connections numbered above ``since``, with ``tag`` if given, oldest first.
+
+        Their records contain timeline points only if ``timeline`` is true.
+        """
         kind = tuple[OriginRecord, ...]
         records = self._ask(kind, "connections", since=since, tag=tag, timeline=timeline)
         return tuple(record.seen_by(*self._where) for record in records)
 
     def facts(self, number: int) -> SocketFacts:
-        """Live socket facts of a connection, or those at its end."""
+        """Return the current socket facts of a connection, or the last ones if it has ended."""
         return self._ask(SocketFacts, "facts", number=number).seen_by(*self._where)
 
     def pause_reading(self, number: int | None = None, tag: str | None = None) -> int:
-        """Stop reading: one connection, a tag, or else all present and future; returns how many are open."""
+        """Stop reading from a connection, from those with a tag, or from all, including future ones.
+
+        Returns how many of them are open.
+        """
         return self._ask(int, "reading", paused=True, number=number, tag=tag)
 
     def resume_reading(self, number: int | None = None, tag: str | None = None) -> int:
-        """Go on reading; as pause_reading."""
+        """Resume reading, with the arguments and the result of `pause_reading`."""
         return self._ask(int, "reading", paused=False, number=number, tag=tag)
 
     def reset(self, tag: str) -> int:
-        """Close a tag's connections with RST; returns how many were open."""
+        """Close the connections with a tag by RST, and return how many were open."""
         return self._ask(int, "reset", tag=tag)
 
     def pause_accepting(self) -> None:
-        """Leave connections in the kernel's backlog."""
+        """Stop accepting: new connections wait in the kernel's backlog."""
         self._ask(bool, "accepting", paused=True)
 
     def resume_accepting(self) -> None:
-        """Accept again."""
+        """Resume accepting."""
         self._ask(bool, "accepting", paused=False)
 
 
 class Probe(ProbeClient):
-    """One host's probe. Calls raise ProbeError (it failed there) or HostVanished (within about 5 seconds)."""
+    """The probe of one host.
+
+    Every call raises `ProbeError` if the operation fails on the host, and `HostVanished` within about 5
+    seconds if the host stops answering.
+    """
 
     # --- sockets
 
@@ -94,7 +107,7 @@ class Probe(ProbeClient):
         hold: bool = False,
         backlog: int = 1024,
     ) -> Listener:
-        """Listen on one address (0 takes a free port). Connections are accepted at once unless ``hold``."""
+        """Listen on an address and port (0: any free port); with ``hold``, do not accept before `release`."""
         opened = self.start(
             "listen", address=address, port=port, protocol=protocol, device=device, hold=hold, backlog=backlog
         )
@@ -109,7 +122,7 @@ class Probe(ProbeClient):
         device: str | None = None,
         within: float = 5.0,
     ) -> Stream:
-        """Connect. Raises ConnectFailed with errno and seconds."""
+        """Connect, at most ``within`` seconds; raise `ConnectFailed`, with errno and seconds, on failure."""
         return connect(
             self, within, address=address, port=port, protocol=protocol, source=source, device=device
         )
@@ -127,9 +140,10 @@ class Probe(ProbeClient):
         source: str | None = None,
         within: float = 30.0,
     ) -> RunningBatch:
-        """Begin ``count`` short connections: each sends ``message``, takes ``expect`` bytes, and ends.
+        """Start ``count`` short connections: each sends ``message``, reads ``expect`` bytes, and closes.
 
-        ``concurrent`` of them at a time; with ``hold`` none ends before all have their answer.
+        At most ``concurrent`` are open at a time; with ``hold``, none closes before all have their answer.
+        ``within`` is the timeout of the whole batch in seconds.
         """
         pending = self.start(
             "many",
@@ -149,53 +163,57 @@ class Probe(ProbeClient):
     # --- the host
 
     def clock(self) -> Clock:
-        """The host's clocks now."""
+        """Return the current readings of the host's clocks."""
         return self.ask(Clock, "clock")
 
     def capabilities(self) -> dict[str, Capability]:
-        """What works on the host, found by use, once per probe; by name (docs/dev/probe.md lists them)."""
+        """Return the host's capabilities by name (docs/dev/probe.md), each determined by trying it.
+
+        The result is read once per probe.
+        """
         return self.ask(dict[str, Capability], "capabilities", 30.0)
 
     def counters(self) -> Counters:
-        """MIB counters now."""
+        """Return the current MIB counters."""
         return Counters(self.ask(dict[str, dict[str, int]], "counters"), self.host, self.kernel)
 
     def nics(self) -> dict[str, NicBytes]:
-        """Traffic per network device now."""
+        """Return the current traffic counts by network device."""
         return self.ask(dict[str, NicBytes], "nics")
 
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """MPTCP endpoints, by id."""
+        """Return the MPTCP endpoints in the order of their ids."""
         return self.ask(tuple[Endpoint, ...], "endpoints")
 
     def limits(self) -> Limits:
-        """MPTCP limits."""
+        """Return the MPTCP limits."""
         return self.ask(Limits, "limits")
 
     def sysctls(self) -> dict[str, str]:
-        """The sysctls that decide about multipath, by dotted name; one that the kernel lacks is `Absent`."""
+        """Return the sysctls that affect multipath, by dotted name; one that the kernel lacks is `Absent`."""
         found = self.ask(dict[str, str], "sysctls")
         return Readings(found, what="sysctl", host=self.host, kernel=self.kernel)
 
     def read(self, what: str) -> list[dict[str, Any]]:
-        """A tool's JSON: addresses, routes4, routes6, rules4, rules6, neighbours, nft or qdiscs."""
+        """Return a tool's JSON: addresses, routes4, routes6, rules4, rules6, neighbours, nft or qdiscs."""
         if what == "nft":
             return self.ask(dict[str, list[dict[str, Any]]], "read", what=what)["nftables"]
         return self.ask(list[dict[str, Any]], "read", what=what)
 
     def network_state(self) -> NetworkState:
-        """All that a fault may change, without what changes by itself; compare with ``changes``."""
+        """Return all state that a fault may change and nothing else changes; compare it with `changes`."""
         return self.ask(dict[str, Any], "network_state")
 
     def run(self, argv: Sequence[str], timeout: float = 10.0, stdin: str = "") -> RunResult:
-        """Run a command; it is killed with its children after ``timeout`` seconds."""
+        """Run a command on the host; after ``timeout`` seconds, it is killed with its children."""
         started = self.start("run", argv=list(argv), timeout=timeout, stdin=stdin)
         return started.read(RunResult, timeout + MARGIN)
 
     def steering(self, stream: Stream) -> Steering:
-        """The userspace path manager's hold on a connection of this host, by its token.
+        """Return the userspace path manager's interface to a connection of this host.
 
-        Raises ProbeError when the connection is not MPTCP (any more).
+        Raises:
+            ProbeError: the connection is not, or no longer, MPTCP.
         """
         info = stream.facts().info
         if info is None:
@@ -207,31 +225,34 @@ class Probe(ProbeClient):
     # --- watching
 
     def watch_events(self) -> EventWatch:
-        """Watch netlink events from now on."""
+        """Start to watch netlink events."""
         return EventWatch(self)
 
     def capture(self, devices: Sequence[str], snaplen: int = 160) -> Capture:
-        """Capture headers on these NICs from now on."""
+        """Start to capture the first ``snaplen`` bytes of every packet on these NICs."""
         return Capture(self, list(devices), snaplen)
 
     def origin(self, name: str) -> Origin:
-        """The origin service of that name on this host."""
+        """Return the origin service with a name on this host."""
         return Origin(self, name)
 
     # --- faults
 
     def fault(self, kind: str, ttl: float = 30.0, **params: Any) -> Fault:
-        """Apply a fault that ends after ``ttl`` seconds at the latest, whatever happens to this run.
+        """Apply a fault; the host lifts it after ``ttl`` seconds at the latest, even if this run dies.
 
-        docs/dev/probe.md lists kinds and parameters.
+        docs/dev/probe.md lists the kinds and their parameters.
 
-        Raises Unsupported by the capability's name, or ProbeError.
+        Raises:
+            Unsupported: the host lacks a capability that the fault needs.
+            NoLease: this run does not hold the host's lease.
+            ProbeError: the host could not apply the fault.
         """
         return apply(self, kind, ttl, params)
 
     def faults(self) -> list[dict[str, Any]]:
-        """Faults on record on the host: kind, params, deadline, and the error if lifting one failed.
+        """Return the faults on the host: kind, params, deadline, and the error if lifting one failed.
 
-        An ``orphan`` is one whose probe is gone; its host lifts it at the deadline.
+        An ``orphan`` is a fault whose probe has ended; the host lifts it at its deadline.
         """
         return self.ask(list[dict[str, Any]], "faults")

@@ -1,4 +1,4 @@
-"""The controller's end of a probe: start it over SSH, call it, notice when its host vanishes."""
+"""The controller's end of a probe: start it over SSH, call it, detect that its host has vanished."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from mptcp_lab.probe.facts import Failure, Hello
 from mptcp_lab.probe.shapes import LINE_MAX_BYTES, Misshapen, decode_line, read_as
 from mptcp_lab.probe.ssh import SshTarget, connect
 
-SILENCE_LIMIT = 4.0  # the probe speaks about every second
-# Reads the program from standard input into memory: nothing is written to the host's disk.
+SILENCE_LIMIT = 4.0  # seconds; the probe sends a line about every second
+# Reads the agent from standard input into memory, so that nothing is written to the host's disk.
 BOOTSTRAP = """
 import os, runpy, sys
 try:
@@ -39,18 +39,18 @@ runpy.run_path(f"/proc/self/fd/{memory}", run_name="__main__")
 """
 Event = Mapping[str, Any]
 MAKE_ROOM = "make room on the host: df -h /run /var /tmp"
-#: What to do about an operation that failed on a host, by its errno.
+#: The next step after an operation failed on a host, by errno.
 NEXT_STEPS = {errno.ENOSPC: MAKE_ROOM, errno.EDQUOT: MAKE_ROOM}
 T = TypeVar("T")
 
 
 @functools.cache
 def packed() -> bytes:
-    """Return the program that runs on hosts as a zip; the same bytes for the same sources."""
+    """Return the agent as a zip archive; the same sources always give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for source in sorted(AGENT.rglob("*.py")):
-            # A ZipInfo made by hand has the same date always.
+            # An explicit ZipInfo always has the same date.
             archive.writestr(
                 zipfile.ZipInfo(str(source.relative_to(AGENT))), source.read_bytes(), zipfile.ZIP_DEFLATED
             )
@@ -58,7 +58,7 @@ def packed() -> bytes:
 
 
 class ProbeError(LabError):
-    """An operation failed on a host. ``kind`` is for programs, ``more`` holds what else is known."""
+    """An operation failed on a host; ``kind`` classifies the error, ``more`` holds further fields of it."""
 
     def __init__(self, host: str, op: str, error: Mapping[str, Any]) -> None:
         self.errno: int | None = error.get("errno")
@@ -70,7 +70,7 @@ class ProbeError(LabError):
 
 
 class HostVanished(LabBroken):
-    """A host stopped answering: killed, frozen, or cut off."""
+    """A host stopped answering: it was killed, is frozen, or cannot be reached."""
 
     def __init__(self, host: str, what: str) -> None:
         super().__init__(
@@ -79,7 +79,7 @@ class HostVanished(LabBroken):
 
 
 class Nonsense(Inconclusive):
-    """A host's answer is not what the operation returns: nothing is concluded from it."""
+    """A host's answer does not have the form that the operation returns, so that it proves nothing."""
 
     def __init__(self, host: str, op: str, detail: str) -> None:
         super().__init__(
@@ -93,26 +93,26 @@ class Nonsense(Inconclusive):
 
 
 class SudoRefused(LabBroken):
-    """The user who logs in may not become root without being asked for a password."""
+    """The login user cannot become root without a password."""
 
     def __init__(self, target: SshTarget, what: str) -> None:
         super().__init__(
             f"{target.user} cannot become root ({what.partition('sudo: ')[2].partition(')')[0]})",
             target.name,
-            f"the probe asks for root by `sudo -n`: give {target.user} a NOPASSWD line in sudoers (visudo)"
+            f"the probe uses `sudo -n` to become root: give {target.user} a NOPASSWD line in sudoers (visudo)"
             " on the host, or log in as root (ansible_user)",
         )
 
 
 class Deadline(ProbeError):
-    """A call did not end in its time although the host is alive."""
+    """A call did not end within its timeout although the host is alive."""
 
     def __init__(self, host: str, op: str, within: float) -> None:
         super().__init__(host, op, {"kind": "deadline", "message": f"no answer within {within:g} s"})
 
 
 class Pending:
-    """A call that is under way."""
+    """A call in flight."""
 
     def __init__(self, client: ProbeClient, op: str) -> None:
         self._client = client
@@ -121,12 +121,18 @@ class Pending:
         self._answer: dict[str, Any] = {}
 
     def resolve(self, answer: dict[str, Any]) -> None:
-        """Take the answer in (the reader's side)."""
+        """Store the answer and wake the caller; the reader's thread calls this."""
         self._answer = answer
         self._arrived.set()
 
     def result(self, within: float = 10.0) -> Any:
-        """The call's result. Raises ProbeError, Deadline, or HostVanished as soon as that is known."""
+        """Return the call's result, waiting at most ``within`` seconds.
+
+        Raises:
+            ProbeError: the operation failed on the host.
+            Deadline: there was no answer in time although the host is alive.
+            HostVanished: the host stopped answering; raised as soon as this is detected.
+        """
         within = patient(within)
         end = time.monotonic() + within
         while not self._arrived.wait(max(0.0, min(end - time.monotonic(), 0.5))):
@@ -152,7 +158,7 @@ class Pending:
         return ProbeError(self._client.host, self._op, error)
 
     def read(self, kind: type[T], within: float = 10.0) -> T:
-        """Return the call's result as ``kind``. Raises Nonsense where it is none, else as result() does."""
+        """Return the call's result as ``kind``; raise `Nonsense` for another form, else as `result` does."""
         value = self.result(within)
         try:
             return read_as(kind, value)
@@ -161,18 +167,18 @@ class Pending:
 
 
 class ProbeClient:
-    """One probe process on one host, and the channel to it. Safe to use from several threads."""
+    """One probe process on one host, and the channel to it; several threads may use it."""
 
     def __init__(self, host: str, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
         self.host = host
         self.hello: Mapping[str, Any] = {}
-        #: Is given the host's name and the pcapng of every capture that was stopped.
+        #: Called with the host's name and the pcapng bytes of every capture that was stopped.
         self.on_capture: Callable[[str, bytes], None] = lambda _host, _pcapng: None
-        #: How many operations were begun so far; those of the lease change nothing and do not count.
+        #: Number of operations started so far, without those of the lease, which do not change the host.
         self.begun = 0
-        #: Is given the host's name before each of these; what it raises refuses the operation.
+        #: Called with the host's name before each of these operations; an exception prevents the operation.
         self.on_use: Callable[[str], None] = lambda _host: None
-        #: The run whose lease the host is asked for before a fault; set by whoever takes the lease.
+        #: The run whose lease the host checks before a fault; set by `mptcp_lab.machines.lease`.
         self.run_id = ""
         self._transport = transport
         self._channel = channel
@@ -187,7 +193,10 @@ class ProbeClient:
 
     @classmethod
     def open(cls, target: SshTarget, within: float = 10.0) -> Self:
-        """Connect, start the probe and greet it. Raises SshFailed, ProbeError or HostVanished."""
+        """Connect over SSH, start the probe, and wait at most ``within`` seconds for its greeting.
+
+        Raises `SshFailed`, `SudoRefused`, `ProbeError` or `HostVanished`.
+        """
         transport = connect(target, within)
         try:
             channel = transport.open_session(timeout=patient(within))
@@ -199,7 +208,9 @@ class ProbeClient:
         client = cls(target.name, transport, channel)
         payload = packed()
         try:
-            with contextlib.suppress(OSError):  # it has ended already: the greeting finds out why
+            with contextlib.suppress(
+                OSError
+            ):  # the probe has ended already: reading the greeting gives the reason
                 channel.sendall(f"{len(payload)}\n".encode() + payload)
             hello = client.start("hello")
             hello.read(Hello, within)
@@ -208,7 +219,7 @@ class ProbeClient:
             client.close()
             raise HostVanished(target.name, f"the probe did not greet within {patient(within):g} s") from None
         except HostVanished:
-            client.close()  # its last words are read by then
+            client.close()  # its error output has been read by then
             if "sudo: " in client._gone:
                 raise SudoRefused(target, client._gone) from None
             raise
@@ -225,23 +236,23 @@ class ProbeClient:
 
     @property
     def kernel(self) -> str:
-        """The release of the host's kernel, as the probe greeted with it."""
+        """Return the release of the host's kernel, from the probe's greeting."""
         return str(self.hello.get("kernel", ""))
 
     def call(self, op: str, within: float = 10.0, **args: Any) -> Any:
-        """Run an operation and return its result. Raises as Pending.result does."""
+        """Run an operation and return its result; raise as `Pending.result` does."""
         return self.start(op, **args).result(within)
 
     def ask(self, kind: type[T], op: str, within: float = 10.0, **args: Any) -> T:
-        """Run an operation and return its result as ``kind``. Raises as Pending.read does."""
+        """Run an operation and return its result as ``kind``; raise as `Pending.read` does."""
         return self.start(op, **args).read(kind, within)
 
     def order(self, op: str, within: float = 10.0, **args: Any) -> None:
-        """Run an operation that returns nothing. Raises as Pending.read does."""
+        """Run an operation that returns nothing; raise as `Pending.read` does."""
         self.start(op, **args).read(NoneType, within)
 
     def start(self, op: str, **args: Any) -> Pending:
-        """Begin an operation."""
+        """Start an operation, and return the pending call."""
         if not op.startswith("lease_"):
             self.on_use(self.host)
         pending = Pending(self, op)
@@ -254,27 +265,27 @@ class ProbeClient:
             self._pending[number] = pending
             try:
                 self._channel.sendall(line)
-            except (OSError, EOFError) as error:  # EOFError: paramiko's word for a connection that broke
+            except (OSError, EOFError) as error:  # paramiko raises EOFError for a broken connection
                 raise HostVanished(self.host, f"{error or 'channel closed'}, during {op}") from None
         return pending
 
     def check_alive(self, op: str) -> None:
-        """Raise HostVanished when the probe has been silent for too long; it may take its time to start."""
+        """Raise `HostVanished` if the probe has been silent for too long, except while it starts."""
         silence = time.monotonic() - self._heard
         if self.hello and silence > patient(SILENCE_LIMIT):
             raise HostVanished(self.host, f"silent for {silence:.1f} s, during {op}")
 
     def listen_events(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Have events handed to ``listener`` (in the reader's thread); returns what ends that."""
+        """Pass events to ``listener``, in the reader's thread; return a function that ends this."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     def close(self) -> None:
-        """End the probe: whatever it opened on the host is closed, faults are lifted."""
-        with contextlib.suppress(OSError, EOFError):  # gone already
+        """End the probe, which closes everything it opened on the host and lifts its faults."""
+        with contextlib.suppress(OSError, EOFError):  # closed already
             self._channel.shutdown_write()
         if time.monotonic() - self._heard < patient(SILENCE_LIMIT):
-            self._reader.join(patient(3.0))  # the probe ends by itself and with it the channel
+            self._reader.join(patient(3.0))  # the probe exits, which closes the channel
         self._transport.close()
         self._reader.join(patient(3.0))
 
@@ -298,7 +309,7 @@ class ProbeClient:
             call.resolve({"nonsense": nonsense} if nonsense else {"vanished": self._gone})
 
     def _lines(self) -> Iterator[bytes]:
-        """Yield the lines that the probe writes; Misshapen for one that is longer than any answer."""
+        """Yield the lines that the probe writes; raise `Misshapen` for a line longer than any answer."""
         line = bytearray()
         while data := self._channel.recv(1 << 16):
             first, *others = data.split(b"\n")
@@ -322,7 +333,7 @@ class ProbeClient:
             pending.resolve(message)
 
     def _last_words(self) -> str:
-        """The last line that the probe (or sudo, or a missing python3) wrote as an error."""
+        """Return the last line of error output from the probe, from sudo, or from a shell without python3."""
         if not self._channel.recv_stderr_ready():
             return ""
         text = self._channel.recv_stderr(65536).decode(errors="replace").strip()

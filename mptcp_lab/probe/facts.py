@@ -1,4 +1,4 @@
-"""What a probe reports, as frozen dataclasses. Times are the host's CLOCK_MONOTONIC in seconds."""
+"""The reports of a probe as frozen dataclasses. Times are the host's CLOCK_MONOTONIC in seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mptcp_lab.probe.shapes import read_as, read_fields
 
 T = TypeVar("T")
 TIMELINE = ("first", "last", "chunks", "max_gap", "gaps", "timeline")
-#: The socket options that tell whether a connection is MPTCP, for messages where a kernel has neither.
+#: The socket options that show whether a connection is MPTCP, for messages if a kernel has neither.
 IS_MPTCP = "TCP_IS_MPTCP or MPTCP_INFO"
 IPPROTO_TCP = 6
 IPPROTO_MPTCP = 262
@@ -19,9 +19,9 @@ TCP_ESTABLISHED = 1  # include/net/tcp_states.h
 
 
 def read_lacking(kind: type[T], document: Any, lackable: Mapping[str, str]) -> T:
-    """Return a dataclass as `read_fields` does, where some fields may be null for what the kernel lacks.
+    """Return a dataclass as `read_fields` does, with an `Absent` for each field that the kernel lacks.
 
-    ``lackable`` names the kernel's facility by field; a field that is null becomes its `Absent`.
+    ``lackable`` maps fields that may be null to the names of the kernel's facilities that provide them.
     """
     fields = {**read_as(dict, document)}
     absent = {name: Absent(what) for name, what in lackable.items() if fields.get(name, 0) is None}
@@ -37,7 +37,7 @@ class Address:
 
     @classmethod
     def from_answer(cls, pair: Any) -> Self:
-        """Read ["198.18.1.1", 7000]."""
+        """Parse a pair such as ["198.18.1.1", 7000]."""
         return cls(*read_as(tuple[str, int], pair))
 
 
@@ -52,20 +52,20 @@ class Failure:
 
 @dataclass(frozen=True)
 class Clock:
-    """A monotonic and a wall-clock reading of the same moment, to line times up with captures."""
+    """A monotonic and a wall-clock reading of the same moment, to relate times to captures."""
 
     monotonic: float
     realtime: float
     spread: float
 
     def realtime_of(self, monotonic: float) -> float:
-        """The wall-clock time (seconds since the epoch) of a monotonic one of the same host."""
+        """Convert a monotonic time of the same host to wall-clock time, in seconds since the epoch."""
         return self.realtime + (monotonic - self.monotonic)
 
 
 @dataclass(frozen=True)
 class Hello:
-    """What a probe reports when it starts."""
+    """The greeting of a probe."""
 
     host: str
     kernel: str
@@ -79,7 +79,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Capability:
-    """Whether something works on a host, found by using it; ``reason`` is what kernel or tool said."""
+    """A feature of a host, determined by trying it; ``reason`` is the message of the kernel or the tool."""
 
     ok: bool
     errno: int | None
@@ -88,10 +88,10 @@ class Capability:
 
 @dataclass(frozen=True)
 class Subflow:
-    """One subflow, which may be in the making.
+    """One subflow, which may not be established yet.
 
-    ``tcp`` is tcp_info, by MPTCP_FULL_INFO (6.5) or MPTCP_TCPINFO (5.16); where neither gave it, each of
-    its fields is an `Absent`.
+    ``tcp`` is tcp_info from MPTCP_FULL_INFO (Linux 6.5) or MPTCP_TCPINFO (5.16); if the kernel has neither,
+    each of its fields is an `Absent`.
     """
 
     local: str
@@ -103,7 +103,7 @@ class Subflow:
 
     @classmethod
     def from_answer(cls, document: Any) -> Self:
-        """Read the probe's document of a subflow."""
+        """Parse the probe's document of a subflow."""
         fields = {**read_as(dict, document)}
         what = "tcp_info"
         if "tcp" in fields and fields["tcp"] is None:
@@ -112,20 +112,20 @@ class Subflow:
         return replace(subflow, tcp=Readings(subflow.tcp, what=what))
 
     def seen_by(self, host: str, kernel: str) -> Self:
-        """Return the same subflow with host and kernel in the messages about what is absent."""
+        """Return the same subflow with host and kernel added to the messages about absent readings."""
         return replace(self, tcp=locate(self.tcp, host, kernel))
 
     @property
     def established(self) -> bool:
-        """Whether it is up; `Unsupported` where the kernel does not report the state."""
+        """Return whether it is established; raise `Unsupported` if the kernel does not report the state."""
         return bool(self.tcp["state"] == TCP_ESTABLISHED)
 
 
 @dataclass(frozen=True)
 class SocketFacts:
-    """What the kernel says about a connection (include/uapi/linux/mptcp.h).
+    """The kernel's report about a connection (include/uapi/linux/mptcp.h).
 
-    ``protocol`` is SO_PROTOCOL (6 or 262). ``info`` is mptcp_info, None where ``info_errno`` says why
+    ``protocol`` is SO_PROTOCOL (6 or 262). ``info`` is mptcp_info, or None with the reason in ``info_errno``
     (EOPNOTSUPP: fallen back or plain TCP). ``is_mptcp``, ``subflows`` and fields of ``info`` that the kernel
     does not report are `Absent`: using them raises `Unsupported`.
     """
@@ -144,7 +144,7 @@ class SocketFacts:
 
     @classmethod
     def from_answer(cls, document: Any) -> Self:
-        """Read the probe's document; what its kernel does not report is `Absent`."""
+        """Parse the probe's document; values that the kernel does not report become `Absent`."""
         facts = read_lacking(cls, document, {"is_mptcp": IS_MPTCP, "subflows": "MPTCP_SUBFLOW_ADDRS"})
         return replace(
             facts,
@@ -153,7 +153,7 @@ class SocketFacts:
         )
 
     def seen_by(self, host: str, kernel: str) -> Self:
-        """Return the same facts with host and kernel in the messages about what is absent."""
+        """Return the same facts with host and kernel added to the messages about absent readings."""
         subflows = locate(self.subflows, host, kernel)
         return replace(
             self,
@@ -176,7 +176,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Timeline:
-    """When data passed: ``points`` are (time, total bytes), thinned if many; ``gaps`` are exact."""
+    """The times of data: ``points`` are (time, total bytes), thinned if many; ``gaps`` are exact."""
 
     first: float | None
     last: float | None
@@ -187,7 +187,7 @@ class Timeline:
 
     @classmethod
     def from_answer(cls, document: Any) -> Self:
-        """Read the document of a timeline, whose points are called "timeline"."""
+        """Parse the document of a timeline, whose points have the key "timeline"."""
         fields = {**read_as(dict, document)}
         fields["points"] = fields.pop("timeline", None)
         return read_fields(cls, fields)
@@ -195,7 +195,7 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a transfer is: bytes so far, when the last ones passed, and when this was read."""
+    """The progress of a transfer: bytes so far, the time of the last ones, and the time of this reading."""
 
     nbytes: int
     last: float | None
@@ -205,7 +205,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TransferResult:
-    """A transfer that ended. ``end``: complete, eof, cancelled (the stream was closed) or error."""
+    """A transfer that ended; ``end`` is complete, eof, cancelled (the stream was closed) or error."""
 
     nbytes: int
     sha256: str
@@ -220,7 +220,7 @@ class TransferResult:
 
     @classmethod
     def from_answer(cls, document: Any) -> Self:
-        """Read the document of a transfer that has ended."""
+        """Parse the document of a transfer that has ended."""
         fields = {**read_as(dict, document)}
         timeline = {name: fields.get(name) for name in TIMELINE}
         error = read_as(dict, {} if fields.pop("error", None) is None else document["error"])
@@ -249,15 +249,15 @@ class Counters:
         return self.groups[group][name]
 
     def has(self, name: str, group: str = "MPTcpExt") -> bool:
-        """Whether the kernel has that counter."""
+        """Return whether the kernel has a counter."""
         return name in self.groups.get(group, {})
 
     def mptcp(self, name: str) -> int:
-        """A counter of the MPTcpExt group."""
+        """Return a counter of the MPTcpExt group."""
         return self["MPTcpExt", name]
 
     def delta(self, before: Counters) -> Counters:
-        """What was counted since ``before``; a counter that has come up since began at 0."""
+        """Return the increase since ``before``; a counter that is missing there counts from 0."""
         return replace(
             self,
             groups={
@@ -266,13 +266,13 @@ class Counters:
         )
 
     def moved(self) -> dict[str, int]:
-        """The counters that are not 0, as "Group.Name": for evidence and messages."""
+        """Return the counters that are not 0, with keys "Group.Name", for evidence and messages."""
         return {f"{g}.{n}": v for g, values in self.groups.items() for n, v in values.items() if v}
 
 
 @dataclass(frozen=True)
 class NicBytes:
-    """Traffic of one network device since it exists."""
+    """The traffic of one network device since it was created."""
 
     rx_bytes: int
     rx_packets: int
@@ -282,13 +282,13 @@ class NicBytes:
     tx_dropped: int
 
     def delta(self, before: NicBytes) -> NicBytes:
-        """Traffic since ``before``."""
+        """Return the traffic since ``before``."""
         return NicBytes(**{name: value - getattr(before, name) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An MPTCP endpoint; ``device`` is "" where none is set."""
+    """An MPTCP endpoint; ``device`` is "" if none is set."""
 
     id: int
     address: str
@@ -307,7 +307,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A command that ended; ``timed_out`` when it was killed for taking too long."""
+    """The result of a command; ``timed_out`` is true if it was killed at its timeout."""
 
     returncode: int
     stdout: str
@@ -317,10 +317,11 @@ class RunResult:
 
 @dataclass(frozen=True)
 class OriginRecord:
-    """What the origin service recorded about one connection.
+    """The origin service's record of one connection.
 
-    ``received`` and ``sent`` time the payload (greeting and PROXY header do not count). ``facts`` are those
-    at its end. ``end``: None while open, eof, reset (on request), error (with ``error``) or bad-start.
+    ``received`` and ``sent`` are timelines of the payload, without greeting and PROXY header. ``facts`` are
+    the socket facts at its end. ``end`` is None while it is open, else eof, reset (on request), error (with
+    ``error``) or bad-start.
     """
 
     number: int
@@ -348,10 +349,10 @@ class OriginRecord:
 
     @classmethod
     def from_answer(cls, document: Any) -> Self:
-        """Read the origin's document of a connection; one that is open has not been closed."""
+        """Parse the origin's document of a connection; an open connection has no closing time."""
         return read_lacking(cls, {"closed": None, **read_as(dict, document)}, {"is_mptcp": IS_MPTCP})
 
     def seen_by(self, host: str, kernel: str) -> Self:
-        """Return the same record with host and kernel in the messages about what is absent."""
+        """Return the same record with host and kernel added to the messages about absent readings."""
         facts = None if self.facts is None else self.facts.seen_by(host, kernel)
         return replace(self, is_mptcp=locate(self.is_mptcp, host, kernel), facts=facts)

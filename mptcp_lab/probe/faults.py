@@ -1,4 +1,4 @@
-"""Faults on a host: lifted by the controller, or on the host itself when their time is over."""
+"""Apply faults to a host; the controller lifts them, or the host itself when their time is over."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from mptcp_lab.patience import patient
 from mptcp_lab.probe.client import ProbeClient, ProbeError
 
 APPLY_WITHIN = LIFT_WITHIN = 30.0
-TTL_MOST = 3600.0  # of the probe
+TTL_MOST = 3600.0  # seconds; the probe refuses a longer time
 
 
 class FaultExpired(Inconclusive):
-    """A fault's time was over before it was lifted: what was seen last was seen without it."""
+    """A fault expired before it was lifted, so that the last observations were made without it."""
 
 
 class NoLease(Inconclusive):
-    """A host refused a fault because this run does not hold its lease (any more)."""
+    """A host refused a fault because this run does not, or no longer, hold its lease."""
 
 
 class Fault:
-    """A fault on a host. As a context manager it is lifted at the end of the block."""
+    """A fault on a host; as a context manager, it is lifted at the end of the block."""
 
     def __init__(self, probe: ProbeClient, name: str, kind: str, ttl: float) -> None:
         self.kind = kind
@@ -31,15 +31,20 @@ class Fault:
         self._name: str | None = name
 
     def lift(self) -> None:
-        """Lift it; doing so again does nothing. Raises FaultExpired, or ProbeError when undoing failed."""
+        """Lift the fault; a second call is a no-op.
+
+        Raises:
+            FaultExpired: the host had already lifted it because its time was over.
+            ProbeError: the host could not undo it.
+        """
         if self._name is None:
             return
         name, self._name = self._name, None
         if not self._probe.ask(bool, "lift", LIFT_WITHIN, fault=name):
             raise FaultExpired(
                 self._probe.host,
-                f"fault {self.kind} ended by itself after {self.ttl:g} s, before it was lifted",
-                "run it again when the host has less to do; in a check of yours, give the fault a longer ttl",
+                f"fault {self.kind} expired after {self.ttl:g} s, before it was lifted",
+                "run the check again when the host is less busy, or give the fault a longer ttl in the check",
             )
 
     def __enter__(self) -> Self:
@@ -51,14 +56,17 @@ class Fault:
         try:
             self.lift()
         except FaultExpired:
-            if error is None:  # else the block's own error is the news
+            if error is None:  # else the block's exception matters more
                 raise
 
 
 def apply(probe: ProbeClient, kind: str, ttl: float, params: dict[str, Any]) -> Fault:
-    """Apply a fault for at most ``ttl`` seconds, more where the lab is slow.
+    """Apply a fault for at most ``ttl`` seconds times the patience factor.
 
-    Raises Unsupported (capability), NoLease or ProbeError.
+    Raises:
+        Unsupported: the host lacks a capability that the fault needs.
+        NoLease: this run does not hold the host's lease.
+        ProbeError: the host could not apply the fault.
     """
     ttl = min(patient(ttl), TTL_MOST)
     try:

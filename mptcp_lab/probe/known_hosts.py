@@ -1,4 +1,4 @@
-"""known_hosts as OpenSSH reads it (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT), and host certificates."""
+"""Read known_hosts files as OpenSSH does (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT), and host certificates."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import paramiko
 CERTIFICATE = "-cert-v01@openssh.com"
 HOST_CERTIFICATE = 2
 FILE_MAX_BYTES = 16 << 20
-#: Fields of a public key in a certificate, between nonce and serial number.
+#: Number of fields of a public key in a certificate, between nonce and serial number.
 KEY_FIELDS = {"ssh-ed25519": 1, "ssh-rsa": 2}
 ECDSA_KEY_FIELDS = 2
 
 
 class Trust(StrEnum):
-    """What known_hosts says about a key that a host has shown."""
+    """The verdict of known_hosts on a key that a host has presented."""
 
     KNOWN = "known"
     REVOKED = "revoked"
@@ -33,7 +33,7 @@ class Trust(StrEnum):
 
 
 class Marker(StrEnum):
-    """The first word of a line, where it is no list of hosts."""
+    """The first word of a line, if it is a marker instead of a list of hosts."""
 
     NONE = ""
     AUTHORITY = "@cert-authority"
@@ -42,7 +42,7 @@ class Marker(StrEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line: the hosts that it is about, and a key."""
+    """One line of known_hosts: hosts and a key."""
 
     marker: Marker
     hosts: bytes
@@ -50,11 +50,11 @@ class Line:
 
     @property
     def kind(self) -> str:
-        """The key's type, by its first field."""
+        """Return the key's type, which is its first field."""
         return Fields(self.key).text()
 
     def is_about(self, name: str) -> bool:
-        """Whether a host's name matches: hashed, or a list of patterns, where one with "!" excludes."""
+        """Return whether the line's hashed name or patterns match a host; a pattern with "!" excludes it."""
         sought = name.lower().encode()
         if self.hosts.startswith(b"|1|"):
             return _matches_hash(self.hosts, sought)
@@ -69,14 +69,14 @@ class Line:
 
 
 def matches_pattern(pattern: bytes, text: bytes) -> bool:
-    """Whether a text matches a pattern of ``*`` and ``?``; brackets mean themselves, unlike in fnmatch."""
+    """Return whether a text matches a pattern of ``*`` and ``?``; brackets are literal, unlike in fnmatch."""
     words = {ord("*"): b".*", ord("?"): b"."}
     expression = b"".join(words.get(octet, re.escape(bytes([octet]))) for octet in _squeeze(pattern))
     return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
 def _squeeze(pattern: bytes) -> bytes:
-    """Return the pattern with one star for several: a match takes no longer than it must."""
+    """Replace consecutive stars in a pattern by one, which keeps matching fast."""
     return re.sub(rb"\*+", b"*", pattern)
 
 
@@ -90,7 +90,7 @@ def _matches_hash(hosts: bytes, name: bytes) -> bool:
 
 
 def parse(content: bytes) -> list[Line]:
-    """Parse a file. Lines that OpenSSH skips (comments, unknown markers, broken keys) are left out."""
+    """Parse a file, without the lines that OpenSSH skips (comments, unknown markers, broken keys)."""
     found = []
     for raw in content.splitlines():
         words = raw.split()
@@ -113,9 +113,10 @@ def parse(content: bytes) -> list[Line]:
 
 
 def read(files: Iterable[Path]) -> list[Line]:
-    """Read files one after the other; one that is not there has no lines, as for OpenSSH.
+    """Return the lines of several files in order; a missing file has no lines, as in OpenSSH.
 
-    Raises OSError for a file that cannot be read, or when none is there.
+    Raises:
+        OSError: a file cannot be read, or none of them exists.
     """
     lines: list[Line] = []
     missing: OSError | None = None
@@ -137,9 +138,10 @@ def read(files: Iterable[Path]) -> list[Line]:
 
 
 def judge(lines: Sequence[Line], names: Sequence[str], key: bytes, certificate: Certificate | None) -> Trust:
-    """Return what the lines say about a key that a host shows, which is known by ``names`` in turn.
+    """Return the verdict of known_hosts lines on a key that a host presents.
 
-    The first name's lines decide; those of a later one (the host without its port) can only make it known.
+    ``names`` are the host's names in the order of lookup. The lines of the first name decide; lines of a
+    later name (the host without its port) can only make the key known.
     """
     about = [[line for line in lines if line.is_about(name)] for name in names]
     signers = {key} if certificate is None else {key, certificate.authority}
@@ -160,23 +162,23 @@ def judge(lines: Sequence[Line], names: Sequence[str], key: bytes, certificate: 
 
 
 class Fields:
-    """The fields of a blob of the SSH protocol, read one after the other; struct.error at its end."""
+    """A reader for the fields of an SSH protocol blob; each read past its end raises `struct.error`."""
 
     def __init__(self, blob: bytes) -> None:
         self.blob = blob
         self.at = 0
 
     def number(self, form: str) -> int:
-        """Read a number."""
+        """Read a number in the `struct` format ``form``."""
         value: int = struct.unpack_from(form, self.blob, self.at)[0]
         self.at += struct.calcsize(form)
         return value
 
     def string(self) -> bytes:
-        """Read octets with their length before them."""
+        """Read octets that are preceded by their length."""
         length = self.number(">I")
         if length > len(self.blob) - self.at:
-            raise struct.error("a field is longer than what is left")
+            raise struct.error("a field is longer than the rest of the blob")
         self.at += length
         return self.blob[self.at - length : self.at]
 
@@ -187,7 +189,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A host certificate whose signature is right (PROTOCOL.certkeys)."""
+    """A host certificate with a valid signature (PROTOCOL.certkeys)."""
 
     authority: bytes
     principals: tuple[bytes, ...]
@@ -196,13 +198,16 @@ class Certificate:
     now: float
 
     def is_valid_for(self, name: str) -> bool:
-        """Whether it is in force, and names this host (no patterns); without principals it is for all."""
+        """Return whether it is in force for a host: its principals are names, and none means all hosts."""
         about = not self.principals or name.lower().encode() in self.principals
         return about and self.valid_from <= self.now < self.valid_until
 
 
 def plain_key(blob: bytes) -> bytes:
-    """Return the public key in a certificate; any other key as it is. Raises ValueError or struct.error."""
+    """Return the public key in a certificate, or any other key unchanged.
+
+    Raises `ValueError` or `struct.error` for a malformed blob.
+    """
     fields = Fields(blob)
     kind = fields.text()
     if not kind.endswith(CERTIFICATE):
@@ -215,7 +220,7 @@ def plain_key(blob: bytes) -> bytes:
 
 
 def parse_certificate(blob: bytes, now: float) -> Certificate | None:
-    """Return the certificate in a key that a host shows; None when it is no sound host certificate."""
+    """Return the certificate in a key that a host presents, or None if it is not a valid host certificate."""
     try:
         return _parse_certificate(blob, now)
     except (struct.error, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType):
@@ -232,7 +237,7 @@ def _parse_certificate(blob: bytes, now: float) -> Certificate | None:
         fields.string()
     fields.number(">Q")  # serial number
     use = fields.number(">I")
-    fields.string()  # key id, for people
+    fields.string()  # key id, for logs
     listed = Fields(fields.string())
     principals = []
     while listed.at < len(listed.blob):

@@ -1,4 +1,4 @@
-"""Turn what a host answers into values of declared types, or refuse it."""
+"""Convert a host's answers to values of declared types, or refuse them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 Reader = Callable[[Any], Any]
 
 LINE_MAX_BYTES = 64 << 20
-#: A line may hold so many commas and brackets: each can become an object, which takes many times its octets.
+#: Limit for the commas and brackets in a line: each can become an object many times its size in memory.
 LINE_MAX_PARTS = 4_000_000
 LINE_UNCOUNTED_BYTES = 1 << 20
 SHOWN = 60
 
 
 class Misshapen(ValueError):
-    """A host's answer is not what the operation returns."""
+    """A host's answer does not have the form that the operation returns."""
 
 
 def _refuse_constant(name: str) -> float:
@@ -33,7 +33,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def decode_line(line: bytes) -> dict[str, Any]:
-    """Return the JSON object in a line; raise Misshapen for any other text, in bounded memory."""
+    """Return the JSON object in a line, in bounded memory; raise `Misshapen` for any other text."""
     if len(line) > LINE_UNCOUNTED_BYTES and sum(map(line.count, (b",", b"[", b"{"))) > LINE_MAX_PARTS:
         raise Misshapen(f"a line with more than {LINE_MAX_PARTS} values")
     try:
@@ -50,9 +50,10 @@ def decode_line(line: bytes) -> dict[str, Any]:
 
 
 def read_as(kind: type[T], value: Any) -> T:
-    """Return ``value`` as ``kind``: a plain type, a container of types, or a dataclass of such fields.
+    """Return ``value`` as ``kind``: a plain type, a container of types, or a dataclass with such fields.
 
-    Nothing is converted but lists to tuples and sets, and whole numbers to floats. Raises Misshapen.
+    The only conversions are lists to tuples and sets, and whole numbers to floats; raise `Misshapen` for a
+    value of another form.
     """
     reader: Callable[[Any], T] = reader_of(typing.cast(Hashable, kind))
     return reader(value)
@@ -60,7 +61,7 @@ def read_as(kind: type[T], value: Any) -> T:
 
 @functools.cache
 def reader_of(kind: Any) -> Reader:
-    """Return the function that checks a value and makes it a ``kind``."""
+    """Return a function that checks a value and converts it to ``kind``."""
     if kind in _PLAIN:
         return _PLAIN[kind]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -77,11 +78,11 @@ def reader_of(kind: Any) -> Reader:
         return read
     if dataclasses.is_dataclass(kind):
         return _fields_reader(typing.cast(Hashable, kind))
-    raise TypeError(f"no answer is read as {kind!r}")
+    raise TypeError(f"answers cannot be read as {kind!r}")
 
 
 def read_fields(kind: type[T], document: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> T:
-    """Return a dataclass of a mapping with exactly its fields; Misshapen where one is wrong.
+    """Return a dataclass from a mapping with exactly its fields; raise `Misshapen` if a field is wrong.
 
     The values in ``given`` replace those of the document and are not checked.
     """
@@ -175,7 +176,7 @@ def _mapping_reader(one: Reader) -> Reader:
 
 @functools.cache
 def _fields_reader(kind: Any) -> Reader:
-    """Return the function that makes a dataclass of a mapping with exactly its fields."""
+    """Return a function that converts a mapping with exactly a dataclass's fields to the dataclass."""
     hints = typing.get_type_hints(kind)
     readers = {field.name: reader_of(hints[field.name]) for field in dataclasses.fields(kind)}
     needed = {

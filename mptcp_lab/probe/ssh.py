@@ -1,4 +1,7 @@
-"""SSH to lab hosts: over TCP, a jump host, a proxy command or a Unix socket; host keys always checked."""
+"""Connect to lab hosts by SSH: over TCP, a jump host, a proxy command or a Unix socket.
+
+Host keys are always checked.
+"""
 
 from __future__ import annotations
 
@@ -35,20 +38,21 @@ KEEPALIVE_SECONDS = 5
 SHOWN_MAX = 200
 PRIVATE_KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 PRIVATE_KEY_MAGIC = b"openssh-key-v1\0"
-# What paramiko's thread logs of a connection that failed is in the exception, too.
+# The exception of a failed connection contains the error that paramiko's thread would log.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class SshTarget:
-    """How to reach a host.
+    """The parameters of an SSH connection to a host.
 
-    ``unix_socket`` goes before ``proxy_command`` (of the shell; it talks to the host's sshd), and that before
-    ``address``. Who logs in shows the ``identities`` in turn, then the keys of the SSH agent.
-    ``known_hosts`` and ``more_known_hosts`` vouch for the host's key, under its ``host_key_alias``, else its
-    address (``[address]:port`` off port 22), else its name where it has no address.
-    ``agent`` is the socket of the SSH agent, "" for the one of the environment, "none" for none; with
-    ``identities_only`` it may show the ``identities`` only. ``become`` asks for root by ``sudo -n``.
+    ``unix_socket`` takes precedence over ``proxy_command`` (a shell command connected to the host's sshd),
+    and that over ``address``. The login tries the ``identities`` in order, then the keys of the SSH agent.
+    The host's key is looked up in ``known_hosts`` and ``more_known_hosts`` by its ``host_key_alias``, else by
+    its address (``[address]:port`` for ports other than 22), else by its name if it has no address.
+    ``agent`` is the socket of the SSH agent: "" for SSH_AUTH_SOCK, "none" for no agent. With
+    ``identities_only``, only the agent's keys for the ``identities`` are tried. ``become`` runs the probe as
+    root by ``sudo -n``.
     """
 
     name: str
@@ -67,7 +71,7 @@ class SshTarget:
     agent: str = ""
 
     def names(self) -> list[str]:
-        """Return the names by which OpenSSH would look the host's key up, in turn."""
+        """Return the names by which OpenSSH looks up the host's key, in order."""
         if self.host_key_alias:
             return [self.host_key_alias]
         if self.address is None:
@@ -76,25 +80,25 @@ class SshTarget:
 
 
 class SshFailed(LabBroken):
-    """A host cannot be reached or must not be trusted; the run cannot go on without it."""
+    """A host cannot be reached or must not be trusted, so that the run cannot continue."""
 
 
 class Transport(paramiko.Transport):
-    """A connection that asks for the kinds of host key that are known, and keeps the key as it was shown."""
+    """A connection that requests the known types of host key, and stores the key that the host presented."""
 
     wanted_keys: tuple[str, ...] = ()
     shown_key: bytes = b""
     jump: paramiko.Transport | None = None
 
     def close(self) -> None:
-        """Close the connection, and then the one to the jump host that carries it."""
+        """Close the connection, and then the connection to the jump host below it."""
         super().close()
         if self.jump is not None:
             self.jump.close()
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
-        """The host key algorithms that are asked for, in this order."""
+        """Return the host key algorithms to request, in order of preference."""
         return self.wanted_keys
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
@@ -103,7 +107,11 @@ class Transport(paramiko.Transport):
 
 
 def connect(target: SshTarget, within: float = 10.0) -> paramiko.Transport:
-    """Return an authenticated connection. Raises SshFailed: unreachable, key not known, login refused."""
+    """Return an authenticated connection, established within ``within`` seconds per step.
+
+    Raises:
+        SshFailed: the host is unreachable, its key is not known, or the login was refused.
+    """
     return _connect(target, patient(within))
 
 
@@ -126,10 +134,10 @@ def _connect(target: SshTarget, within: float) -> paramiko.Transport:
     except SshFailed:
         transport.close()
         raise
-    except Exception as error:  # whatever the other end made of the protocol, it is the host that failed
+    except Exception as error:  # any protocol error by the other end is a failure of the host
         transport.close()
         what = f"SSH failed: {_shown(error)}"
-        raise SshFailed(what, target.name, "look at the host's sshd journal") from None
+        raise SshFailed(what, target.name, "run `journalctl -u ssh -u sshd` on the host") from None
     except BaseException:
         transport.close()
         raise
@@ -138,7 +146,7 @@ def _connect(target: SshTarget, within: float) -> paramiko.Transport:
 
 
 def _shown(error: Exception) -> str:
-    """Return what an exception says, or what it is; the other end may have sent anything."""
+    """Return an exception's message, made printable because it may quote the peer, or else its type."""
     said = "".join(letter if letter.isprintable() else " " for letter in str(error)).strip()
     if isinstance(error, EOFError) or not said:
         return "the connection was closed during the handshake"
@@ -146,7 +154,7 @@ def _shown(error: Exception) -> str:
 
 
 def _known_lines(target: SshTarget) -> list[Line]:
-    """Return the lines of known_hosts about a host."""
+    """Return the lines of known_hosts that match a host."""
     files = (target.known_hosts, *target.more_known_hosts)
     try:
         known = read(files)
@@ -161,13 +169,13 @@ def _known_lines(target: SshTarget) -> list[Line]:
         raise SshFailed(
             f"{' and '.join(map(str, files))} holds no host key for {wanted}",
             target.name,
-            f"compare the host's key by another way, then add it (ssh-keyscan) to {target.known_hosts}",
+            f"verify the host's key over another channel, then add it (ssh-keyscan) to {target.known_hosts}",
         )
     return lines
 
 
 def _wanted_keys(transport: paramiko.Transport, lines: Iterable[Line]) -> tuple[str, ...]:
-    """Return the algorithms to ask for: a server with several keys would else show one that is not known."""
+    """Return the algorithms to request, so that a server with several keys presents one that is known."""
     kinds = {line.kind for line in lines if line.marker == Marker.NONE}
     has_authority = any(line.marker == Marker.AUTHORITY for line in lines)
     every = [name for name in transport.get_security_options().key_types if not name.endswith(CERTIFICATE)]
@@ -176,12 +184,12 @@ def _wanted_keys(transport: paramiko.Transport, lines: Iterable[Line]) -> tuple[
 
 
 def _base(key_type: str) -> str:
-    """Return the kind of key behind a signature algorithm: rsa-sha2-512 is made with an ssh-rsa key."""
+    """Return the key type of a signature algorithm: rsa-sha2-512 uses an ssh-rsa key."""
     return "ssh-rsa" if key_type.startswith("rsa-sha2-") else key_type
 
 
 def _open_socket(target: SshTarget, within: float) -> socket.socket | paramiko.Channel:
-    """The connected byte stream below SSH."""
+    """Return the connected byte stream below SSH."""
     if target.unix_socket is not None:
         place, sock = str(target.unix_socket), socket.socket(socket.AF_UNIX)
         sock.settimeout(within)
@@ -216,7 +224,7 @@ def _open_socket(target: SshTarget, within: float) -> socket.socket | paramiko.C
 
 
 def _spoken_by(command: str) -> socket.socket:
-    """A socket whose other end is a command's standard input and output; the command ends with it."""
+    """Return a socket connected to a command's standard input and output; closing it ends the command."""
     ours, theirs = socket.socketpair()
     with theirs:
         end = theirs.fileno()
@@ -232,20 +240,22 @@ def _check_host_key(target: SshTarget, transport: Transport, lines: Sequence[Lin
             return
         case Trust.REVOKED:
             what = f"its {shown.get_name()} key {shown.fingerprint} is revoked in {target.known_hosts}"
-            step = "give the host a new key; whoever has the old one can pass for it"
+            step = "create a new key on the host; anyone with the revoked key can impersonate it"
         case Trust.CHANGED:
             what = f"its {shown.get_name()} key {shown.fingerprint} is not the one in {target.known_hosts}"
-            step = "find out why before you trust it; a host that was made anew needs its new key there"
+            step = (
+                "find out why before you trust it; if the host was reinstalled, replace the key in that file"
+            )
         case Trust.UNKNOWN:
             what = (
                 f"nothing in {target.known_hosts} vouches for its {shown.get_name()} key {shown.fingerprint}"
             )
-            step = "compare the key by another way, then add it; or renew its certificate"
+            step = "verify the key over another channel, then add it; or renew the host's certificate"
     raise SshFailed(what, target.name, step)
 
 
 def _log_in(target: SshTarget, transport: paramiko.Transport) -> None:
-    """Show one key after the other, as OpenSSH does. Raises SshFailed, with what became of each."""
+    """Try one key after the other, as OpenSSH does; raise `SshFailed`, with each key's failure."""
     refused = []
     for path in target.identities:
         try:
@@ -261,7 +271,7 @@ def _log_in(target: SshTarget, transport: paramiko.Transport) -> None:
         with contextlib.suppress(paramiko.AuthenticationException):
             transport.auth_publickey(target.user, agent_key)
             return
-    refused.append("no key of an SSH agent is in it either")
+    refused.append("no key of an SSH agent is in it either; add a public key to it")
     raise SshFailed(f"login as {target.user} refused", target.name, "; ".join(refused))
 
 
@@ -276,7 +286,7 @@ class _Agent(paramiko.agent.AgentSSH):
 
 
 def _agent_keys(target: SshTarget) -> Iterator[paramiko.PKey]:
-    """Yield the agent's keys that may be shown: with ``identities_only`` those of the configured files."""
+    """Yield the agent's keys that may be tried: with ``identities_only``, those of the ``identities``."""
     path = target.agent or os.environ.get("SSH_AUTH_SOCK", "")
     if path in ("", "none"):
         return
@@ -291,7 +301,7 @@ def _agent_keys(target: SshTarget) -> Iterator[paramiko.PKey]:
 
 
 def _public_blobs(identity: Path) -> Iterator[bytes]:
-    """Yield the public key of an identity file: from its .pub, from itself, or from a private key's head."""
+    """Yield an identity's public key: from the .pub file, the file itself, or the private key's header."""
     for path in (identity.with_name(identity.name + ".pub"), identity):
         try:
             content = path.read_bytes()

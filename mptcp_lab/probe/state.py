@@ -12,9 +12,9 @@ SHOWN = 200
 
 
 def changes(before: NetworkState, after: NetworkState) -> list[str]:
-    """What differs, in words, one line each; empty when the host's network is what it was.
+    """Return the differences between two states, one line each; empty if the states are equal.
 
-    Which neighbours are being resolved just now (``resolving``) is no difference.
+    The set of neighbours that are being resolved (``resolving``) is not compared.
     """
     found: list[str] = []
     for part in sorted({*before, *after} - {"resolving"}):
@@ -37,14 +37,14 @@ def _compare(name: str, old: Any, new: Any) -> list[str]:
 
 
 def _compare_lists(name: str, old: list[Any], new: list[Any]) -> list[str]:
-    """Lists of entries: what is missing and what came. Links are compared entry by entry, by name."""
+    """Return the removed and the added entries of a list; links are compared entry by entry, by name."""
     if all(isinstance(entry, Mapping) and isinstance(entry.get("ifname"), str) for entry in [*old, *new]):
         by_name = [{entry["ifname"]: entry for entry in entries} for entries in (old, new)]
         return _compare(name, *by_name)
     left, right = Counter(map(_key, old)), Counter(map(_key, new))
     gone = [f"{name}: gone: {_show(json.loads(key))}" for key in (left - right).elements()]
     came = [f"{name}: new: {_show(json.loads(key))}" for key in (right - left).elements()]
-    # the same entries in another order: only rules and nft rules have an order that means something
+    # The order of equal entries matters only for policy rules and nftables rules.
     return gone + came or ([f"{name}: order changed"] if name.startswith(("nft", "rules")) else [])
 
 

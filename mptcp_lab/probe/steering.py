@@ -1,4 +1,4 @@
-"""The userspace path manager: announcements and subflows of one connection, by netlink."""
+"""The userspace path manager: control announcements and subflows of one connection by netlink."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mptcp_lab.probe.facts import Subflow
 
 
 class Steering:
-    """Orders about one connection to a kernel that leaves path management to user space.
+    """Commands of the userspace path manager for one connection.
 
-    The connection is known by its local token (``Stream.facts().info["token"]``, or the event "created"), and
-    must have been made under net.mptcp.path_manager=userspace (pm_type=1 before Linux 6.15). Every order
-    raises ProbeError with the kernel's errno when it is refused.
+    The connection is identified by its local token (``Stream.facts().info["token"]``, or the event
+    "created"), and must have been created under net.mptcp.path_manager=userspace (pm_type=1 before Linux
+    6.15). Every command raises `ProbeError` with the kernel's errno if the kernel refuses it.
     Source: Documentation/netlink/specs/mptcp_pm.yaml, net/mptcp/pm_userspace.c.
     """
 
@@ -25,31 +25,31 @@ class Steering:
         self._probe.order("steer", command=command, token=self._token, **about)
 
     def announce(self, address: str, identity: int, port: int = 0) -> None:
-        """Tell the peer of an address (ADD_ADDR) under an identity of 1 to 255."""
+        """Announce an address to the peer (ADD_ADDR) with an address id from 1 to 255."""
         self._order("announce", local=_end(address, port, id=identity, flags=["signal"]))
 
     def remove(self, identity: int) -> None:
-        """Tell the peer that an address is gone (REMOVE_ADDR)."""
+        """Withdraw an announced address from the peer (REMOVE_ADDR)."""
         self._order("remove", identity=identity)
 
     def create_subflow(
         self, local: str, identity: int, remote: str, port: int, *, device: str = "", backup: bool = False
     ) -> None:
-        """Join from a local address (MP_JOIN) to any address and port, announced or not.
+        """Join from a local address (MP_JOIN) to an address and port, announced or not.
 
-        Returns when the SYN is on its way: ask the stream's facts, or an EventWatch, for what came of it.
+        Returns after the SYN was sent; the stream's facts or an `EventWatch` show whether the join succeeded.
         """
         flags = ["subflow", "backup"] if backup else ["subflow"]
         mine = _end(local, id=identity, flags=flags, device=device)
         self._order("create", local=mine, remote=_end(remote, port))
 
     def destroy_subflow(self, subflow: Subflow) -> None:
-        """Close a subflow; the peer is told that its address is gone when it was the last one there."""
+        """Close a subflow; the kernel sends REMOVE_ADDR if it was the last subflow on its address."""
         local, remote = _ends(subflow)
         self._order("destroy", local=local, remote=remote)
 
     def set_backup(self, subflow: Subflow, backup: bool) -> None:
-        """Change the priority of a subflow that was created here (MP_PRIO)."""
+        """Change the priority of a subflow that this host created (MP_PRIO)."""
         local, remote = _ends(subflow)
         self._order("priority", local={**local, "flags": ["backup"] if backup else []}, remote=remote)
 

@@ -1,4 +1,4 @@
-"""Listeners, connections and transfers on a host, as objects that stand for the probe's."""
+"""Listeners, connections and transfers on a host, as handles for the probe's objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mptcp_lab.probe.client import Nonsense, Pending, ProbeClient, ProbeError
 from mptcp_lab.probe.facts import IS_MPTCP, Address, Progress, SocketFacts, TransferResult, read_lacking
 from mptcp_lab.probe.shapes import Misshapen, read_as
 
-#: What connect() and socket() answer without a packet.
+#: Errors of connect() and socket() that are returned before any packet is sent.
 NO_SOCKET = frozenset(
     {
         errno.ENOPROTOOPT,
@@ -27,11 +27,11 @@ NO_SOCKET = frozenset(
         errno.ENOBUFS,
     }
 )
-MARGIN = 5.0  # what a call may take beyond the time that the host waits
+MARGIN = 5.0  # seconds that a call may take beyond the host's timeout
 
 
 class ConnectFailed(Breach):
-    """connect() failed with ``errno`` after ``seconds``; ETIMEDOUT also when the caller's time was over."""
+    """connect() failed with ``errno`` after ``seconds``; the caller's timeout gives ETIMEDOUT too."""
 
     def __init__(self, host: str, message: str, number: int, seconds: float) -> None:
         super().__init__(message, host)
@@ -40,12 +40,12 @@ class ConnectFailed(Breach):
 
     @property
     def is_local(self) -> bool:
-        """Whether the client's own kernel gave no socket: nothing was asked of the network."""
+        """Return whether the client's kernel refused the socket, so that no packet was sent."""
         return self.errno in NO_SOCKET
 
 
 class TransferFailed(Breach):
-    """A transfer ended with an error, or not in its time; ``result`` is what there was of it, if it ended."""
+    """A transfer ended with an error, then ``result`` is set, or did not end in time, then it is None."""
 
     def __init__(self, host: str, message: str, result: TransferResult | None) -> None:
         super().__init__(message, host)
@@ -53,27 +53,31 @@ class TransferFailed(Breach):
 
 
 class NothingAccepted(ProbeError, Breach):
-    """No connection came to a listener in its time."""
+    """A listener accepted no connection within the timeout."""
 
 
 class Transfer:
-    """Data on its way."""
+    """A transfer in progress."""
 
     def __init__(self, probe: ProbeClient, name: str) -> None:
         self._probe = probe
         self._name = name
 
     def progress(self) -> Progress:
-        """How far it is."""
+        """Return the progress of the transfer."""
         return self._probe.ask(Progress, "progress", transfer=self._name)
 
     def finish(self, within: float = 10.0) -> TransferResult:
-        """Let a send end after the chunk it is at, and return the result. Raises as wait does."""
+        """End a send after its current chunk, and return the result; raise as `wait` does."""
         self._probe.order("finish", transfer=self._name)
         return self.wait(within)
 
     def wait(self, within: float, check: bool = True) -> TransferResult:
-        """The result. Raises TransferFailed if it has not ended, or (with ``check``) ended in an error."""
+        """Wait at most ``within`` seconds for the end of the transfer, and return the result.
+
+        Raises:
+            TransferFailed: it has not ended, or, with ``check``, ended with an error.
+        """
         waiting = self._probe.start("wait", transfer=self._name, timeout=within)
         if not waiting.read(dict[str, Any], within + MARGIN).get("done"):
             so_far = waiting.read(Progress)
@@ -89,7 +93,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Opened:
-    """A socket that the probe opened: its id (``stream`` or ``listener``) and its ends."""
+    """A socket that the probe opened: its id (``stream`` or ``listener``) and both of its addresses."""
 
     local: Address | None
     stream: str = ""
@@ -100,7 +104,7 @@ class Opened:
 
 
 class Stream:
-    """A connection on the probe's host, made or accepted. ``seconds`` is how long connect() took."""
+    """A connection on the probe's host, opened or accepted; ``seconds`` is the duration of connect()."""
 
     def __init__(self, probe: ProbeClient, opened: Opened) -> None:
         self._probe = probe
@@ -126,9 +130,9 @@ class Stream:
         pattern: str = "random",
         header: bytes = b"",
     ) -> Transfer:
-        """Begin to send ``header``, then ``nbytes`` of pattern in chunks, one per ``interval`` seconds.
+        """Start to send ``header``, then ``nbytes`` of pattern in chunks, one per ``interval`` seconds.
 
-        The header is not counted in the result. ``pattern``: "random" (by ``seed``) or "zero".
+        The result does not count the header. ``pattern`` is "random" (from ``seed``) or "zero".
         """
         name = self._probe.ask(
             str,
@@ -144,29 +148,29 @@ class Stream:
         return Transfer(self._probe, name)
 
     def receive(self, nbytes: int | None = None) -> Transfer:
-        """Begin to receive ``nbytes``, or until the end of the stream."""
+        """Start to receive ``nbytes``, or, for None, until the end of the stream."""
         return Transfer(self._probe, self._probe.ask(str, "receive", stream=self.name, nbytes=nbytes))
 
     def echo(self) -> Transfer:
-        """Begin to send back what arrives."""
+        """Start to send received data back."""
         return Transfer(self._probe, self._probe.ask(str, "echo", stream=self.name))
 
     def facts(self) -> SocketFacts:
-        """What the kernel says about the connection."""
+        """Return the kernel's report about the connection."""
         facts = self._probe.ask(SocketFacts, "facts", stream=self.name)
         return facts.seen_by(self._probe.host, self._probe.kernel)
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
-        """Set a socket option. Raises ProbeError with the errno."""
+        """Set a socket option; raise `ProbeError`, with the errno, if the kernel refuses it."""
         raw = base64.b64encode(value).decode() if isinstance(value, bytes) else value
         self._probe.order("setsockopt", stream=self.name, level=level, option=option, value=raw)
 
     def shutdown(self) -> None:
-        """End the sending direction."""
+        """Close the sending direction."""
         self._probe.order("shutdown", stream=self.name)
 
     def close(self, reset: bool = False) -> None:
-        """Close, with RST if ``reset``; ends its transfers. Closing again does nothing."""
+        """Close the connection, with RST if ``reset``, and end its transfers; a second call is a no-op."""
         if not self._closed:
             self._closed = True
             self._probe.order("close", item=self.name, reset=reset)
@@ -188,11 +192,11 @@ class Listener:
 
     @property
     def accepted(self) -> int:
-        """How many connections were accepted so far, taken or not."""
+        """Return how many connections the host has accepted so far, returned by `accept` or not."""
         return self._probe.ask(int, "accepted", listener=self._name)
 
     def accept(self, within: float = 5.0) -> Stream:
-        """Return the next accepted connection. Raises NothingAccepted."""
+        """Return the next accepted connection; raise `NothingAccepted` after ``within`` seconds."""
         accepting = self._probe.start("accept", listener=self._name, timeout=within)
         try:
             return Stream(self._probe, accepting.read(Opened, within + MARGIN))
@@ -202,18 +206,21 @@ class Listener:
             raise NothingAccepted(self._probe.host, error.op, error.document) from None
 
     def release(self) -> None:
-        """Begin to accept, for a listener opened with ``hold``."""
+        """Start to accept, for a listener that was opened with ``hold``."""
         self._probe.order("release", listener=self._name)
 
     def close(self) -> None:
-        """Stop listening; connections that were accepted and not taken are reset."""
+        """Stop listening, and reset the connections that `accept` has not returned."""
         self._probe.order("close", item=self._name)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What became of many short connections: ``failed`` counts by errno (CUT: ended before its answer),
-    ``mptcp`` those that were MPTCP at their end, ``digests`` the sha256 of what came back."""
+    """The result of many short connections.
+
+    ``failed`` counts failures by errno (CUT: closed before its answer), ``mptcp`` the connections that were
+    MPTCP at their end, ``digests`` the SHA-256 of their answers.
+    """
 
     completed: int
     failed: Mapping[str, int]
@@ -224,24 +231,24 @@ class Batch:
 
     @classmethod
     def from_answer(cls, document: Any) -> Self:
-        """Read the probe's document; ``mptcp`` is `Absent` where the kernel cannot tell."""
+        """Parse the probe's document; ``mptcp`` is `Absent` if the kernel does not report it."""
         return read_lacking(cls, document, {"mptcp": IS_MPTCP})
 
 
 class RunningBatch:
-    """Many short connections under way."""
+    """Many short connections in progress."""
 
     def __init__(self, pending: Pending, within: float, host: str, kernel: str) -> None:
         self._pending, self._within, self._where = pending, within, (host, kernel)
 
     def wait(self) -> Batch:
-        """What became of them. Raises ProbeError or HostVanished."""
+        """Wait for all connections, and return the result; raise `ProbeError` or `HostVanished`."""
         batch = self._pending.read(Batch, self._within)
         return replace(batch, mptcp=locate(batch.mptcp, *self._where))
 
 
 def connect(probe: ProbeClient, within: float, **args: Any) -> Stream:
-    """Connect from the probe's host. Raises ConnectFailed."""
+    """Connect from the probe's host within ``within`` seconds; raise `ConnectFailed` on failure."""
     try:
         return Stream(probe, probe.start("connect", timeout=within, **args).read(Opened, within + MARGIN))
     except ProbeError as error:

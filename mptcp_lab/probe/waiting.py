@@ -13,11 +13,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 
 
 class NeverHappened(AssertionError):
-    """A condition did not come true in its time; says what was read last and how long it was waited for."""
+    """A condition did not become true in time; the message has the last value and the time waited."""
 
 
 def eventually(read: Callable[[], T], until: Callable[[T], object], within: float, what: str = "") -> T:
-    """Read until ``until`` holds of the value and return it. Else raises NeverHappened."""
+    """Call ``read`` until ``until`` is true for its value, and return the value.
+
+    Raises:
+        NeverHappened: ``until`` was not true within ``within`` seconds (times the patience factor).
+    """
     within = patient(within)
     started = time.monotonic()
     pause = FIRST_PAUSE

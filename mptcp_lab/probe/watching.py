@@ -1,4 +1,4 @@
-"""Netlink events and captures of a host."""
+"""Watch netlink events of a host, and capture its packets."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ CAPTURE_MAX_BYTES = 2 << 30
 
 
 class EventWatch:
-    """Events of MPTCP's path manager, links, addresses, routes and rules since it was opened.
+    """The events of MPTCP's path manager, links, addresses, routes and rules since it was opened.
 
-    An event is a mapping with ``event`` ("mptcp" or "network"; "lost" when the kernel dropped some), ``type``
-    ("sub_established", "address_removed", ...), ``at`` (host's monotonic seconds) and what the kernel tells.
+    An event is a mapping with ``event`` ("mptcp" or "network"; "lost" if the kernel dropped some), ``type``
+    ("sub_established", "address_removed", ...), ``at`` (the host's monotonic clock in seconds) and the fields
+    of the kernel's message.
     """
 
     def __init__(self, probe: ProbeClient) -> None:
@@ -55,12 +56,16 @@ class EventWatch:
                 self._changed.notify_all()
 
     def all(self) -> tuple[Event, ...]:
-        """Every event so far."""
+        """Return all events so far."""
         with self._changed:
             return tuple(event for event in self._events if event["watch"] == self._name)
 
     def until(self, predicate: Callable[[Event], object], within: float) -> Event:
-        """The first event (past or to come) that satisfies the predicate. Raises NeverHappened."""
+        """Return the first event, past or future, for which the predicate is true.
+
+        Raises:
+            NeverHappened: there was none within ``within`` seconds.
+        """
         within = patient(within)
         end = time.monotonic() + within
         while True:
@@ -84,7 +89,7 @@ class EventWatch:
 
 @dataclass(frozen=True)
 class CaptureCounts:
-    """Packets of one NIC: captured, and dropped by the kernel because the probe was too slow."""
+    """The packets of one NIC: captured, and dropped by the kernel because the probe was too slow."""
 
     packets: int
     dropped: int
@@ -92,14 +97,14 @@ class CaptureCounts:
 
 @dataclass(frozen=True)
 class CaptureSummary:
-    """How long a capture's file is, and what each NIC counted."""
+    """The length of a capture's file in bytes, and the packet counts of each NIC."""
 
     nbytes: int
     devices: Mapping[str, CaptureCounts]
 
 
 class Capture:
-    """A capture under way on some NICs, headers only. ``counts`` is there after stop()."""
+    """A capture of packet headers in progress on some NICs; `stop` sets ``counts``."""
 
     def __init__(self, probe: ProbeClient, devices: list[str], snaplen: int) -> None:
         self._probe = probe
@@ -116,11 +121,11 @@ class Capture:
             self._probe.order("close", item=self._name)
             self._name = None
             return
-        with contextlib.suppress(LabError):  # what went wrong before is what counts
-            self.stop()  # its packets tell why
+        with contextlib.suppress(LabError):  # the exception of the block matters more
+            self.stop()  # its packets help to explain that exception
 
     def stop(self) -> bytes:
-        """End the capture and fetch it: pcapng, an interface per NIC, nanosecond timestamps of the kernel."""
+        """Stop the capture, and return it as pcapng: one interface per NIC, the kernel's timestamps in ns."""
         summary = self._probe.ask(CaptureSummary, "capture_stop", 30.0, capture=self._name)
         if not 0 <= summary.nbytes <= CAPTURE_MAX_BYTES:
             raise Nonsense(self._probe.host, "capture_stop", f"a capture of {summary.nbytes} bytes")
@@ -133,7 +138,7 @@ class Capture:
         return pcapng
 
     def _fetch(self, offset: int) -> bytes:
-        """Fetch one piece of the file; never unpack more than a piece."""
+        """Fetch one piece of the file; never decompress more than one piece."""
         text = self._probe.ask(str, "capture_fetch", 30.0, capture=self._name, offset=offset, length=PIECE)
         try:
             unpacking = zlib.decompressobj()

@@ -284,7 +284,7 @@ def test_a_fault_ends_by_itself(client: Probe) -> None:
     assert changes(before, client.network_state())
     returns_to(client, before, within=3)
     assert issubclass(FaultExpired, Inconclusive)  # of a claim it says nothing
-    with pytest.raises(FaultExpired, match="ended by itself"):
+    with pytest.raises(FaultExpired, match="expired after"):
         fault.lift()
     fault.lift()
 
