@@ -19,7 +19,7 @@ class Cause:
 
     @property
     def count(self) -> str:
-        """How many checks it took along, in words."""
+        """Return the number of checks that it left undecided, in words."""
         return f"{len(self.cases)} check" + ("" if len(self.cases) == 1 else "s")
 
     def __str__(self) -> str:

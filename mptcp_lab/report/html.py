@@ -70,7 +70,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Highlight:
-    """The picture that shows what all this is about: a connection that outlives the loss of a path."""
+    """The picture at the top of the page: a connection that survives the loss of a path."""
 
     check: Check
     picture: Markup
