@@ -1,4 +1,4 @@
-"""What a lab is made of, written down: `lab.lock.yml` beside the inventory.
+"""The lock of a lab, `lab.lock.yml` beside the inventory: versions, files and settings of its hosts.
 
 `python -m mptcp_lab.lock write` records it, lab.yml installs it or refuses, and STATE-5 names what drifted.
 """

@@ -1,4 +1,4 @@
-"""What differs between two descriptions of the same hosts. Pure."""
+"""Compare two descriptions of the same hosts. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ABSENT = "absent"
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing on one host that is not as expected; a thing that is not there is "absent"."""
+    """One item on one host that is not as expected; a missing item has the value "absent"."""
 
     host: str
     what: str

@@ -56,7 +56,7 @@ class Lock:
     hosts: Mapping[str, Host]
 
     def check_inventory(self, names: Iterable[str], where: str) -> None:
-        """Refuse a lock of another inventory: one with other hosts."""
+        """Refuse a lock with other hosts than the inventory's."""
         here = set(names)
         if here == set(self.hosts):
             return
@@ -73,7 +73,7 @@ def beside(inventory: str) -> Path | None:
 
 
 def read(path: Path) -> Lock:
-    """Return the lock in a file; `LockError` says what is wrong with it."""
+    """Return the lock in a file; raise `LockError` if it cannot be used."""
     try:
         return parse(read_text(path, MOST_BYTES), str(path))
     except Malformed as error:

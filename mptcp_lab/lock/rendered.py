@@ -1,4 +1,4 @@
-"""What the files of a rendering look like on a host."""
+"""Derive from a rendering how its files look on a host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every configuration that the playbooks would write, without touching a host.
+"""Render every configuration that the playbooks would write, without touching a host.
 
 `render` runs lab.yml itself, in check mode, against hosts on paper: each of Ansible's modules is answered by
 one fixed document per host instead of being run. Templates, variables and refusals are those of a real run;

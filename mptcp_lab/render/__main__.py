@@ -17,7 +17,7 @@ from mptcp_lab.render import File, render
 from mptcp_lab.render.validate import Reading, validate
 from mptcp_lab.text import make_printable
 
-#: In every folder of ours, so that no other is ever emptied.
+#: Marker file: only folders that contain it are ever cleared.
 MARK = ".mptcp-lab-render"
 
 
@@ -53,7 +53,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else."""
+    """Refuse a folder that is not empty and was not written by an earlier rendering."""
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).exists())):
         raise LabError("holds something else than a rendering", str(folder), "name a new or empty folder")
 
