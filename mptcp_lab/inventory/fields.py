@@ -81,7 +81,7 @@ def name(host: str, variable: str, value: Any, example: str, longest: int = 63) 
 
 
 def device(host: str, variable: str, value: Any, example: str) -> str:
-    """Return the name of a network device; refuse lo and names with a meaning of their own to sysctl."""
+    """Return the name of a network device; refuse lo, all and default."""
     if value is None:
         raise InventoryError(host, variable, "a NIC needs its device name", example)
     if not isinstance(value, str) or not DEVICE.fullmatch(value):

@@ -163,7 +163,7 @@ def take_down(paths: LabPaths, say: Say) -> bool:
             paths.old_state.with_name(f"{paths.name}.lock").unlink(missing_ok=True)
         image.clean_drafts(paths)
         with suppress(OSError):
-            Path("/run/systemd").rmdir()  # only if a container of ours created it, and it is empty
+            Path("/run/systemd").rmdir()  # only if a container created it, and it is empty
         paths.lock.unlink(missing_ok=True)
         say(f"{len(known)} hosts removed" if there else "the lab was not up")
         return there
