@@ -55,4 +55,4 @@ def test_one_family_lost(client: Machine, server: Machine, evidence: EvidenceBox
     evidence.subflows([{"local": pair[0], "remote": pair[1], "bytes": sent[pair]} for pair in sorted(sent)])
     evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
     assert any(nbytes for pair, nbytes in sent.items() if "." in pair[0]), "IPv4 carried nothing"
-    assert ended.intact
+    assert ended.intact, ended.difference

@@ -48,4 +48,4 @@ def test_all_paths_cut(client: Machine, server: Machine, evidence: EvidenceBox) 
     evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
     evidence.figure("resumed", seconds, "s")
     assert came == 0, f"{came} bytes arrived while every path was cut"
-    assert ended.intact
+    assert ended.intact, ended.difference

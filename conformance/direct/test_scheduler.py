@@ -29,7 +29,7 @@ def test_small_messages(client: Machine, server: Machine, evidence: EvidenceBox)
     evidence.subflows([{"local": pair[0], "remote": pair[1], "bytes": sent[pair]} for pair in sorted(sent)])
     elsewhere = {pair: nbytes for pair, nbytes in sent.items() if nbytes and pair[0] != client.address(0)}
     assert not elsewhere, f"other paths carried some: {elsewhere}"
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
 @claim("DIRECT-6")
@@ -53,4 +53,4 @@ def test_bulk(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     for device, share in shares.items():
         evidence.figure(f"bytes on {device}, of all", share)
     assert min(shares.values()) > LEAST_SHARE, f"a path was not used: {shares}"
-    assert ended.intact
+    assert ended.intact, ended.difference

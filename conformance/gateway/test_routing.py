@@ -19,13 +19,12 @@ from mptcp_lab.suite.gateway.routing import (
 from mptcp_lab.suite.matrix import Matrix, Pair
 from mptcp_lab.suite.packets import (
     capable,
-    first_syns,
+    first_syn,
     joins_sent,
     mptcp_options,
-    of_port,
     rows,
-    segments,
     shown,
+    tcp_capture,
     unforwarded,
 )
 from mptcp_lab.suite.traffic import flow, is_mptcp
@@ -39,19 +38,19 @@ def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence:
     assert inside is not None, f"{router.name} is not on {client.paths[0].segment}"
     address = behind(router, client, tcp_server)
     with (
-        router.probe.capture([inside.device]) as capture,
-        client.probe.capture(client.devices) as left,
+        tcp_capture(router, port, [inside.device]) as capture,
+        tcp_capture(client, port) as left,
         flow(client, address, port, tcp_server, origin_of(tcp_server)) as data,
     ):
         ended = data.upload(100_000)
         facts = data.stream.facts()
         assert not is_mptcp(data.stream)
-        passed = of_port(segments(capture.stop()), port)
-        sent = of_port(segments(left.stop()), port)
+        passed = capture.stop()
+        sent = left.stop()
     moved = client.probe.counters().delta(before)
-    evidence.packets(rows(passed, router.name, inside.device, passed[0].time_ns))
+    evidence.packets(rows(passed, router.name, inside.device))
     evidence.document("A's socket", facts)
-    assert capable(first_syns(passed)[0]), "A did not ask for MPTCP"
+    assert capable(first_syn(passed)), "A did not ask for MPTCP"
     assert not [s for s in passed if s.sport == port and mptcp_options(s)], "MPTCP options came back"
     assert moved.mptcp("MPCapableFallbackSYNACK") == 1
     assert joins_sent(moved, sent) == 0
@@ -73,22 +72,22 @@ def test_router_before_mptcp(
     at_router, at_b = router.probe.counters(), server.probe.counters()
     with (
         announcing_nothing(server),
-        router.probe.capture(router.devices) as capture,
+        tcp_capture(router, port) as capture,
         flow(client, address, port, server, origin_of(server)) as data,
     ):
         transfer = data.start()
         found = wait_for_joins(data, expected).pairs
         ended = data.end(transfer)
-        passed = of_port(segments(capture.stop()), port)
+        passed = capture.stop()
     here, there = router.probe.counters().delta(at_router), server.probe.counters().delta(at_b)
     evidence.subflows(expected.rows())
-    evidence.packets(rows(passed, router.name, "", passed[0].time_ns))
+    evidence.packets(rows(passed, router.name))
     assert found == expected.addresses
     assert not unforwarded(passed), f"the router kept {shown(unforwarded(passed))}"
     assert there.mptcp("MPCapableACKRX") == 1
     assert there.mptcp("MPJoinAckRx") == len(found) - 1
     assert not [name for name in here.moved() if name.startswith("MPTcpExt")]
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
 @claim("GATEWAY-3")

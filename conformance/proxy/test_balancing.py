@@ -8,7 +8,7 @@ from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.packets import first_syns, of_port, segments
+from mptcp_lab.suite.packets import first_syns, tcp_capture
 from mptcp_lab.suite.proxy.balancing import Balanced, balanced
 from mptcp_lab.suite.proxy.proxies import LATE_SECONDS, in_seconds
 from mptcp_lab.suite.proxy.targets import METHODS
@@ -55,9 +55,9 @@ def test_dead_backend(client: Machine, find: Find, evidence: EvidenceBox) -> Non
     weighted = find(lambda s: uneven(s) and in_seconds(s.backends[0].fail_timeout) < 5, "soon tried again")
     settings = weighted.service.backends[0]
     machine, service = weighted.backends[0]
-    with weighted.dead(0), machine.probe.capture(machine.devices) as capture:
+    with weighted.dead(0), tcp_capture(machine, service.port) as capture:
         got = weighted.serve(client, 20)
-        attempts = first_syns(of_port(segments(capture.stop()), service.port))
+        attempts = first_syns(capture.stop())
     back = eventually(
         lambda: weighted.serve(client, 4)[0],
         until=bool,

@@ -38,4 +38,4 @@ def test_gets_the_client(client: Machine, machines: Session, name: str, version:
     assert header["version"] == version
     assert header["source"] == [local.address, local.port]
     assert header["destination"] == [peer.address, peer.port]
-    assert ended.intact
+    assert ended.intact, ended.difference

@@ -39,5 +39,5 @@ def test_plain_client(client: Machine, target: Target) -> None:
     with target.flow(client, protocol="tcp") as data:
         ended = data.upload(65536)
         assert not is_mptcp(data.stream)
-    assert ended.intact
+    assert ended.intact, ended.difference
     assert ended.got.bytes_received == 65536

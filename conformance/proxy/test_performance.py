@@ -19,7 +19,7 @@ def goodput(opened: AbstractContextManager[Flow]) -> float:
     """Return the megabits per second of a bulk transfer, from the first byte at B to the last."""
     with opened as data:
         ended = data.upload(BULK_BYTES)
-    assert ended.intact
+    assert ended.intact, ended.difference
     return ended.goodput
 
 

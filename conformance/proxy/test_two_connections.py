@@ -25,4 +25,4 @@ def test_acknowledges_by_itself(client: Machine, target: Target, evidence: Evide
     evidence.figure("acknowledged by B", legs.back, "bytes")
     # How far ahead was awaited; the capture ends later. Of one connection from end to end it is never so.
     assert legs.front > legs.back
-    assert ended.intact
+    assert ended.intact, ended.difference

@@ -29,7 +29,7 @@ def test_announced_by_b(split: Split, evidence: EvidenceBox) -> None:
         ended = data.end(transfer)
         check_one_subflow_per_proxy(split, packets(), evidence)
     assert found == split.expected.addresses
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
 @claim("SPLIT-1", case="fullmesh")
@@ -41,7 +41,7 @@ def test_announced_to_fullmesh(split: Split, evidence: EvidenceBox) -> None:
         ended = data.end(transfer)
     evidence.subflows(split.fullmesh.rows())
     assert found == split.fullmesh.addresses
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
 @claim("SPLIT-2")
@@ -64,7 +64,7 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
     check_one_subflow_per_proxy(split, seen, evidence)
     assert found == split.expected.addresses
     assert not [s for each in seen for s in announcements(each)], "an address was announced"
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
 @claim("SPLIT-3")
@@ -94,7 +94,7 @@ def test_addresses_that_b_sees(
     assert found == split.expected.addresses
     assert sources == (split.insides if snat else {way.local for way in split.ways})
     assert {option.no_join_initial for option in answers(seen[0])} == {c_flag}, "the C flag of B's SYN/ACK"
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
 Loss = AbstractContextManager[None]
@@ -144,4 +144,4 @@ def test_one_nic(machines: Session, client: Machine, server: Machine, evidence: 
         check_one_subflow_per_proxy(split, packets(), evidence)
     assert found == split.expected.addresses
     assert {local for local, _ in found} == {client.address(0)}
-    assert ended.intact
+    assert ended.intact, ended.difference

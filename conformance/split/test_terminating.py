@@ -9,7 +9,7 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES
-from mptcp_lab.suite.packets import joins, of_port, reset_reasons, rows, segments
+from mptcp_lab.suite.packets import joins, reset_reasons, rows, shown, tcp_capture
 from mptcp_lab.suite.split.application import application, carried, digest
 from mptcp_lab.suite.split.forwarders import established, isolated, userspace_paths
 from mptcp_lab.suite.traffic import Target, is_mptcp
@@ -26,7 +26,7 @@ def test_join_at_another_proxy(
     first, second = targets
     before, device = second.machine.probe.counters(), second.machine.paths[1].device
     with (
-        second.machine.probe.capture([device]) as capture,
+        tcp_capture(second.machine, second.port, [device]) as capture,
         userspace_paths(client),
         first.flow(client) as data,
     ):
@@ -49,14 +49,15 @@ def test_join_at_another_proxy(
         )
         pairs, still = data.pairs(), is_mptcp(data.stream)
         ended = data.end(transfer)
-        packets = of_port(segments(capture.stop()), second.port)
-    evidence.packets(rows(packets, second.machine.name, device, packets[0].time_ns))
+        packets = capture.stop()
+    evidence.packets(rows(packets, second.machine.name, device))
     evidence.document("counters of the second proxy", refused.moved())
-    assert len(joins(packets)) == 1
-    assert reset_reasons(packets) == ["MPTCP-specific error"]
-    assert refused.mptcp("MPJoinNoTokenFound") == 1
+    assert len(joins(packets)) == 1, f"one join was expected at {second.machine.name}: {shown(packets)}"
+    assert reset_reasons(packets) == ["MPTCP-specific error"], f"the answer: {shown(packets)}"
+    assert refused.mptcp("MPJoinNoTokenFound") == 1, f"counters of the second proxy: {refused.moved()}"
     assert pairs == {(client.address(0), first.machine.address(0))}
-    assert still and ended.intact
+    assert still, "the first connection fell back to TCP"
+    assert ended.intact, ended.difference
 
 
 DEATHS: dict[str, Death] = {
@@ -89,5 +90,6 @@ def test_application_level(
     evidence.figure("bytes through the other proxy afterwards", after[1 - dies] - before[1 - dies])
     assert sent.returncode == 0, sent.stderr.strip()
     assert "go elsewhere" in sent.stderr, "no connection was lost"
-    assert after[1 - dies] - before[1 - dies] > ENOUGH_BYTES
-    assert received == digest(sent)
+    moved = after[1 - dies] - before[1 - dies]
+    assert moved > ENOUGH_BYTES, f"only {moved} octets went through the other proxy"
+    assert received == digest(sent), "what was received is not what was sent"

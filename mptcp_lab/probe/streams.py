@@ -187,6 +187,13 @@ class Listener:
         self.close()
 
     @property
+    def port(self) -> int:
+        """The port that it listens on, which the kernel chooses where port 0 is asked for."""
+        if self.local is None:
+            raise Nonsense(self._probe.host, "listen", "a listener without a local address")
+        return self.local.port
+
+    @property
     def accepted(self) -> int:
         """How many connections were accepted so far, taken or not."""
         return self._probe.ask(int, "accepted", listener=self._name)

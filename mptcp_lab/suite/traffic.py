@@ -44,6 +44,13 @@ class Ended:
         return (self.sent.nbytes, self.sent.sha256) == (self.got.bytes_received, self.got.sha256_received)
 
     @property
+    def difference(self) -> str:
+        """What was sent and what arrived, for the message of a check whose stream did not arrive whole."""
+        if self.sent.nbytes == self.got.bytes_received:
+            return f"{self.sent.nbytes} octets were sent and as many arrived, but not the same ones"
+        return f"{self.sent.nbytes} octets were sent, {self.got.bytes_received} arrived"
+
+    @property
     def goodput(self) -> float:
         """Megabits per second, from the first byte at the origin to the last; of something that was sent."""
         first, last = self.got.received.first, self.got.received.last

@@ -452,7 +452,7 @@ def test_a(evidence):
     evidence.document("counters", {"JoinSynTx": 1})
     evidence.document("counters", {"JoinSynTx": 2})
     evidence.subflows([Subflow(ip_address("198.18.1.10"), False)])
-    evidence.packets([{"time": 0.1, "flags": "S"}])
+    evidence.packets([{"time_ns": 100_000_000, "flags": "S"}])
     evidence.timeline("bytes", {"path1": [(0, 0), (1, 9)]}, [(0.5, "fault")], gap=(0.5, 0.7))
     evidence.pcap("client eth1", b"pcap")
     evidence.text("log", "a line")

@@ -13,7 +13,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
 from mptcp_lab.suite.matrix import Matrix
-from mptcp_lab.suite.packets import bytes_by_sender, of_port, rows, segments
+from mptcp_lab.suite.packets import bytes_by_sender, rows, tcp_capture
 from mptcp_lab.suite.traffic import Ended, FarEnd, flow
 from mptcp_lab.wire import Segment
 
@@ -49,7 +49,7 @@ def check_survives(
         FarEnd(server, service.port),
     )
     with (
-        client.probe.capture([nic.device for nic in client.paths]) as capture,
+        tcp_capture(client, service.port, [nic.device for nic in client.paths]) as capture,
         flow(client, to, service.port, behind, behind_service, far_end=far_end) as data,
     ):
         transfer = data.start()
@@ -71,16 +71,14 @@ def check_survives(
             )
             back = client.probe.clock().realtime
         ended = data.end(transfer)
-        packets = of_port(segments(capture.stop()), service.port)
+        packets = capture.stop()
     assert data.stream.local is not None
     story = Story(packets, service.port, data.stream.local.address, lost, back)
     _keep(story, ended, behind, client, evidence)
     before, after = story.senders(0.0, lost), story.senders(lost, back)
     assert story.first in before, f"{story.first} carried nothing before, only {before}"
     assert after - {story.first}, f"nothing but {story.first} carried anything under the fault"
-    assert ended.intact, (
-        f"sent {ended.sent.nbytes} bytes, {ended.got.bytes_received} arrived, or not the same"
-    )
+    assert ended.intact, ended.difference
     return ended
 
 
@@ -120,4 +118,4 @@ def _keep(story: Story, ended: Ended, behind: Machine, client: Machine, evidence
     marks = [(story.lost - zero / 1e9, "path lost"), (story.back - zero / 1e9, "path back")]
     evidence.figure("gap", 1000 * gap.seconds, "ms")
     evidence.timeline("bytes sent on each path", series, marks, gap=(begun, begun + gap.seconds))
-    evidence.packets(rows(story.packets, client.name, "", zero))
+    evidence.packets(rows(story.packets, client.name), zero_ns=zero)

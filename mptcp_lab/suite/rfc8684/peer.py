@@ -287,7 +287,7 @@ def peer(machine: Machine, evidence: EvidenceBox, flags: int = 0x01) -> Iterator
             yield opened
         finally:
             packets = opened.packets()
-            evidence.packets(rows(packets, machine.name, "", packets[0].time_ns if packets else 0))
+            evidence.packets(rows(packets, machine.name))
 
 
 def called(client: Machine, server: Peer) -> tuple[Wire, Subflow, Pending]:

@@ -18,7 +18,7 @@ from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import announcing_nothing
 from mptcp_lab.suite.gateway.routing import source_table
 from mptcp_lab.suite.matrix import Matrix, Pair, reached_by
-from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
+from mptcp_lab.suite.packets import capable, first_syns, joins, rows, shown, tcp_capture
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import FarEnd, Flow, flow
 from mptcp_lab.wire.packet import Segment
@@ -151,9 +151,10 @@ class Split:
         """Capture on both proxies' outside NICs; what is given returns the packets of each, once."""
         with ExitStack() as stack:
             captures = [
-                stack.enter_context(way.proxy.probe.capture([way.outside.device])) for way in self.ways
+                stack.enter_context(tcp_capture(way.proxy, self.service.port, [way.outside.device]))
+                for way in self.ways
             ]
-            yield lambda: [of_port(segments(capture.stop()), self.service.port) for capture in captures]
+            yield lambda: [capture.stop() for capture in captures]
 
 
 @contextmanager
@@ -257,7 +258,7 @@ def check_one_subflow_per_proxy(
     for way, packets in zip(split.ways, seen, strict=True):
         device = way.outside.device
         evidence.packets(
-            rows(packets, way.proxy.name, device, start), name=f"packets at {way.proxy.name}, {device}"
+            rows(packets, way.proxy.name, device), f"packets at {way.proxy.name}, {device}", zero_ns=start
         )
     opened, joined = (first_syns(packets) for packets in seen)
     assert subflows(opened) == 1 and all(capable(s) for s in opened), f"at the first: {shown(opened)}"
