@@ -7,6 +7,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import joins, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.traffic import Flow
 from mptcp_lab.wire import MpJoinSyn
 
@@ -23,7 +24,7 @@ def carried(data: Flow, address: str) -> int:
     return sum(after[pair] - before.get(pair, 0) for pair in after if pair[0] == address)
 
 
-@claim("DIRECT-11")
+@claim("DIRECT-11", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 def test_backup(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A backup endpoint is unused, then used while all regular paths fail, then left again."""
     backup, port = client.address(1), origin_of(server).port

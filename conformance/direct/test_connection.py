@@ -17,12 +17,13 @@ from mptcp_lab.suite.expectations import (
     wait_for_joins,
 )
 from mptcp_lab.suite.packets import announcements, first_syns, joins, joins_sent, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.traffic import is_mptcp
 
 IDLE_SECONDS = 1.0
 
 
-@claim("DIRECT-1")
+@claim("DIRECT-1", requires=(ORIGIN, TWO_PATHS))
 @pytest.mark.parametrize("fault", ["drop", "reject"])
 def test_first_path_only(client: Machine, server: Machine, evidence: EvidenceBox, fault: str) -> None:
     """connect() fails when A-1 cannot reach B, and A-2 is not tried."""
@@ -36,7 +37,7 @@ def test_first_path_only(client: Machine, server: Machine, evidence: EvidenceBox
     assert not tried, f"A-2 was tried: {shown(tried)}"
 
 
-@claim("DIRECT-2")
+@claim("DIRECT-2", requires=ORIGIN)
 def test_idle_connection(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """No MP_JOIN while a connection has carried nothing: B, told to, announces no address."""
     with (
@@ -55,7 +56,7 @@ def test_idle_connection(client: Machine, server: Machine, evidence: EvidenceBox
     assert len(facts.subflows) == 1
 
 
-@claim("DIRECT-2", case="announced")
+@claim("DIRECT-2", case="announced", requires=(ORIGIN, FULL_MESH))
 def test_idle_connection_with_announcements(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Where B announces addresses, its first ADD_ADDR stands for the first data, and joins follow at once."""
     with tcp_capture(client, origin_of(server).port) as capture, direct_flow(client, server) as idle:
@@ -69,13 +70,13 @@ def test_idle_connection_with_announcements(client: Machine, server: Machine, ev
     assert asked[0].time_ns > announced[0].time_ns, f"joined before ADD_ADDR: {shown(asked)}"
 
 
-@claim("DIRECT-3")
+@claim("DIRECT-3", requires=(ORIGIN, FULL_MESH))
 def test_fullmesh(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """The first data joins every A NIC with every address of B that it reaches, each on its own NIC."""
     check_joins_all(client, server, 4, evidence)
 
 
-@claim("DIRECT-4")
+@claim("DIRECT-4", requires=(ORIGIN, FULL_MESH))
 def test_one_connection(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Whatever the number of subflows, B accepts once and A holds one socket."""
     origin = server.probe.origin(origin_of(server).name)

@@ -7,9 +7,10 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES
+from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_PATHS
 
 
-@claim("DIRECT-7")
+@claim("DIRECT-7", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 def test_firewall_drops_first_path(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """B's firewall drops A-1: the stream goes on over A-2, whole and without a reconnect."""
     check_survives(
@@ -21,7 +22,7 @@ def test_firewall_drops_first_path(client: Machine, server: Machine, evidence: E
     )
 
 
-@claim("DIRECT-8")
+@claim("DIRECT-8", requires=(ORIGIN, TWO_PATHS, FULL_MESH, CABLE_OF_LOSS))
 @pytest.mark.parametrize("loss", [name for name in LOSSES if name != FIREWALL])
 def test_first_path_lost(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, loss: str

@@ -9,11 +9,12 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct.spare import appears, spare_nic
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import joins, rows, tcp_capture
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, SPARE_NIC
 
 ENOUGH_BYTES = 50_000
 
 
-@claim("DIRECT-10")
+@claim("DIRECT-10", requires=(ORIGIN, SPARE_NIC, FULL_MESH))
 @pytest.mark.parametrize("owner", ["kernel", "mptcpd"])
 def test_new_nic(client: Machine, server: Machine, evidence: EvidenceBox, owner: str) -> None:
     """A-1 and A-2 are taken away while A-3 appears: the stream goes on over A-3 and ends there, whole."""

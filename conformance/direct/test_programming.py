@@ -9,13 +9,14 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
 from mptcp_lab.suite.direct import programs
 from mptcp_lab.suite.expectations import expected_pairs, origin_of
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
 
 #: MPTCP_INFO of a connection that fell back, and socket() with net.mptcp.enabled=0.
 NOT_MPTCP, SWITCHED_OFF = os.strerror(errno.EOPNOTSUPP), os.strerror(errno.ENOPROTOOPT)
 MESSAGE = "MPTCPLAB/1 echo programming\nhello"
 
 
-@claim("DIRECT-14")
+@claim("DIRECT-14", requires=(ORIGIN, FULL_MESH))
 @pytest.mark.parametrize("language", ["python", "c"])
 def test_client(
     client: Machine, server: Machine, tcp_server: Machine, evidence: EvidenceBox, language: str

@@ -9,6 +9,7 @@ from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions_before_fallback
 from mptcp_lab.suite.gateway.routing import behind
 from mptcp_lab.suite.packets import capable, first_syns, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import ORIGIN, SERVER_BEHIND_ROUTER
 from mptcp_lab.suite.traffic import flow, is_mptcp
 
 STRIPPED = {
@@ -18,7 +19,7 @@ STRIPPED = {
 }
 
 
-@claim("GATEWAY-5", case="strips")
+@claim("GATEWAY-5", case="strips", requires=(ORIGIN, SERVER_BEHIND_ROUTER))
 @pytest.mark.parametrize("packets", STRIPPED)
 def test_stripping_router(
     client: Machine, server: Machine, router: Machine, evidence: EvidenceBox, packets: str
@@ -42,7 +43,7 @@ def test_stripping_router(
     assert ended.intact, ended.difference
 
 
-@claim("GATEWAY-5", case="drops")
+@claim("GATEWAY-5", case="drops", requires=(ORIGIN, SERVER_BEHIND_ROUTER))
 def test_dropping_router(client: Machine, server: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """SYNs with options dropped: SYNs without them follow after the documented number of retransmissions."""
     address, origin = behind(router, client, server), origin_of(server)

@@ -27,10 +27,16 @@ from mptcp_lab.suite.packets import (
     tcp_capture,
     unforwarded,
 )
+from mptcp_lab.suite.requirements import (
+    ORIGIN,
+    ROUTERS_ON_PATHS,
+    SERVER_BEHIND_ROUTER,
+    TCP_SERVER_BEHIND_ROUTER,
+)
 from mptcp_lab.suite.traffic import flow, is_mptcp
 
 
-@claim("GATEWAY-1")
+@claim("GATEWAY-1", requires=TCP_SERVER_BEHIND_ROUTER)
 def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """Through a router to a B without MPTCP: plain TCP, FallbackSYNACK, no subflow."""
     before, port = client.probe.counters(), origin_of(tcp_server).port
@@ -58,7 +64,7 @@ def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence:
     assert (ended.got.protocol, ended.intact) == (IPPROTO_TCP, True)
 
 
-@claim("GATEWAY-2")
+@claim("GATEWAY-2", requires=(ORIGIN, SERVER_BEHIND_ROUTER))
 def test_router_before_mptcp(
     client: Machine, server: Machine, router: Machine, evidence: EvidenceBox
 ) -> None:
@@ -90,7 +96,7 @@ def test_router_before_mptcp(
     assert ended.intact, ended.difference
 
 
-@claim("GATEWAY-3")
+@claim("GATEWAY-3", requires=(ORIGIN, SERVER_BEHIND_ROUTER, ROUTERS_ON_PATHS))
 def test_route_taken(
     client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:
@@ -108,7 +114,7 @@ def test_route_taken(
         assert asked == [hops[1], to], f"from {mine}: {' then '.join(asked) or 'nobody answers'}"
 
 
-@claim("GATEWAY-4")
+@claim("GATEWAY-4", requires=(ORIGIN, SERVER_BEHIND_ROUTER, ROUTERS_ON_PATHS))
 def test_routes_afterwards(
     client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:

@@ -5,6 +5,7 @@ import pytest
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import claim
 from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
+from mptcp_lab.suite.requirements import PROXY_HEADER, sends_proxy_header
 from mptcp_lab.suite.traffic import Target
 
 #: nginx has no parameter for version 2.
@@ -21,14 +22,12 @@ def test_sees_the_proxy(client: Machine, target: Target) -> None:
     assert ended.got.proxy is None
 
 
-@claim("PROXY-6", case="with")
+@claim("PROXY-6", case="with", requires=PROXY_HEADER)
 @pytest.mark.parametrize(("name", "version"), VERSIONS, ids=[f"{n}-v{v}" for n, v in VERSIONS])
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 def test_gets_the_client(client: Machine, machines: Session, name: str, version: int, family: int) -> None:
     """With the PROXY protocol B gets A's address and port, and the address and port that A connected to."""
-    target = proxy_target(
-        machines, name, lambda service: service.proxy_protocol == version, f" and PROXY protocol {version}"
-    )
+    target = proxy_target(machines, name, *sends_proxy_header(version))
     with target.flow(client, family=family) as data:
         ended = data.upload(1000)
         local, peer = data.stream.local, data.stream.peer

@@ -5,6 +5,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import announcing_nothing, direct_flow, origin_of, wait_for_joins
 from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions_before_fallback
 from mptcp_lab.suite.packets import capable, first_syns, joins, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import FORWARDERS, IPV6, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.rfc8684.peer import peer, talks_to
 from mptcp_lab.suite.split.forwarders import split_of
 from mptcp_lab.suite.traffic import Target, flow, is_mptcp
@@ -13,7 +14,7 @@ from mptcp_lab.wire.codec import encode_options
 from mptcp_lab.wire.packet import ACK, FIN, SYN
 
 
-@claim("R11")
+@claim("R11", requires=ORIGIN)
 def test_option_dropped(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Where SYNs with the option are lost, the client tries again without it, after as many as configured."""
     wanted = retransmissions_before_fallback(client)
@@ -31,7 +32,7 @@ def test_option_dropped(client: Machine, server: Machine, evidence: EvidenceBox)
     assert tried == [True] * (wanted + 1) + [False], f"SYNs: {shown(syns)}"
 
 
-@claim("R59")
+@claim("R59", requires=FORWARDERS)
 def test_source_rewritten(client: Machine, server: Machine, machines: Session, evidence: EvidenceBox) -> None:
     """A join whose source address is rewritten on the way is accepted: the address id stands for it."""
     split = split_of(machines, client, server, snat=True)
@@ -46,7 +47,7 @@ def test_source_rewritten(client: Machine, server: Machine, machines: Session, e
     assert ended.intact, ended.difference
 
 
-@claim("R61")
+@claim("R61", requires=(ORIGIN, IPV6))
 def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """An ADD_ADDR of IPv6 with port never makes the options longer than 40 octets: it waits or is dropped."""
     core = next(nic for nic in server.host.nics if nic not in server.paths and nic.up)
@@ -70,7 +71,7 @@ def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -
     assert ended.intact, ended.difference
 
 
-@claim("R48")
+@claim("R48", requires=TWO_PATHS)
 def test_address_removed(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """After REMOVE_ADDR of a path that works, a keepalive asks before its subflow is closed."""
     with peer(client, evidence) as wire_client:

@@ -10,6 +10,12 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import announcing_nothing, wait_for_joins
 from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.packets import announcements, answers
+from mptcp_lab.suite.requirements import (
+    CABLES_OF_DYING_FORWARDER,
+    CABLES_OF_OTHER_PATHS,
+    FORWARDERS_ON_ONE_NIC,
+    FORWARDERS_WITH_OR_WITHOUT_SNAT,
+)
 from mptcp_lab.suite.split.forwarders import (
     Split,
     check_one_subflow_per_proxy,
@@ -67,7 +73,7 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
     assert ended.intact, ended.difference
 
 
-@claim("SPLIT-3")
+@claim("SPLIT-3", requires=FORWARDERS_WITH_OR_WITHOUT_SNAT)
 @pytest.mark.parametrize("c_flag", [False, True], ids=["join-allowed", "C-flag"])
 @pytest.mark.parametrize("snat", [True, False], ids=["snat", "no-snat"])
 def test_addresses_that_b_sees(
@@ -104,15 +110,15 @@ DEATHS: dict[str, Callable[[Split, Session], Loss]] = {
 }
 
 
-@claim("SPLIT-4")
-@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
+@claim("SPLIT-4", requires=CABLES_OF_DYING_FORWARDER)
+@pytest.mark.parametrize("death", DEATHS)
 @pytest.mark.parametrize("begins", [0, 1], ids=["first", "second"])
 def test_a_proxy_dies(
     machines: Session,
     split: Split,
     evidence: EvidenceBox,
     begins: int,
-    death: Callable[[Split, Session], Loss],
+    death: str,
 ) -> None:
     """The proxy that carries the stream dies: the stream goes on through the other, whole."""
     way = split if begins == 0 else reversed_ways(split)
@@ -121,14 +127,14 @@ def test_a_proxy_dies(
             way.client,
             way.ways[0].proxy,
             way.service,
-            lambda: death(way, machines),
+            lambda: DEATHS[death](way, machines),
             evidence,
             origin=(way.server, way.origin),
             way=(way.ways[0].remote, way.expected, way.far_end),
         )
 
 
-@claim("SPLIT-5")
+@claim("SPLIT-5", requires=(FORWARDERS_ON_ONE_NIC, CABLES_OF_OTHER_PATHS))
 def test_one_nic(machines: Session, client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A client with one NIC only uses both proxies: two subflows from one address."""
     split = split_of(machines, client, server, one_nic=True)

@@ -10,6 +10,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES
 from mptcp_lab.suite.packets import joins, reset_reasons, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import CABLES_OF_DYING_PROXY, TWO_PATHS
 from mptcp_lab.suite.split.application import application, carried, digest
 from mptcp_lab.suite.split.forwarders import established, isolated, userspace_paths
 from mptcp_lab.suite.traffic import Target, is_mptcp
@@ -18,7 +19,7 @@ from mptcp_lab.suite.traffic import Target, is_mptcp
 Death = tuple[int, Callable[[Session, Target], AbstractContextManager[object]]]
 
 
-@claim("SPLIT-7")
+@claim("SPLIT-7", requires=TWO_PATHS)
 def test_join_at_another_proxy(
     client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox
 ) -> None:
@@ -66,10 +67,10 @@ DEATHS: dict[str, Death] = {
 }
 
 
-@claim("SPLIT-8")
-@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
+@claim("SPLIT-8", requires=(TWO_PATHS, CABLES_OF_DYING_PROXY))
+@pytest.mark.parametrize("death", DEATHS)
 def test_application_level(
-    machines: Session, client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox, death: Death
+    machines: Session, client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox, death: str
 ) -> None:
     """An application's stream over two TCP connections, one per proxy, survives the loss of either."""
     begun = carried(client)
@@ -80,7 +81,7 @@ def test_application_level(
             within=10,
             what="bytes through both proxies",
         )
-        dies, fault = death
+        dies, fault = DEATHS[death]
         with fault(machines, targets[dies]):
             before = carried(client)
             running.end_stream()

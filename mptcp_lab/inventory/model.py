@@ -128,6 +128,10 @@ class Lab:
         """Return the hosts of one function (a name of ``FUNCTIONS``), in the inventory's order."""
         return tuple(host for host in self.hosts.values() if function in host.functions)
 
+    def path_nics(self, host: Host) -> tuple[Nic, ...]:
+        """Return a host's NICs that carry subflows: up, on path segments, in the inventory's order."""
+        return tuple(nic for nic in host.nics if nic.up and self.segments[nic.segment].kind == "path")
+
     @property
     def local(self) -> bool:
         """Whether the hosts live on this machine, on a switch of the lab's own."""

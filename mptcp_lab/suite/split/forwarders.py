@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
-from mptcp_lab.errors import Unsupported
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory.model import Nic, Service
 from mptcp_lab.machines.session import Machine, Session
@@ -19,6 +18,7 @@ from mptcp_lab.suite.expectations import announcing_nothing
 from mptcp_lab.suite.gateway.routing import source_table
 from mptcp_lab.suite.matrix import Matrix, Pair, reached_by
 from mptcp_lab.suite.packets import capable, first_syns, joins, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import find_forwarders
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import FarEnd, Flow, flow
 from mptcp_lab.wire.packet import Segment
@@ -192,31 +192,11 @@ def split_of(
 
     With `one_nic` both leave by A's first NIC. `Unsupported` when the lab has no two such forwarders.
     """
-    found = [
-        service for service in machines.lab.services("forwarder") if forwards(machines, service, server, snat)
-    ]
-    port = found[0].port if found else 0
-    proxies = [machines.machines[service.host] for service in found if service.port == port]
-    nics = [client.paths[0]] * 2 if one_nic else client.paths
-    ways = [
-        Way(nic, proxy, outside)
-        for nic, proxy in zip(nics, proxies, strict=False)
-        if (outside := proxy.host.on(nic.segment))
-    ]
-    if len(ways) < 2:
-        kind = "with" if snat else "without"
-        raise Unsupported(f"two forwarders {kind} source NAT", "the inventory lists none on two of A's ways")
-    _, origin = machines.backend(found[0])
-    return Split(
-        client, server, (ways[0], ways[1]), found[0], origin, backend_address(proxies[0], server), snat
-    )
-
-
-def forwards(machines: Session, service: Service, server: Machine, snat: bool) -> bool:
-    """Tell whether a forwarder's service leads to B, with or without source NAT as asked."""
-    entries = machines.lab.hosts[service.host].variables["lab_services"]
-    entry = next(entry for entry in entries if entry["name"] == service.name)
-    return service.backends[0].host == server.name and bool(entry.get("snat", True)) == snat
+    found = find_forwarders(machines.lab, client.host, server.host, snat=snat, one_nic=one_nic)
+    first, second = (Way(nic, machines.of(host), outside) for nic, host, outside in found.ways)
+    _, origin = machines.backend(found.service)
+    backend = backend_address(machines.machines[found.service.host], server)
+    return Split(client, server, (first, second), found.service, origin, backend, snat)
 
 
 def reversed_ways(split: Split) -> Split:
