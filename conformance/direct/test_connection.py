@@ -33,7 +33,8 @@ def test_first_path_only(client: Machine, server: Machine, evidence: EvidenceBox
             client.probe.connect(server.address(0), port, within=2.0)
         tried = first_syns(capture.stop(may_be_empty=True))
     evidence.figure("failed after", 1000 * failed.value.seconds, "ms")
-    assert failed.value.errno == {"drop": errno.ETIMEDOUT, "reject": errno.ECONNREFUSED}[fault]
+    expected = {"drop": errno.ETIMEDOUT, "reject": errno.ECONNREFUSED}[fault]
+    assert failed.value.errno == expected, f"connect() failed otherwise: {failed.value}"
     assert not tried, f"A-2 was tried: {shown(tried)}"
 
 
@@ -49,11 +50,11 @@ def test_idle_connection(client: Machine, server: Machine, evidence: EvidenceBox
         time.sleep(IDLE_SECONDS)  # the claim is that nothing happens in this time
         facts, moved = idle.stream.facts(), client.probe.counters().delta(before)
         asked = joins(capture.stop())
-        assert is_mptcp(idle.stream)
+        assert is_mptcp(idle.stream), "the connection fell back to TCP"
     evidence.document("A's socket", facts)
     assert not asked, f"MP_JOIN before the first data: {shown(asked)}"
-    assert joins_sent(moved, asked) == 0
-    assert len(facts.subflows) == 1
+    assert joins_sent(moved, asked) == 0, "A counted joins before the first data (MPJoinSynTx)"
+    assert len(facts.subflows) == 1, f"an idle connection has {len(facts.subflows)} subflows"
 
 
 @claim("DIRECT-2", case="announced", requires=(ORIGIN, FULL_MESH))
@@ -90,5 +91,5 @@ def test_one_connection(client: Machine, server: Machine, evidence: EvidenceBox)
     joined.keep(evidence)
     evidence.figure("sockets at A", held)
     evidence.figure("connections accepted by B", taken)
-    assert (held, taken) == (1, 1)
+    assert (held, taken) == (1, 1), f"A holds {held} sockets, B accepted {taken} connections"
     assert ended.intact, ended.difference

@@ -32,8 +32,9 @@ def test_client(
     assert (mptcp["refused"], mptcp["is_mptcp"]) == ("", True), f"to B: {mptcp}"
     assert isinstance(mptcp["token"], int), f"no token: {mptcp['token']}"
     assert (client.address(0), server.address(0)) in pairs <= expected_pairs(client, server).tried
-    assert fallen == {"refused": "", "is_mptcp": False, "token": NOT_MPTCP, "subflows": []}
-    assert (disabled["refused"], disabled["is_mptcp"]) == (SWITCHED_OFF, False)
+    plain = {"refused": "", "is_mptcp": False, "token": NOT_MPTCP, "subflows": []}
+    assert fallen == plain, "what the example says of a fallback"
+    assert (disabled["refused"], disabled["is_mptcp"]) == (SWITCHED_OFF, False), f"MPTCP is off: {disabled}"
 
 
 @claim("DIRECT-14", case="settings")
@@ -41,8 +42,8 @@ def test_settings(client: Machine) -> None:
     """The example's sysctl, limits and endpoint are what the kernel has afterwards."""
     said = programs.script(client, "settings.sh", "192.0.2.1", "lo")
     assert "net.mptcp.enabled = 1" in said, f"the example said: {said}"
-    assert "subflows 8" in said and "add_addr_accepted 8" in said
-    assert "192.0.2.1 id 1 subflow fullmesh dev lo" in said
+    assert "subflows 8" in said and "add_addr_accepted 8" in said, f"the limits: {said}"
+    assert "192.0.2.1 id 1 subflow fullmesh dev lo" in said, f"the endpoint: {said}"
 
 
 @claim("DIRECT-14", case="legacy")

@@ -50,7 +50,7 @@ def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence:
     ):
         ended = data.upload(100_000)
         facts = data.stream.facts()
-        assert not is_mptcp(data.stream)
+        assert not is_mptcp(data.stream), "the connection to a B without MPTCP is MPTCP"
         passed = capture.stop()
         sent = left.stop()
     moved = client.probe.counters().delta(before)
@@ -58,10 +58,12 @@ def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence:
     evidence.document("A's socket", facts)
     assert capable(first_syn(passed)), "A did not ask for MPTCP"
     assert not [s for s in passed if s.sport == port and mptcp_options(s)], "MPTCP options came back"
-    assert moved.mptcp("MPCapableFallbackSYNACK") == 1
-    assert joins_sent(moved, sent) == 0
-    assert len(facts.subflows) <= 1
-    assert (ended.got.protocol, ended.intact) == (IPPROTO_TCP, True)
+    fallen = moved.mptcp("MPCapableFallbackSYNACK")
+    assert fallen == 1, f"A counted {fallen} fallbacks (MPCapableFallbackSYNACK) for one connection"
+    assert joins_sent(moved, sent) == 0, "A sent joins on a connection that is plain TCP"
+    assert len(facts.subflows) <= 1, f"a plain TCP connection has subflows: {facts.subflows}"
+    assert ended.got.protocol == IPPROTO_TCP, "B's end of the connection is not plain TCP"
+    assert ended.intact, ended.difference
 
 
 @claim("GATEWAY-2", requires=(ORIGIN, SERVER_BEHIND_ROUTER))
@@ -88,11 +90,12 @@ def test_router_before_mptcp(
     here, there = router.probe.counters().delta(at_router), server.probe.counters().delta(at_b)
     evidence.subflows(expected.rows())
     evidence.packets(rows(passed, router.name))
-    assert found == expected.addresses
+    assert found == expected.addresses, "subflows through the router"
     assert not unforwarded(passed), f"the router kept {shown(unforwarded(passed))}"
-    assert there.mptcp("MPCapableACKRX") == 1
-    assert there.mptcp("MPJoinAckRx") == len(found) - 1
-    assert not [name for name in here.moved() if name.startswith("MPTcpExt")]
+    opened, further = there.mptcp("MPCapableACKRX"), there.mptcp("MPJoinAckRx")
+    assert (opened, further) == (1, len(found) - 1), "connections and joins that B counted"
+    own = [name for name in here.moved() if name.startswith("MPTcpExt")]
+    assert not own, f"the router itself speaks MPTCP: {own}"
     assert ended.intact, ended.difference
 
 
@@ -109,7 +112,8 @@ def test_route_taken(
         with client.probe.fault("routes", commands=[command]):
             asked, kernel_asked = way(client, mine, to), chosen(client, mine, to)
         evidence.document(f"from {mine}", {"as configured": configured, f"asked for {hops[1]}": asked})
-        assert (kernel, kernel_asked) == ((hops[0], nic.device), (hops[1], nic.device))
+        routes = ((hops[0], nic.device), (hops[1], nic.device))
+        assert (kernel, kernel_asked) == routes, f"the routes that A's kernel chooses from {mine}"
         assert configured == [hops[0], to], f"from {mine}: {' then '.join(configured) or 'nobody answers'}"
         assert asked == [hops[1], to], f"from {mine}: {' then '.join(asked) or 'nobody answers'}"
 

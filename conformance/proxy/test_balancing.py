@@ -47,7 +47,8 @@ def test_weight(client: Machine, find: Find, evidence: EvidenceBox) -> None:
     weights = [backend.weight for backend in weighted.service.backends]
     got = weighted.serve(client, ROUNDS * sum(weights))
     evidence.document("connections per backend", got)
-    assert got == tuple(ROUNDS * weight for weight in weights)
+    fair = tuple(ROUNDS * weight for weight in weights)
+    assert got == fair, f"connections per backend are not in proportion to the weights {weights}"
 
 
 @claim("PROXY-8", case="hash", requires=balances(hashed, BY_HASH))
@@ -79,5 +80,5 @@ def test_dead_backend(client: Machine, find: Find, evidence: EvidenceBox) -> Non
     evidence.document("connections per backend while one is dead", got)
     evidence.figure("attempts at the dead backend", len(attempts))
     evidence.figure("connections at it afterwards, of 4", back)
-    assert got == (0, 20)
+    assert got == (0, 20), f"connections per backend, the first one dead: {got}"
     assert len(attempts) == settings.max_fails, "the dead backend was not left out"

@@ -17,9 +17,10 @@ def test_sees_the_proxy(client: Machine, target: Target) -> None:
     """Without the PROXY protocol B sees the proxy's address and not A's."""
     with target.flow(client) as data:
         ended = data.upload(1000)
-    assert ended.got.peer is not None
-    assert ended.got.peer.address in {str(nic.address()) for nic in target.machine.host.nics}
-    assert ended.got.proxy is None
+    own = {str(nic.address()) for nic in target.machine.host.nics}
+    assert ended.got.peer is not None, "the origin recorded no peer"
+    assert ended.got.peer.address in own, "B sees an address that is not the proxy's"
+    assert ended.got.proxy is None, "a PROXY header came although the service sends none"
 
 
 @claim("PROXY-6", case="with", requires=PROXY_HEADER)
@@ -31,10 +32,10 @@ def test_gets_the_client(client: Machine, machines: Session, name: str, version:
     with target.flow(client, family=family) as data:
         ended = data.upload(1000)
         local, peer = data.stream.local, data.stream.peer
-    assert local is not None and peer is not None
+    assert local is not None and peer is not None, "A's socket has no addresses"
     header = ended.got.proxy
     assert header is not None, "B got no PROXY header"
-    assert header["version"] == version
-    assert header["source"] == [local.address, local.port]
-    assert header["destination"] == [peer.address, peer.port]
+    assert header["version"] == version, f"the PROXY header: {header}"
+    assert header["source"] == [local.address, local.port], "not A's own address and port"
+    assert header["destination"] == [peer.address, peer.port], "not the address and port A connected to"
     assert ended.intact, ended.difference

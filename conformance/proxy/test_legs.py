@@ -39,6 +39,6 @@ def test_plain_client(client: Machine, target: Target) -> None:
     """A plain TCP client is served by the same listener."""
     with target.flow(client, protocol="tcp") as data:
         ended = data.upload(65536)
-        assert not is_mptcp(data.stream)
+        assert not is_mptcp(data.stream), "a plain TCP connection became MPTCP"
     assert ended.intact, ended.difference
-    assert ended.got.bytes_received == 65536
+    assert ended.got.bytes_received == 65536, "B got more or fewer octets than A sent"

@@ -27,5 +27,6 @@ def test_falls_back(client: Machine, machines: Session, evidence: EvidenceBox, e
     asked = [capable(s) for s in packets if s.flags & SYN]
     assert asked == [True, False], f"a SYN with MP_CAPABLE and an answer without: {shown(packets, 2)}"
     assert not still_mptcp, "A speaks MPTCP with a listener that has it switched off"
-    assert moved.mptcp("MPCapableFallbackSYNACK") == 1
+    fallen = moved.mptcp("MPCapableFallbackSYNACK")
+    assert fallen == 1, f"A counted {fallen} fallbacks (MPCapableFallbackSYNACK) for one connection"
     assert ended.intact, ended.difference

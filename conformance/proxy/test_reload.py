@@ -51,5 +51,5 @@ def test_restart(client: Machine, target: Target) -> None:
     with target.flow(client) as after:
         assert is_mptcp(after.stream), "the listener speaks plain TCP after the restart"
         served = after.upload(65536)
-    assert seen.end in ("eof", "error")
+    assert seen.end in ("eof", "error"), f"A's connection through the restart: {seen.end}"
     assert served.intact, served.difference

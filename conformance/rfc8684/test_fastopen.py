@@ -43,7 +43,8 @@ def test_data_in_syn(client: Machine, server: Machine, evidence: EvidenceBox, se
         with listener.accept() as accepted:
             got = accepted.receive().wait(5)
             still_mptcp = is_mptcp(accepted)
-        assert sender.read(RunResult).returncode == 0
+        done = sender.read(RunResult)
+        assert done.returncode == 0, f"the client's program failed: {done.stderr.strip()}"
         packets = capture.stop()
     evidence.figure("MPTCP afterwards", still_mptcp)
     evidence.packets(rows(packets, client.name))
@@ -53,4 +54,5 @@ def test_data_in_syn(client: Machine, server: Machine, evidence: EvidenceBox, se
     seen = FAST_OPEN.check(analyse(packets).connections[0])
     shows = Outcome.OK if still_mptcp else Outcome.NOT_OBSERVED
     assert seen.outcome is shows, f"{seen.detail}: {shown(packets)}"
-    assert (got.nbytes, got.sha256) == (len(FIRST + THEN), sha256(FIRST + THEN).hexdigest())
+    sent = (len(FIRST + THEN), sha256(FIRST + THEN).hexdigest())
+    assert (got.nbytes, got.sha256) == sent, "the data was lost, or delivered twice"

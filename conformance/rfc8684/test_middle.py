@@ -25,7 +25,7 @@ def test_option_dropped(client: Machine, server: Machine, evidence: EvidenceBox)
         direct_flow(client, server) as data,
     ):
         evidence.figure("connected after", data.stream.seconds, "s")
-        assert not is_mptcp(data.stream)
+        assert not is_mptcp(data.stream), "the connection is MPTCP although its first SYNs were dropped"
         syns = first_syns(capture.stop())
     evidence.packets(rows(syns, client.name))
     tried = [capable(syn) for syn in syns]
@@ -67,7 +67,8 @@ def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -
     if moved.has("AddAddrTxDrop"):
         evidence.figure("ADD_ADDR dropped for want of space", moved.mptcp("AddAddrTxDrop"))
     assert sent or moved.mptcp("AddAddrTxDrop"), "the announcement was neither sent nor dropped"
-    assert all(len(encode_options(s.options)) <= 40 and not s.malformed for s in packets)
+    bad = [s for s in packets if len(encode_options(s.options)) > 40 or s.malformed]
+    assert not bad, f"options over 40 octets, or malformed: {shown(bad)}"
     assert ended.intact, ended.difference
 
 

@@ -34,7 +34,7 @@ def test_announced_by_b(split: Split, evidence: EvidenceBox) -> None:
         found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
         check_one_subflow_per_proxy(split, packets(), evidence)
-    assert found == split.expected.addresses
+    assert found == split.expected.addresses, "not one subflow through each proxy"
     assert ended.intact, ended.difference
 
 
@@ -46,7 +46,7 @@ def test_announced_to_fullmesh(split: Split, evidence: EvidenceBox) -> None:
         found = wait_for_joins(data, split.fullmesh).pairs
         ended = data.end(transfer)
     evidence.subflows(split.fullmesh.rows())
-    assert found == split.fullmesh.addresses
+    assert found == split.fullmesh.addresses, "subflows through the proxies, with A's endpoints fullmesh"
     assert ended.intact, ended.difference
 
 
@@ -68,7 +68,7 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
         ended = data.end(transfer)
         seen = packets()
     check_one_subflow_per_proxy(split, seen, evidence)
-    assert found == split.expected.addresses
+    assert found == split.expected.addresses, "not one subflow through each proxy"
     assert not [s for each in seen for s in announcements(each)], "an address was announced"
     assert ended.intact, ended.difference
 
@@ -97,8 +97,9 @@ def test_addresses_that_b_sees(
         ended = data.end(transfer)
         seen = packets()
     check_one_subflow_per_proxy(split, seen, evidence)
-    assert found == split.expected.addresses
-    assert sources == (split.insides if snat else {way.local for way in split.ways})
+    assert found == split.expected.addresses, "not one subflow through each proxy"
+    translated = split.insides if snat else {way.local for way in split.ways}
+    assert sources == translated, "the addresses of A's subflows as B sees them"
     assert {option.no_join_initial for option in answers(seen[0])} == {c_flag}, "the C flag of B's SYN/ACK"
     assert ended.intact, ended.difference
 
@@ -148,6 +149,6 @@ def test_one_nic(machines: Session, client: Machine, server: Machine, evidence: 
         found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
         check_one_subflow_per_proxy(split, packets(), evidence)
-    assert found == split.expected.addresses
-    assert {local for local, _ in found} == {client.address(0)}
+    assert found == split.expected.addresses, "not one subflow through each proxy"
+    assert {local for local, _ in found} == {client.address(0)}, "subflows of another NIC"
     assert ended.intact, ended.difference

@@ -56,7 +56,7 @@ def test_join_at_another_proxy(
     assert len(joins(packets)) == 1, f"one join was expected at {second.machine.name}: {shown(packets)}"
     assert reset_reasons(packets) == ["MPTCP-specific error"], f"the answer: {shown(packets)}"
     assert refused.mptcp("MPJoinNoTokenFound") == 1, f"counters of the second proxy: {refused.moved()}"
-    assert pairs == {(client.address(0), first.machine.address(0))}
+    assert pairs == {(client.address(0), first.machine.address(0))}, "subflows of the first connection"
     assert still, "the first connection fell back to TCP"
     assert ended.intact, ended.difference
 

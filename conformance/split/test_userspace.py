@@ -35,4 +35,4 @@ def test_own_packets(client: Machine, server: Machine, machines: Session, eviden
         facts = origin.facts(record.number)
     evidence.document("B's socket", facts)
     assert {each.remote for each in facts.subflows} == split.insides, "not one subflow per proxy"
-    assert record.sha256_received == sha256(data).hexdigest()
+    assert record.sha256_received == sha256(data).hexdigest(), "what B got is not what A sent"

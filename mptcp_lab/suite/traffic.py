@@ -54,7 +54,7 @@ class Ended:
     def goodput(self) -> float:
         """Megabits per second, from the first byte at the origin to the last; of something that was sent."""
         first, last = self.got.received.first, self.got.received.last
-        assert first is not None and last is not None
+        assert first is not None and last is not None, "no data arrived at the origin: no goodput"
         return 8e-6 * self.got.bytes_received / (last - first)
 
 

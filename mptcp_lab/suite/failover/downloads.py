@@ -126,7 +126,7 @@ def listening(server: Machine) -> Iterator[list[Listener]]:
 def served(client: Machine, server: Machine, listeners: list[Listener]) -> Iterator[Served]:
     """Connect a client to the first listener of a server, and take the server's end of the connection."""
     to = listeners[0].local
-    assert to is not None
+    assert to is not None, f"the listener at {server.name} has no local address"
     origin = origin_of(server)
     examined = Opening(
         client,

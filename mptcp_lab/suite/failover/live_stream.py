@@ -72,7 +72,7 @@ def check_survives(
             back = client.probe.clock().realtime
         ended = data.end(transfer)
         packets = capture.stop()
-    assert data.stream.local is not None
+    assert data.stream.local is not None, f"the connection of {client.name} has no local address"
     story = Story(packets, service.port, data.stream.local.address, lost, back)
     _keep(story, ended, behind, client, evidence)
     before, after = story.senders(0.0, lost), story.senders(lost, back)
