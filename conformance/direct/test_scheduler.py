@@ -17,7 +17,7 @@ BULK_BYTES = 8_000_000
 LEAST_SHARE = 0.2
 
 
-@claim("DIRECT-5", requires=(ORIGIN, FULL_MESH))
+@claim("DIRECT-5", timing=True, requires=(ORIGIN, FULL_MESH))
 def test_small_messages(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """An application that sends less than the first path takes stays on that path."""
     with direct_flow(client, server) as data:

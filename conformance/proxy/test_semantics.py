@@ -63,7 +63,7 @@ def test_reset_by_client(client: Machine, impatient: Target) -> None:
     assert end in documented(impatient).end_after_reset, "how B's connection ended after A's reset"
 
 
-@claim("PROXY-3", case="reset-by-B")
+@claim("PROXY-3", case="reset-by-B", timing=True)
 def test_reset_by_origin(client: Machine, impatient: Target) -> None:
     """B resets: A's connection ends at once, and not only when it has been idle for too long."""
     with impatient.flow(client) as data:
@@ -77,7 +77,7 @@ def test_reset_by_origin(client: Machine, impatient: Target) -> None:
     assert seconds < in_seconds(impatient.service.idle_timeout), "A saw it only when the idle time was over"
 
 
-@claim("PROXY-3", case="refused")
+@claim("PROXY-3", case="refused", timing=True)
 def test_refused(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
     """B refuses: A is connected, then its connection ends after the proxy's attempts, with no data."""
     with (
@@ -91,7 +91,7 @@ def test_refused(client: Machine, impatient: Target, evidence: EvidenceBox) -> N
     assert seconds < most, f"A's connection ended after {seconds:.1f} s, at most {most:.1f} s were expected"
 
 
-@claim("PROXY-3", case="unreachable")
+@claim("PROXY-3", case="unreachable", timing=True)
 def test_unreachable(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
     """B does not answer: A's connection ends after the proxy's attempts, each of one connect timeout."""
     with (
@@ -117,7 +117,7 @@ def test_slow_to_accept(client: Machine, impatient: Target) -> None:
     assert got.sha256_received == sent.sha256, "what B got is not what A sent while B did not accept"
 
 
-@claim("PROXY-3", case="idle")
+@claim("PROXY-3", case="idle", timing=True)
 def test_idle(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
     """Pauses below the idle timeout do no harm; after a longer one the proxy ends both sides."""
     limit = in_seconds(impatient.service.idle_timeout)

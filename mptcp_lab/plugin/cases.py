@@ -24,9 +24,10 @@ def claim(
     """Mark a test function as the check of a claim.
 
     ``name`` is an id or an alias of the catalogue, which supplies level, text and source. ``case`` tells
-    apart two functions that check the same claim; parameters do so by themselves. A ``timing`` check that
-    fails is tried once more, and both results are kept. ``requires`` is what the inventory has to have beyond
-    what the check's fixtures stand for: without it the check is unsupported, and ``--list`` says why.
+    apart two functions that check the same claim; parameters do so by themselves. A ``timing`` check asserts
+    on durations, or on what a scheduler does while the machine is busy: when it fails it is tried once more,
+    and both results are kept. ``requires`` is what the inventory has to have beyond what the check's fixtures
+    stand for: without it the check is unsupported, and ``--list`` says why.
     """
     wanted = (requires,) if isinstance(requires, Requirement) else tuple(requires)
     return pytest.mark.claim(name, case=case, timing=timing, requires=wanted)
