@@ -6,7 +6,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Fault, eventually
 from mptcp_lab.suite.direct.fullmesh import check_joins_all
-from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
+from mptcp_lab.suite.expectations import direct_flow, direct_target, expected_pairs, wait_for_joins
 from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.requirements import FULL_MESH, IPV6, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.sockets import AddressPair
@@ -33,7 +33,7 @@ def test_first_path_lost(client: Machine, server: Machine, evidence: EvidenceBox
     def fault() -> Fault:
         return server.probe.fault("drop", source=client.address(0, family=6))
 
-    check_survives(client, server, origin_of(server), fault, evidence, family=6)
+    check_survives(client, direct_target(server, family=6), fault, evidence)
 
 
 @claim("DIRECT-13", case="one-family-lost", requires=(ORIGIN, IPV6, FULL_MESH))

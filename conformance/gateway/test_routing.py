@@ -13,6 +13,7 @@ from mptcp_lab.suite.gateway.routing import (
     differences,
     network_of,
     on_segment,
+    routed_target,
     source_table,
     way,
 )
@@ -33,20 +34,19 @@ from mptcp_lab.suite.requirements import (
     SERVER_BEHIND_ROUTER,
     TCP_SERVER_BEHIND_ROUTER,
 )
-from mptcp_lab.suite.traffic import flow, is_mptcp
+from mptcp_lab.suite.traffic import is_mptcp
 
 
 @claim("GATEWAY-1", requires=TCP_SERVER_BEHIND_ROUTER)
 def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """Through a router to a B without MPTCP: plain TCP, FallbackSYNACK, no subflow."""
-    before, port = client.probe.counters(), origin_of(tcp_server).port
+    before, target = client.probe.counters(), routed_target(router, client, tcp_server)
     inside = router.host.on(client.paths[0].segment)
     assert inside is not None, f"{router.name} is not on {client.paths[0].segment}"
-    address = behind(router, client, tcp_server)
     with (
-        tcp_capture(router, port, [inside.device]) as capture,
-        tcp_capture(client, port) as left,
-        flow(client, address, port, tcp_server, origin_of(tcp_server)) as data,
+        tcp_capture(router, target.port, [inside.device]) as capture,
+        tcp_capture(client, target.port) as left,
+        target.flow(client) as data,
     ):
         ended = data.upload(100_000)
         facts = data.stream.facts()
@@ -57,7 +57,7 @@ def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence:
     evidence.packets(rows(passed, router.name, inside.device))
     evidence.document("A's socket", facts)
     assert capable(first_syn(passed)), "A did not ask for MPTCP"
-    assert not [s for s in passed if s.sport == port and mptcp_options(s)], "MPTCP options came back"
+    assert not [s for s in passed if s.sport == target.port and mptcp_options(s)], "MPTCP options came back"
     fallen = moved.mptcp("MPCapableFallbackSYNACK")
     assert fallen == 1, f"A counted {fallen} fallbacks (MPCapableFallbackSYNACK) for one connection"
     assert joins_sent(moved, sent) == 0, "A sent joins on a connection that is plain TCP"
@@ -71,17 +71,17 @@ def test_router_before_mptcp(
     client: Machine, server: Machine, router: Machine, evidence: EvidenceBox
 ) -> None:
     """Through a router to a B with MPTCP: the subflows of all of A's NICs end at B, not at the router."""
-    address, port = behind(router, client, server), origin_of(server).port
+    target = routed_target(router, client, server)
     pairs = [
-        Pair(nic.device, ip_address(client.address(n)), ip_address(address))
+        Pair(nic.device, ip_address(client.address(n)), ip_address(target.address))
         for n, nic in enumerate(client.paths)
     ]
     expected = Matrix(dict.fromkeys(pairs, f"routed by {router.name}"), {})
     at_router, at_b = router.probe.counters(), server.probe.counters()
     with (
         announcing_nothing(server),
-        tcp_capture(router, port) as capture,
-        flow(client, address, port, server, origin_of(server)) as data,
+        tcp_capture(router, target.port) as capture,
+        target.flow(client) as data,
     ):
         transfer = data.start()
         found = wait_for_joins(data, expected).pairs

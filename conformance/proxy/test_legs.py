@@ -11,25 +11,20 @@ from mptcp_lab.suite.traffic import Target, is_mptcp
 @claim("PROXY-1", requires=PROXY_MESH)
 def test_legs(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """The front leg is MPTCP with all of A's subflows, the back leg is plain TCP."""
-    check_two_legs(client, target, 4, evidence)
+    check_two_legs(client, target, evidence)
 
 
 @claim("PROXY-1", case="ipv6", requires=(TARGET_OVER_IPV6, PROXY_MESH))
 def test_legs_over_ipv6(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """The same where A comes over IPv6."""
-    check_two_legs(client, target, 6, evidence)
+    check_two_legs(client, target.over(6), evidence)
 
 
 @claim("PROXY-5", requires=(TWO_PATHS, PROXY_MESH))
 def test_path_lost(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A's first path is lost: the connection through the proxy lives, B notices nothing."""
     ended = check_survives(
-        client,
-        target.machine,
-        target.service,
-        lambda: target.machine.probe.fault("drop", source=client.address(0)),
-        evidence,
-        origin=(target.origin, target.origin_service),
+        client, target, lambda: target.machine.probe.fault("drop", source=client.address(0)), evidence
     )
     evidence.document("back leg", {"proxy": ended.got.peer, "origin": ended.got.local})
 

@@ -124,15 +124,7 @@ def test_a_proxy_dies(
     """The proxy that carries the stream dies: the stream goes on through the other, whole."""
     way = split if begins == 0 else reversed_ways(split)
     with way.announced_to_one_address():
-        check_survives(
-            way.client,
-            way.ways[0].proxy,
-            way.service,
-            lambda: DEATHS[death](way, machines),
-            evidence,
-            origin=(way.server, way.origin),
-            way=(way.ways[0].remote, way.expected, way.far_end),
-        )
+        check_survives(way.client, way.target, lambda: DEATHS[death](way, machines), evidence)
 
 
 @claim("SPLIT-5", requires=(FORWARDERS_ON_ONE_NIC, CABLES_OF_OTHER_PATHS))

@@ -15,7 +15,7 @@ from mptcp_lab.suite.matrix import KERNEL_LIMIT, Matrix, Room, expected
 from mptcp_lab.suite.missing import LEFT_OUT, causes, told
 from mptcp_lab.suite.requirements import find_origin, require_mesh
 from mptcp_lab.suite.sockets import AddressPair
-from mptcp_lab.suite.traffic import Flow, flow
+from mptcp_lab.suite.traffic import Flow, Target
 
 JOINED_WITHIN_SECONDS = 10.0
 
@@ -125,10 +125,19 @@ def origin_of(machine: Machine) -> Service:
     return find_origin(machine.host)
 
 
+def direct_target(server: Machine, family: int = 4) -> Target:
+    """Return the server's own origin on its first path, over IPv4 (4) or IPv6 (6)."""
+    return Target(server, origin_of(server), server, origin_of(server), family)
+
+
 def direct_flow(client: Machine, server: Machine, family: int = 4) -> AbstractContextManager[Flow]:
     """Connect a client to the server's own origin, on its first path, over IPv4 (4) or IPv6 (6)."""
-    origin = origin_of(server)
-    return flow(client, server.address(0, family), origin.port, server, origin)
+    return direct_target(server, family).flow(client)
+
+
+def subflows_to(client: Machine, target: Target) -> Matrix:
+    """Return the subflows to expect of a client's connection to a target."""
+    return target.subflows or expected_pairs(client, target.machine, target.family)
 
 
 @contextmanager

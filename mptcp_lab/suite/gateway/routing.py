@@ -10,8 +10,10 @@ from pathlib import Path
 from mptcp_lab.errors import Inconclusive
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.machines.session import Machine
+from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.gateway import path_probe
 from mptcp_lab.suite.requirements import find_address_behind, find_address_on
+from mptcp_lab.suite.traffic import Target
 
 READINGS = tuple(f"ip -{v} {what}" for v in (4, 6) for what in ("route show table all", "rule show"))
 
@@ -19,6 +21,12 @@ READINGS = tuple(f"ip -{v} {what}" for v in (4, 6) for what in ("route show tabl
 def behind(router: Machine, client: Machine, server: Machine) -> str:
     """Return an address of B's that A reaches through the router only."""
     return find_address_behind(router.host, client.host, server.host)
+
+
+def routed_target(router: Machine, client: Machine, server: Machine) -> Target:
+    """Return a server's origin at an address that the client reaches through the router only."""
+    origin = origin_of(server)
+    return Target(server, origin, server, origin, to=behind(router, client, server))
 
 
 def on_segment(machine: Machine, segment: str) -> str:

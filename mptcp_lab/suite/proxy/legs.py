@@ -5,7 +5,7 @@ from __future__ import annotations
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import IPPROTO_TCP
-from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
+from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
 from mptcp_lab.suite.packets import (
     answers,
     capable,
@@ -19,18 +19,18 @@ from mptcp_lab.suite.packets import (
 from mptcp_lab.suite.traffic import Target, is_mptcp
 
 
-def check_two_legs(client: Machine, target: Target, family: int, evidence: EvidenceBox) -> None:
-    """Assert that a proxy's front leg is MPTCP with all of a client's subflows and its back leg plain TCP.
+def check_two_legs(client: Machine, target: Target, evidence: EvidenceBox) -> None:
+    """Check that a proxy's front leg is MPTCP with all of a client's subflows and its back leg plain TCP.
 
     By the sockets of client and origin, the proxy's counters, and captures of both legs. A client may join
     over the other family too, as fullmesh does where both are announced.
     """
     proxy, port, inner = target.machine, target.port, target.origin_service.port
-    expected, before = expected_pairs(client, proxy, family), proxy.probe.counters()
+    expected, before, family = subflows_to(client, target), proxy.probe.counters(), target.family
     with (
         tcp_capture(proxy, port, [nic.device for nic in proxy.paths]) as outside,
         tcp_capture(target.origin, inner) as inside,
-        target.flow(client, family=family) as data,
+        target.flow(client) as data,
     ):
         transfer = data.start()
         joined = wait_for_joins(data, expected)

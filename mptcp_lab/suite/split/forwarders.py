@@ -20,7 +20,7 @@ from mptcp_lab.suite.matrix import Matrix, Pair, reached_by
 from mptcp_lab.suite.packets import capable, first_syns, joins, rows, shown, tcp_capture
 from mptcp_lab.suite.requirements import find_forwarders
 from mptcp_lab.suite.sockets import AddressPair
-from mptcp_lab.suite.traffic import FarEnd, Flow, flow
+from mptcp_lab.suite.traffic import FarEnd, Flow, Target
 from mptcp_lab.wire.packet import Segment
 
 #: After so many bytes at B a connection is fully established, and B's acknowledgement is back at A.
@@ -77,12 +77,16 @@ class Split:
         }
         return Matrix(present, {})
 
-    @contextmanager
-    def flow(self) -> Iterator[Flow]:
+    @property
+    def target(self) -> Target:
+        """B's origin through the first proxy, where A connects; a subflow through each proxy is expected."""
+        first = self.ways[0]
+        listener = (first.proxy, self.service, self.server, self.origin)
+        return Target(*listener, to=first.remote, subflows=self.expected, ends_at=self.far_end)
+
+    def flow(self) -> AbstractContextManager[Flow]:
         """Connect A to B through the first proxy."""
-        to = (self.ways[0].remote, self.service.port, self.server, self.origin)
-        with flow(self.client, *to, far_end=self.far_end) as opened:
-            yield opened
+        return self.target.flow(self.client)
 
     @property
     def fullmesh(self) -> Matrix:
