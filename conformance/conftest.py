@@ -8,10 +8,11 @@ import pytest
 
 from mptcp_lab.inventory import Lab
 from mptcp_lab.machines.session import Machine, Session, lease, session
-from mptcp_lab.plugin import EvidenceBox, case_of, describe, explain_failures, lab_of
+from mptcp_lab.plugin import EvidenceBox, case_of, describe, explain_failures, fixtures_require, lab_of
 from mptcp_lab.probe import NetworkState
 from mptcp_lab.suite.guard import Guard
 from mptcp_lab.suite.proxy.engines import versions
+from mptcp_lab.suite.requirements import OF_FIXTURES, find_client, find_server, find_tcp_server
 from mptcp_lab.suite.state.settings import settings_left_out
 from mptcp_lab.suite.traces import check_undisturbed, network_states, no_faults, traces, wait_for_addresses
 
@@ -25,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Ask the guard about every check that fails."""
     config.stash[GUARD] = Guard(_is_about_the_lab)
     explain_failures(config, config.stash[GUARD].explain)
+    fixtures_require(config, OF_FIXTURES)
 
 
 def _is_about_the_lab(item: pytest.Item) -> bool:
@@ -123,18 +125,16 @@ def kept_captures(machines: Session, evidence: EvidenceBox) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def client(machines: Session) -> Machine:
     """A: the client, with two or more NICs."""
-    return machines.first("clients")
+    return machines.of(find_client(machines.lab))
 
 
 @pytest.fixture(scope="session")
 def server(machines: Session) -> Machine:
     """B that speaks MPTCP, on the client's paths."""
-    return machines.first(
-        "origins", lambda machine: machine.host.mptcp and bool(machine.paths), " with MPTCP on a path"
-    )
+    return machines.of(find_server(machines.lab))
 
 
 @pytest.fixture(scope="session")
 def tcp_server(machines: Session) -> Machine:
     """B that does not speak MPTCP."""
-    return machines.first("origins", lambda machine: not machine.host.mptcp, " without MPTCP")
+    return machines.of(find_tcp_server(machines.lab))

@@ -80,9 +80,18 @@ class EvidenceBox:
         """Keep a table of subflows: mappings or dataclasses with the same keys."""
         self._add_json("subflows", name, list(rows))
 
-    def packets(self, rows: Iterable[Any], name: str = "packets") -> None:
-        """Keep the packets that prove the claim: time, host, nic, from, to, flags, options of each."""
-        self._add_json("packets", name, list(rows))
+    def packets(
+        self, rows: Iterable[Mapping[str, Any]], name: str = "packets", *, zero_ns: int | None = None
+    ) -> None:
+        """Keep the packets that prove the claim: time, host, nic, from, to, flags, options of each.
+
+        The time of a row is ``time_ns``, in nanoseconds since the epoch. It is kept as ``time``, in seconds
+        since ``zero_ns`` (for tables that share their time zero) or since the first packet of the table.
+        """
+        table = list(rows)
+        if zero_ns is None:
+            zero_ns = min((row["time_ns"] for row in table), default=0)
+        self._add_json("packets", name, [_with_seconds(row, zero_ns) for row in table])
 
     def _add_json(self, kind: str, name: str, content: Any) -> None:
         text = json.dumps(content, default=_plain, ensure_ascii=False, separators=(",", ":"))
@@ -114,6 +123,12 @@ def disk_full_error(folder: Path, error: OSError) -> LabBroken:
 def slug(name: str) -> str:
     """Return a file name for a case or a piece of evidence."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "unnamed"
+
+
+def _with_seconds(row: Mapping[str, Any], zero_ns: int) -> dict[str, Any]:
+    """Return a row of a packet table with seconds since ``zero_ns`` in the place of its absolute time."""
+    rest = {key: value for key, value in row.items() if key != "time_ns"}
+    return {"time": round((row["time_ns"] - zero_ns) / 1e9, 6), **rest}
 
 
 def _plain(value: object) -> Any:

@@ -6,7 +6,8 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
-from mptcp_lab.suite.packets import joins, of_port, rows, segments, shown
+from mptcp_lab.suite.packets import joins, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.traffic import Flow
 from mptcp_lab.wire import MpJoinSyn
 
@@ -23,14 +24,14 @@ def carried(data: Flow, address: str) -> int:
     return sum(after[pair] - before.get(pair, 0) for pair in after if pair[0] == address)
 
 
-@claim("DIRECT-11")
+@claim("DIRECT-11", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 def test_backup(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A backup endpoint is unused, then used while all regular paths fail, then left again."""
     backup, port = client.address(1), origin_of(server).port
     flags = ["subflow", "fullmesh", "backup"]
     with (
         client.probe.fault("endpoint_change", address=backup, flags=flags),
-        client.probe.capture([client.paths[1].device]) as capture,
+        tcp_capture(client, port, [client.paths[1].device]) as capture,
         direct_flow(client, server) as data,
     ):
         transfer = data.start()
@@ -47,12 +48,12 @@ def test_backup(client: Machine, server: Machine, evidence: EvidenceBox) -> None
             what="the backup path is left again",
         )
         ended = data.end(transfer)
-        packets = of_port(segments(capture.stop()), port)
-    evidence.packets(rows(packets, client.name, client.paths[1].device, packets[0].time_ns))
+        packets = capture.stop()
+    evidence.packets(rows(packets, client.name, client.paths[1].device))
     evidence.figure("on the backup path beside a working one", unused, "bytes")
     evidence.figure("while that failed", used, "bytes")
     regular = [s for s in joins(packets) if not all(o.backup for o in s.options if isinstance(o, MpJoinSyn))]
     assert not regular, f"joins without the B bit: {shown(regular)}"
     assert unused == 0, f"the backup path carried {unused} bytes beside a working one"
     assert used > 0, "the backup path carried nothing although the other failed"
-    assert ended.intact
+    assert ended.intact, ended.difference

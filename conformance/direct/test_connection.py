@@ -16,66 +16,68 @@ from mptcp_lab.suite.expectations import (
     origin_of,
     wait_for_joins,
 )
-from mptcp_lab.suite.packets import first_syns, joins, joins_sent, of_port, rows, segments, shown
+from mptcp_lab.suite.packets import announcements, first_syns, joins, joins_sent, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.traffic import is_mptcp
-from mptcp_lab.wire import AddAddr
 
 IDLE_SECONDS = 1.0
 
 
-@claim("DIRECT-1")
+@claim("DIRECT-1", requires=(ORIGIN, TWO_PATHS))
 @pytest.mark.parametrize("fault", ["drop", "reject"])
 def test_first_path_only(client: Machine, server: Machine, evidence: EvidenceBox, fault: str) -> None:
     """connect() fails when A-1 cannot reach B, and A-2 is not tried."""
-    others = [nic.device for nic in client.paths[1:]]
-    with client.probe.capture(others) as capture, server.probe.fault(fault, source=client.address(0)):
+    others, port = [nic.device for nic in client.paths[1:]], origin_of(server).port
+    with tcp_capture(client, port, others) as capture, server.probe.fault(fault, source=client.address(0)):
         with pytest.raises(ConnectFailed) as failed:
-            client.probe.connect(server.address(0), origin_of(server).port, within=2.0)
-        tried = first_syns(of_port(segments(capture.stop()), origin_of(server).port))
+            client.probe.connect(server.address(0), port, within=2.0)
+        tried = first_syns(capture.stop(may_be_empty=True))
     evidence.figure("failed after", 1000 * failed.value.seconds, "ms")
-    assert failed.value.errno == {"drop": errno.ETIMEDOUT, "reject": errno.ECONNREFUSED}[fault]
+    expected = {"drop": errno.ETIMEDOUT, "reject": errno.ECONNREFUSED}[fault]
+    assert failed.value.errno == expected, f"connect() failed otherwise: {failed.value}"
     assert not tried, f"A-2 was tried: {shown(tried)}"
 
 
-@claim("DIRECT-2")
+@claim("DIRECT-2", requires=ORIGIN)
 def test_idle_connection(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """No MP_JOIN while a connection has carried nothing: B, told to, announces no address."""
     with (
         announcing_nothing(server),
-        client.probe.capture(client.devices) as capture,
+        tcp_capture(client, origin_of(server).port) as capture,
         direct_flow(client, server) as idle,
     ):
         before = client.probe.counters()
         time.sleep(IDLE_SECONDS)  # the claim is that nothing happens in this time
         facts, moved = idle.stream.facts(), client.probe.counters().delta(before)
-        asked = joins(of_port(segments(capture.stop()), origin_of(server).port))
-        assert is_mptcp(idle.stream)
+        asked = joins(capture.stop())
+        assert is_mptcp(idle.stream), "the connection fell back to TCP"
     evidence.document("A's socket", facts)
     assert not asked, f"MP_JOIN before the first data: {shown(asked)}"
-    assert joins_sent(moved, asked) == 0
-    assert len(facts.subflows) == 1
+    assert joins_sent(moved, asked) == 0, "A counted joins before the first data (MPJoinSynTx)"
+    assert len(facts.subflows) == 1, f"an idle connection has {len(facts.subflows)} subflows"
 
 
-@claim("DIRECT-2", case="announced")
+@claim("DIRECT-2", case="announced", requires=(ORIGIN, FULL_MESH))
 def test_idle_connection_with_announcements(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Where B announces addresses, its first ADD_ADDR stands for the first data, and joins follow at once."""
-    with client.probe.capture(client.devices) as capture, direct_flow(client, server) as idle:
+    with tcp_capture(client, origin_of(server).port) as capture, direct_flow(client, server) as idle:
         joined = wait_for_joins(idle, expected_pairs(client, server))
-        packets = of_port(segments(capture.stop()), origin_of(server).port)
-    announced = next(s for s in packets if any(isinstance(o, AddAddr) for o in s.options))
-    asked = joins(packets)
-    evidence.packets(rows(packets, client.name, "", packets[0].time_ns))
+        packets = capture.stop()
+    announced, asked = announcements(packets), joins(packets)
+    evidence.packets(rows(packets, client.name))
     joined.keep(evidence)
-    assert min(s.time_ns for s in asked) > announced.time_ns, f"joined before ADD_ADDR: {shown(asked)}"
+    assert announced, f"no ADD_ADDR was captured, only {shown(packets)}"
+    assert asked, f"no join was captured, only {shown(packets)}"
+    assert asked[0].time_ns > announced[0].time_ns, f"joined before ADD_ADDR: {shown(asked)}"
 
 
-@claim("DIRECT-3")
+@claim("DIRECT-3", requires=(ORIGIN, FULL_MESH))
 def test_fullmesh(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """The first data joins every A NIC with every address of B that it reaches, each on its own NIC."""
     check_joins_all(client, server, 4, evidence)
 
 
-@claim("DIRECT-4")
+@claim("DIRECT-4", requires=(ORIGIN, FULL_MESH))
 def test_one_connection(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Whatever the number of subflows, B accepts once and A holds one socket."""
     origin = server.probe.origin(origin_of(server).name)
@@ -89,5 +91,5 @@ def test_one_connection(client: Machine, server: Machine, evidence: EvidenceBox)
     joined.keep(evidence)
     evidence.figure("sockets at A", held)
     evidence.figure("connections accepted by B", taken)
-    assert (held, taken) == (1, 1)
-    assert ended.intact
+    assert (held, taken) == (1, 1), f"A holds {held} sockets, B accepted {taken} connections"
+    assert ended.intact, ended.difference

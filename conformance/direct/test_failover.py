@@ -4,29 +4,26 @@ import pytest
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.expectations import origin_of
+from mptcp_lab.suite.expectations import direct_target
 from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES
+from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_PATHS
 
 
-@claim("DIRECT-7")
-def test_firewall_drops_first_path(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+@claim("DIRECT-7", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
+def test_firewall_drops_first_path(
+    client: Machine, server: Machine, machines: Session, evidence: EvidenceBox
+) -> None:
     """B's firewall drops A-1: the stream goes on over A-2, whole and without a reconnect."""
     check_survives(
-        client,
-        server,
-        origin_of(server),
-        lambda: server.probe.fault("drop", source=client.address(0)),
-        evidence,
+        client, direct_target(server), lambda: LOSSES[FIREWALL](machines, client, server), evidence
     )
 
 
-@claim("DIRECT-8")
+@claim("DIRECT-8", requires=(ORIGIN, TWO_PATHS, FULL_MESH, CABLE_OF_LOSS))
 @pytest.mark.parametrize("loss", [name for name in LOSSES if name != FIREWALL])
 def test_first_path_lost(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, loss: str
 ) -> None:
     """The first path is lost in another way: the stream goes on over the others, whole."""
-    check_survives(
-        client, server, origin_of(server), lambda: LOSSES[loss](machines, client, server), evidence
-    )
+    check_survives(client, direct_target(server), lambda: LOSSES[loss](machines, client, server), evidence)

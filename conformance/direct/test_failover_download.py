@@ -6,9 +6,10 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.failover.downloads import DIRECTIONS, check_stream_survives
 from mptcp_lab.suite.failover.losses import LOSSES
+from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_PATHS
 
 
-@claim("DIRECT-15")
+@claim("DIRECT-15", requires=(ORIGIN, TWO_PATHS, FULL_MESH, CABLE_OF_LOSS))
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_first_path_lost(

@@ -6,6 +6,7 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.failover.gaps import first_path_lost, keep
 from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES
+from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_PATHS
 
 STALE_LOSS_CNT = "net.mptcp.stale_loss_cnt"
 
@@ -16,7 +17,7 @@ def repetitions(pytestconfig: pytest.Config) -> int:
     return int(pytestconfig.option.repetitions)
 
 
-@claim("DIRECT-12")
+@claim("DIRECT-12", requires=(ORIGIN, TWO_PATHS, FULL_MESH, CABLE_OF_LOSS))
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gap(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, loss: str
@@ -32,7 +33,7 @@ def test_gap(
     )
 
 
-@claim("DIRECT-12", case="stale-loss-cnt")
+@claim("DIRECT-12", case="stale-loss-cnt", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
 def test_gap_by_stale_loss_cnt(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, count: int

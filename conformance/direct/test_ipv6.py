@@ -6,8 +6,9 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Fault, eventually
 from mptcp_lab.suite.direct.fullmesh import check_joins_all
-from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
+from mptcp_lab.suite.expectations import direct_flow, direct_target, expected_pairs, wait_for_joins
 from mptcp_lab.suite.failover.live_stream import check_survives
+from mptcp_lab.suite.requirements import FULL_MESH, IPV6, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.sockets import AddressPair
 
 ENOUGH_BYTES = 200_000
@@ -19,23 +20,23 @@ def over_both_families(pairs: set[AddressPair]) -> bool:
     return {":" in local for local, _ in pairs} == {True, False}
 
 
-@claim("DIRECT-13", case="fullmesh")
+@claim("DIRECT-13", case="fullmesh", requires=(ORIGIN, IPV6, FULL_MESH))
 def test_fullmesh(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Over IPv6 the first data joins every A NIC with every address of B that it reaches, on its own NIC."""
     check_joins_all(client, server, 6, evidence)
 
 
-@claim("DIRECT-13", case="first-path-lost")
+@claim("DIRECT-13", case="first-path-lost", requires=(ORIGIN, IPV6, TWO_PATHS, FULL_MESH))
 def test_first_path_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """B's firewall drops A-1's IPv6: the stream goes on over A-2, whole and without a reconnect."""
 
     def fault() -> Fault:
         return server.probe.fault("drop", source=client.address(0, family=6))
 
-    check_survives(client, server, origin_of(server), fault, evidence, family=6)
+    check_survives(client, direct_target(server, family=6), fault, evidence)
 
 
-@claim("DIRECT-13", case="one-family-lost")
+@claim("DIRECT-13", case="one-family-lost", requires=(ORIGIN, IPV6, FULL_MESH))
 def test_one_family_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A connection made over IPv6 joins IPv4 addresses too, and outlives the loss of all IPv6."""
     with ExitStack() as lost, direct_flow(client, server, family=6) as data:
@@ -55,4 +56,4 @@ def test_one_family_lost(client: Machine, server: Machine, evidence: EvidenceBox
     evidence.subflows([{"local": pair[0], "remote": pair[1], "bytes": sent[pair]} for pair in sorted(sent)])
     evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
     assert any(nbytes for pair, nbytes in sent.items() if "." in pair[0]), "IPv4 carried nothing"
-    assert ended.intact
+    assert ended.intact, ended.difference

@@ -8,17 +8,19 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct.spare import appears, spare_nic
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
-from mptcp_lab.suite.packets import joins, of_port, rows, segments
+from mptcp_lab.suite.packets import joins, rows, tcp_capture
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, SPARE_NIC
 
 ENOUGH_BYTES = 50_000
 
 
-@claim("DIRECT-10")
+@claim("DIRECT-10", requires=(ORIGIN, SPARE_NIC, FULL_MESH))
 @pytest.mark.parametrize("owner", ["kernel", "mptcpd"])
 def test_new_nic(client: Machine, server: Machine, evidence: EvidenceBox, owner: str) -> None:
     """A-1 and A-2 are taken away while A-3 appears: the stream goes on over A-3 and ends there, whole."""
     spare = spare_nic(client)
-    with client.probe.capture([spare.device]) as capture, direct_flow(client, server) as data:
+    port = origin_of(server).port
+    with tcp_capture(client, port, [spare.device]) as capture, direct_flow(client, server) as data:
         transfer = data.start()
         wait_for_joins(data, expected_pairs(client, server))
         data.until_received(ENOUGH_BYTES)
@@ -28,9 +30,9 @@ def test_new_nic(client: Machine, server: Machine, evidence: EvidenceBox, owner:
             data.until_received(ENOUGH_BYTES)
             moved = {pair for pair in data.pairs() if pair[0] == str(spare.address())}
             ended = data.end(transfer)
-        packets = of_port(segments(capture.stop()), origin_of(server).port)
-    evidence.packets(rows(packets, client.name, spare.device, packets[0].time_ns))
+        packets = capture.stop()
+    evidence.packets(rows(packets, client.name, spare.device))
     evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
     assert joins(packets), f"nothing joined on {spare.device}"
     assert moved, "no subflow of A-3 was established"
-    assert ended.intact
+    assert ended.intact, ended.difference

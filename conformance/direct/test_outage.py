@@ -7,6 +7,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
 
 #: The paths stay cut until every subflow with data on its way has retransmitted so often for nothing.
 RETRANSMISSIONS = 3
@@ -17,7 +18,7 @@ LASTS_SECONDS = CUT_WITHIN_SECONDS + RESUMED_WITHIN_SECONDS + 30.0
 ENOUGH_BYTES, RESUMED_BYTES = 50_000, 20_000
 
 
-@claim("DIRECT-9")
+@claim("DIRECT-9", requires=(ORIGIN, FULL_MESH))
 def test_all_paths_cut(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """All paths are cut, one is restored: the stream resumes over it, and nothing is lost."""
     with (
@@ -48,4 +49,4 @@ def test_all_paths_cut(client: Machine, server: Machine, evidence: EvidenceBox) 
     evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
     evidence.figure("resumed", seconds, "s")
     assert came == 0, f"{came} bytes arrived while every path was cut"
-    assert ended.intact
+    assert ended.intact, ended.difference

@@ -9,13 +9,14 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
 from mptcp_lab.suite.direct import programs
 from mptcp_lab.suite.expectations import expected_pairs, origin_of
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
 
 #: MPTCP_INFO of a connection that fell back, and socket() with net.mptcp.enabled=0.
 NOT_MPTCP, SWITCHED_OFF = os.strerror(errno.EOPNOTSUPP), os.strerror(errno.ENOPROTOOPT)
 MESSAGE = "MPTCPLAB/1 echo programming\nhello"
 
 
-@claim("DIRECT-14")
+@claim("DIRECT-14", requires=(ORIGIN, FULL_MESH))
 @pytest.mark.parametrize("language", ["python", "c"])
 def test_client(
     client: Machine, server: Machine, tcp_server: Machine, evidence: EvidenceBox, language: str
@@ -31,8 +32,9 @@ def test_client(
     assert (mptcp["refused"], mptcp["is_mptcp"]) == ("", True), f"to B: {mptcp}"
     assert isinstance(mptcp["token"], int), f"no token: {mptcp['token']}"
     assert (client.address(0), server.address(0)) in pairs <= expected_pairs(client, server).tried
-    assert fallen == {"refused": "", "is_mptcp": False, "token": NOT_MPTCP, "subflows": []}
-    assert (disabled["refused"], disabled["is_mptcp"]) == (SWITCHED_OFF, False)
+    plain = {"refused": "", "is_mptcp": False, "token": NOT_MPTCP, "subflows": []}
+    assert fallen == plain, "what the example says of a fallback"
+    assert (disabled["refused"], disabled["is_mptcp"]) == (SWITCHED_OFF, False), f"MPTCP is off: {disabled}"
 
 
 @claim("DIRECT-14", case="settings")
@@ -40,8 +42,8 @@ def test_settings(client: Machine) -> None:
     """The example's sysctl, limits and endpoint are what the kernel has afterwards."""
     said = programs.script(client, "settings.sh", "192.0.2.1", "lo")
     assert "net.mptcp.enabled = 1" in said, f"the example said: {said}"
-    assert "subflows 8" in said and "add_addr_accepted 8" in said
-    assert "192.0.2.1 id 1 subflow fullmesh dev lo" in said
+    assert "subflows 8" in said and "add_addr_accepted 8" in said, f"the limits: {said}"
+    assert "192.0.2.1 id 1 subflow fullmesh dev lo" in said, f"the endpoint: {said}"
 
 
 @claim("DIRECT-14", case="legacy")

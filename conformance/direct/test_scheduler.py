@@ -6,6 +6,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct.shares import by_nic, plain_goodput, sent_again
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
 
 MESSAGES, MESSAGE_BYTES, EVERY_SECONDS = 50, 100, 0.01
 LINK_MBIT = 20
@@ -16,7 +17,7 @@ BULK_BYTES = 8_000_000
 LEAST_SHARE = 0.2
 
 
-@claim("DIRECT-5")
+@claim("DIRECT-5", timing=True, requires=(ORIGIN, FULL_MESH))
 def test_small_messages(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """An application that sends less than the first path takes stays on that path."""
     with direct_flow(client, server) as data:
@@ -29,10 +30,10 @@ def test_small_messages(client: Machine, server: Machine, evidence: EvidenceBox)
     evidence.subflows([{"local": pair[0], "remote": pair[1], "bytes": sent[pair]} for pair in sorted(sent)])
     elsewhere = {pair: nbytes for pair, nbytes in sent.items() if nbytes and pair[0] != client.address(0)}
     assert not elsewhere, f"other paths carried some: {elsewhere}"
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
-@claim("DIRECT-6")
+@claim("DIRECT-6", requires=ORIGIN)
 def test_bulk(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A bulk transfer over paths of limited rate uses every one of them."""
     with ExitStack() as limited:
@@ -53,4 +54,4 @@ def test_bulk(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     for device, share in shares.items():
         evidence.figure(f"bytes on {device}, of all", share)
     assert min(shares.values()) > LEAST_SHARE, f"a path was not used: {shares}"
-    assert ended.intact
+    assert ended.intact, ended.difference

@@ -5,19 +5,16 @@ from __future__ import annotations
 import pytest
 
 from mptcp_lab.machines.session import Machine, Session
+from mptcp_lab.suite.requirements import find_other_router, find_router
 
 
 @pytest.fixture
 def router(machines: Session) -> Machine:
     """The plain router between A's paths and B."""
-    return machines.first("gateways")
+    return machines.of(find_router(machines.lab))
 
 
 @pytest.fixture
 def other_router(machines: Session) -> Machine:
     """Another machine that forwards packets."""
-    return machines.first(
-        "proxies",
-        lambda machine: any(s.engine == "forwarder" for s in machine.host.services),
-        " that forward",
-    )
+    return machines.of(find_other_router(machines.lab))

@@ -5,11 +5,11 @@ import pytest
 from mptcp_lab.doctor.counters import diagnose
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions_before_fallback
-from mptcp_lab.suite.gateway.routing import behind
-from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments
-from mptcp_lab.suite.traffic import flow, is_mptcp
+from mptcp_lab.suite.gateway.routing import routed_target
+from mptcp_lab.suite.packets import capable, first_syns, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import ORIGIN, SERVER_BEHIND_ROUTER
+from mptcp_lab.suite.traffic import is_mptcp
 
 STRIPPED = {
     "syn": "options stripped from SYNs",
@@ -18,18 +18,18 @@ STRIPPED = {
 }
 
 
-@claim("GATEWAY-5", case="strips")
+@claim("GATEWAY-5", case="strips", requires=(ORIGIN, SERVER_BEHIND_ROUTER))
 @pytest.mark.parametrize("packets", STRIPPED)
 def test_stripping_router(
     client: Machine, server: Machine, router: Machine, evidence: EvidenceBox, packets: str
 ) -> None:
     """Options stripped on the way: plain TCP without a delay, whole, and the doctor names the cause."""
-    address, origin = behind(router, client, server), origin_of(server)
+    target = routed_target(router, client, server)
     at_a, at_b = client.probe.counters(), server.probe.counters()
-    towards = {"sport": origin.port} if packets == "synack" else {"dport": origin.port}
+    towards = {"sport": target.port} if packets == "synack" else {"dport": target.port}
     with (
         router.probe.fault("strip_option", packets=packets, **towards),
-        flow(client, address, origin.port, server, origin) as data,
+        target.flow(client) as data,
     ):
         ended = data.upload(100_000)
         fallen_back = not is_mptcp(data.stream)
@@ -38,30 +38,30 @@ def test_stripping_router(
     evidence.figure("connected after", 1000 * connected, "ms")
     evidence.document("doctor", diagnosis)
     assert fallen_back, "MPTCP came up although its options were stripped"
-    assert diagnosis.cause == STRIPPED[packets]
-    assert ended.intact
+    assert diagnosis.cause == STRIPPED[packets], f"the doctor says {diagnosis.cause}"
+    assert ended.intact, ended.difference
 
 
-@claim("GATEWAY-5", case="drops")
+@claim("GATEWAY-5", case="drops", requires=(ORIGIN, SERVER_BEHIND_ROUTER))
 def test_dropping_router(client: Machine, server: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """SYNs with options dropped: SYNs without them follow after the documented number of retransmissions."""
-    address, origin = behind(router, client, server), origin_of(server)
+    target = routed_target(router, client, server)
     tries = 1 + retransmissions_before_fallback(client)
     at_a, at_b = client.probe.counters(), server.probe.counters()
     with (
         blackhole_timeout(client, 1),  # MPTCP is on again after the check
-        router.probe.fault("drop_option", dport=origin.port),
-        client.probe.capture([client.paths[0].device]) as capture,
-        flow(client, address, origin.port, server, origin, within=10) as data,
+        router.probe.fault("drop_option", dport=target.port),
+        tcp_capture(client, target.port, [client.paths[0].device]) as capture,
+        target.flow(client, within=10) as data,
     ):
         ended = data.upload(100_000)
         fallen_back = not is_mptcp(data.stream)
-        syns = first_syns(of_port(segments(capture.stop()), origin.port))
+        syns = first_syns(capture.stop())
     diagnosis = diagnose(client.probe.counters().delta(at_a), server.probe.counters().delta(at_b))
     evidence.figure("connected after", data.stream.seconds, "s")
-    evidence.packets(rows(syns, client.name, client.paths[0].device, syns[0].time_ns))
+    evidence.packets(rows(syns, client.name, client.paths[0].device))
     evidence.document("doctor", diagnosis)
-    assert [capable(s) for s in syns] == [True] * tries + [False]
-    assert fallen_back
-    assert diagnosis.cause == "SYNs with options dropped"
-    assert ended.intact
+    assert [capable(s) for s in syns] == [True] * tries + [False], f"SYNs: {shown(syns)}"
+    assert fallen_back, "the connection is MPTCP although its first SYNs were dropped"
+    assert diagnosis.cause == "SYNs with options dropped", f"the doctor says {diagnosis.cause}"
+    assert ended.intact, ended.difference

@@ -13,85 +13,93 @@ from mptcp_lab.suite.gateway.routing import (
     differences,
     network_of,
     on_segment,
+    routed_target,
     source_table,
     way,
 )
 from mptcp_lab.suite.matrix import Matrix, Pair
 from mptcp_lab.suite.packets import (
     capable,
-    first_syns,
+    first_syn,
     joins_sent,
     mptcp_options,
-    of_port,
     rows,
-    segments,
     shown,
+    tcp_capture,
     unforwarded,
 )
-from mptcp_lab.suite.traffic import flow, is_mptcp
+from mptcp_lab.suite.requirements import (
+    ORIGIN,
+    ROUTERS_ON_PATHS,
+    SERVER_BEHIND_ROUTER,
+    TCP_SERVER_BEHIND_ROUTER,
+)
+from mptcp_lab.suite.traffic import is_mptcp
 
 
-@claim("GATEWAY-1")
+@claim("GATEWAY-1", requires=TCP_SERVER_BEHIND_ROUTER)
 def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """Through a router to a B without MPTCP: plain TCP, FallbackSYNACK, no subflow."""
-    before, port = client.probe.counters(), origin_of(tcp_server).port
+    before, target = client.probe.counters(), routed_target(router, client, tcp_server)
     inside = router.host.nic_on(client.paths[0].segment)
     assert inside is not None, f"{router.name} is not on {client.paths[0].segment}"
-    address = behind(router, client, tcp_server)
     with (
-        router.probe.capture([inside.device]) as capture,
-        client.probe.capture(client.devices) as left,
-        flow(client, address, port, tcp_server, origin_of(tcp_server)) as data,
+        tcp_capture(router, target.port, [inside.device]) as capture,
+        tcp_capture(client, target.port) as left,
+        target.flow(client) as data,
     ):
         ended = data.upload(100_000)
         facts = data.stream.facts()
-        assert not is_mptcp(data.stream)
-        passed = of_port(segments(capture.stop()), port)
-        sent = of_port(segments(left.stop()), port)
+        assert not is_mptcp(data.stream), "the connection to a B without MPTCP is MPTCP"
+        passed = capture.stop()
+        sent = left.stop()
     moved = client.probe.counters().delta(before)
-    evidence.packets(rows(passed, router.name, inside.device, passed[0].time_ns))
+    evidence.packets(rows(passed, router.name, inside.device))
     evidence.document("A's socket", facts)
-    assert capable(first_syns(passed)[0]), "A did not ask for MPTCP"
-    assert not [s for s in passed if s.sport == port and mptcp_options(s)], "MPTCP options came back"
-    assert moved.mptcp("MPCapableFallbackSYNACK") == 1
-    assert joins_sent(moved, sent) == 0
-    assert len(facts.subflows) <= 1
-    assert (ended.got.protocol, ended.intact) == (IPPROTO_TCP, True)
+    assert capable(first_syn(passed)), "A did not ask for MPTCP"
+    assert not [s for s in passed if s.sport == target.port and mptcp_options(s)], "MPTCP options came back"
+    fallen = moved.mptcp("MPCapableFallbackSYNACK")
+    assert fallen == 1, f"A counted {fallen} fallbacks (MPCapableFallbackSYNACK) for one connection"
+    assert joins_sent(moved, sent) == 0, "A sent joins on a connection that is plain TCP"
+    assert len(facts.subflows) <= 1, f"a plain TCP connection has subflows: {facts.subflows}"
+    assert ended.got.protocol == IPPROTO_TCP, "B's end of the connection is not plain TCP"
+    assert ended.intact, ended.difference
 
 
-@claim("GATEWAY-2")
+@claim("GATEWAY-2", requires=(ORIGIN, SERVER_BEHIND_ROUTER))
 def test_router_before_mptcp(
     client: Machine, server: Machine, router: Machine, evidence: EvidenceBox
 ) -> None:
     """Through a router to a B with MPTCP: the subflows of all of A's NICs end at B, not at the router."""
-    address, port = behind(router, client, server), origin_of(server).port
+    target = routed_target(router, client, server)
     pairs = [
-        Pair(nic.device, ip_address(client.address(n)), ip_address(address))
+        Pair(nic.device, ip_address(client.address(n)), ip_address(target.address))
         for n, nic in enumerate(client.paths)
     ]
     expected = Matrix(dict.fromkeys(pairs, f"routed by {router.name}"), {})
     at_router, at_b = router.probe.counters(), server.probe.counters()
     with (
         announcing_nothing(server),
-        router.probe.capture(router.devices) as capture,
-        flow(client, address, port, server, origin_of(server)) as data,
+        tcp_capture(router, target.port) as capture,
+        target.flow(client) as data,
     ):
         transfer = data.start()
         found = wait_for_joins(data, expected).pairs
         ended = data.end(transfer)
-        passed = of_port(segments(capture.stop()), port)
+        passed = capture.stop()
     here, there = router.probe.counters().delta(at_router), server.probe.counters().delta(at_b)
     evidence.subflows(expected.rows())
-    evidence.packets(rows(passed, router.name, "", passed[0].time_ns))
-    assert found == expected.addresses
+    evidence.packets(rows(passed, router.name))
+    assert found == expected.addresses, "subflows through the router"
     assert not unforwarded(passed), f"the router kept {shown(unforwarded(passed))}"
-    assert there.mptcp("MPCapableACKRX") == 1
-    assert there.mptcp("MPJoinAckRx") == len(found) - 1
-    assert not [name for name in here.moved() if name.startswith("MPTcpExt")]
-    assert ended.intact
+    opened, further = there.mptcp("MPCapableACKRX"), there.mptcp("MPJoinAckRx")
+    assert (opened, further) == (1, len(found) - 1), "connections and joins that B counted"
+    own = [name for name in here.moved() if name.startswith("MPTcpExt")]
+    assert not own, f"the router itself speaks MPTCP: {own}"
+    assert ended.intact, ended.difference
 
 
-@claim("GATEWAY-3")
+@claim("GATEWAY-3", requires=(ORIGIN, SERVER_BEHIND_ROUTER, ROUTERS_ON_PATHS))
 def test_route_taken(
     client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:
@@ -104,12 +112,13 @@ def test_route_taken(
         with client.probe.fault("routes", commands=[command]):
             asked, kernel_asked = way(client, mine, to), chosen(client, mine, to)
         evidence.document(f"from {mine}", {"as configured": configured, f"asked for {hops[1]}": asked})
-        assert (kernel, kernel_asked) == ((hops[0], nic.device), (hops[1], nic.device))
+        routes = ((hops[0], nic.device), (hops[1], nic.device))
+        assert (kernel, kernel_asked) == routes, f"the routes that A's kernel chooses from {mine}"
         assert configured == [hops[0], to], f"from {mine}: {' then '.join(configured) or 'nobody answers'}"
         assert asked == [hops[1], to], f"from {mine}: {' then '.join(asked) or 'nobody answers'}"
 
 
-@claim("GATEWAY-4")
+@claim("GATEWAY-4", requires=(ORIGIN, SERVER_BEHIND_ROUTER, ROUTERS_ON_PATHS))
 def test_routes_afterwards(
     client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:

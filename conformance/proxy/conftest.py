@@ -6,6 +6,7 @@ import pytest
 
 from mptcp_lab.machines.session import Session
 from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
+from mptcp_lab.suite.requirements import SHORT_TIMEOUTS, has_short_timeouts
 from mptcp_lab.suite.traffic import Target
 
 
@@ -18,7 +19,4 @@ def target(request: pytest.FixtureRequest, machines: Session) -> Target:
 @pytest.fixture(params=PROXY_TARGETS)
 def impatient(request: pytest.FixtureRequest, machines: Session) -> Target:
     """The same with short timeouts."""
-    wanted = "connect_timeout and idle_timeout of its own"
-    return proxy_target(
-        machines, request.param, lambda s: s.connect_timeout and s.idle_timeout, f", {wanted}"
-    )
+    return proxy_target(machines, request.param, has_short_timeouts, SHORT_TIMEOUTS)

@@ -4,31 +4,27 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.proxy.legs import check_two_legs
+from mptcp_lab.suite.requirements import PROXY_MESH, TARGET_OVER_IPV6, TWO_PATHS
 from mptcp_lab.suite.traffic import Target, is_mptcp
 
 
-@claim("PROXY-1")
+@claim("PROXY-1", requires=PROXY_MESH)
 def test_legs(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """The front leg is MPTCP with all of A's subflows, the back leg is plain TCP."""
-    check_two_legs(client, target, 4, evidence)
+    check_two_legs(client, target, evidence)
 
 
-@claim("PROXY-1", case="ipv6")
+@claim("PROXY-1", case="ipv6", requires=(TARGET_OVER_IPV6, PROXY_MESH))
 def test_legs_over_ipv6(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """The same where A comes over IPv6."""
-    check_two_legs(client, target, 6, evidence)
+    check_two_legs(client, target.over(6), evidence)
 
 
-@claim("PROXY-5")
+@claim("PROXY-5", requires=(TWO_PATHS, PROXY_MESH))
 def test_path_lost(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A's first path is lost: the connection through the proxy lives, B notices nothing."""
     ended = check_survives(
-        client,
-        target.machine,
-        target.service,
-        lambda: target.machine.probe.fault("drop", source=client.address(0)),
-        evidence,
-        origin=(target.origin, target.origin_service),
+        client, target, lambda: target.machine.probe.fault("drop", source=client.address(0)), evidence
     )
     evidence.document("back leg", {"proxy": ended.got.peer, "origin": ended.got.local})
 
@@ -38,6 +34,6 @@ def test_plain_client(client: Machine, target: Target) -> None:
     """A plain TCP client is served by the same listener."""
     with target.flow(client, protocol="tcp") as data:
         ended = data.upload(65536)
-        assert not is_mptcp(data.stream)
-    assert ended.intact
-    assert ended.got.bytes_received == 65536
+        assert not is_mptcp(data.stream), "a plain TCP connection became MPTCP"
+    assert ended.intact, ended.difference
+    assert ended.got.bytes_received == 65536, "B got more or fewer octets than A sent"

@@ -18,8 +18,8 @@ MESSAGE = b"x" * 1000
 TIME_WAITS = 2000
 
 
-def all_served(done: Batch, count: int, evidence: EvidenceBox) -> None:
-    """Assert that every connection got its answer over MPTCP."""
+def check_all_served(done: Batch, count: int, evidence: EvidenceBox) -> None:
+    """Check that every connection got its answer over MPTCP."""
     evidence.figure("connections per second", done.completed / done.seconds)
     assert (done.completed, dict(done.failed)) == (count, {}), f"not all were served: {done.failed}"
     assert done.mptcp == count, "not all of the connections were MPTCP"
@@ -34,10 +34,11 @@ def test_at_once(client: Machine, target: Target, evidence: EvidenceBox) -> None
         target.machine.address(), target.port, message, len(MESSAGE), AT_ONCE, AT_ONCE, hold=True, within=60
     )
     done = batch.wait()
-    all_served(done, AT_ONCE, evidence)
+    check_all_served(done, AT_ONCE, evidence)
     before.check_agreement(target, done.completed, evidence)
-    assert done.most_open == AT_ONCE
-    assert done.digests == {hashlib.sha256(MESSAGE).hexdigest(): AT_ONCE}
+    assert done.most_open == AT_ONCE, f"at most {done.most_open} connections were open at once"
+    own = {hashlib.sha256(MESSAGE).hexdigest(): AT_ONCE}
+    assert done.digests == own, "not every connection got its own data back"
 
 
 @claim("PROXY-10", case="in-turn")
@@ -46,6 +47,6 @@ def test_in_turn(client: Machine, target: Target, evidence: EvidenceBox) -> None
     tag, before = uuid.uuid4().hex, Counts.read(target)
     with client.probe.fault("sysctl", ttl=400, name="net.ipv4.tcp_max_tw_buckets", value=TIME_WAITS):
         done = begin(client, target.machine.address(), target.port, tag, IN_TURN, within=300).wait()
-    all_served(done, IN_TURN, evidence)
+    check_all_served(done, IN_TURN, evidence)
     before.check_agreement(target, done.completed, evidence)
     assert len(done.digests) == 1, "not all got the same answer"

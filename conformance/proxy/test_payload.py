@@ -36,7 +36,7 @@ PAYLOADS = {
 def test_one_way(client: Machine, target: Target, evidence: EvidenceBox, payload: Payload) -> None:
     """A payload arrives unchanged at B, and one from B arrives unchanged at A."""
     with target.flow(client) as up:
-        assert is_mptcp(up.stream)
+        assert is_mptcp(up.stream), "the connection fell back to TCP"
         sent = up.upload(payload.nbytes, chunk=payload.chunk, pattern=payload.pattern)
     with target.flow(client) as down:
         greeting = down.greeting("source", bytes=payload.nbytes, seed=down.tag, pattern=payload.pattern)
@@ -44,9 +44,10 @@ def test_one_way(client: Machine, target: Target, evidence: EvidenceBox, payload
         got = down.stream.receive().wait(60)
         served = down.record()
     evidence.figure("bytes each way", payload.nbytes)
-    assert sent.intact, "the bytes that arrived are not those that were sent"
-    assert sent.got.bytes_received == payload.nbytes
-    assert (got.nbytes, got.sha256) == (payload.nbytes, served.sha256_sent)
+    assert sent.intact, sent.difference
+    assert sent.got.bytes_received == payload.nbytes, "B got more or fewer octets than were sent"
+    back = (payload.nbytes, served.sha256_sent)
+    assert (got.nbytes, got.sha256) == back, "what A got is not what B sent"
 
 
 @claim("PROXY-2", case="full-duplex")
@@ -57,6 +58,6 @@ def test_both_ways_at_once(client: Machine, target: Target, evidence: EvidenceBo
         sent = both.stream.send(DUPLEX_BYTES, seed=both.tag, header=both.greeting("echo")).wait(60)
         got = receiving.wait(60)
     evidence.figure("bytes each way", DUPLEX_BYTES)
-    assert (got.nbytes, got.sha256) == (DUPLEX_BYTES, sent.sha256)
-    assert got.first is not None and sent.last is not None
+    assert (got.nbytes, got.sha256) == (DUPLEX_BYTES, sent.sha256), "what came back is not what was sent"
+    assert got.first is not None and sent.last is not None, "no time of the first or last octet"
     assert got.first < sent.last, "nothing came back before all was sent"

@@ -9,6 +9,7 @@ from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.proxy.balancing import begin
 from mptcp_lab.suite.proxy.counts import Counts
 from mptcp_lab.suite.proxy.engines import cpu_seconds
+from mptcp_lab.suite.requirements import ORIGIN
 from mptcp_lab.suite.traffic import Flow, Target, flow
 
 BULK_BYTES = 64 << 20
@@ -19,7 +20,7 @@ def goodput(opened: AbstractContextManager[Flow]) -> float:
     """Return the megabits per second of a bulk transfer, from the first byte at B to the last."""
     with opened as data:
         ended = data.upload(BULK_BYTES)
-    assert ended.intact
+    assert ended.intact, ended.difference
     return ended.goodput
 
 
@@ -31,7 +32,7 @@ def rate(client: Machine, address: str, port: int, protocol: str = "mptcp") -> f
     return CONNECTIONS / done.seconds
 
 
-@claim("PROXY-11")
+@claim("PROXY-11", requires=ORIGIN)
 def test_cost(client: Machine, server: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Goodput and connection rate through the proxy, over direct MPTCP and direct TCP; CPU per gigabit."""
     origin, to = origin_of(server), server.address()

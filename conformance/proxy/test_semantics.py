@@ -30,9 +30,9 @@ def test_half_close_by_client(client: Machine, impatient: Target) -> None:
         end = recorded_end(data)
         answered = answer.wait(20)
         got = data.record().bytes_received
-    assert got == SOME_BYTES
+    assert got == SOME_BYTES, f"B got {got} of {SOME_BYTES} octets"
     if documented(impatient).keeps_half_open:
-        assert end == "eof"
+        assert end == "eof", f"B's connection ended with {end}, not with the end of A's stream"
         assert answered.nbytes > 0, "B's answer to the end of the stream was lost"
 
 
@@ -47,8 +47,9 @@ def test_half_close_by_origin(client: Machine, impatient: Target) -> None:
             data.stream.shutdown()
         recorded_end(data)
         record = data.record()
-    assert (got.nbytes, got.sha256) == (SOME_BYTES, record.sha256_sent)
-    assert record.bytes_received == (SOME_BYTES if documented(impatient).keeps_half_open else 0)
+    after_end = SOME_BYTES if documented(impatient).keeps_half_open else 0
+    assert (got.nbytes, got.sha256) == (SOME_BYTES, record.sha256_sent), "what A got is not what B sent"
+    assert record.bytes_received == after_end, "octets that A sent after B had ended its direction"
 
 
 @claim("PROXY-3", case="reset-by-A")
@@ -59,10 +60,10 @@ def test_reset_by_client(client: Machine, impatient: Target) -> None:
         arrived(data, SOME_BYTES)
         data.stream.close(reset=True)
         end = recorded_end(data)
-    assert end in documented(impatient).end_after_reset
+    assert end in documented(impatient).end_after_reset, "how B's connection ended after A's reset"
 
 
-@claim("PROXY-3", case="reset-by-B")
+@claim("PROXY-3", case="reset-by-B", timing=True)
 def test_reset_by_origin(client: Machine, impatient: Target) -> None:
     """B resets: A's connection ends at once, and not only when it has been idle for too long."""
     with impatient.flow(client) as data:
@@ -70,13 +71,13 @@ def test_reset_by_origin(client: Machine, impatient: Target) -> None:
         data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
         arrived(data, SOME_BYTES)
         since = client.probe.clock().monotonic
-        assert backend(impatient).reset(data.tag) == 1
+        assert backend(impatient).reset(data.tag) == 1, "B had not just one connection to reset"
         seen, seconds = ends(answer, since, within=10)
-    assert (seen.end, seen.errno) in (("eof", None), ("error", errno.ECONNRESET))
+    assert (seen.end, seen.errno) in (("eof", None), ("error", errno.ECONNRESET)), "how A's side ended"
     assert seconds < in_seconds(impatient.service.idle_timeout), "A saw it only when the idle time was over"
 
 
-@claim("PROXY-3", case="refused")
+@claim("PROXY-3", case="refused", timing=True)
 def test_refused(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
     """B refuses: A is connected, then its connection ends after the proxy's attempts, with no data."""
     with (
@@ -85,11 +86,12 @@ def test_refused(client: Machine, impatient: Target, evidence: EvidenceBox) -> N
     ):
         seen, seconds = ends(data.stream.receive(), data.stream.at, within=15)
     evidence.figure("A's connection ends after", 1000 * seconds, "ms")
-    assert (seen.nbytes, seen.end) == (0, "eof")
-    assert seconds < longest_attempt(impatient) + LATE_SECONDS
+    assert (seen.nbytes, seen.end) == (0, "eof"), "A got data, or no end of the stream"
+    most = longest_attempt(impatient) + LATE_SECONDS
+    assert seconds < most, f"A's connection ended after {seconds:.1f} s, at most {most:.1f} s were expected"
 
 
-@claim("PROXY-3", case="unreachable")
+@claim("PROXY-3", case="unreachable", timing=True)
 def test_unreachable(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
     """B does not answer: A's connection ends after the proxy's attempts, each of one connect timeout."""
     with (
@@ -98,9 +100,9 @@ def test_unreachable(client: Machine, impatient: Target, evidence: EvidenceBox) 
     ):
         seen, seconds = ends(data.stream.receive(), data.stream.at, within=15)
     evidence.figure("A's connection ends after", 1000 * seconds, "ms")
-    assert (seen.nbytes, seen.end) == (0, "eof")
+    assert (seen.nbytes, seen.end) == (0, "eof"), "A got data, or no end of the stream"
     longest = longest_attempt(impatient)
-    assert 0.9 * longest < seconds < longest + LATE_SECONDS
+    assert 0.9 * longest < seconds < longest + LATE_SECONDS, f"the proxy tries for {longest:.1f} s"
 
 
 @claim("PROXY-3", case="slow-to-accept")
@@ -112,10 +114,10 @@ def test_slow_to_accept(client: Machine, impatient: Target) -> None:
         accept()
         got = arrived(data, SOME_BYTES)
     assert before == 0, "B accepted although it was told not to"
-    assert got.sha256_received == sent.sha256
+    assert got.sha256_received == sent.sha256, "what B got is not what A sent while B did not accept"
 
 
-@claim("PROXY-3", case="idle")
+@claim("PROXY-3", case="idle", timing=True)
 def test_idle(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
     """Pauses below the idle timeout do no harm; after a longer one the proxy ends both sides."""
     limit = in_seconds(impatient.service.idle_timeout)
@@ -129,5 +131,5 @@ def test_idle(client: Machine, impatient: Target, evidence: EvidenceBox) -> None
     assert paused.last and paused.first and paused.last - paused.first > limit, (
         "A did not pause for long enough"
     )
-    assert seen.end == "eof"
-    assert 0.9 * limit < seconds < limit + LATE_SECONDS
+    assert seen.end == "eof", "how A's side ended after the idle timeout"
+    assert 0.9 * limit < seconds < limit + LATE_SECONDS, f"the idle timeout is {limit:.1f} s"

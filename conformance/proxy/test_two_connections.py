@@ -24,5 +24,5 @@ def test_acknowledges_by_itself(client: Machine, target: Target, evidence: Evide
     evidence.figure("acknowledged to A by DATA_ACK", legs.front, "bytes")
     evidence.figure("acknowledged by B", legs.back, "bytes")
     # How far ahead was awaited; the capture ends later. Of one connection from end to end it is never so.
-    assert legs.front > legs.back
-    assert ended.intact
+    assert legs.front > legs.back, "A has acknowledgements only of what B acknowledged"
+    assert ended.intact, ended.difference

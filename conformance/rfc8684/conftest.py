@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mptcp_lab.machines.session import Machine, Session
-from mptcp_lab.suite.expectations import origin_of
+from mptcp_lab.suite.expectations import direct_target
 from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
 from mptcp_lab.suite.rfc8684.ordinary import Traffic, ordinary_traffic
 from mptcp_lab.suite.traffic import Target
@@ -17,7 +17,7 @@ TARGETS = ("direct", *PROXY_TARGETS)
 def target(request: pytest.FixtureRequest, machines: Session, server: Machine) -> Target:
     """B's own listener, or a proxy's."""
     if request.param == "direct":
-        return Target(server, origin_of(server), server, origin_of(server))
+        return direct_target(server)
     return proxy_target(machines, request.param)
 
 

@@ -7,7 +7,7 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import IPPROTO_MPTCP, RunResult
-from mptcp_lab.suite.packets import capable, first_syns, of_port, rows, segments, shown
+from mptcp_lab.suite.packets import capable, first_syn, rows, shown, tcp_capture
 from mptcp_lab.suite.traffic import is_mptcp
 from mptcp_lab.wire import analyse
 from mptcp_lab.wire.rows import ROWS, Outcome
@@ -35,24 +35,24 @@ def test_data_in_syn(client: Machine, server: Machine, evidence: EvidenceBox, se
         client.probe.fault("sysctl", name=knob, value=CLIENT),
         server.probe.fault("sysctl", name=knob, value=server_setting),
         server.probe.listen(server.address(), 0) as listener,
-        client.probe.capture(client.devices) as capture,
+        tcp_capture(client, listener.port) as capture,
     ):
-        assert listener.local
-        port = listener.local.port
         sender = client.probe.start(
-            "run", argv=["python3", "-c", CLIENT_PROGRAM, server.address(), str(port)]
+            "run", argv=["python3", "-c", CLIENT_PROGRAM, server.address(), str(listener.port)]
         )
         with listener.accept() as accepted:
             got = accepted.receive().wait(5)
             still_mptcp = is_mptcp(accepted)
-        assert sender.read(RunResult).returncode == 0
-        packets = of_port(segments(capture.stop()), port)
+        done = sender.read(RunResult)
+        assert done.returncode == 0, f"the client's program failed: {done.stderr.strip()}"
+        packets = capture.stop()
     evidence.figure("MPTCP afterwards", still_mptcp)
-    evidence.packets(rows(packets, client.name, "", packets[0].time_ns))
-    syn = first_syns(packets)[0]
+    evidence.packets(rows(packets, client.name))
+    syn = first_syn(packets)
     assert capable(syn) and syn.payload == FIRST, "the SYN had no MP_CAPABLE, or no data"
     assert still_mptcp or server_setting == OFF, "the connection fell back although the SYN's data was taken"
     seen = FAST_OPEN.check(analyse(packets).connections[0])
     shows = Outcome.OK if still_mptcp else Outcome.NOT_OBSERVED
     assert seen.outcome is shows, f"{seen.detail}: {shown(packets)}"
-    assert (got.nbytes, got.sha256) == (len(FIRST + THEN), sha256(FIRST + THEN).hexdigest())
+    sent = (len(FIRST + THEN), sha256(FIRST + THEN).hexdigest())
+    assert (got.nbytes, got.sha256) == sent, "the data was lost, or delivered twice"

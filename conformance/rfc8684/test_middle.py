@@ -4,7 +4,8 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import announcing_nothing, direct_flow, origin_of, wait_for_joins
 from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions_before_fallback
-from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
+from mptcp_lab.suite.packets import capable, first_syns, joins, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import FORWARDERS, IPV6, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.rfc8684.peer import peer, talks_to
 from mptcp_lab.suite.split.forwarders import split_of
 from mptcp_lab.suite.traffic import Target, flow, is_mptcp
@@ -13,40 +14,40 @@ from mptcp_lab.wire.codec import encode_options
 from mptcp_lab.wire.packet import ACK, FIN, SYN
 
 
-@claim("R11")
+@claim("R11", requires=ORIGIN)
 def test_option_dropped(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Where SYNs with the option are lost, the client tries again without it, after as many as configured."""
     wanted = retransmissions_before_fallback(client)
     with (
         blackhole_timeout(client, 0),
         server.probe.fault("drop_option", direction="in", dport=origin_of(server).port),
-        client.probe.capture(client.devices) as capture,
+        tcp_capture(client, origin_of(server).port) as capture,
         direct_flow(client, server) as data,
     ):
         evidence.figure("connected after", data.stream.seconds, "s")
-        assert not is_mptcp(data.stream)
-        syns = first_syns(of_port(segments(capture.stop()), origin_of(server).port))
-    evidence.packets(rows(syns, client.name, "", syns[0].time_ns))
+        assert not is_mptcp(data.stream), "the connection is MPTCP although its first SYNs were dropped"
+        syns = first_syns(capture.stop())
+    evidence.packets(rows(syns, client.name))
     tried = [capable(syn) for syn in syns]
     assert tried == [True] * (wanted + 1) + [False], f"SYNs: {shown(syns)}"
 
 
-@claim("R59")
+@claim("R59", requires=FORWARDERS)
 def test_source_rewritten(client: Machine, server: Machine, machines: Session, evidence: EvidenceBox) -> None:
     """A join whose source address is rewritten on the way is accepted: the address id stands for it."""
     split = split_of(machines, client, server, snat=True)
-    with split.announced(), server.probe.capture(server.devices) as capture, split.flow() as data:
+    with split.announced(), tcp_capture(server, split.origin.port) as capture, split.flow() as data:
         transfer = data.start()
         wait_for_joins(data, split.expected)
         seen_by_b = split.seen_by_b(data)
         ended = data.end(transfer)
-        asked = joins(segments(capture.stop()))
-    evidence.packets(rows(asked, server.name, "", asked[0].time_ns))
+        asked = joins(capture.stop())
+    evidence.packets(rows(asked, server.name))
     assert seen_by_b == split.insides, "B sees other addresses than the proxies' own"
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
-@claim("R61")
+@claim("R61", requires=(ORIGIN, IPV6))
 def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """An ADD_ADDR of IPv6 with port never makes the options longer than 40 octets: it waits or is dropped."""
     core = next(nic for nic in server.host.nics if nic not in server.paths and nic.up)
@@ -54,23 +55,24 @@ def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -
     with (
         announcing_nothing(server),
         server.probe.fault("endpoint_add", address=address, flags=["signal"], port=7998),
-        client.probe.capture(client.devices) as capture,
+        tcp_capture(client, origin_of(server).port) as capture,
         flow(client, server.address(0, 6), origin_of(server).port, server, origin_of(server)) as data,
     ):
         ended = data.upload(100_000)
         moved = server.probe.counters().delta(before)
-        packets = segments(capture.stop())
+        packets = capture.stop()
     sent = [s for s in packets if any(isinstance(o, AddAddr) and not o.echo for o in s.options)]
-    evidence.packets(rows(sent, server.name, "", packets[0].time_ns))
+    evidence.packets(rows(sent, client.name))
     evidence.figure("ADD_ADDR sent", len(sent))
     if moved.has("AddAddrTxDrop"):
         evidence.figure("ADD_ADDR dropped for want of space", moved.mptcp("AddAddrTxDrop"))
     assert sent or moved.mptcp("AddAddrTxDrop"), "the announcement was neither sent nor dropped"
-    assert all(len(encode_options(s.options)) <= 40 and not s.malformed for s in packets)
-    assert ended.intact
+    bad = [s for s in packets if len(encode_options(s.options)) > 40 or s.malformed]
+    assert not bad, f"options over 40 octets, or malformed: {shown(bad)}"
+    assert ended.intact, ended.difference
 
 
-@claim("R48")
+@claim("R48", requires=TWO_PATHS)
 def test_address_removed(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """After REMOVE_ADDR of a path that works, a keepalive asks before its subflow is closed."""
     with peer(client, evidence) as wire_client:

@@ -32,7 +32,7 @@ def test_ordinary_traffic(ordinary: Traffic, evidence: EvidenceBox, row: Row) ->
     breaches = [each for each in found if each.observation.outcome is Outcome.BREACH]
     for each in (breaches or found)[:2]:
         packets = each.end.named(each.observation.packets)
-        table = rows(packets, each.end.host, "", packets[0].time_ns)
+        table = rows(packets, each.end.host)
         evidence.packets(table, name=f"packets at {each.end.host}")
     for end in ordinary.ends if breaches or not found else ():
         evidence.pcap(f"session at {end.host}", end.pcapng)

@@ -12,7 +12,17 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Stream
 from mptcp_lab.probe.streams import Opened
 from mptcp_lab.suite.packets import joins, mptcp_options, shown
-from mptcp_lab.suite.rfc8684.peer import IGNORED, Peer, Subflow, Wire, called, lives, option_of, peer, served
+from mptcp_lab.suite.rfc8684.peer import (
+    IGNORED,
+    Peer,
+    Subflow,
+    Wire,
+    called,
+    check_alive,
+    option_of,
+    peer,
+    served,
+)
 from mptcp_lab.wire import (
     AddAddr,
     Dss,
@@ -89,7 +99,7 @@ def test_wrong_answer_to_join(
         further, _ = asked_to_join(wire_server, wire)
         further.says(SYN | ACK, *answer)
         further.hears(RST, what="RST of the join")
-        lives(first)
+        check_alive(first)
 
 
 def proves(segment: Segment) -> bool:
@@ -126,7 +136,7 @@ def test_checksum_as_negotiated(
         checksum = None if negotiated else 0x1234
         further.says(PSH | ACK, Dss(end.data_ack, end.dsn, 1, 10, checksum), payload=token_bytes(10))
         further.hears(RST, what="RST of the subflow")
-        lives(first)
+        check_alive(first)
 
 
 @claim("R30", case="by-server")
@@ -136,7 +146,7 @@ def test_unmapped_data(client: Machine, server: Machine, evidence: EvidenceBox) 
         further = joined(wire_server, wire)
         further.says(PSH | ACK, payload=token_bytes(10))
         further.hears(RST, what="RST of the subflow")
-        lives(first)
+        check_alive(first)
 
 
 @claim("R41", case="by-server")
@@ -148,7 +158,7 @@ def test_wrong_hmac_of_address(client: Machine, server: Machine, evidence: Evide
         echo = first.hears(
             ACK, lambda s: any(isinstance(o, AddAddr) and o.echo for o in s.options), "an echo"
         )
-        lives(first)
+        check_alive(first)
     assert option_of(echo, AddAddr).address_id == 8, f"the wrong one was echoed: {shown([echo])}"
 
 
@@ -159,7 +169,7 @@ def test_ignored(client: Machine, server: Machine, evidence: EvidenceBox, row: s
     """REMOVE_ADDR of an unknown id, MP_FASTCLOSE with a wrong key and MP_TCPRST without RST do nothing."""
     with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
         first.says(ACK, IGNORED[row](wire_server.endpoint))
-        lives(first)
+        check_alive(first)
 
 
 @claim("R56", case="by-server")
@@ -167,5 +177,6 @@ def test_data_outside_window(client: Machine, server: Machine, evidence: Evidenc
     """Data beyond the receive window is dropped: no DATA_ACK covers it, and the stream goes on before it."""
     with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
         first.says_beyond_window()
-        lives(first)
-    assert not wire_server.acknowledged_beyond(wire_server.endpoint.dsn)
+        check_alive(first)
+    beyond = wire_server.acknowledged_beyond(wire_server.endpoint.dsn)
+    assert not beyond, f"DATA_ACKs of data beyond the window: {beyond}"

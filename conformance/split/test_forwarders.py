@@ -10,6 +10,12 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import announcing_nothing, wait_for_joins
 from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.packets import announcements, answers
+from mptcp_lab.suite.requirements import (
+    CABLES_OF_DYING_FORWARDER,
+    CABLES_OF_OTHER_PATHS,
+    FORWARDERS_ON_ONE_NIC,
+    FORWARDERS_WITH_OR_WITHOUT_SNAT,
+)
 from mptcp_lab.suite.split.forwarders import (
     Split,
     check_one_subflow_per_proxy,
@@ -28,8 +34,8 @@ def test_announced_by_b(split: Split, evidence: EvidenceBox) -> None:
         found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
         check_one_subflow_per_proxy(split, packets(), evidence)
-    assert found == split.expected.addresses
-    assert ended.intact
+    assert found == split.expected.addresses, "not one subflow through each proxy"
+    assert ended.intact, ended.difference
 
 
 @claim("SPLIT-1", case="fullmesh")
@@ -40,8 +46,8 @@ def test_announced_to_fullmesh(split: Split, evidence: EvidenceBox) -> None:
         found = wait_for_joins(data, split.fullmesh).pairs
         ended = data.end(transfer)
     evidence.subflows(split.fullmesh.rows())
-    assert found == split.fullmesh.addresses
-    assert ended.intact
+    assert found == split.fullmesh.addresses, "subflows through the proxies, with A's endpoints fullmesh"
+    assert ended.intact, ended.difference
 
 
 @claim("SPLIT-2")
@@ -62,12 +68,12 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
         ended = data.end(transfer)
         seen = packets()
     check_one_subflow_per_proxy(split, seen, evidence)
-    assert found == split.expected.addresses
+    assert found == split.expected.addresses, "not one subflow through each proxy"
     assert not [s for each in seen for s in announcements(each)], "an address was announced"
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
-@claim("SPLIT-3")
+@claim("SPLIT-3", requires=FORWARDERS_WITH_OR_WITHOUT_SNAT)
 @pytest.mark.parametrize("c_flag", [False, True], ids=["join-allowed", "C-flag"])
 @pytest.mark.parametrize("snat", [True, False], ids=["snat", "no-snat"])
 def test_addresses_that_b_sees(
@@ -91,10 +97,11 @@ def test_addresses_that_b_sees(
         ended = data.end(transfer)
         seen = packets()
     check_one_subflow_per_proxy(split, seen, evidence)
-    assert found == split.expected.addresses
-    assert sources == (split.insides if snat else {way.local for way in split.ways})
+    assert found == split.expected.addresses, "not one subflow through each proxy"
+    translated = split.insides if snat else {way.local for way in split.ways}
+    assert sources == translated, "the addresses of A's subflows as B sees them"
     assert {option.no_join_initial for option in answers(seen[0])} == {c_flag}, "the C flag of B's SYN/ACK"
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
 Loss = AbstractContextManager[None]
@@ -104,31 +111,23 @@ DEATHS: dict[str, Callable[[Split, Session], Loss]] = {
 }
 
 
-@claim("SPLIT-4")
-@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
+@claim("SPLIT-4", requires=CABLES_OF_DYING_FORWARDER)
+@pytest.mark.parametrize("death", DEATHS)
 @pytest.mark.parametrize("begins", [0, 1], ids=["first", "second"])
 def test_a_proxy_dies(
     machines: Session,
     split: Split,
     evidence: EvidenceBox,
     begins: int,
-    death: Callable[[Split, Session], Loss],
+    death: str,
 ) -> None:
     """The proxy that carries the stream dies: the stream goes on through the other, whole."""
     way = split if begins == 0 else reversed_ways(split)
     with way.announced_to_one_address():
-        check_survives(
-            way.client,
-            way.ways[0].proxy,
-            way.service,
-            lambda: death(way, machines),
-            evidence,
-            origin=(way.server, way.origin),
-            way=(way.ways[0].remote, way.expected, way.far_end),
-        )
+        check_survives(way.client, way.target, lambda: DEATHS[death](way, machines), evidence)
 
 
-@claim("SPLIT-5")
+@claim("SPLIT-5", requires=(FORWARDERS_ON_ONE_NIC, CABLES_OF_OTHER_PATHS))
 def test_one_nic(machines: Session, client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A client with one NIC only uses both proxies: two subflows from one address."""
     split = split_of(machines, client, server, one_nic=True)
@@ -142,6 +141,6 @@ def test_one_nic(machines: Session, client: Machine, server: Machine, evidence: 
         found = wait_for_joins(data, split.expected).pairs
         ended = data.end(transfer)
         check_one_subflow_per_proxy(split, packets(), evidence)
-    assert found == split.expected.addresses
-    assert {local for local, _ in found} == {client.address(0)}
-    assert ended.intact
+    assert found == split.expected.addresses, "not one subflow through each proxy"
+    assert {local for local, _ in found} == {client.address(0)}, "subflows of another NIC"
+    assert ended.intact, ended.difference

@@ -9,7 +9,8 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES
-from mptcp_lab.suite.packets import joins, of_port, reset_reasons, rows, segments
+from mptcp_lab.suite.packets import joins, reset_reasons, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import CABLES_OF_DYING_PROXY, TWO_PATHS
 from mptcp_lab.suite.split.application import application, carried, digest
 from mptcp_lab.suite.split.forwarders import established, isolated, userspace_paths
 from mptcp_lab.suite.traffic import Target, is_mptcp
@@ -18,7 +19,7 @@ from mptcp_lab.suite.traffic import Target, is_mptcp
 Death = tuple[int, Callable[[Session, Target], AbstractContextManager[object]]]
 
 
-@claim("SPLIT-7")
+@claim("SPLIT-7", requires=TWO_PATHS)
 def test_join_at_another_proxy(
     client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox
 ) -> None:
@@ -26,7 +27,7 @@ def test_join_at_another_proxy(
     first, second = targets
     before, device = second.machine.probe.counters(), second.machine.paths[1].device
     with (
-        second.machine.probe.capture([device]) as capture,
+        tcp_capture(second.machine, second.port, [device]) as capture,
         userspace_paths(client),
         first.flow(client) as data,
     ):
@@ -49,14 +50,15 @@ def test_join_at_another_proxy(
         )
         pairs, still = data.pairs(), is_mptcp(data.stream)
         ended = data.end(transfer)
-        packets = of_port(segments(capture.stop()), second.port)
-    evidence.packets(rows(packets, second.machine.name, device, packets[0].time_ns))
+        packets = capture.stop()
+    evidence.packets(rows(packets, second.machine.name, device))
     evidence.document("counters of the second proxy", refused.moved())
-    assert len(joins(packets)) == 1
-    assert reset_reasons(packets) == ["MPTCP-specific error"]
-    assert refused.mptcp("MPJoinNoTokenFound") == 1
-    assert pairs == {(client.address(0), first.machine.address(0))}
-    assert still and ended.intact
+    assert len(joins(packets)) == 1, f"one join was expected at {second.machine.name}: {shown(packets)}"
+    assert reset_reasons(packets) == ["MPTCP-specific error"], f"the answer: {shown(packets)}"
+    assert refused.mptcp("MPJoinNoTokenFound") == 1, f"counters of the second proxy: {refused.moved()}"
+    assert pairs == {(client.address(0), first.machine.address(0))}, "subflows of the first connection"
+    assert still, "the first connection fell back to TCP"
+    assert ended.intact, ended.difference
 
 
 DEATHS: dict[str, Death] = {
@@ -65,10 +67,10 @@ DEATHS: dict[str, Death] = {
 }
 
 
-@claim("SPLIT-8")
-@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
+@claim("SPLIT-8", requires=(TWO_PATHS, CABLES_OF_DYING_PROXY))
+@pytest.mark.parametrize("death", DEATHS)
 def test_application_level(
-    machines: Session, client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox, death: Death
+    machines: Session, client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox, death: str
 ) -> None:
     """An application's stream over two TCP connections, one per proxy, survives the loss of either."""
     begun = carried(client)
@@ -79,7 +81,7 @@ def test_application_level(
             within=10,
             what="bytes through both proxies",
         )
-        dies, fault = death
+        dies, fault = DEATHS[death]
         with fault(machines, targets[dies]):
             before = carried(client)
             running.end_stream()
@@ -89,5 +91,6 @@ def test_application_level(
     evidence.figure("bytes through the other proxy afterwards", after[1 - dies] - before[1 - dies])
     assert sent.returncode == 0, sent.stderr.strip()
     assert "go elsewhere" in sent.stderr, "no connection was lost"
-    assert after[1 - dies] - before[1 - dies] > ENOUGH_BYTES
-    assert received == digest(sent)
+    moved = after[1 - dies] - before[1 - dies]
+    assert moved > ENOUGH_BYTES, f"only {moved} octets went through the other proxy"
+    assert received == digest(sent), "what was received is not what was sent"

@@ -7,13 +7,14 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import announcing_nothing
+from mptcp_lab.suite.requirements import FORWARDERS
 from mptcp_lab.suite.rfc8684.peer import peer
 from mptcp_lab.suite.split.forwarders import split_of
 
 CHUNK_BYTES, CHUNKS = 1000, 20
 
 
-@claim("SPLIT-6")
+@claim("SPLIT-6", requires=FORWARDERS)
 def test_own_packets(client: Machine, server: Machine, machines: Session, evidence: EvidenceBox) -> None:
     """An endpoint in user space on A sends one stream over two proxies; B's kernel puts it in order."""
     split = split_of(machines, client, server)
@@ -34,4 +35,4 @@ def test_own_packets(client: Machine, server: Machine, machines: Session, eviden
         facts = origin.facts(record.number)
     evidence.document("B's socket", facts)
     assert {each.remote for each in facts.subflows} == split.insides, "not one subflow per proxy"
-    assert record.sha256_received == sha256(data).hexdigest()
+    assert record.sha256_received == sha256(data).hexdigest(), "what B got is not what A sent"

@@ -4,9 +4,9 @@ import errno
 from dataclasses import asdict
 
 from mptcp_lab.inventory import Lab
-from mptcp_lab.lock import NAME, beside
 from mptcp_lab.machines.session import Session
-from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.requirements import LOCK, find_lock
 from mptcp_lab.suite.state.drift import differences, drift_from_lock, rehearsal
 from mptcp_lab.suite.state.facts import facts
 from mptcp_lab.suite.state.forwarding import wrong_filter, wrong_settings
@@ -70,13 +70,10 @@ def test_rendering(lab: Lab, evidence: EvidenceBox) -> None:
     assert not drift, "drifted: " + "; ".join(drift)
 
 
-@claim("STATE-5")
+@claim("STATE-5", requires=LOCK)
 def test_lock(lab: Lab, machines: Session, evidence: EvidenceBox) -> None:
     """Kernel, packages, files and settings are those of the lock; the files are also those of a rendering."""
-    path = beside(lab.source)
-    if path is None:
-        raise Unsupported(NAME, f"there is none beside {lab.source}; ./lab lock writes one")
-    drift = drift_from_lock(machines, path)
+    drift = drift_from_lock(machines, find_lock(lab))
     evidence.document("drift", [asdict(each) for each in drift])
     assert not drift, "drifted: " + "; ".join(map(str, drift))
 

@@ -127,6 +127,10 @@ class Lab:
         """Return the hosts with a function (a name of ``FUNCTIONS``), in the inventory's order."""
         return tuple(host for host in self.hosts.values() if function in host.functions)
 
+    def path_nics(self, host: Host) -> tuple[Nic, ...]:
+        """Return a host's NICs that carry subflows: up, on path segments, in the inventory's order."""
+        return tuple(nic for nic in host.nics if nic.up and self.segments[nic.segment].kind == "path")
+
     @property
     def local(self) -> bool:
         """Return whether the hosts run on this machine (containers or virtual machines)."""

@@ -46,9 +46,14 @@ def cable_of(lab: Lab, host: Host, nic: Nic) -> Cable:
         module = [sys.executable, "-B", "-m", "mptcp_lab.labs.vms.monitor", lab.name, host.name, nic.device]
         command = f"cd {shlex.quote(str(ROOT))} && {shlex.join([*privileged(), *module])}"
         return Cable(name, f"{command} unplug", f"{command} plug")
-    if not nic.unplug:
-        raise Unsupported("cable", f"lab_nics has no unplug and plug commands for {nic.device}", host.name)
+    require_cable(lab, host, nic)
     return Cable(name, nic.unplug, nic.plug)
+
+
+def require_cable(lab: Lab, host: Host, nic: Nic) -> None:
+    """Raise `Unsupported` where the inventory has no commands that pull a NIC's cable and plug it in."""
+    if not lab.local and not nic.unplug:
+        raise Unsupported("cable", f"lab_nics has no unplug and plug commands for {nic.device}", host.name)
 
 
 def port_states(lab: Lab) -> dict[str, str]:

@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from mptcp_lab import patience
-from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
+from mptcp_lab.inventory.requirement import find_address
 from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.machines.cables import cable_of, cable_out
 from mptcp_lab.machines.lease import Lease
@@ -45,9 +45,7 @@ class Machine:
     @property
     def paths(self) -> tuple[Nic, ...]:
         """Return the NICs that carry subflows: up, on path segments, in the inventory's order."""
-        return tuple(
-            nic for nic in self.host.nics if nic.up and self.lab.segments[nic.segment].kind == "path"
-        )
+        return self.lab.path_nics(self.host)
 
     @property
     def devices(self) -> list[str]:
@@ -62,10 +60,7 @@ class Machine:
 
     def address(self, path: int = 0, family: int = 4) -> str:
         """Return the address of a path NIC, counted from 0; raise `Unsupported` if it lacks the family."""
-        found = self.paths[path].address(family)
-        if found is None:
-            raise Unsupported(f"IPv{family}", f"{self.paths[path].device} has no such address", self.name)
-        return str(found)
+        return str(find_address(self.lab, self.host, path, family))
 
 
 class Session:
@@ -91,18 +86,9 @@ class Session:
         taken, self._captures = self._captures, []
         return taken
 
-    def first(
-        self, function: str, suits: Callable[[Machine], bool] = lambda _: True, what: str = ""
-    ) -> Machine:
-        """Return the first machine with a function for which `suits` is true.
-
-        Raises:
-            Unsupported: there is none; the message contains `what`, which describes the condition.
-        """
-        for host in self.lab.hosts_with(function):
-            if suits(self.machines[host.name]):
-                return self.machines[host.name]
-        raise Unsupported(f"{function}{what}", "the inventory lists no such host")
+    def of(self, host: Host) -> Machine:
+        """Return the machine of a host."""
+        return self.machines[host.name]
 
     def backend(self, service: Service) -> tuple[Machine, Service]:
         """Return machine and service of a proxy's first backend."""

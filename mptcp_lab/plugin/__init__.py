@@ -6,6 +6,7 @@ suite's own fixtures do, and raise `LabBroken` or `LabBusy` where the lab cannot
 - `claim`, the marker of a check; `Unsupported` and `Inconclusive`, which a check raises
 - the fixture ``evidence`` (`EvidenceBox`): figures and files that prove the verdict
 - `lab_of`, the inventory's lab; `describe`, facts about a host for the report
+- `fixtures_require`, what the inventory has to have for a fixture
 - `explain_failures`, a function that is asked whether the lab is why a check failed
 
 PYTEST_DONT_REWRITE: it asserts nothing, and a conftest may import it before pytest does.
@@ -14,7 +15,7 @@ PYTEST_DONT_REWRITE: it asserts nothing, and a conftest may import it before pyt
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ import pytest
 from mptcp_lab.errors import Inconclusive, LabBroken, LabBusy, LabError, Unsupported
 from mptcp_lab.evidence import EvidenceBox, disk_full_error
 from mptcp_lab.inventory import InventoryError, Lab
+from mptcp_lab.inventory.requirement import Requirement
 from mptcp_lab.plugin import cases, options, views
 from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, end_session, mark_shared, run_once
 from mptcp_lab.plugin.cases import case_of, claim
@@ -44,6 +46,7 @@ __all__ = [
     "claim",
     "describe",
     "explain_failures",
+    "fixtures_require",
     "lab_of",
 ]
 
@@ -81,6 +84,11 @@ def describe(config: pytest.Config, host: str, **facts: Any) -> None:
 def explain_failures(config: pytest.Config, explain: Explain) -> None:
     """Ask this function about each check that fails: what it returns makes the check inconclusive."""
     config.stash[EXPLAIN] = explain
+
+
+def fixtures_require(config: pytest.Config, fixtures: Mapping[str, Requirement]) -> None:
+    """Declare what each fixture stands for: a check that uses it needs that of the inventory."""
+    config.stash[cases.FIXTURES] = fixtures
 
 
 @pytest.fixture
@@ -125,7 +133,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; the suite's own summary replaces pytest's short one."""
     config.addinivalue_line(
-        "markers", "claim(name, case, timing): the claim of the catalogue that this checks"
+        "markers", "claim(name, case, timing, requires): the claim of the catalogue that this checks"
     )
     if RUN in config.stash:
         config.option.reportchars = ""
@@ -162,7 +170,10 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
         return []
     checks = [(case, item) for item in items if (case := case_of(item))]
     if config.option.collectonly:
-        return [f"{case.name}: {case.claim.text}" for case, _ in checks]
+        return [
+            f"{case.name}: {case.claim.text}" + (f" ({reason})" if (reason := _why_not(item)) else "")
+            for case, item in checks
+        ]
     lines = []
     for case, item in checks:
         lines += [
@@ -170,9 +181,27 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
             f"    claim    {case.claim.text}",
             f"    purpose  {cases.purpose(item)}",
         ]
+        given = cases.parameters(item)
+        if needed := [requirement.describe(given) for requirement in cases.requirements(item)]:
+            lines.append(f"    needs    {'; '.join(needed)}")
+        if reason := _why_not(item):
+            lines.append(f"    {reason}")
     checked = {case.claim.id for case, _ in checks}
     missing = [claim.id for claim in cases.asked_for(config) if claim.id not in checked]
     return [*lines, "", f"in the catalogue without a check here: {', '.join(missing) or 'none'}"]
+
+
+def _why_not(item: pytest.Item) -> str:
+    """Return that and why a check will not run on this inventory; nothing where it will."""
+    reason = cases.missing(item, lab_of(item.config))
+    return f"unsupported here: {make_printable(reason.what)}" if reason else ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End a check whose requirements the inventory does not meet, with the words of ``--list``."""
+    if case_of(item) and (reason := cases.missing(item, lab_of(item.config))):
+        raise reason
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import pytest
 
 from mptcp_lab import catalogue
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.inventory import Lab
+from mptcp_lab.inventory.requirement import Parameters, Requirement
 from mptcp_lab.plugin.run import Case
 
 MARKER = "claim"
 CASE = pytest.StashKey[Case]()
+FIXTURES = pytest.StashKey[Mapping[str, Requirement]]()
 
 
-def claim(name: str, *, case: str = "", timing: bool = False) -> pytest.MarkDecorator:
+def claim(
+    name: str, *, case: str = "", timing: bool = False, requires: Requirement | Sequence[Requirement] = ()
+) -> pytest.MarkDecorator:
     """Mark a test function as the check of a claim.
 
     ``name`` is an id or an alias of the catalogue, which supplies level, text and source. ``case`` tells
-    apart two functions that check the same claim; parameters do so by themselves. A ``timing`` check that
-    fails is tried once more, and both results are kept.
+    apart two functions that check the same claim; parameters do so by themselves. A ``timing`` check asserts
+    on durations, or on what a scheduler does while the machine is busy: when it fails it is tried once more,
+    and both results are kept. ``requires`` is what the inventory has to have beyond what the check's fixtures
+    stand for: without it the check is unsupported, and ``--list`` says why.
     """
-    return pytest.mark.claim(name, case=case, timing=timing)
+    wanted = (requires,) if isinstance(requires, Requirement) else tuple(requires)
+    return pytest.mark.claim(name, case=case, timing=timing, requires=wanted)
 
 
 def case_of(item: pytest.Item) -> Case | None:
@@ -82,6 +91,28 @@ def _case(item: pytest.Item, marker: pytest.Mark) -> Case:
     parts = [marker.kwargs["case"], callspec.id if callspec else ""]
     case = "-".join(part for part in parts if part)
     return Case(found, f"{found.id}[{case}]" if case else found.id, marker.kwargs["timing"])
+
+
+def requirements(item: pytest.Item) -> list[Requirement]:
+    """Return what a check needs of the inventory: what its fixtures stand for, then what it requires."""
+    marker = item.get_closest_marker(MARKER)
+    by_fixture = item.config.stash.get(FIXTURES, {})
+    names = set(getattr(item, "fixturenames", ()))
+    found = [requirement for name, requirement in by_fixture.items() if name in names]
+    return [*found, *(marker.kwargs["requires"] if marker else ())]
+
+
+def parameters(item: pytest.Item) -> Parameters:
+    """Return the parameters of a check and of its fixtures; those with an id of their own by that id."""
+    callspec = getattr(item, "callspec", None)
+    return dict(callspec.params) if callspec else {}
+
+
+def missing(item: pytest.Item, lab: Lab) -> Unsupported | None:
+    """Return why a check cannot run on a lab, by the first of its requirements that is not met."""
+    given = parameters(item)
+    reasons = (requirement.missing(lab, given) for requirement in requirements(item))
+    return next((reason for reason in reasons if reason), None)
 
 
 def select(config: pytest.Config, items: list[pytest.Item]) -> None:

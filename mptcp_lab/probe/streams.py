@@ -191,6 +191,13 @@ class Listener:
         self.close()
 
     @property
+    def port(self) -> int:
+        """The port that it listens on, which the kernel chooses where port 0 is asked for."""
+        if self.local is None:
+            raise Nonsense(self._probe.host, "listen", "a listener without a local address")
+        return self.local.port
+
+    @property
     def accepted(self) -> int:
         """Return how many connections the host has accepted so far, returned by `accept` or not."""
         return self._probe.ask(int, "accepted", listener=self._name)

@@ -9,7 +9,6 @@ from typing import Any
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import (
-    Capture,
     ConnectFailed,
     Counters,
     Endpoint,
@@ -22,7 +21,7 @@ from mptcp_lab.probe import (
 )
 from mptcp_lab.suite.matrix import Matrix, Pair
 from mptcp_lab.suite.missing import EndReading, Handshake, PairReading, Readings, Route
-from mptcp_lab.suite.packets import announcements, first_syns, joins, mptcp_options, of_port, segments
+from mptcp_lab.suite.packets import announcements, first_syns, joins, mptcp_options, tcp_capture
 from mptcp_lab.suite.sockets import ESTABLISHED, TcpSocket, parse_sockets, ss_command
 from mptcp_lab.suite.traffic import FarEnd, Flow
 from mptcp_lab.wire.options import AddAddr, MpJoinAck, TcpRst
@@ -172,26 +171,22 @@ def _watched(flow: Flow, matrix: Matrix, port: int) -> Seen | None:
     client, far_end = flow.opening.client, flow.opening.far_end
     with suppress(ProbeError, ConnectFailed, TransferFailed, AssertionError), ExitStack() as stack:
         mine = {
-            nic.device: stack.enter_context(client.probe.capture([nic.device]))
+            nic.device: stack.enter_context(tcp_capture(client, port, [nic.device]))
             for nic in client.paths
             if nic.device in client.probe.nics()
         }
-        theirs = stack.enter_context(far_end.machine.probe.capture(far_end.machine.devices))
+        theirs = stack.enter_context(tcp_capture(far_end.machine, far_end.port))
         with flow.opening.again() as data:
             transfer = data.start()
             with suppress(NeverHappened):
                 eventually(
                     data.pairs, until=lambda pairs: pairs >= matrix.addresses, within=WATCHED_FOR_SECONDS
                 )
-            found = {device: _packets(capture, port) for device, capture in mine.items()}
-            there = _packets(theirs, far_end.port)
+            found = {device: capture.stop(may_be_empty=True) for device, capture in mine.items()}
+            there = theirs.stop(may_be_empty=True)
             data.end(transfer)
         return found, None if far_end.seen_as else there
     return None
-
-
-def _packets(capture: Capture, port: int) -> list[Segment]:
-    return of_port(segments(capture.stop()), port)
 
 
 def handshake(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from mptcp_lab.errors import Unsupported
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory.model import Host, Service
 from mptcp_lab.machines.session import Machine
@@ -14,8 +13,9 @@ from mptcp_lab.probe import NeverHappened, eventually
 from mptcp_lab.suite.examination import examine
 from mptcp_lab.suite.matrix import KERNEL_LIMIT, Matrix, Room, expected
 from mptcp_lab.suite.missing import LEFT_OUT, causes, told
+from mptcp_lab.suite.requirements import find_origin, require_mesh
 from mptcp_lab.suite.sockets import AddressPair
-from mptcp_lab.suite.traffic import Flow, flow
+from mptcp_lab.suite.traffic import Flow, Target
 
 JOINED_WITHIN_SECONDS = 10.0
 
@@ -25,8 +25,8 @@ def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:
 
     `Unsupported` where the inventory gives them endpoints that do not make a full mesh.
     """
-    _meshes(client, {"subflow", "fullmesh"})
-    _meshes(server, {"signal"})
+    require_mesh(client.lab, client.host, {"subflow", "fullmesh"})
+    require_mesh(server.lab, server.host, {"signal"})
     arp_ignore, rp_filter = _by_device(server, "arp_ignore"), _by_device(client, "rp_filter")
     room = room_between(client.host, server.host)
     return expected(client.lab, client.host, server.host, family, arp_ignore, rp_filter, room)
@@ -40,15 +40,6 @@ def room_between(client: Host, server: Host) -> Room:
 
     subflows = min(limit(host, "mptcp_limit_subflows") for host in (client, server))
     return Room(subflows, limit(client, "mptcp_limit_add_addr_accepted"))
-
-
-def _meshes(machine: Machine, needed: set[str]) -> None:
-    for nic in machine.paths:
-        if missing := needed - set(nic.endpoint):
-            what = (
-                f"the inventory gives {nic.device} {' '.join(nic.endpoint)}, without {' and '.join(missing)}"
-            )
-            raise Unsupported("a full mesh", what, machine.name)
 
 
 def _by_device(machine: Machine, setting: str) -> dict[str, int]:
@@ -131,17 +122,22 @@ def _without(matrix: Matrix, pairs: set[AddressPair]) -> Matrix:
 
 def origin_of(machine: Machine) -> Service:
     """Return the origin service of a machine that fits it: MPTCP where the machine speaks it."""
-    wanted = "native" if machine.host.mptcp else "off"
-    for service in machine.host.services:
-        if service.engine == "origin" and service.mptcp == wanted:
-            return service
-    raise Unsupported("origin", f"the inventory gives {machine.name} no origin service with mptcp: {wanted}")
+    return find_origin(machine.host)
+
+
+def direct_target(server: Machine, family: int = 4) -> Target:
+    """Return the server's own origin on its first path, over IPv4 (4) or IPv6 (6)."""
+    return Target(server, origin_of(server), server, origin_of(server), family)
 
 
 def direct_flow(client: Machine, server: Machine, family: int = 4) -> AbstractContextManager[Flow]:
     """Connect a client to the server's own origin, on its first path, over IPv4 (4) or IPv6 (6)."""
-    origin = origin_of(server)
-    return flow(client, server.address(0, family), origin.port, server, origin)
+    return direct_target(server, family).flow(client)
+
+
+def subflows_to(client: Machine, target: Target) -> Matrix:
+    """Return the subflows to expect of a client's connection to a target."""
+    return target.subflows or expected_pairs(client, target.machine, target.family)
 
 
 @contextmanager

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import Capture
 from mptcp_lab.probe.facts import Counters
 from mptcp_lab.wire.capture import CaptureError, CaptureFile
 from mptcp_lab.wire.options import AddAddr, MpCapable, MpJoinSyn, MptcpOption, TcpRst
@@ -30,14 +33,46 @@ def segments(pcapng: bytes) -> list[Segment]:
     return sorted(found, key=lambda segment: segment.time_ns)
 
 
-def of_port(found: Iterable[Segment], port: int) -> list[Segment]:
+def segments_of_port(found: Iterable[Segment], port: int) -> list[Segment]:
     """Return the segments to or from a port."""
     return [segment for segment in found if port in (segment.sport, segment.dport)]
+
+
+class TcpCapture:
+    """A capture under way on a machine, of which the segments of one TCP port are wanted."""
+
+    def __init__(self, capture: Capture, port: int, where: str) -> None:
+        self._capture, self._port, self._where = capture, port, where
+
+    def stop(self, *, may_be_empty: bool = False) -> list[Segment]:
+        """End the capture; return the port's segments in order of time.
+
+        Without any the check fails here, and the message names what is missing. A check whose claim is that
+        nothing was sent passes ``may_be_empty``.
+        """
+        found = segments_of_port(segments(self._capture.stop()), self._port)
+        assert found or may_be_empty, f"no packet of port {self._port} was captured at {self._where}"
+        return found
+
+
+@contextmanager
+def tcp_capture(machine: Machine, port: int, devices: Sequence[str] | None = None) -> Iterator[TcpCapture]:
+    """Capture the segments of a TCP port on a machine's NICs, by default on every one that is up."""
+    chosen = machine.devices if devices is None else list(devices)
+    with machine.probe.capture(chosen) as capture:
+        yield TcpCapture(capture, port, f"{machine.name} ({', '.join(chosen)})")
 
 
 def first_syns(found: Iterable[Segment]) -> list[Segment]:
     """Return the SYNs that open connections or subflows (not the SYN/ACKs)."""
     return [segment for segment in found if segment.flags & (SYN | ACK) == SYN]
+
+
+def first_syn(found: Sequence[Segment]) -> Segment:
+    """Return the SYN that opens the connection; a check fails here when none was captured."""
+    syns = first_syns(found)
+    assert syns, f"no SYN was captured, only {shown(found) or 'nothing'}"
+    return syns[0]
 
 
 def mptcp_options(segment: Segment) -> list[MptcpOption]:
@@ -98,16 +133,14 @@ def _names(segment: Segment) -> str:
     return " ".join(type(option).__name__ for option in mptcp_options(segment))
 
 
-def rows(
-    found: Iterable[Segment], host: str, nic: str, start_ns: int, most: int = 40
-) -> list[dict[str, object]]:
-    """Return rows for a report's table of packets: those worth showing, at most `most`."""
+def rows(found: Iterable[Segment], host: str, nic: str = "", most: int = 40) -> list[dict[str, object]]:
+    """Return rows for `EvidenceBox.packets`: of the packets worth showing the first ones, at most `most`."""
     telling = [
         s for s in found if s.flags & (SYN | FIN | RST) or any(not _is_dss(o) for o in mptcp_options(s))
     ]
     return [
         {
-            "time": round((s.time_ns - start_ns) / 1e9, 6),
+            "time_ns": s.time_ns,
             "host": host,
             "nic": nic,
             "from": f"{s.src}:{s.sport}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Machine
@@ -23,6 +23,7 @@ from mptcp_lab.probe import (
     eventually,
 )
 from mptcp_lab.probe.facts import Subflow
+from mptcp_lab.suite.matrix import Matrix
 from mptcp_lab.suite.sockets import AddressPair, TcpSocket, at_both_ends, parse_sockets, ss_command
 
 #: Larger than any transfer: the stream ends only when `Flow.end` is called.
@@ -44,10 +45,17 @@ class Ended:
         return (self.sent.nbytes, self.sent.sha256) == (self.got.bytes_received, self.got.sha256_received)
 
     @property
+    def difference(self) -> str:
+        """What was sent and what arrived, for the message of a check whose stream did not arrive whole."""
+        if self.sent.nbytes == self.got.bytes_received:
+            return f"{self.sent.nbytes} octets were sent and as many arrived, but not the same ones"
+        return f"{self.sent.nbytes} octets were sent, {self.got.bytes_received} arrived"
+
+    @property
     def goodput(self) -> float:
         """Megabits per second, from the first byte at the origin to the last; of something that was sent."""
         first, last = self.got.received.first, self.got.received.last
-        assert first is not None and last is not None
+        assert first is not None and last is not None, "no data arrived at the origin: no goodput"
         return 8e-6 * self.got.bytes_received / (last - first)
 
 
@@ -229,23 +237,46 @@ def flow(
 
 @dataclass(frozen=True)
 class Target:
-    """A proxy's listener and the origin behind it."""
+    """Where a client connects: a listener and the origin behind it, over IPv4 (4) or IPv6 (6).
+
+    ``to`` is the address to connect to, where it is not the one of the machine's first path. ``subflows`` are
+    those to expect and ``ends_at`` is where they end, where addresses are translated on the way (a
+    forwarder's); None where they end at the machine itself.
+    """
 
     machine: Machine
     service: Service
     origin: Machine
     origin_service: Service
+    family: int = 4
+    to: str = ""
+    subflows: Matrix | None = None
+    ends_at: FarEnd | None = None
 
     @property
     def port(self) -> int:
         """The listener's port."""
         return self.service.port
 
+    @property
+    def address(self) -> str:
+        """The address to connect to."""
+        return self.to or self.machine.address(0, self.family)
+
+    @property
+    def far_end(self) -> FarEnd:
+        """Where a client's subflows end."""
+        return self.ends_at or FarEnd(self.machine, self.port)
+
+    def over(self, family: int) -> Target:
+        """Return the same target over IPv4 (4) or IPv6 (6)."""
+        return replace(self, family=family)
+
     @contextmanager
-    def flow(self, client: Machine, protocol: str = "mptcp", family: int = 4) -> Iterator[Flow]:
-        """Connect a client to the origin through this target, over IPv4 (4) or IPv6 (6)."""
-        to = (self.machine.address(0, family), self.port, self.origin, self.origin_service)
-        with flow(client, *to, protocol=protocol, far_end=FarEnd(self.machine, self.port)) as opened:
+    def flow(self, client: Machine, protocol: str = "mptcp", within: float = 20.0) -> Iterator[Flow]:
+        """Connect a client to the origin through this target."""
+        to = (self.address, self.port, self.origin, self.origin_service)
+        with flow(client, *to, protocol=protocol, within=within, far_end=self.far_end) as opened:
             yield opened
 
 

@@ -428,6 +428,53 @@ def test_a_list_runs_nothing(suite: Suite) -> None:
     assert not inner.folder.exists()
 
 
+NEEDS = """
+from mptcp_lab.inventory.requirement import Requirement, find_host
+
+GATEWAY = Requirement("a gateway for {speed}", lambda lab, _: find_host(lab, "gateways"))
+CLIENT = Requirement("a client", lambda lab, _: find_host(lab, "clients"))
+
+@claim("DIRECT-3", requires=GATEWAY)
+@pytest.mark.parametrize("speed", ["fast"])
+def test_a(router, speed): pass
+
+@claim("DIRECT-4", requires=(CLIENT,))
+def test_b(): pass
+"""
+NO_GATEWAY = "gateways: the inventory lists no such host"
+TOUCHED = "@pytest.fixture(scope='session')\ndef router():\n    raise LabBroken('touched')\n"
+
+
+@pytest.mark.parametrize("argument", ["--list", "--collect-only"])
+def test_a_list_says_why_a_check_will_not_run(suite: Suite, argument: str) -> None:
+    inner = suite(NEEDS, argument, "-q", conftest=TOUCHED)
+    assert inner.code == 0
+    assert inner.text.count(f"unsupported here: {NO_GATEWAY}") == 1
+    if argument == "--list":
+        assert "    needs    a gateway for fast" in inner.lines
+        assert "    needs    a client" in inner.lines
+
+
+def test_a_check_whose_requirement_is_missing_is_unsupported_in_the_same_words(suite: Suite) -> None:
+    inner = suite(NEEDS, conftest=TOUCHED)
+    assert inner.verdicts == {"DIRECT-3[fast]": "unsupported", "DIRECT-4": "pass"}
+    assert inner.check("DIRECT-3[fast]")["reason"] == NO_GATEWAY
+
+
+def test_a_fixture_stands_for_what_it_needs(suite: Suite) -> None:
+    declare = (
+        "from mptcp_lab.inventory.requirement import Requirement, find_host\n"
+        "from mptcp_lab.plugin import fixtures_require\n"
+        "def pytest_configure(config):\n"
+        "    gateway = Requirement('a gateway', lambda lab, _: find_host(lab, 'gateways'))\n"
+        "    fixtures_require(config, {'router': gateway})\n"
+    )
+    source = '@claim("DIRECT-3")\ndef test_a(router): pass\n@claim("DIRECT-4")\ndef test_b(): pass\n'
+    inner = suite(source, conftest=TOUCHED + declare)
+    assert inner.verdicts == {"DIRECT-3": "unsupported", "DIRECT-4": "pass"}
+    assert inner.check("DIRECT-3")["reason"] == NO_GATEWAY
+
+
 def test_collect_only_names_claims_and_opens_nothing(suite: Suite) -> None:
     fixture = "@pytest.fixture(scope='session', autouse=True)\ndef lab():\n    raise LabBroken('touched')\n"
     inner = suite('@claim("DIRECT-3")\ndef test_a(): pass\n', "--collect-only", "-q", conftest=fixture)
@@ -452,7 +499,7 @@ def test_a(evidence):
     evidence.document("counters", {"JoinSynTx": 1})
     evidence.document("counters", {"JoinSynTx": 2})
     evidence.subflows([Subflow(ip_address("198.18.1.10"), False)])
-    evidence.packets([{"time": 0.1, "flags": "S"}])
+    evidence.packets([{"time_ns": 100_000_000, "flags": "S"}])
     evidence.timeline("bytes", {"path1": [(0, 0), (1, 9)]}, [(0.5, "fault")], gap=(0.5, 0.7))
     evidence.pcap("client eth1", b"pcap")
     evidence.text("log", "a line")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
-from mptcp_lab.suite.packets import first_syns, of_port, rows, segments
+from mptcp_lab.suite.packets import first_syns, rows, tcp_capture
 
 
 def check_joins_all(client: Machine, server: Machine, family: int, evidence: EvidenceBox) -> None:
@@ -17,26 +19,28 @@ def check_joins_all(client: Machine, server: Machine, family: int, evidence: Evi
     """
     port = origin_of(server).port
     before = client.probe.nics()
-    captures = {nic: client.probe.capture([nic.device]) for nic in client.paths}
-    with direct_flow(client, server, family) as data:
+    with ExitStack() as opened:
+        captures = {
+            nic: opened.enter_context(tcp_capture(client, port, [nic.device])) for nic in client.paths
+        }
+        data = opened.enter_context(direct_flow(client, server, family))
         transfer = data.start()
         joined = wait_for_joins(data, expected_pairs(client, server, family))
         moved = server.probe.counters().delta(data.opening.before[1])
         ended = data.end(transfer)
+        captured = {nic: capture.stop(may_be_empty=True) for nic, capture in captures.items()}
     joined.keep(evidence)
     now, expected = client.probe.nics(), joined.matrix
-    for nic, capture in captures.items():
-        packets = of_port(segments(capture.stop()), port)
-        evidence.packets(
-            rows(packets, client.name, nic.device, packets[0].time_ns), name=f"packets on {nic.device}"
-        )
+    for nic, packets in captured.items():
+        evidence.packets(rows(packets, client.name, nic.device), name=f"packets on {nic.device}")
         tried = {(str(s.src), str(s.dst)) for s in first_syns(packets)}
         mine = {str(nic.address(each)) for each in (4, 6)}
-        assert tried >= {pair for pair in expected.addresses if pair[0] in mine}, f"SYNs on {nic.device}"
+        unseen = {pair for pair in expected.addresses if pair[0] in mine} - tried
+        assert not unseen, f"no SYN was captured on {nic.device} of client {client.name} for {sorted(unseen)}"
         assert {local for local, _ in tried} <= mine, f"SYNs on {nic.device} of another NIC: {tried}"
         assert now[nic.device].delta(before[nic.device]).tx_bytes, f"nothing left by {nic.device}"
     joined.check_exact(family)
     assert moved.mptcp("MPJoinAckRx") >= len(joined) - 1, (
         f"{server.name} counted fewer joins than {joined.pairs}"
     )
-    assert ended.intact
+    assert ended.intact, ended.difference

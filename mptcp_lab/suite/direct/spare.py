@@ -9,6 +9,7 @@ from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Nic
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
+from mptcp_lab.suite.requirements import find_spare_nic
 
 #: A daemon makes the endpoint of a new NIC within this time.
 NOTICED_WITHIN_SECONDS = 20.0
@@ -16,10 +17,7 @@ NOTICED_WITHIN_SECONDS = 20.0
 
 def spare_nic(client: Machine) -> Nic:
     """Return the first NIC on a path segment that the inventory keeps down."""
-    for nic in client.host.nics:
-        if not nic.up and client.lab.segments[nic.segment].kind == "path":
-            return nic
-    raise Unsupported("spare NIC", "the inventory has none that is down on a path segment", client.name)
+    return find_spare_nic(client.lab, client.host)
 
 
 def path_manager(client: Machine) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.probe import Capture, Listener, Stream, Transfer, TransferResult, eventually
+from mptcp_lab.probe import Listener, Stream, Transfer, TransferResult, eventually
 from mptcp_lab.suite.expectations import expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES, RESUMED_WITHIN_SECONDS, path_names
-from mptcp_lab.suite.packets import bytes_by_receiver, of_port, rows, segments
+from mptcp_lab.suite.packets import bytes_by_receiver, rows, tcp_capture
 from mptcp_lab.suite.sockets import AddressPair, at_both_ends
 from mptcp_lab.suite.traffic import ENDLESS, FarEnd, Flow, Opening, flow
 from mptcp_lab.wire import Segment
@@ -79,8 +79,8 @@ def check_stream_survives(
     """
     before = server.probe.counters()
     with (
-        client.probe.capture([nic.device for nic in client.paths]) as capture,
         listening(server) as listeners,
+        tcp_capture(client, listeners[0].port, [nic.device for nic in client.paths]) as capture,
         served(client, server, listeners) as connection,
     ):
         ways = _begin(connection, client, server, direction)
@@ -92,8 +92,8 @@ def check_stream_survives(
             back = client.probe.clock().realtime
         results = {way.name: way.end() for way in ways}
         accepted = sum(listener.accepted for listener in listeners)
-        port = listeners[0].local.port if listeners[0].local else 0
-        packets = _packets(capture, port)
+        packets = capture.stop()
+    port = listeners[0].port
     _keep(packets, port, (lost, back), client, evidence)
     for way in ways:
         _keep_gap(way, results[way.name][1], len(ways), evidence)
@@ -117,8 +117,7 @@ def listening(server: Machine) -> Iterator[list[Listener]]:
     with ExitStack() as stack:
         first, *others = [str(nic.address()) for nic in server.paths if nic.address()]
         listeners = [stack.enter_context(server.probe.listen(first, 0))]
-        assert listeners[0].local is not None
-        port = listeners[0].local.port
+        port = listeners[0].port
         listeners += [stack.enter_context(server.probe.listen(address, port)) for address in others]
         yield listeners
 
@@ -127,7 +126,7 @@ def listening(server: Machine) -> Iterator[list[Listener]]:
 def served(client: Machine, server: Machine, listeners: list[Listener]) -> Iterator[Served]:
     """Connect a client to the first listener of a server, and take the server's end of the connection."""
     to = listeners[0].local
-    assert to is not None
+    assert to is not None, f"the listener at {server.name} has no local address"
     origin = origin_of(server)
     examined = Opening(
         client,
@@ -170,10 +169,6 @@ def _wait_for_octets(way: Way, wanted: int, when: str) -> None:
     )
 
 
-def _packets(capture: Capture, port: int) -> list[Segment]:
-    return of_port(segments(capture.stop()), port)
-
-
 def _receivers(packets: list[Segment], port: int, since: float, until: float) -> set[str]:
     """Return the client's addresses to which the server's data came, between two times of the epoch."""
     data = (s for s in packets if s.sport == port and s.payload_length)
@@ -184,14 +179,13 @@ def _keep(
     packets: list[Segment], port: int, times: tuple[float, float], client: Machine, evidence: EvidenceBox
 ) -> None:
     """Keep the octets of every path over time, and the packets that open and close subflows."""
-    assert packets, f"the capture at {client.name} has no packet of port {port}"
     zero = packets[0].time_ns
     series = bytes_by_receiver(packets, port, zero, path_names(client.paths))
     marks = [
         (moment - zero / 1e9, label) for moment, label in zip(times, ("path lost", "path back"), strict=True)
     ]
     evidence.timeline("octets received on each path", series, marks)
-    evidence.packets(rows(packets, client.name, "", zero))
+    evidence.packets(rows(packets, client.name), zero_ns=zero)
 
 
 def _keep_gap(way: Way, got: TransferResult, ways: int, evidence: EvidenceBox) -> None:

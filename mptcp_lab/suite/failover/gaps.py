@@ -16,7 +16,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import ConnectFailed, eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.failover.arrivals import in_order
-from mptcp_lab.suite.packets import of_port, segments
+from mptcp_lab.suite.packets import tcp_capture
 
 #: When (seconds since the epoch) how many bytes of a stream had passed.
 Growth = tuple[float, int]
@@ -81,7 +81,7 @@ def first_path_lost(
         lambda: _answers(client, server, port), until=bool, within=ANSWERS_WITHIN, what="the first path"
     )
     with (
-        server.probe.capture([nic.device for nic in server.paths]) as capture,
+        tcp_capture(server, port, [nic.device for nic in server.paths]) as capture,
         direct_flow(client, server) as data,
     ):
         transfer = data.start()
@@ -92,12 +92,15 @@ def first_path_lost(
             data.until_received(UNDER_BYTES, within=RESUMED_WITHIN_SECONDS)
             back = server.probe.clock()
         ended = data.end(transfer)
-        packets = of_port(segments(capture.stop()), port)
-    assert ended.intact, f"sent {ended.sent.nbytes} bytes, {ended.got.bytes_received} arrived"
+        packets = capture.stop()
+    assert ended.intact, ended.difference
     got = [(lost.realtime_of(when), total) for when, total in ended.got.received.points]
     seen = in_order(packets, port)
+    assert seen, f"no data of port {port} that {server.name} acknowledged is in its capture"
     pauses = within([when for when, _ in got], lost.realtime, back.realtime)
     captured = within([when for when, _ in seen], lost.realtime, back.realtime)
+    assert pauses, f"{server.name} read at most once while the path was lost"
+    assert captured, f"the capture at {server.name} has data at most once while the path was lost"
     return Pauses(
         max(pauses),
         max(captured),

@@ -8,13 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from mptcp_lab.evidence import EvidenceBox
-from mptcp_lab.inventory.model import Nic, Service
+from mptcp_lab.inventory.model import Nic
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
-from mptcp_lab.suite.matrix import Matrix
-from mptcp_lab.suite.packets import bytes_by_sender, of_port, rows, segments
-from mptcp_lab.suite.traffic import Ended, FarEnd, flow
+from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
+from mptcp_lab.suite.packets import bytes_by_sender, rows, tcp_capture
+from mptcp_lab.suite.traffic import Ended, Target
 from mptcp_lab.wire import Segment
 
 #: A stream whose path is lost must go on within this time: several retransmission timeouts.
@@ -25,32 +24,19 @@ ENOUGH_BYTES = 200_000
 
 def check_survives(
     client: Machine,
-    server: Machine,
-    service: Service,
+    target: Target,
     fault: Callable[[], AbstractContextManager[object]],
     evidence: EvidenceBox,
-    *,
-    origin: tuple[Machine, Service] | None = None,
-    family: int = 4,
-    way: tuple[str, Matrix, FarEnd] | None = None,
 ) -> Ended:
-    """Assert that a stream outlives `fault`, the loss of its first path.
+    """Check that a stream from a client to a target outlives `fault`, the loss of its first path.
 
-    The stream goes over IPv4 (4) or IPv6 (6) from `client` to `service` on `server`, behind which `origin` is
-    for a proxy; `way` is the address to connect to, the subflows to expect and where they end, where these
-    are not the server's own. Asserted: the first path carried it before, paths from another address carry it
-    under the fault, and the origin accepted one connection and got every byte once and in order. The gap is
-    the longest pause there.
+    Asserted: the first path carried it before, paths from another address carry it under the fault, and the
+    origin accepted one connection and got every byte once and in order. The gap is the longest pause there.
     """
-    behind, behind_service = origin or (server, service)
-    to, pairs, far_end = way or (
-        server.address(0, family),
-        expected_pairs(client, server, family),
-        FarEnd(server, service.port),
-    )
+    pairs = subflows_to(client, target)
     with (
-        client.probe.capture([nic.device for nic in client.paths]) as capture,
-        flow(client, to, service.port, behind, behind_service, far_end=far_end) as data,
+        tcp_capture(client, target.port, [nic.device for nic in client.paths]) as capture,
+        target.flow(client) as data,
     ):
         transfer = data.start()
         wait_for_joins(data, pairs)
@@ -71,16 +57,14 @@ def check_survives(
             )
             back = client.probe.clock().realtime
         ended = data.end(transfer)
-        packets = of_port(segments(capture.stop()), service.port)
-    assert data.stream.local is not None
-    story = Story(packets, service.port, data.stream.local.address, lost, back)
-    _keep(story, ended, behind, client, evidence)
+        packets = capture.stop()
+    assert data.stream.local is not None, f"the connection of {client.name} has no local address"
+    story = Story(packets, target.port, data.stream.local.address, lost, back)
+    _keep(story, ended, target.origin, client, evidence)
     before, after = story.senders(0.0, lost), story.senders(lost, back)
     assert story.first in before, f"{story.first} carried nothing before, only {before}"
     assert after - {story.first}, f"nothing but {story.first} carried anything under the fault"
-    assert ended.intact, (
-        f"sent {ended.sent.nbytes} bytes, {ended.got.bytes_received} arrived, or not the same"
-    )
+    assert ended.intact, ended.difference
     return ended
 
 
@@ -120,4 +104,4 @@ def _keep(story: Story, ended: Ended, behind: Machine, client: Machine, evidence
     marks = [(story.lost - zero / 1e9, "path lost"), (story.back - zero / 1e9, "path back")]
     evidence.figure("gap", 1000 * gap.seconds, "ms")
     evidence.timeline("bytes sent on each path", series, marks, gap=(begun, begun + gap.seconds))
-    evidence.packets(rows(story.packets, client.name, "", zero))
+    evidence.packets(rows(story.packets, client.name), zero_ns=zero)

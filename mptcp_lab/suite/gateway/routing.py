@@ -7,28 +7,31 @@ from difflib import ndiff
 from ipaddress import ip_address
 from pathlib import Path
 
-from mptcp_lab.errors import Inconclusive, Unsupported
+from mptcp_lab.errors import Inconclusive
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.machines.session import Machine
+from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.gateway import path_probe
+from mptcp_lab.suite.requirements import find_address_behind, find_address_on
+from mptcp_lab.suite.traffic import Target
 
 READINGS = tuple(f"ip -{v} {what}" for v in (4, 6) for what in ("route show table all", "rule show"))
 
 
 def behind(router: Machine, client: Machine, server: Machine) -> str:
     """Return an address of B's that A reaches through the router only."""
-    for nic in server.host.nics:
-        if nic.up and nic.ipv4 and router.host.nic_on(nic.segment) and not client.host.nic_on(nic.segment):
-            return str(nic.ipv4.ip)
-    raise Unsupported("router", f"no segment of {server.name} is behind {router.name} only")
+    return find_address_behind(router.host, client.host, server.host)
+
+
+def routed_target(router: Machine, client: Machine, server: Machine) -> Target:
+    """Return a server's origin at an address that the client reaches through the router only."""
+    origin = origin_of(server)
+    return Target(server, origin, server, origin, to=behind(router, client, server))
 
 
 def on_segment(machine: Machine, segment: str) -> str:
     """Return a machine's IPv4 address on a segment; `Unsupported` when it has none there."""
-    nic = machine.host.nic_on(segment)
-    if nic is None or nic.ipv4 is None:
-        raise Unsupported("router", f"not on {segment}", machine.name)
-    return str(nic.ipv4.ip)
+    return find_address_on(machine.host, segment)
 
 
 def network_of(lab: Lab, address: str) -> str:

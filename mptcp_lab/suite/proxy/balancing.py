@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.probe import RunningBatch
+from mptcp_lab.suite.requirements import find_balancing
 from mptcp_lab.suite.traffic import greeting
 
 ANSWER_BYTES = 1000
@@ -64,7 +64,5 @@ class Balanced:
 
 def balanced(machines: Session, method: str, suits: Callable[[Service], bool], what: str) -> Balanced:
     """Return nginx's listener before several backends that suits; raise `Unsupported` where there is none."""
-    for service in machines.lab.services("nginx"):
-        if service.mptcp == method and len(service.backends) > 1 and suits(service):
-            return Balanced(machines.machines[service.host], service, machines.backends(service))
-    raise Unsupported(f"nginx balancing {what}, MPTCP by {method}", "the inventory lists no such service")
+    service = find_balancing(machines.lab, method, suits, what)
+    return Balanced(machines.machines[service.host], service, machines.backends(service))

@@ -5,55 +5,56 @@ from __future__ import annotations
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import IPPROTO_TCP
-from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
+from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
 from mptcp_lab.suite.packets import (
     answers,
     capable,
-    first_syns,
+    first_syn,
     joins,
     mptcp_options,
-    of_port,
     rows,
-    segments,
     shown,
+    tcp_capture,
 )
 from mptcp_lab.suite.traffic import Target, is_mptcp
 
 
-def check_two_legs(client: Machine, target: Target, family: int, evidence: EvidenceBox) -> None:
-    """Assert that a proxy's front leg is MPTCP with all of a client's subflows and its back leg plain TCP.
+def check_two_legs(client: Machine, target: Target, evidence: EvidenceBox) -> None:
+    """Check that a proxy's front leg is MPTCP with all of a client's subflows and its back leg plain TCP.
 
     By the sockets of client and origin, the proxy's counters, and captures of both legs. A client may join
     over the other family too, as fullmesh does where both are announced.
     """
     proxy, port, inner = target.machine, target.port, target.origin_service.port
-    expected, before = expected_pairs(client, proxy, family), proxy.probe.counters()
+    expected, before, family = subflows_to(client, target), proxy.probe.counters(), target.family
     with (
-        proxy.probe.capture([nic.device for nic in proxy.paths]) as outside,
-        target.origin.probe.capture(target.origin.devices) as inside,
-        target.flow(client, family=family) as data,
+        tcp_capture(proxy, port, [nic.device for nic in proxy.paths]) as outside,
+        tcp_capture(target.origin, inner) as inside,
+        target.flow(client) as data,
     ):
         transfer = data.start()
         joined = wait_for_joins(data, expected)
-        assert is_mptcp(data.stream)
+        assert is_mptcp(data.stream), f"the front leg from {client.name} to {proxy.name} is plain TCP"
         ended = data.end(transfer)
-        asked, back = of_port(segments(outside.stop()), port), of_port(segments(inside.stop()), inner)
+        asked, back = outside.stop(), inside.stop()
     moved = proxy.probe.counters().delta(before)
     joined.keep(evidence)
-    evidence.packets(rows(asked, proxy.name, "", asked[0].time_ns), name="packets of the front leg")
-    evidence.packets(rows(back, target.origin.name, "", back[0].time_ns), name="packets of the back leg")
+    evidence.packets(rows(asked, proxy.name), name="packets of the front leg")
+    evidence.packets(rows(back, target.origin.name), name="packets of the back leg")
     joined.check_exact(family)
-    assert moved.mptcp("MPCapableACKRX") == 1
+    opened = moved.mptcp("MPCapableACKRX")
+    assert opened == 1, f"{proxy.name} counted {opened} MPTCP connections (MPCapableACKRX), one was made"
     # Between the look at the sockets and the end more may come up over the other family.
     found, counted = joined.pairs, moved.mptcp("MPJoinAckRx")
     asked_for = {(s.src, s.sport, s.dst) for s in joins(asked)}
     assert len(found) - 1 <= counted <= len(asked_for), f"{counted} joins counted, {len(asked_for)} asked for"
-    assert capable(first_syns(asked)[0]) and len(answers(asked)) == 1, f"the front leg: {shown(asked)}"
-    assert {(str(s.src), str(s.dst)) for s in joins(asked)} >= found - {_first(client, proxy, family)}
-    assert (ended.got.protocol, ended.got.is_mptcp) == (IPPROTO_TCP, False)
+    assert capable(first_syn(asked)) and len(answers(asked)) == 1, f"the front leg: {shown(asked)}"
+    unseen = found - {_first(client, proxy, family)} - {(str(s.src), str(s.dst)) for s in joins(asked)}
+    assert not unseen, f"subflows whose join was not captured at {proxy.name}: {sorted(unseen)}"
+    assert (ended.got.protocol, ended.got.is_mptcp) == (IPPROTO_TCP, False), "the back leg is not plain TCP"
     told = [segment for segment in back if segment.sport == inner and mptcp_options(segment)]
     assert not told, f"B sent MPTCP options on the back leg: {shown(told)}"
-    assert ended.intact
+    assert ended.intact, ended.difference
 
 
 def _first(client: Machine, proxy: Machine, family: int) -> tuple[str, str]:

@@ -252,7 +252,8 @@ def _unreachable_announced(client: Machine, target: Target) -> None:
     ):
         _goes_on(data)
     if before.has("MPJoinSynTx"):  # where it is absent, the capture alone shows the join
-        assert client.probe.counters().delta(before).mptcp("MPJoinSynTx") > 0
+        asked = client.probe.counters().delta(before).mptcp("MPJoinSynTx")
+        assert asked > 0, f"{client.name} sent no join to the announced address {address} (MPJoinSynTx)"
 
 
 def _announcement_lost(client: Machine, target: Target) -> None:

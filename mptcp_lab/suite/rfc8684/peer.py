@@ -81,7 +81,7 @@ class Wire:
         self._stack.close()
 
     def _take(self, event: object) -> None:
-        assert isinstance(event, dict)
+        assert isinstance(event, dict), f"an event of {self.machine.name} is {event!r}"
         if event.get("relay") != self._relay or "packet" not in event:
             return
         try:
@@ -287,7 +287,7 @@ def peer(machine: Machine, evidence: EvidenceBox, flags: int = 0x01) -> Iterator
             yield opened
         finally:
             packets = opened.packets()
-            evidence.packets(rows(packets, machine.name, "", packets[0].time_ns if packets else 0))
+            evidence.packets(rows(packets, machine.name))
 
 
 def called(client: Machine, server: Peer) -> tuple[Wire, Subflow, Pending]:
@@ -309,7 +309,7 @@ def served(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Strea
     first.says(SYN | ACK, MpCapable(server.endpoint.key, flags=server.endpoint.flags))
     first.hears(ACK, what="the third packet")
     with Stream(client.probe, connecting.read(Opened)) as stream:
-        lives(first)
+        check_alive(first)
         yield wire, first, stream
         stream.close(reset=True)
 
@@ -319,7 +319,7 @@ def talks_to(opened: Peer, target: Target) -> Subflow:
     return opened.connects(target.machine.address(), target.port, opened.machine.address(0))
 
 
-def lives(first: Subflow) -> None:
-    """Assert that a connection still takes data."""
+def check_alive(first: Subflow) -> None:
+    """Check that a connection still takes data."""
     first.sends(token_bytes(100))
     first.hears_data_ack()

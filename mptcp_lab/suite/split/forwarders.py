@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
-from mptcp_lab.errors import Unsupported
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory.model import Nic, Service
 from mptcp_lab.machines.session import Machine, Session
@@ -18,9 +17,10 @@ from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import announcing_nothing
 from mptcp_lab.suite.gateway.routing import source_table
 from mptcp_lab.suite.matrix import Matrix, Pair, reached_by
-from mptcp_lab.suite.packets import capable, first_syns, joins, of_port, rows, segments, shown
+from mptcp_lab.suite.packets import capable, first_syns, joins, rows, shown, tcp_capture
+from mptcp_lab.suite.requirements import find_forwarders
 from mptcp_lab.suite.sockets import AddressPair
-from mptcp_lab.suite.traffic import FarEnd, Flow, flow
+from mptcp_lab.suite.traffic import FarEnd, Flow, Target
 from mptcp_lab.wire.packet import Segment
 
 #: After so many bytes at B a connection is fully established, and B's acknowledgement is back at A.
@@ -77,12 +77,16 @@ class Split:
         }
         return Matrix(present, {})
 
-    @contextmanager
-    def flow(self) -> Iterator[Flow]:
+    @property
+    def target(self) -> Target:
+        """B's origin through the first proxy, where A connects; a subflow through each proxy is expected."""
+        first = self.ways[0]
+        listener = (first.proxy, self.service, self.server, self.origin)
+        return Target(*listener, to=first.remote, subflows=self.expected, ends_at=self.far_end)
+
+    def flow(self) -> AbstractContextManager[Flow]:
         """Connect A to B through the first proxy."""
-        to = (self.ways[0].remote, self.service.port, self.server, self.origin)
-        with flow(self.client, *to, far_end=self.far_end) as opened:
-            yield opened
+        return self.target.flow(self.client)
 
     @property
     def fullmesh(self) -> Matrix:
@@ -151,9 +155,10 @@ class Split:
         """Capture on both proxies' outside NICs; what is given returns the packets of each, once."""
         with ExitStack() as stack:
             captures = [
-                stack.enter_context(way.proxy.probe.capture([way.outside.device])) for way in self.ways
+                stack.enter_context(tcp_capture(way.proxy, self.service.port, [way.outside.device]))
+                for way in self.ways
             ]
-            yield lambda: [of_port(segments(capture.stop()), self.service.port) for capture in captures]
+            yield lambda: [capture.stop() for capture in captures]
 
 
 @contextmanager
@@ -191,31 +196,11 @@ def split_of(
 
     With `one_nic` both leave by A's first NIC. `Unsupported` when the lab has no two such forwarders.
     """
-    found = [
-        service for service in machines.lab.services("forwarder") if forwards(machines, service, server, snat)
-    ]
-    port = found[0].port if found else 0
-    proxies = [machines.machines[service.host] for service in found if service.port == port]
-    nics = [client.paths[0]] * 2 if one_nic else client.paths
-    ways = [
-        Way(nic, proxy, outside)
-        for nic, proxy in zip(nics, proxies, strict=False)
-        if (outside := proxy.host.nic_on(nic.segment))
-    ]
-    if len(ways) < 2:
-        kind = "with" if snat else "without"
-        raise Unsupported(f"two forwarders {kind} source NAT", "the inventory lists none on two of A's ways")
-    _, origin = machines.backend(found[0])
-    return Split(
-        client, server, (ways[0], ways[1]), found[0], origin, backend_address(proxies[0], server), snat
-    )
-
-
-def forwards(machines: Session, service: Service, server: Machine, snat: bool) -> bool:
-    """Tell whether a forwarder's service leads to B, with or without source NAT as asked."""
-    entries = machines.lab.hosts[service.host].variables["lab_services"]
-    entry = next(entry for entry in entries if entry["name"] == service.name)
-    return service.backends[0].host == server.name and bool(entry.get("snat", True)) == snat
+    found = find_forwarders(machines.lab, client.host, server.host, snat=snat, one_nic=one_nic)
+    first, second = (Way(nic, machines.of(host), outside) for nic, host, outside in found.ways)
+    _, origin = machines.backend(found.service)
+    backend = backend_address(machines.machines[found.service.host], server)
+    return Split(client, server, (first, second), found.service, origin, backend, snat)
 
 
 def reversed_ways(split: Split) -> Split:
@@ -257,7 +242,7 @@ def check_one_subflow_per_proxy(
     for way, packets in zip(split.ways, seen, strict=True):
         device = way.outside.device
         evidence.packets(
-            rows(packets, way.proxy.name, device, start), name=f"packets at {way.proxy.name}, {device}"
+            rows(packets, way.proxy.name, device), f"packets at {way.proxy.name}, {device}", zero_ns=start
         )
     opened, joined = (first_syns(packets) for packets in seen)
     assert subflows(opened) == 1 and all(capable(s) for s in opened), f"at the first: {shown(opened)}"

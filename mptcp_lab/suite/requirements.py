@@ -1,0 +1,324 @@
+"""What checks need of a lab, found in the inventory: each requirement, and how it is looked for.
+
+The same functions decide before a run (``--list`` names what is missing) and during it (`Unsupported`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.inventory.model import Host, Lab, Nic, Service
+from mptcp_lab.inventory.requirement import Parameters, Requirement, find_address, find_host
+from mptcp_lab.lock import NAME, beside
+from mptcp_lab.machines.cables import require_cable
+
+Suits = Callable[[Service], object]
+#: The ways in which a proxy's listener gets MPTCP.
+METHODS = ("native", "preload")
+
+
+def find_client(lab: Lab) -> Host:
+    """Return the client."""
+    return find_host(lab, "clients")
+
+
+def find_server(lab: Lab) -> Host:
+    """Return the origin with MPTCP on a path."""
+    return find_host(lab, "origins", lambda host: host.mptcp and lab.path_nics(host), " with MPTCP on a path")
+
+
+def find_tcp_server(lab: Lab) -> Host:
+    """Return the origin without MPTCP."""
+    return find_host(lab, "origins", lambda host: not host.mptcp, " without MPTCP")
+
+
+def find_router(lab: Lab) -> Host:
+    """Return the plain router."""
+    return find_host(lab, "gateways")
+
+
+def find_other_router(lab: Lab) -> Host:
+    """Return another host that forwards packets."""
+    return find_host(
+        lab, "proxies", lambda host: any(s.engine == "forwarder" for s in host.services), " that forward"
+    )
+
+
+def find_origin(host: Host) -> Service:
+    """Return the origin service of a host that fits it: MPTCP where the host speaks it."""
+    wanted = "native" if host.mptcp else "off"
+    for service in host.services:
+        if service.engine == "origin" and service.mptcp == wanted:
+            return service
+    raise Unsupported("origin", f"the inventory gives {host.name} no origin service with mptcp: {wanted}")
+
+
+def find_spare_nic(lab: Lab, host: Host) -> Nic:
+    """Return the first NIC on a path segment that the inventory keeps down."""
+    for nic in host.nics:
+        if not nic.up and lab.segments[nic.segment].kind == "path":
+            return nic
+    raise Unsupported("spare NIC", "the inventory has none that is down on a path segment", host.name)
+
+
+def find_address_behind(router: Host, client: Host, server: Host) -> str:
+    """Return an address of the server that the client reaches through the router only."""
+    for nic in server.nics:
+        if nic.up and nic.ipv4 and router.nic_on(nic.segment) and not client.nic_on(nic.segment):
+            return str(nic.ipv4.ip)
+    raise Unsupported("router", f"no segment of {server.name} is behind {router.name} only")
+
+
+def find_address_on(host: Host, segment: str) -> str:
+    """Return a host's IPv4 address on a segment."""
+    nic = host.nic_on(segment)
+    if nic is None or nic.ipv4 is None:
+        raise Unsupported("router", f"not on {segment}", host.name)
+    return str(nic.ipv4.ip)
+
+
+def require_mesh(lab: Lab, host: Host, flags: set[str]) -> None:
+    """Raise `Unsupported` where the endpoints of a host's path NICs lack one of these flags."""
+    for nic in lab.path_nics(host):
+        if missing := flags - set(nic.endpoint):
+            what = (
+                f"the inventory gives {nic.device} {' '.join(nic.endpoint)}, without {' and '.join(missing)}"
+            )
+            raise Unsupported("a full mesh", what, host.name)
+
+
+def _may_use(service: Service, method: str) -> bool:
+    """Return whether a proxy's listener has MPTCP by a method, as far as the inventory decides it.
+
+    A session replaces ``auto`` by the method in use (`machines.methods`); before it either one is possible.
+    """
+    return service.mptcp == method or (service.mptcp == "auto" and method in METHODS)
+
+
+def find_proxy(lab: Lab, name: str, suits: Suits = lambda _: True, what: str = "") -> Service:
+    """Return the listener of a name such as ``haproxy-native``, before one backend that speaks only TCP.
+
+    `suits` decides which of them, and `what` says it in words.
+    """
+    engine, method = name.split("-")
+    for service in lab.services(engine):
+        plain = [each for each in service.backends if not lab.hosts[each.host].mptcp]
+        if _may_use(service, method) and len(plain) == len(service.backends) == 1 and suits(service):
+            return service
+    capability = f"{engine} with MPTCP by {method}{what}"
+    raise Unsupported(capability, "the inventory lists no such service before a plain TCP backend")
+
+
+def find_balancing(lab: Lab, method: str, suits: Suits, what: str) -> Service:
+    """Return nginx's listener before several backends that suits."""
+    for service in lab.services("nginx"):
+        if _may_use(service, method) and len(service.backends) > 1 and suits(service):
+            return service
+    raise Unsupported(f"nginx balancing {what}, MPTCP by {method}", "the inventory lists no such service")
+
+
+@dataclass(frozen=True)
+class Forwarders:
+    """Two forwarders between client and server: the service, and client NIC, host and outside NIC of each."""
+
+    service: Service
+    ways: tuple[tuple[Nic, Host, Nic], tuple[Nic, Host, Nic]]
+
+
+def find_forwarders(
+    lab: Lab, client: Host, server: Host, *, snat: bool = True, one_nic: bool = False
+) -> Forwarders:
+    """Return two forwarders with (or without) source NAT that lead to the server on two of A's ways.
+
+    With `one_nic` both are reached from the client's first NIC.
+    """
+    found = [each for each in lab.services("forwarder") if _leads_to(lab, each, server, snat)]
+    port = found[0].port if found else 0
+    hosts = [lab.hosts[service.host] for service in found if service.port == port]
+    paths = lab.path_nics(client)
+    nics = paths[:1] * 2 if one_nic else paths
+    ways = [
+        (nic, host, outside)
+        for nic, host in zip(nics, hosts, strict=False)
+        if (outside := host.nic_on(nic.segment))
+    ]
+    if len(ways) < 2:
+        kind = "with" if snat else "without"
+        raise Unsupported(f"two forwarders {kind} source NAT", "the inventory lists none on two of A's ways")
+    return Forwarders(found[0], (ways[0], ways[1]))
+
+
+def _leads_to(lab: Lab, service: Service, server: Host, snat: bool) -> bool:
+    """Return whether a forwarder's service leads to the server, with or without source NAT as asked."""
+    entries = lab.hosts[service.host].variables["lab_services"]
+    entry = next(entry for entry in entries if entry["name"] == service.name)
+    return service.backends[0].host == server.name and bool(entry.get("snat", True)) == snat
+
+
+def find_lock(lab: Lab) -> Path:
+    """Return the lock beside the inventory."""
+    if (path := beside(lab.source)) is None:
+        raise Unsupported(NAME, f"there is none beside {lab.source}; ./lab lock writes one")
+    return path
+
+
+def _full_mesh(lab: Lab, _: Parameters) -> None:
+    require_mesh(lab, find_client(lab), {"subflow", "fullmesh"})
+    require_mesh(lab, find_server(lab), {"signal"})
+
+
+def _proxy_mesh(lab: Lab, parameters: Parameters) -> None:
+    require_mesh(lab, find_client(lab), {"subflow", "fullmesh"})
+    require_mesh(lab, lab.hosts[find_proxy(lab, parameters["target"]).host], {"signal"})
+
+
+def _behind_router(lab: Lab, server: Callable[[Lab], Host]) -> str:
+    return find_address_behind(find_router(lab), find_client(lab), server(lab))
+
+
+def _routers_on_paths(lab: Lab, _: Parameters) -> None:
+    for nic in lab.path_nics(find_client(lab)):
+        for router in (find_router(lab), find_other_router(lab)):
+            find_address_on(router, nic.segment)
+
+
+def _ipv6(lab: Lab, _: Parameters) -> None:
+    for host in (find_client(lab), find_server(lab)):
+        find_address(lab, host, family=6)
+
+
+def _proxy_over_ipv6(lab: Lab, parameters: Parameters) -> None:
+    find_address(lab, find_client(lab), family=6)
+    find_address(lab, lab.hosts[find_proxy(lab, parameters["target"]).host], family=6)
+
+
+def _cable_of_loss(lab: Lab, parameters: Parameters) -> None:
+    ends = {"cable-out-at-A": find_client, "cable-out-at-B": find_server}
+    if find := ends.get(parameters["loss"]):
+        host = find(lab)
+        require_cable(lab, host, lab.path_nics(host)[0])
+
+
+def _cables_of(lab: Lab, host: Host, nics: Iterator[Nic] | tuple[Nic, ...]) -> None:
+    for nic in nics:
+        require_cable(lab, host, nic)
+
+
+def _cables_of_dying_forwarder(lab: Lab, parameters: Parameters) -> None:
+    if parameters["death"] == "cables-out":
+        _, host, _ = find_forwarders(lab, find_client(lab), find_server(lab)).ways[parameters["begins"]]
+        _cables_of(lab, host, host.nics)
+
+
+def _cables_of_dying_proxy(lab: Lab, parameters: Parameters) -> None:
+    if parameters["death"] == "second-cables-out":
+        host = lab.hosts[find_proxy(lab, f"{parameters['targets']}-native").host]
+        _cables_of(lab, host, host.nics)
+
+
+def _cables_of_other_paths(lab: Lab, _: Parameters) -> None:
+    client = find_client(lab)
+    _cables_of(lab, client, lab.path_nics(client)[1:])
+
+
+def _target(lab: Lab, parameters: Parameters) -> object:
+    name = parameters["target"]
+    return find_origin(find_server(lab)) if name == "direct" else find_proxy(lab, name)
+
+
+def has_short_timeouts(service: Service) -> bool:
+    """Return whether a proxy's service has both timeouts of its own."""
+    return bool(service.connect_timeout and service.idle_timeout)
+
+
+#: `has_short_timeouts` in words.
+SHORT_TIMEOUTS = ", connect_timeout and idle_timeout of its own"
+
+
+def sends_proxy_header(version: int) -> tuple[Suits, str]:
+    """Return whether a service sends the PROXY protocol of a version, as a condition and in words."""
+    return lambda service: service.proxy_protocol == version, f" and PROXY protocol {version}"
+
+
+def balances(suits: Suits, what: str) -> Requirement:
+    """Return the requirement of an nginx that balances over backends in a way that suits."""
+    return Requirement(
+        f"nginx balancing {what}, MPTCP by {{find}}",
+        lambda lab, parameters: find_balancing(lab, parameters["find"], suits, what),
+    )
+
+
+CLIENT = Requirement("a client", lambda lab, _: find_client(lab))
+SERVER = Requirement("an origin with MPTCP on a path", lambda lab, _: find_server(lab))
+ORIGIN = Requirement(
+    "an origin service with MPTCP on the server", lambda lab, _: find_origin(find_server(lab))
+)
+TCP_SERVER = Requirement("an origin without MPTCP", lambda lab, _: find_origin(find_tcp_server(lab)))
+ROUTER = Requirement("a gateway", lambda lab, _: find_router(lab))
+OTHER_ROUTER = Requirement("a second host that forwards packets", lambda lab, _: find_other_router(lab))
+ROUTERS_ON_PATHS = Requirement("both routers on each path of the client", _routers_on_paths)
+SERVER_BEHIND_ROUTER = Requirement(
+    "an address of the server behind the gateway only", lambda lab, _: _behind_router(lab, find_server)
+)
+TCP_SERVER_BEHIND_ROUTER = Requirement(
+    "an address of the origin without MPTCP behind the gateway only",
+    lambda lab, _: _behind_router(lab, find_tcp_server),
+)
+TWO_PATHS = Requirement("two paths of the client", lambda lab, _: find_address(lab, find_client(lab), 1))
+SPARE_NIC = Requirement(
+    "a spare NIC of the client, down on a path segment", lambda lab, _: find_spare_nic(lab, find_client(lab))
+)
+PROXY_MESH = Requirement("endpoints of a full mesh at client and proxy", _proxy_mesh)
+FULL_MESH = Requirement("endpoints of a full mesh at client and server", _full_mesh)
+IPV6 = Requirement("IPv6 on the first path of client and server", _ipv6)
+LOCK = Requirement(f"{NAME} beside the inventory", lambda lab, _: find_lock(lab))
+CABLE_OF_LOSS = Requirement("a cable that can be pulled, for {loss}", _cable_of_loss)
+CABLES_OF_OTHER_PATHS = Requirement("cables of the client's other paths", _cables_of_other_paths)
+CABLES_OF_DYING_FORWARDER = Requirement(
+    "cables of the proxy that dies, for {death}", _cables_of_dying_forwarder
+)
+CABLES_OF_DYING_PROXY = Requirement("cables of the proxy that dies, for {death}", _cables_of_dying_proxy)
+TARGET = Requirement("a listener {target}", _target)
+IMPATIENT = Requirement(
+    f"a listener {{impatient}}{SHORT_TIMEOUTS}",
+    lambda lab, p: find_proxy(lab, p["impatient"], has_short_timeouts, SHORT_TIMEOUTS),
+)
+TARGETS = Requirement(
+    "listeners {targets}-preload and {targets}-native",
+    lambda lab, p: [find_proxy(lab, f"{p['targets']}-{method}") for method in ("preload", "native")],
+)
+TARGET_OVER_IPV6 = Requirement("IPv6 on the first path of client and proxy", _proxy_over_ipv6)
+TCP_LISTENER = Requirement(
+    "a listener of {engine} without MPTCP", lambda lab, p: find_proxy(lab, f"{p['engine']}-off")
+)
+PROXY_HEADER = Requirement(
+    "a listener {name} with PROXY protocol {version}",
+    lambda lab, p: find_proxy(lab, p["name"], *sends_proxy_header(p["version"])),
+)
+FORWARDERS = Requirement(
+    "two forwarders with source NAT on two paths",
+    lambda lab, _: find_forwarders(lab, find_client(lab), find_server(lab)),
+)
+FORWARDERS_WITH_OR_WITHOUT_SNAT = Requirement(
+    "two forwarders on two paths, source NAT: {snat}",
+    lambda lab, p: find_forwarders(lab, find_client(lab), find_server(lab), snat=p["snat"]),
+)
+FORWARDERS_ON_ONE_NIC = Requirement(
+    "two forwarders on the client's first path",
+    lambda lab, _: find_forwarders(lab, find_client(lab), find_server(lab), one_nic=True),
+)
+#: The requirement that each fixture of the checks stands for: what uses the fixture needs it.
+OF_FIXTURES = {
+    "client": CLIENT,
+    "server": SERVER,
+    "tcp_server": TCP_SERVER,
+    "router": ROUTER,
+    "other_router": OTHER_ROUTER,
+    "target": TARGET,
+    "impatient": IMPATIENT,
+    "targets": TARGETS,
+    "split": FORWARDERS,
+}
