@@ -6,8 +6,8 @@ import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.direct.spare import appears, spare_nic
-from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
+from mptcp_lab.suite.direct.spare import appears, room_for, spare_nic
+from mptcp_lab.suite.expectations import direct_flow, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import joins, rows, tcp_capture
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, SPARE_NIC
 
@@ -20,9 +20,13 @@ def test_new_nic(client: Machine, server: Machine, evidence: EvidenceBox, owner:
     """A-1 and A-2 are taken away while A-3 appears: the stream goes on over A-3 and ends there, whole."""
     spare = spare_nic(client)
     port = origin_of(server).port
-    with tcp_capture(client, port, [spare.device]) as capture, direct_flow(client, server) as data:
+    with (
+        room_for(client, server, spare, evidence) as reachable,
+        tcp_capture(client, port, [spare.device]) as capture,
+        direct_flow(client, server) as data,
+    ):
         transfer = data.start()
-        wait_for_joins(data, expected_pairs(client, server))
+        wait_for_joins(data, reachable)
         data.until_received(ENOUGH_BYTES)
         with appears(client, spare, owner), ExitStack() as gone:
             for nic in client.paths:

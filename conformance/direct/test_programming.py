@@ -7,6 +7,7 @@ import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
+from mptcp_lab.suite.deviations import keep_self_joins
 from mptcp_lab.suite.direct import programs
 from mptcp_lab.suite.expectations import expected_pairs, origin_of
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
@@ -29,6 +30,7 @@ def test_client(
     disabled = programs.client(tcp_server, language, *to_plain)
     evidence.document("what the example said", [mptcp, fallen, disabled])
     pairs = {(local, remote) for local, remote in mptcp["subflows"]}
+    pairs -= keep_self_joins(client, pairs, evidence)
     assert (mptcp["refused"], mptcp["is_mptcp"]) == ("", True), f"to B: {mptcp}"
     assert isinstance(mptcp["token"], int), f"no token: {mptcp['token']}"
     assert (client.address(0), server.address(0)) in pairs <= expected_pairs(client, server).tried

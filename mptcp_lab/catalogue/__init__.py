@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -54,7 +55,8 @@ class Family:
 class Correction:
     """A claim that turned out otherwise on a real kernel: what it said, what is seen instead.
 
-    ``sentence`` is the short form, for reports of captures that show the deviation.
+    ``sentence`` is the short form, for reports that show the deviation. A check that accepts the deviation
+    asks for it by ``name``: ``since`` and ``until`` are the first releases with it and without it.
     """
 
     claim: str
@@ -62,6 +64,14 @@ class Correction:
     was: str
     seen: str
     sentence: str = ""
+    name: str = ""
+    since: str = ""
+    until: str = ""
+
+    def is_about(self, release: str) -> bool:
+        """Return whether a kernel's release, such as 6.1.0-56-amd64, lies between `since` and `until`."""
+        version = _version(release)
+        return bool(self.until and version) and _version(self.since) <= version < _version(self.until)
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,12 @@ def corrections() -> tuple[Correction, ...]:
 def rewordings() -> tuple[Rewording, ...]:
     """Return what the RFC's text changed in the table, in the table's order."""
     return tuple(Rewording(**entry) for entry in _read("corrections").get("rewording", ()))
+
+
+def _version(release: str) -> tuple[int, ...]:
+    """Return major and minor number of a kernel's release; nothing where it does not begin with them."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else ()
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -140,11 +140,16 @@ def subflows_to(client: Machine, target: Target) -> Matrix:
     return target.subflows or expected_pairs(client, target.machine, target.family)
 
 
-@contextmanager
-def announcing_nothing(server: Machine) -> Iterator[None]:
+def announcing_nothing(server: Machine) -> AbstractContextManager[None]:
     """Take away the endpoints that a server announces."""
+    return announcing_only(server, ())
+
+
+@contextmanager
+def announcing_only(server: Machine, addresses: Collection[str]) -> Iterator[None]:
+    """Take away the endpoints that a server announces, except those with one of the given addresses."""
     with ExitStack() as stack:
         for endpoint in server.probe.endpoints():
-            if "signal" in endpoint.flags:
+            if "signal" in endpoint.flags and endpoint.address not in addresses:
                 stack.enter_context(server.probe.fault("endpoint_remove", address=endpoint.address))
         yield

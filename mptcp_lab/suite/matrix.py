@@ -7,8 +7,8 @@ many subflows the connection may have (see `in_order`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from mptcp_lab.inventory.model import Address, Host, Lab, Nic
 
@@ -68,6 +68,16 @@ class Matrix:
         """All pairs, as (local, remote) addresses: fullmesh tries the unexpected ones too."""
         pairs = [*self.present, *self.absent, *self.left_out]
         return {(str(pair.local), str(pair.remote)) for pair in pairs}
+
+    def towards(self, remotes: Collection[str]) -> Matrix:
+        """Return the matrix with the pairs that lead to one of the given addresses, and no others."""
+
+        def kept(pairs: Mapping[Pair, str]) -> dict[Pair, str]:
+            return {pair: why for pair, why in pairs.items() if str(pair.remote) in remotes}
+
+        return replace(
+            self, present=kept(self.present), absent=kept(self.absent), left_out=kept(self.left_out)
+        )
 
     def rows(self) -> list[dict[str, str]]:
         """Return one row per pair, for a report."""

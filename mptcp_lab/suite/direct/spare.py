@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mptcp_lab.errors import Unsupported
+from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory.model import Nic
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
+from mptcp_lab.suite.deviations import NO_ROOM, keep, known
+from mptcp_lab.suite.expectations import announcing_only, expected_pairs
+from mptcp_lab.suite.matrix import Matrix
 from mptcp_lab.suite.requirements import find_spare_nic
 
 #: A daemon makes the endpoint of a new NIC within this time.
@@ -50,3 +54,25 @@ def appears(client: Machine, nic: Nic, owner: str) -> Iterator[None]:
             flags = ["subflow", "fullmesh"]
             with client.probe.fault("endpoint_add", address=address, device=nic.device, flags=flags):
                 yield
+
+
+@contextmanager
+def room_for(client: Machine, server: Machine, nic: Nic, evidence: EvidenceBox) -> Iterator[Matrix]:
+    """Leave room for a new NIC's subflows in the connections to come; yield the subflows to expect of them.
+
+    Nothing needs to be done, except where the client's kernel is known to take the room itself: there the
+    server announces only its address on the NIC's segment.
+    """
+    matrix = expected_pairs(client, server)
+    correction = known(NO_ROOM, client.probe.kernel)
+    if correction is None:
+        yield matrix
+        return
+    neighbour = server.host.nic_on(nic.segment)
+    if neighbour is None:
+        raise Unsupported("new NIC", f"{server.name} has no address on {nic.segment}", client.name)
+    keep(correction, evidence)
+    evidence.figure("addresses announced, for a known deviation", 1)
+    announced = str(neighbour.address())
+    with announcing_only(server, {announced}):
+        yield matrix.towards({server.address(), announced})

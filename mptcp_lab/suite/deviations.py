@@ -1,0 +1,68 @@
+"""What older kernels are known to do otherwise with subflows: accepted where a correction names them.
+
+On any other kernel the same is a failure. The corrections are in mptcp_lab/catalogue/corrections.toml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from mptcp_lab.catalogue import Correction, corrections
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.inventory.model import Host
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.suite.sockets import AddressPair
+
+#: The names of corrections that checks ask for.
+SELF_JOINS, NO_ROOM, ONE_FAMILY = "self-joins", "no room for a new NIC", "one family"
+
+
+def known(name: str, kernel: str) -> Correction | None:
+    """Return the correction of this name if it is about a kernel, given by its release; else None."""
+    return next((each for each in corrections() if each.name == name and each.is_about(kernel)), None)
+
+
+def check_not_lacking(name: str, kernel: str, host: str, what: str) -> None:
+    """Raise `Unsupported` if a correction of this name says that a host's kernel lacks something."""
+    if correction := known(name, kernel):
+        raise Unsupported(what, f"Linux {kernel}: {correction.sentence}", host)
+
+
+def own_addresses(host: Host) -> set[str]:
+    """Return every address that the inventory gives a host."""
+    return {str(found) for nic in host.nics for family in (4, 6) if (found := nic.address(family))}
+
+
+def is_self_join(pair: AddressPair, own: Collection[str]) -> bool:
+    """Return whether a subflow leads from one of a host's own addresses to one of its own addresses."""
+    return pair[0] in own and pair[1] in own
+
+
+def known_self_joins(pairs: Iterable[AddressPair], own: Collection[str], kernel: str) -> set[AddressPair]:
+    """Return the self-joins among the pairs of a client, if its kernel is known to make them; else none."""
+    if known(SELF_JOINS, kernel) is None:
+        return set()
+    return {pair for pair in pairs if is_self_join(pair, own)}
+
+
+def keep_self_joins(client: Machine, pairs: Iterable[AddressPair], evidence: EvidenceBox) -> set[AddressPair]:
+    """Return the self-joins that are known of the client's kernel, and report each pair as a deviation."""
+    found = known_self_joins(pairs, own_addresses(client.host), client.probe.kernel)
+    correction = known(SELF_JOINS, client.probe.kernel)
+    if found and correction is not None:
+        keep(correction, evidence)
+        evidence.figure("joins to own addresses, a known deviation", len(found))
+        evidence.subflows(
+            [{"local": local, "remote": remote} for local, remote in sorted(found)],
+            name="joins to own addresses",
+        )
+    return found
+
+
+def keep(correction: Correction, evidence: EvidenceBox) -> None:
+    """Keep a correction that a check has made use of, in words."""
+    evidence.text(
+        f"known deviation: {correction.name}",
+        f"{correction.claim}, Linux {correction.kernel}, until {correction.until}: {correction.sentence}\n",
+    )
