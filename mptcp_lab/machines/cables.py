@@ -84,8 +84,13 @@ def cable_out(cable: Cable, within: float = WITHIN_SECONDS) -> Iterator[None]:
         pull(cable)
         yield
     finally:
+        was_early = guard.poll() is not None  # perhaps before the unplug command had ended
         _, said = guard.communicate()
-        if guard.returncode:
+        code = guard.returncode
+        if was_early:
+            again = subprocess.run(["sh", "-c", cable.plug], capture_output=True, text=True, check=False)
+            code, said = again.returncode, again.stderr
+        if code:
             problem = f"the cable is still out: `{cable.plug}` failed with {said.strip()!r}"
             raise LabBroken(problem, cable.name, "plug it in by hand, and run the command again")
 

@@ -50,6 +50,19 @@ def test_its_time_is_over_even_if_nothing_ends(tmp_path: Path) -> None:
         eventually(out.exists, until=lambda there: not there, within=10, what="the cable is in")
 
 
+def test_a_command_that_ends_after_that_time_leaves_no_cable_out(tmp_path: Path) -> None:
+    """The watchdog plugs the cable in, then the slow command pulls it: it is plugged in once more."""
+    out = tmp_path / "out"
+    slow = Cable(
+        "client eth1",
+        f"while [ ! -e {out}.plugged ]; do sleep 0.05; done; touch {out}",
+        f"rm -f {out}; touch {out}.plugged",
+    )
+    with cable_out(slow, within=0.2):
+        assert out.exists()
+    assert not out.exists()
+
+
 def test_a_switch_that_refuses_leaves_the_check_undecided(tmp_path: Path) -> None:
     cable = Cable("client eth1", "echo no such port >&2; exit 3", f"touch {tmp_path}/plugged")
     with pytest.raises(Inconclusive, match="no such port"), cable_out(cable):
