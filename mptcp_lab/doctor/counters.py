@@ -37,6 +37,15 @@ class Ends(NamedTuple):
         return self.server.mptcp(name)
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A cause, when it is that one, and how a person sees that by the counters (Markdown)."""
+
+    fingerprint: str
+    matches: Callable[[Ends], object]
+    diagnosis: Diagnosis
+
+
 MPTCP = "MPTcpExt"
 #: Counters that move only when a join fails, by the end that counts it (net/mptcp/mib.h).
 CLIENT_ERRORS = (
@@ -67,72 +76,87 @@ def join_errors(client: Counters, server: Counters) -> str:
 
 
 #: The first that matches is the cause; MIB counters of net/mptcp/mib.h.
-RULES: tuple[tuple[Callable[[Ends], object], Diagnosis], ...] = (
-    (
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "client `MPCapableSYNTXDrop` moves; connecting takes seconds",
         lambda ends: ends.a("MPCapableSYNTXDrop"),
         Diagnosis(
             "SYNs with options dropped",
             "look for a firewall that drops TCP option 30; MPTCP stays off for net.mptcp.blackhole_timeout",
         ),
     ),
-    (
+    Rule(
+        "client `MPCapableSYNTXDisabled` moves",
         lambda ends: ends.a("MPCapableSYNTXDisabled"),
         Diagnosis("MPTCP is off after a blackhole", "write net.mptcp.blackhole_timeout to begin anew"),
     ),
-    (
+    Rule(
+        "client `MPCapableFallbackSYNACK` moves, and the server does not speak MPTCP",
         lambda ends: ends.a("MPCapableFallbackSYNACK") and not ends.server_speaks,
         Diagnosis("server without MPTCP", "use an MPTCP listener and net.mptcp.enabled=1 on the server"),
     ),
-    (
+    Rule(
+        "client `MPCapableFallbackSYNACK` and server `MPCapableSYNRX` move",
         lambda ends: ends.a("MPCapableFallbackSYNACK") and ends.b("MPCapableSYNRX"),
         Diagnosis("options stripped from SYN/ACKs", "look for a middlebox on the way back"),
     ),
-    (
+    Rule(
+        "client `MPCapableFallbackSYNACK` moves in any other case",
         lambda ends: ends.a("MPCapableFallbackSYNACK"),
         Diagnosis(
             "options stripped from SYNs", "look for a middlebox on the way, or a listener without MPTCP"
         ),
     ),
-    (
+    Rule(
+        "server `MPJoinRejected` moves",
         lambda ends: ends.b("MPJoinRejected"),
         Diagnosis("joins refused by the server", "raise its limits: ip mptcp limits set subflows 8"),
     ),
-    (
+    Rule(
+        "client `MPJoinSynTxBindErr` moves",
         lambda ends: ends.a("MPJoinSynTxBindErr"),
         Diagnosis(
             "joins could not be bound to their address",
             "an endpoint's address is not on its device: look at ip address and ip mptcp endpoint",
         ),
     ),
-    (
+    Rule(
+        "client `MPJoinSynTxConnectErr` moves",
         lambda ends: ends.a("MPJoinSynTxConnectErr"),
         Diagnosis("joins have no route", "look at ip rule and ip route of each endpoint's address"),
     ),
-    (
+    Rule(
+        "client `MPJoinSynTxCreatSkErr` moves",
         lambda ends: ends.a("MPJoinSynTxCreatSkErr"),
         Diagnosis("joins got no socket", "look at the kernel's log and memory of the client"),
     ),
-    (
+    Rule(
+        "server `MPJoinNoTokenFound` moves",
         lambda ends: ends.b("MPJoinNoTokenFound"),
         Diagnosis("joins came to a host without the connection", "look for a load balancer or another host"),
     ),
-    (
+    Rule(
+        "client `MPJoinSynAckHMacFailure` or server `MPJoinAckHMacFailure` moves",
         lambda ends: ends.a("MPJoinSynAckHMacFailure") or ends.b("MPJoinAckHMacFailure"),
         Diagnosis("joins with a wrong HMAC", "look for a middlebox that changes MPTCP options"),
     ),
-    (
+    Rule(
+        "client `MPJoinSynTx` moves, server `MPJoinSynRx` does not",
         lambda ends: ends.a("MPJoinSynTx") and not ends.b("MPJoinSynRx"),
         Diagnosis("joins do not arrive", "look at routes per source address, firewalls and rp_filter"),
     ),
-    (
+    Rule(
+        "client `MPJoinSynTx` is greater than client `MPJoinSynAckRx`",
         lambda ends: ends.a("MPJoinSynTx") > ends.a("MPJoinSynAckRx"),
         Diagnosis("some joins are not answered", "look at firewalls and at the server's routes and limits"),
     ),
-    (
+    Rule(
+        "client `MPJoinSynAckRx` is greater than server `MPJoinAckRx`",
         lambda ends: ends.a("MPJoinSynAckRx") > ends.b("MPJoinAckRx"),
         Diagnosis("third packets of joins are lost", "look for a stateful firewall that sees one direction"),
     ),
-    (
+    Rule(
+        "client `MPCapableSYNTX` moves, client `MPJoinSynTx` does not",
         lambda ends: ends.a("MPCapableSYNTX") and not ends.a("MPJoinSynTx"),
         Diagnosis("no join was tried", "look at the client's endpoints and limits, and the server's C flag"),
     ),
@@ -149,10 +173,10 @@ def diagnose(client: Counters, server: Counters, *, server_speaks: bool = True) 
     """
     ends = Ends(client, server, server_speaks)
     lacking = []
-    for matches, diagnosis in RULES:
+    for rule in RULES:
         try:
-            if matches(ends):
-                return diagnosis
+            if rule.matches(ends):
+                return rule.diagnosis
         except Unsupported as error:
             lacking.append(error.capability)
     if errors := join_errors(client, server):
