@@ -63,7 +63,7 @@ class OwnLab:
         """Return everything of this lab that is on the machine now."""
         found = [f"netns {name}" for name in fabric.list_namespaces(self.paths)]
         if hosts.cgroup(self.paths).exists():
-            found.append(f"cgroup {hosts.cgroup(self.place)}")
+            found.append(f"cgroup {hosts.cgroup(self.paths)}")
         found += [
             f"mount {line}"
             for line in Path("/proc/mounts").read_text().splitlines()

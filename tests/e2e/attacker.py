@@ -98,7 +98,7 @@ class Attacker:
 @contextmanager
 def behind(own: OwnLab, host: str) -> Iterator[Attacker]:
     """Give a host a NIC that is not the lab's, `mgmt0`, and a neighbour there, as on a management network."""
-    netns, inside = f"{own.place.prefix}behind", own.paths.netns(host)
+    netns, inside = f"{own.paths.prefix}behind", own.paths.netns(host)
     ip_batch(None, [f"netns add {netns}"])
     try:
         ip_batch(inside, [f"link add {MANAGEMENT} type veth peer name {DEVICE} netns {netns}"])
@@ -122,7 +122,7 @@ def behind(own: OwnLab, host: str) -> Iterator[Attacker]:
 def attacker(own: OwnLab, segment: str = "path1") -> Iterator[Attacker]:
     """Plug an attacker into a segment of a lab that is up; unplug it in the end."""
     wanted = own.lab.segments[segment]
-    netns, port = f"{own.place.prefix}attacker", f"attacker.{segment}"[:15]
+    netns, port = f"{own.paths.prefix}attacker", f"attacker.{segment}"[:15]
     ipv4, ipv6 = (
         ip_interface(f"{network[NUMBER]}/{network.prefixlen}")
         for network in (ip_network(str(wanted.ipv4)), ip_network(str(wanted.ipv6)))

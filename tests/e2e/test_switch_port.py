@@ -34,7 +34,7 @@ def test_the_inventorys_commands_pull_a_cable(configured: Configured, tmp_path: 
     variables, hosts = own.folder / "group_vars/all.yml", own.folder / "hosts.yml"
     before = variables.read_text(), hosts.read_text()
     port = fabric.find(own.lab, "client", "eth1").port
-    command = f"ip -n {own.place.fabric} link set {port}"
+    command = f"ip -n {own.paths.fabric} link set {port}"
 
     nic = {"unplug": f"touch {tmp_path}/out; {command} down", "plug": f"{command} up"}
     ssh_config = tmp_path / "ssh_config"

@@ -43,7 +43,7 @@ CLAIMS = ("--claim=PROXY-6", "--claim=PROXY-7")
 
 def pulled_cable(lab: Configured) -> tuple[list[str], list[str]]:
     """Return what pulls server2's cable, and what plugs it in and waits until its port forwards again."""
-    ip = f"ip -n {lab.own.place.fabric}"
+    ip = f"ip -n {lab.own.paths.fabric}"
     port = fabric.find(lab.own.lab, "server2", "eth1").port
     forwards = f"{ip} -d link show {port} | grep -q 'state forwarding'"
     plug = f"{ip} link set {port} up; until {forwards}; do sleep 0.1; done"

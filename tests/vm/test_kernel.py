@@ -71,7 +71,7 @@ def broken(own: OwnLab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def served(own: OwnLab, folder: Path) -> Iterator[str]:
     """Serve a folder to server1 from the lab's switch; yield its address."""
-    on_switch = ["nsenter", f"--net=/run/netns/{own.place.fabric}"]
+    on_switch = ["nsenter", f"--net=/run/netns/{own.paths.fabric}"]
     run(*on_switch, "ip", "address", "add", f"{SERVER}/24", "dev", "path1")
     own.ssh("server1", f"ip address add {OWN}/24 dev eth1 && ip link set dev eth1 up")
     command = [*on_switch, sys.executable, "-m", "http.server", "--bind", SERVER, "8000"]
