@@ -40,7 +40,7 @@ def check_joins_all(client: Machine, server: Machine, family: int, evidence: Evi
         tried = syns[nic] - to_itself
         mine = {str(nic.address(each)) for each in (4, 6)}
         unseen = {pair for pair in expected.addresses if pair[0] in mine} - tried
-        assert not unseen, f"no SYN was captured on {nic.device} of client {client.name} for {sorted(unseen)}"
+        assert not unseen, f"no SYN was captured on {nic.device} of {client.name} for {sorted(unseen)}"
         assert {local for local, _ in tried} <= mine, f"SYNs on {nic.device} of another NIC: {tried}"
         assert now[nic.device].delta(before[nic.device]).tx_bytes, f"nothing left by {nic.device}"
     joined.check_exact(family)
