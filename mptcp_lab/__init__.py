@@ -1,3 +1,3 @@
-"""mptcp-lab: reproducible Multipath TCP labs and the suite that proves what they do."""
+"""mptcp-lab: build reproducible Multipath TCP labs, and test their behaviour with a conformance suite."""
 
 __version__ = "0.2.0"

@@ -1,7 +1,7 @@
-"""JSON answers of tools (``ip -json``, ``tc -json``, ``nft -j``, QMP), checked before a field is used.
+"""Parse and check the JSON output of tools: ``ip -json``, ``tc -json``, ``nft -j`` and QMP.
 
-Tools answer otherwise than their manual says: ``ip -json link show type bridge`` prints ``[{}]`` where module
-bridge is not loaded, and iproute2 prints an empty object for each entry that a filter left out.
+The output differs from the manuals in places: ``ip -json link show type bridge`` prints ``[{}]`` if module
+bridge is not loaded, and iproute2 prints an empty object for each entry that a filter excludes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 from mptcp_lab.errors import LabError
 
-#: How much of an answer an error quotes.
+#: Maximum length of the output that an error message quotes.
 QUOTED_MAX_CHARACTERS = 80
 
 
 def parse(text: str, tool: str) -> Any:
-    """Return the JSON document that a tool printed; raise `LabError`, naming the tool, where it is none."""
+    """Return the JSON document that a tool printed; raise `LabError`, with the tool's name, if it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -24,9 +24,10 @@ def parse(text: str, tool: str) -> Any:
 
 
 def records(text: str, tool: str, *required: str) -> list[dict[str, Any]]:
-    """Return the objects of the list that a tool printed, without empty ones; nothing printed is no object.
+    """Return the objects of the list that a tool printed, without empty objects; no output is an empty list.
 
-    Raise `LabError` where the answer is no list of objects, or an object lacks a `required` field.
+    Raises:
+        LabError: the output is not a list of objects, or an object lacks a `required` field.
     """
     document = parse(text, tool) if text.strip() else []
     if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
@@ -43,7 +44,7 @@ def records(text: str, tool: str, *required: str) -> list[dict[str, Any]]:
 
 
 def member(document: Any, tool: str, *path: str) -> Any:
-    """Return a field of a tool's answer by its path; raise `LabError` where it is not there."""
+    """Return a field of a tool's output by its path of keys; raise `LabError` if it is missing."""
     found = document
     for field in path:
         if not isinstance(found, dict) or field not in found:

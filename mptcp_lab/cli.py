@@ -1,4 +1,4 @@
-"""``mptcp-lab``: the commands that need no checkout and no lab, for ``pip install .`` and ``pipx run``."""
+"""``mptcp-lab``: run commands that need neither a checkout nor a lab (``pip install .``, ``pipx run``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from mptcp_lab import __version__
 
 USAGE_ERROR = 2
-#: Command to the module whose ``main(arguments)`` runs it, and one line of help.
+#: From a command to the module whose ``main(arguments)`` runs it, and one line of help.
 COMMANDS = {
     "pcap": ("mptcp_lab.wire.__main__", "report the MPTCP connections of a capture, with RFC 8684 verdicts"),
     "report": ("mptcp_lab.report.__main__", "render a run's result.json: html, junit, terminal, compare"),
@@ -31,7 +31,7 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; 2 for a command that does not exist."""
+    """Run one command and return its exit status, or 2 for an unknown command."""
     command, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in ("--help", "-h", "help"):
         print(usage())

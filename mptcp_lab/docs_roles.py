@@ -1,6 +1,6 @@
 """Write each role's README from its argument specs and examples: `python -m mptcp_lab.docs_roles [--check]`.
 
-``--check`` changes nothing and exits 1 when a README is not what its specs say.
+``--check`` changes nothing and exits 1 if a README differs from the specs of its role.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _markdown(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write, or with ``--check`` compare, the README of every role; return the exit code."""
+    """Write the README of every role, or compare it with ``--check``; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m mptcp_lab.docs_roles", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, exit 1 on a difference")
     check = parser.parse_args(arguments).check

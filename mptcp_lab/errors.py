@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions that say what, where and what to do next."""
+"""Define the exceptions of the project; each has a message, a place and the next command."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from mptcp_lab.text import make_printable
 
 
 class LabError(Exception):
-    """Something is not as it must be.
+    """Base class of the project's errors.
 
-    ``what`` happened, ``where`` (a host, a file, a variable), and the ``next_step`` to take or type.
+    ``what`` describes the failure, ``where`` names a host, a file or a variable, and ``next_step`` is the
+    next action or command.
     """
 
     def __init__(self, what: str, where: str = "", next_step: str = "") -> None:
@@ -24,30 +25,30 @@ class LabError(Exception):
 
 
 class LabBroken(LabError):
-    """The lab cannot be used any further: the run stops politely, the rest is inconclusive, exit code 4."""
+    """The lab cannot be used any more: the run stops, other checks are inconclusive, the exit code is 4."""
 
 
 class LabBusy(LabError):
-    """Somebody else holds the lab: the run ends before anything is touched, exit code 5."""
+    """Another run holds the lab: this run ends before it changes anything; the exit code is 5."""
 
 
 class Inconclusive(LabError):
-    """One check cannot be decided because of ``part`` (a host or a part of the lab); the run goes on."""
+    """One check cannot be decided because of ``part`` (a host or a part of the lab); the run continues."""
 
     def __init__(self, part: str, why: str, next_step: str = "") -> None:
         super().__init__(why, part, next_step)
 
 
 class Breach(LabError):
-    """A helper of the checks saw what the claim forbids; like a failed assertion of the check itself."""
+    """A helper of a check found that the claim does not hold; it counts like a failed assertion in it."""
 
 
 class Disturbed(Inconclusive):
-    """Somebody else changed the lab while the check ran: that decides, whatever the check found."""
+    """Another party changed the lab during the check: it is inconclusive, whatever else the check found."""
 
 
 class Unsupported(LabError):
-    """A capability is missing; found by use, never by a version number."""
+    """A capability is missing; it is detected by use, never by a version number."""
 
     def __init__(self, capability: str, why: str, where: str = "") -> None:
         super().__init__(f"{capability}: {why}", where)

@@ -1,4 +1,4 @@
-"""The evidence of a check: measured figures and files, kept for passes too."""
+"""Store the evidence of a check: measured figures and files, also if the check passes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Series = Mapping[str, Sequence[tuple[float, float]]]
 
 
 class EvidenceBox:
-    """What one attempt at a check leaves behind. Files go to ``folder``, named relative to ``root``.
+    """The evidence of one attempt at a check.
 
-    ``limits`` are those that the command line configures, by a figure's name.
+    Files are written to ``folder``; the result names them relative to ``root``. ``limits`` has the limits
+    from the command line by the name of a figure.
     """
 
     def __init__(self, root: Path, folder: Path, limits: Mapping[str, float] | None = None) -> None:
@@ -33,30 +34,36 @@ class EvidenceBox:
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        """The figures so far."""
+        """Return the figures so far."""
         return tuple(self._figures)
 
     @property
     def files(self) -> tuple[Evidence, ...]:
-        """The files so far."""
+        """Return the files so far."""
         return tuple(self._files)
 
     def figure(self, name: str, value: float, unit: str = "", limit: float | None = None) -> None:
-        """Keep a measured figure, shown with the verdict; a check over a ``limit`` does not pass."""
+        """Keep a measured figure; a check does not pass if a figure exceeds its ``limit``.
+
+        A limit from the command line replaces ``limit``.
+
+        Raises:
+            ValueError: the value is not finite.
+        """
         if not math.isfinite(value):
             raise ValueError(f"figure {name}: {value} was not measured")
         self._figures.append(Figure(name, value, unit, self._limits.get(name, limit)))
 
     def document(self, name: str, content: Any) -> None:
-        """Keep anything that JSON can hold; dataclasses become objects, addresses become text."""
+        """Keep a JSON document; dataclasses become objects, addresses become text."""
         self._add_json("document", name, content)
 
     def text(self, name: str, content: str) -> None:
-        """Keep text, such as a slice of a log."""
+        """Keep text, such as a part of a log."""
         self._add("text", name, ".txt", content.encode())
 
     def pcap(self, name: str, content: bytes) -> None:
-        """Keep a capture (pcapng, headers only); compressed, which Wireshark and tshark read as is."""
+        """Keep a pcapng capture (headers only) as a gzip file, which Wireshark and tshark open directly."""
         self._add("pcap", name, ".pcapng.gz", gzip.compress(content, compresslevel=3, mtime=0))
 
     def timeline(
@@ -68,16 +75,17 @@ class EvidenceBox:
         gap: tuple[float, float] | None = None,
         unit: str = "bytes",
     ) -> None:
-        """Keep figures over time, drawn in the report.
+        """Keep figures over time, which the report draws.
 
-        ``series`` maps a label (a path) to points of (seconds, value), ``marks`` are moments such as a
-        fault and its end, ``gap`` is the stretch (start, end) in which nothing arrived.
+        ``series`` maps a label (a path) to points of (seconds, value). ``marks`` are pairs of (seconds,
+        label), such as the start and the end of a fault. ``gap`` is the interval (start, end) in seconds in
+        which no data arrived. ``unit`` is the unit of the values.
         """
         content = {"unit": unit, "series": series, "marks": list(marks), "gap": gap}
         self._add_json("timeline", name, content)
 
     def subflows(self, rows: Iterable[Any], name: str = "subflows") -> None:
-        """Keep a table of subflows: mappings or dataclasses with the same keys."""
+        """Keep a table of subflows; rows are mappings or dataclasses with the same keys."""
         self._add_json("subflows", name, list(rows))
 
     def packets(
@@ -109,13 +117,13 @@ class EvidenceBox:
             path.write_bytes(content)
         except OSError as error:
             with contextlib.suppress(OSError):
-                path.unlink()  # half a file proves nothing
+                path.unlink()  # a partial file is no evidence
             raise disk_full_error(self._folder, error) from None
         self._files.append(Evidence(name, kind, str(path.relative_to(self._root))))
 
 
 def disk_full_error(folder: Path, error: OSError) -> LabBroken:
-    """Return what a run ends with whose results or evidence cannot be written."""
+    """Return the error that ends a run because results or evidence cannot be written."""
     why = error.strerror or str(error)
     return LabBroken(f"results cannot be written: {why}", str(folder), "make room or choose --results DIR")
 
@@ -126,7 +134,7 @@ def slug(name: str) -> str:
 
 
 def _with_seconds(row: Mapping[str, Any], zero_ns: int) -> dict[str, Any]:
-    """Return a row of a packet table with seconds since ``zero_ns`` in the place of its absolute time."""
+    """Return a row of a packet table with ``time`` in seconds since ``zero_ns`` instead of ``time_ns``."""
     rest = {key: value for key, value in row.items() if key != "time_ns"}
     return {"time": round((row["time_ns"] - zero_ns) / 1e9, 6), **rest}
 

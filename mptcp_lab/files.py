@@ -1,4 +1,4 @@
-"""Write files so that a full disk or a power cut leaves the old one or the new one, never a part."""
+"""Write files atomically: after a full disk or a power cut, the old or the new file exists, never a part."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 
 def write_synced(path: Path, text: str) -> None:
-    """Replace a file in one step, on disk when this returns.
+    """Replace a file in one step; the content is on the disk when the function returns.
 
-    Raises OSError; then the old file is still there, and no part of the new one.
+    Raises:
+        OSError: the file cannot be written; the old file still exists, and no part of the new one.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:

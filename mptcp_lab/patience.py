@@ -1,8 +1,8 @@
-"""One factor of patience: how much longer waits are on a lab whose hosts are slow, for example emulated.
+"""Measure and apply patience: the factor by which all waits are multiplied on slow (such as emulated) hosts.
 
-It is measured when the lab comes up and kept in the lab's state. A normal machine has 1.0: waits are written
-with room for a busy one. Every timeout goes through `patient`, and so do the lifetimes of leases and faults.
-MPTCP_LAB_PATIENCE overrides the factor.
+The factor is measured when a lab starts, and stored in the lab's state folder. It is 1.0 on a normal machine,
+because all waits are long enough for a busy one. All timeouts and the lifetimes of leases and faults are
+multiplied by `patient`. MPTCP_LAB_PATIENCE overrides the factor.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mptcp_lab.errors import LabError
 
 ENVIRONMENT = "MPTCP_LAB_PATIENCE"
 FILE = "patience"
-#: What a normal machine takes to start Python, and to do so on a host over a new SSH connection; and what the
-#: slowest host takes to start a probe, of several that are opened side by side.
+#: Normal durations: to start Python here, to start Python on a host over a new SSH connection, and to open
+#: several probes in parallel, for the slowest of the hosts.
 PYTHON_S, SSH_PYTHON_S, PROBE_S = 0.02, 0.35, 0.6
-#: Up to this many times the normal time a machine is only busy, and waits have room for that.
+#: Up to this many times the normal duration a machine counts as busy, and its factor stays 1.0.
 BUSY = 4.0
 MOST = 60.0
 TRIES = 3
-#: A host that does not answer in this time is not measured.
+#: Timeout of one measurement; a host that does not answer counts as this slow.
 MEASURE_TIMEOUT_S = 120.0
 START_PYTHON = ("python3", "-I", "-S", "-c", "pass")
 
@@ -34,12 +34,16 @@ _factor = 1.0
 
 
 def patient(seconds: float) -> float:
-    """Return a wait, or a lifetime, in this lab's measure."""
+    """Return a wait or a lifetime in seconds, multiplied by this lab's factor."""
     return seconds * factor()
 
 
 def factor() -> float:
-    """Return the factor in use: the environment's, else the one that was measured."""
+    """Return the factor in use: that of the environment, else the measured one.
+
+    Raises:
+        LabError: MPTCP_LAB_PATIENCE is not a number from 1 to MOST.
+    """
     given = os.environ.get(ENVIRONMENT)
     if not given:
         return _factor
@@ -57,24 +61,24 @@ def factor() -> float:
 
 
 def use(value: float) -> None:
-    """Use a factor from now on in this process."""
-    global _factor  # one process works on one lab
+    """Set the measured factor of this process."""
+    global _factor  # a process works on one lab only
     _factor = value
 
 
 def judged(seconds: float, reference: float) -> float:
-    """Return the factor for something that takes `seconds`, and `reference` seconds on a normal machine."""
+    """Return the factor for an action that took `seconds`; a normal machine needs `reference` seconds."""
     ratio = seconds / reference
     return 1.0 if ratio <= BUSY else round(min(ratio, MOST), 1)
 
 
 def of_this_machine() -> float:
-    """Measure this machine, on whose processors the hosts of an embedded lab run."""
+    """Measure the factor of this machine, whose CPUs the hosts of an embedded lab share."""
     return judged(fastest([sys.executable, *START_PYTHON[1:]]), PYTHON_S)
 
 
 def of_hosts(ssh_config: Path, hosts: Sequence[str]) -> float:
-    """Measure hosts over SSH, one after the other; the slowest decides."""
+    """Measure the factor of hosts over SSH, one after the other; the slowest host decides."""
     ssh = ["ssh", "-F", str(ssh_config), "-o", f"ConnectTimeout={MEASURE_TIMEOUT_S:.0f}"]
     return max(
         (judged(fastest([*ssh, host, *START_PYTHON], tries=1), SSH_PYTHON_S) for host in hosts), default=1.0
@@ -82,11 +86,14 @@ def of_hosts(ssh_config: Path, hosts: Sequence[str]) -> float:
 
 
 def fastest(command: Sequence[str], tries: int = TRIES, clock: Callable[[], float] = time.monotonic) -> float:
-    """Run a command some times; return the shortest time, which other work on the machine disturbs least."""
+    """Run a command `tries` times and return the shortest duration in seconds.
+
+    Other load on the machine disturbs the shortest duration least.
+    """
     found = []
     for _ in range(tries):
         began = clock()
-        with suppress(subprocess.TimeoutExpired):  # then it took that long
+        with suppress(subprocess.TimeoutExpired):  # the duration is then the timeout
             subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=MEASURE_TIMEOUT_S
             )
@@ -95,14 +102,14 @@ def fastest(command: Sequence[str], tries: int = TRIES, clock: Callable[[], floa
 
 
 def keep(state: Path) -> None:
-    """Write the factor that was measured, not the environment's, to a lab's state folder."""
+    """Write the measured factor, not that of the environment, to a lab's state folder."""
     draft = state / f".{FILE}.{os.getpid()}"
     draft.write_text(f"{_factor}\n")
     draft.replace(state / FILE)
 
 
 def kept(state: Path) -> float | None:
-    """Return the factor in a lab's state folder, or None where none was kept."""
+    """Return the factor in a lab's state folder, or None if there is none."""
     try:
         return min(max(1.0, float((state / FILE).read_text())), MOST)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Running lab.yml: the one way in which our code calls Ansible."""
+"""Run lab.yml; all Python code of the project calls Ansible through this module."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from mptcp_lab.paths import ROOT
 
-#: Whoever kills a suite kills the playbook that it runs: left alone, it would wait for its output to be read.
+#: Kill the playbook if this process dies; otherwise it would wait for a reader of its output.
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
 def run_lab(
     inventory: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run lab.yml on an inventory with the project's configuration; return its output, without colours."""
+    """Run lab.yml on an inventory with the project's ansible.cfg; return status and output, uncoloured."""
     tool = str(Path(sys.executable).with_name("ansible-playbook"))
     return subprocess.run(
         [*DIES_WITH_US, tool, "-i", inventory, "lab.yml", *arguments],

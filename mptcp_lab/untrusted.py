@@ -1,4 +1,7 @@
-"""Read files that others wrote: limits of size and depth, and a type for every field. Knows no format."""
+"""Read files from untrusted sources: limit size and depth, and check the type of each field.
+
+It checks structure and types only; the callers know what the fields mean.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,15 @@ E = TypeVar("E", bound=StrEnum)
 
 
 class Malformed(ValueError):
-    """A document cannot be used; the message goes on after the file's name."""
+    """A document cannot be used; the message is meant to follow the file's name."""
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """Return a regular file's text; raise `Malformed` where it is none, too large or not UTF-8."""
+    """Return the text of a regular file.
+
+    Raises:
+        Malformed: it is not a regular file, cannot be read, is larger than `most` bytes, or is not UTF-8.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise Malformed("not a regular file")
@@ -44,7 +51,11 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Return what a JSON text holds; refuse NaN, infinities, a key given twice, and deep nesting."""
+    """Return the document in a JSON text.
+
+    Raises:
+        Malformed: it is not JSON, or has NaN, an infinity, a duplicate key or too deep nesting.
+    """
     try:
         document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_mapping)
     except RecursionError:
@@ -59,7 +70,7 @@ def parse_json(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Node:
-    """A value of a document and its place in it; each reader raises `Malformed` where the type is another."""
+    """A value of a document and its place; each method raises `Malformed` if the value has another type."""
 
     value: Any
     place: str = ""
@@ -71,22 +82,22 @@ class Node:
         return Node(found[key], f"{self.place}.{key}" if self.place else key)
 
     def get(self, key: str, default: Any) -> Node:
-        """Return a member that may be missing."""
+        """Return a member of an object, or `default` if it is missing."""
         return self[key] if key in self.mapping() else Node(default, f"{self.place}.{key}".lstrip("."))
 
     def mapping(self) -> dict[str, Any]:
-        """Return an object whose keys are all text."""
+        """Return the value as an object whose keys are all text."""
         if not isinstance(self.value, dict) or not all(isinstance(key, str) for key in self.value):
             raise self._not("an object")
         return self.value
 
     def members(self) -> Iterator[tuple[str, Node]]:
-        """Yield key and value of an object."""
+        """Yield key and value of each member of an object."""
         for key in self.mapping():
             yield key, self[key]
 
     def items(self, most: int | None = None) -> list[Node]:
-        """Return the entries of a list."""
+        """Return the entries of a list of at most `most` entries."""
         if not isinstance(self.value, list):
             raise self._not("a list")
         if most is not None and len(self.value) > most:
@@ -94,21 +105,21 @@ class Node:
         return [Node(value, f"{self.place}[{number}]") for number, value in enumerate(self.value)]
 
     def text(self, least: int = 0) -> str:
-        """Return a text of at least so many characters."""
+        """Return the value as text of at least `least` characters."""
         if not isinstance(self.value, str) or len(self.value) < least:
             raise self._not("text")
         return self.value
 
     def text_or_none(self) -> str | None:
-        """Return a text or None."""
+        """Return the value as text, or None if it is null."""
         return None if self.value is None else self.text()
 
     def texts(self) -> dict[str, str]:
-        """Return an object whose values are all text."""
+        """Return the value as an object whose values are all text."""
         return {key: node.text() for key, node in self.members()}
 
     def number(self, least: float = -math.inf, most: float = math.inf) -> float:
-        """Return a finite number within bounds."""
+        """Return the value as a finite number from `least` to `most`."""
         value = self.value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._not("a number")
@@ -121,26 +132,26 @@ class Node:
         return value
 
     def whole(self) -> int:
-        """Return a whole number."""
+        """Return the value as a whole number."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
             raise self._not("a whole number")
         return self.value
 
     def flag(self) -> bool:
-        """Return true or false."""
+        """Return the value as a boolean."""
         if not isinstance(self.value, bool):
             raise self._not("true or false")
         return self.value
 
     def choice(self, words: type[E]) -> E:
-        """Return a word of an enumeration."""
+        """Return the value as a member of an enumeration."""
         try:
             return words(self.text())
         except ValueError:
             raise self._not(f"one of {', '.join(words)}") from None
 
     def only(self, *keys: str) -> None:
-        """Refuse members with other names than these."""
+        """Raise `Malformed` if the object has a member with another name than these."""
         for key in self.mapping():
             if key not in keys:
                 raise Malformed(f"{self._where}unknown key {shorten(key)}")
@@ -167,7 +178,7 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_depth(document: Any) -> None:
-    """Refuse a document that is nested too deep for those who walk through it."""
+    """Raise `Malformed` if a document is nested deeper than DEEPEST levels."""
     level = [document]
     for _ in range(DEEPEST + 1):
         level = [

@@ -1,4 +1,4 @@
-"""The conformance catalogue as data: what the suite claims, how binding it is, and where it comes from."""
+"""Load the conformance catalogue: the claims of the suite, with their levels and sources."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim. ``alias`` (R01 to R61) and ``waves``, ``methods``, ``upstream`` belong to the RFC's rows.
+    """One claim of the catalogue.
 
-    ``methods`` is how it is observed: passive capture, counters, a manipulated middle, an injecting peer.
-    ``upstream`` names the kernel's tests that cover it; ``waves`` the order in which checks are written.
+    Only the rows of RFC 8684 have ``alias`` (R01 to R61), ``methods``, ``upstream`` and ``waves``.
+    ``methods`` lists how the row is observed: passive capture, counters, packets changed on the path, or an
+    injecting peer. ``upstream`` names the kernel's tests that cover it. ``waves`` is the order in which
+    checks are written.
     """
 
     id: str
@@ -36,14 +38,14 @@ class Claim:
     waves: tuple[int, ...] = ()
 
     def answers_to(self, pattern: str) -> bool:
-        """Tell whether an id, an alias or a glob such as ``PROXY-*`` means this claim."""
+        """Return whether an id, an alias or a glob such as ``PROXY-*`` matches this claim."""
         names = (self.id, self.alias) if self.alias else (self.id,)
         return any(name == pattern or fnmatchcase(name, pattern) for name in names)
 
 
 @dataclass(frozen=True)
 class Family:
-    """Claims that are about one arrangement of machines, or one document."""
+    """The claims about one scenario, or about one document."""
 
     name: str
     title: str
@@ -53,10 +55,10 @@ class Family:
 
 @dataclass(frozen=True)
 class Correction:
-    """A claim that turned out otherwise on a real kernel: what it said, what is seen instead.
+    """A claim that a real kernel does not keep: its old text (``was``) and the observed behaviour (``seen``).
 
-    ``sentence`` is the short form, for reports that show the deviation. A check that accepts the deviation
-    asks for it by ``name``: ``since`` and ``until`` are the first releases with it and without it.
+    ``sentence`` is the short form for reports that show the deviation. A check that accepts the deviation
+    refers to it by ``name``. ``since`` is the first kernel release with it, ``until`` the first without it.
     """
 
     claim: str
@@ -69,14 +71,14 @@ class Correction:
     until: str = ""
 
     def is_about(self, release: str) -> bool:
-        """Return whether a kernel's release, such as 6.1.0-56-amd64, lies between `since` and `until`."""
+        """Return whether a kernel release, such as 6.1.0-56-amd64, is from `since` on and before `until`."""
         version = _version(release)
         return bool(self.until and version) and _version(self.since) <= version < _version(self.until)
 
 
 @dataclass(frozen=True)
 class Rewording:
-    """A row that RFC 8684's own text did not bear out: what it said, what it says now, and why."""
+    """A row whose text was corrected because it differed from RFC 8684: old text, new text and reason."""
 
     claim: str
     was: str
@@ -92,7 +94,7 @@ def families() -> tuple[Family, ...]:
 
 @cache
 def family(name: str) -> Family:
-    """Return one family; only its file is read."""
+    """Return one family by its lower-case name; only its file is read."""
     document = _read(name)
     return Family(
         name=name,
@@ -109,7 +111,7 @@ def claims() -> dict[str, Claim]:
 
 
 def find(name: str) -> Claim:
-    """Return the claim with that id or alias; raise KeyError where there is none."""
+    """Return the claim with that id or alias; raise KeyError if there is none."""
     for claim in claims().values():
         if name in (claim.id, claim.alias):
             return claim
@@ -118,17 +120,17 @@ def find(name: str) -> Claim:
 
 @cache
 def corrections() -> tuple[Correction, ...]:
-    """Return the corrections, in the order in which they were found."""
+    """Return the corrections, in the order of their file."""
     return tuple(Correction(**entry) for entry in _read("corrections").get("correction", ()))
 
 
 def rewordings() -> tuple[Rewording, ...]:
-    """Return what the RFC's text changed in the table, in the table's order."""
+    """Return the rewordings of rows after comparison with the RFC's text, in the order of their file."""
     return tuple(Rewording(**entry) for entry in _read("corrections").get("rewording", ()))
 
 
 def _version(release: str) -> tuple[int, ...]:
-    """Return major and minor number of a kernel's release; nothing where it does not begin with them."""
+    """Return major and minor number of a kernel release; empty if it does not begin with them."""
     found = re.match(r"(\d+)\.(\d+)", release)
     return (int(found[1]), int(found[2])) if found else ()
 

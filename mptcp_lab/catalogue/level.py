@@ -1,4 +1,4 @@
-"""How binding a claim is."""
+"""Define the levels of claims."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How binding a claim is."""
+    """The level of a claim: it decides the verdict of a breach. INFO is for measured figures."""
 
     MUST = "MUST"
     SHOULD = "SHOULD"

@@ -1,4 +1,4 @@
-"""The catalogue as a page for people."""
+"""Render the catalogue as a Markdown page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ The founding document is the text that the project was created from, an analysis
 
 
 def render() -> str:
-    """Return docs/catalogue.md."""
+    """Return the content of docs/catalogue.md."""
     parts = [INTRODUCTION, *(_family(family) for family in families())]
     return "\n".join([*parts, _corrections(corrections()), _rewordings(rewordings())])
 

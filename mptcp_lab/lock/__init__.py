@@ -1,6 +1,7 @@
-"""The lock of a lab, `lab.lock.yml` beside the inventory: versions, files and settings of its hosts.
+"""Write, read and compare the lock of a lab: versions, files and settings of its hosts.
 
-`python -m mptcp_lab.lock write` records it, lab.yml installs it or refuses, and STATE-5 names what drifted.
+The lock is `lab.lock.yml` beside the inventory. `python -m mptcp_lab.lock write` writes it, lab.yml installs
+the versions in it or refuses, and check STATE-5 reports drift.
 """
 
 from mptcp_lab.lock.compare import Difference, differences

@@ -1,4 +1,4 @@
-"""``python -m mptcp_lab.lock write|expect [--inventory NAME] [--lock FILE]``: write a lock, or hold to it."""
+"""``python -m mptcp_lab.lock write|expect [--inventory NAME] [--lock FILE]``: write or print a lock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 12
 
 
 def main(words: list[str] | None = None) -> int:
-    """Write or check a lock; exit 0 when done, 4 with one clear error when not."""
+    """Write a lock or print its expectations; return 0, or 4 after printing one error message."""
     parser = argparse.ArgumentParser(prog="mptcp_lab.lock", description="What a lab is made of.")
     parser.add_argument("action", choices=["write", "expect"])
     parser.add_argument("--inventory", default="inventory", help="a path, or a name under inventories/")
@@ -42,7 +42,12 @@ def main(words: list[str] | None = None) -> int:
 
 
 def write(lab: Lab, path: Path) -> str:
-    """Lock the lab as it is; refuse where its files are not those that the inventory renders."""
+    """Write the lock of the lab in its present state, and return a summary line.
+
+    Raises:
+        LockError: files on the hosts differ from those that the inventory renders, or `path` is not writable.
+        LabBroken: a host cannot be read.
+    """
     with session(lab) as machines:
         hosts = observe(machines)
     wanted = expected_files(render(lab, papers(hosts)))
@@ -63,9 +68,10 @@ def write(lab: Lab, path: Path) -> str:
 
 
 def expect(lab: Lab, path: Path) -> str:
-    """Return, as JSON, what each host has to have: kernel and packages; nothing of the hosts is looked at.
+    """Return, as JSON, the kernel and packages that each host must have; no host is contacted.
 
-    Raises `LockError` for a lock that cannot be used, or that the inventory does not render (any more).
+    Raises:
+        LockError: the lock cannot be used, or inventory and templates do not render the locked files.
     """
     lock = read(path)
     lock.check_inventory(lab.hosts, str(path))
@@ -99,7 +105,7 @@ def _some(drift: list[Difference]) -> str:
 
 
 def revision() -> str:
-    """Return the commit that this checkout is at, with "+edits" where files were edited since."""
+    """Return the commit of this checkout, followed by "+edits" if it has uncommitted changes."""
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
     edited = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)
@@ -107,7 +113,10 @@ def revision() -> str:
 
 
 def controller_tools() -> dict[str, str]:
-    """Return the versions of what renders: Python, ansible-core, Jinja2, and the pinned requirements."""
+    """Return the versions of the controller's tools, and the SHA-256 of requirements.txt.
+
+    Rendered files depend on these tools: Python, ansible-core and Jinja2.
+    """
     tools = {name: version(name) for name in ("ansible-core", "jinja2")}
     pinned = sha256((ROOT / "requirements.txt").read_bytes()).hexdigest()
     return {**tools, "python": platform.python_version(), "requirements.txt": f"sha256:{pinned}"}

@@ -1,4 +1,4 @@
-"""Compare two descriptions of the same hosts. Pure functions."""
+"""Compare two descriptions of the same hosts; pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ABSENT = "absent"
 
 @dataclass(frozen=True)
 class Difference:
-    """One item on one host that is not as expected; a missing item has the value "absent"."""
+    """One item of one host whose value differs; a missing item has the value "absent"."""
 
     host: str
     what: str
@@ -24,7 +24,7 @@ class Difference:
 
 
 def differences(expected: Mapping[str, Host], found: Mapping[str, Host]) -> Iterator[Difference]:
-    """Yield every difference, host by host; both describe the same hosts."""
+    """Yield all differences, host by host; both arguments must describe the same hosts."""
     for name in expected:
         before, after = _flat(expected[name]), _flat(found[name])
         for what in sorted(before.keys() | after.keys()):
@@ -33,7 +33,7 @@ def differences(expected: Mapping[str, Host], found: Mapping[str, Host]) -> Iter
 
 
 def _flat(host: Host) -> dict[str, str]:
-    """Return everything about a host as one mapping, such as ``package haproxy`` to its version."""
+    """Return all items of a host in one mapping, for example from ``package haproxy`` to its version."""
     flat: dict[str, str] = {}
     for kind, value in asdict(host).items():
         if kind == "settings":

@@ -1,4 +1,4 @@
-"""The lock as data, and as the text of `lab.lock.yml`. Pure but for `read`."""
+"""The lock as dataclasses, and as the text of `lab.lock.yml`; only `beside` and `read` access files."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ REWRITE = "./lab lock writes it anew, from the hosts as they are"
 
 
 class LockError(LabError):
-    """A lock cannot be used: what is wrong with it, its path, and what to do next."""
+    """A lock cannot be used; the error has the reason, the path and the next command."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What one host is made of; every mapping is from a name to the value that was found.
+    """The state of one host; each mapping is from a name to the observed value.
 
-    ``tools``: what programs say of their version; ``packages``: versions; ``files``: mode, owner and SHA-256
-    by path, of what the playbooks render; ``settings``: sysctls, links, addresses, routes, rules, endpoints,
-    limits and nftables tables of the lab.
+    ``tools`` has the version output of programs, ``packages`` has package versions. ``files`` has mode, owner
+    and SHA-256 of the files that the playbooks render, by path. ``settings`` has the lab's sysctls, links,
+    addresses, routes, rules, endpoints, limits and nftables tables.
     """
 
     kernel: str
@@ -42,13 +42,13 @@ class Host:
     settings: Mapping[str, str]
 
     def only(self, paths: Iterable[str]) -> Host:
-        """Return the host with no other files than those at these paths."""
+        """Return the host with only the files at these paths."""
         return replace(self, files={path: self.files[path] for path in paths if path in self.files})
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lab at one moment. ``revision`` and ``tools`` (of the controller) are told, never compared."""
+    """The state of a lab at one time; ``revision`` and ``tools`` (of the controller) are never compared."""
 
     lab: str
     revision: str
@@ -56,7 +56,7 @@ class Lock:
     hosts: Mapping[str, Host]
 
     def check_inventory(self, names: Iterable[str], where: str) -> None:
-        """Refuse a lock with other hosts than the inventory's."""
+        """Raise `LockError` if the hosts of the lock are not those of the inventory."""
         here = set(names)
         if here == set(self.hosts):
             return
@@ -66,7 +66,7 @@ class Lock:
 
 
 def beside(inventory: str) -> Path | None:
-    """Return the lock that lies beside an inventory (a folder or a file), or None."""
+    """Return the path of the lock beside an inventory (a folder or a file), or None."""
     source = Path(inventory)
     path = (source if source.is_dir() else source.parent) / NAME
     return path if path.exists() else None
@@ -81,7 +81,7 @@ def read(path: Path) -> Lock:
 
 
 def dump(lock: Lock) -> str:
-    """Return the lock as text: the same bytes for the same lock, packages that all hosts share told once."""
+    """Return the lock as text; equal locks give equal text. Packages that all hosts share are listed once."""
     hosts = {name: asdict(host) for name, host in lock.hosts.items()}
     everywhere = set.intersection(*(set(host["packages"].items()) for host in hosts.values()))
     for host in hosts.values():
@@ -99,7 +99,7 @@ def dump(lock: Lock) -> str:
 
 
 def parse(text: str, where: str) -> Lock:
-    """Return the lock that a text holds; `LockError` for one cut short, edited, or of a newer format."""
+    """Return the lock in a text; raise `LockError` if it is incomplete, edited, or of a newer format."""
     try:
         document = parse_yaml(text)
     except Malformed as error:

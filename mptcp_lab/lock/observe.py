@@ -1,4 +1,4 @@
-"""Look at the hosts of a lab: what a lock holds of them. Reads only."""
+"""Read the state of a lab's hosts for a lock; no host is changed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from mptcp_lab.lock.document import Host
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.paths import ROOT
 
-#: Prints what a host is; the same that is put on record before the lab comes.
+#: Script that prints a host's state; the role `record` runs it too, before the lab changes the host.
 SCRIPT = ROOT / "roles/record/files/record.py"
 WITHIN_SECONDS = 60.0
-#: What the script has to print for a lock.
+#: Fields that the script's output must have for a lock.
 READINGS = (
     "kernel system tools packages files sysctls links addresses routes rules endpoints limits nft_tables"
 ).split()
 
 
 def observe(machines: Session) -> dict[str, Host]:
-    """Return what each host is made of, with every file below /etc and /usr/local.
+    """Return the state of each host, with every file below /etc and /usr/local.
 
-    Raises `LabBroken`, which names the host that cannot be looked at.
+    Raises:
+        LabBroken: a host cannot be read; the error names it.
+        LabError: the script's output is not JSON, or lacks a field.
     """
     script = SCRIPT.read_text()
 
@@ -45,7 +47,7 @@ def observe(machines: Session) -> dict[str, Host]:
 
 
 def _settings(machine: Machine, shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield name and value of each setting that is the lab's; other devices and tables may come and go."""
+    """Yield name and value of each setting of the lab; other devices and tables are ignored."""
     devices = {nic.device for nic in machine.host.nics}
     for name, value in shown["sysctls"].items():
         device = name.split("/conf/")[1].split("/")[0] if "/conf/" in name else "all"
@@ -60,7 +62,7 @@ def _settings(machine: Machine, shown: Mapping[str, Any]) -> Iterator[tuple[str,
                 yield f"{word} {line}", value
     for kind, word in (("rules", "rule"), ("endpoints", "endpoint")):
         for line, value in shown[kind].items():
-            if " implicit" not in line:  # the kernel's own, gone with the connection it serves
+            if " implicit" not in line:  # an implicit endpoint: the kernel removes it with its connection
                 yield f"{word} {line}", value
     yield from shown["limits"].items()
     for table, text in shown["nft_tables"].items():

@@ -1,4 +1,4 @@
-"""Derive from a rendering how its files look on a host."""
+"""Derive the expected state of files on a host from a rendering."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mptcp_lab.render import File, Paper
 
 
 def expected_files(files: Iterable[File]) -> dict[str, dict[str, str]]:
-    """Return, by host and path, what `host_facts` has to find: mode, owner (root) and SHA-256."""
+    """Return, by host and path, the expected mode, owner (root) and SHA-256 of each file."""
     expected: dict[str, dict[str, str]] = {}
     for file in files:
         mode = stat.filemode(stat.S_IFREG | int(file.mode, 8))
@@ -21,7 +21,7 @@ def expected_files(files: Iterable[File]) -> dict[str, dict[str, str]]:
 
 
 def papers(hosts: Mapping[str, Host]) -> dict[str, Paper]:
-    """Return, by host, what a rendering depends on of what was seen there."""
+    """Return, by host, the observed system and proxy versions that a rendering depends on."""
     return {
         name: Paper(host.system, " ".join(host.tools.get(engine, "") for engine in ("haproxy", "nginx")))
         for name, host in hosts.items()

@@ -1,4 +1,4 @@
-"""YAML as locks have it: no aliases, no key given twice, nothing deep."""
+"""Parse the YAML of locks: without aliases, duplicate keys or deep nesting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from mptcp_lab.untrusted import TOO_DEEP, Malformed, check_depth
 
 
 def parse_yaml(text: str) -> Any:
-    """Return what a YAML text holds; refuse aliases, a key given twice, and deep nesting."""
+    """Return the document in a YAML text.
+
+    Raises:
+        Malformed: the text is not YAML, or has an alias, a duplicate key or too deep nesting.
+    """
     try:
         document = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that refuses more
     except RecursionError:
@@ -30,7 +34,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what no file of ours needs."""
+    """A safe YAML loader that refuses aliases and duplicate keys, which no lock needs."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

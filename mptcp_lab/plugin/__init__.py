@@ -1,15 +1,16 @@
-"""The pytest plugin of the conformance suite.
+"""Run conformance checks and report their verdicts: the pytest plugin of the suite.
 
-A suite loads it with ``pytest_plugins = ["mptcp_lab.plugin"]`` in its conftest. It opens no connection: the
-suite's own fixtures do, and raise `LabBroken` or `LabBusy` where the lab cannot be used. What it offers:
+A suite loads the plugin with ``pytest_plugins = ["mptcp_lab.plugin"]`` in its conftest. The plugin opens no
+connection to hosts. The suite's fixtures do that; they raise `LabBroken` or `LabBusy` if the lab cannot be
+used. The plugin provides:
 
-- `claim`, the marker of a check; `Unsupported` and `Inconclusive`, which a check raises
-- the fixture ``evidence`` (`EvidenceBox`): figures and files that prove the verdict
-- `lab_of`, the inventory's lab; `describe`, facts about a host for the report
-- `fixtures_require`, what the inventory has to have for a fixture
-- `explain_failures`, a function that is asked whether the lab is why a check failed
+- `claim`, the marker of a check; `Unsupported` and `Inconclusive`, which a check may raise
+- the fixture ``evidence`` (`EvidenceBox`) for figures and files that prove the verdict
+- `lab_of`, which returns the inventory's lab; `describe`, which keeps facts about a host for the report
+- `fixtures_require`, which declares the requirements of fixtures on the inventory
+- `explain_failures`, which registers a function that finds out whether the lab caused a failure
 
-PYTEST_DONT_REWRITE: it asserts nothing, and a conftest may import it before pytest does.
+PYTEST_DONT_REWRITE: the plugin has no assertions, and a conftest may import it before pytest does.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ __all__ = [
     "lab_of",
 ]
 
-# A check that fails in there shows both sides of the assertion, as one in the check itself does.
-if "mptcp_lab.suite" not in sys.modules:  # else too late, as in tests of the suite itself
+# An assertion that fails in mptcp_lab.suite then shows both of its sides, as one in a check does.
+if "mptcp_lab.suite" not in sys.modules:  # else it is too late, as in the unit tests of the suite
     pytest.register_assert_rewrite("mptcp_lab.suite")
 
 RUN = pytest.StashKey[Run]()
@@ -59,12 +60,12 @@ LIVE = pytest.StashKey[Live]()
 RESULT = pytest.StashKey[Result]()
 EXPLAIN = pytest.StashKey[Explain]()
 
-# The words of pytest's own last line, which machines count.
+# The words that pytest prints with the counts in its last line.
 CATEGORIES = {
     Verdict.PASS: "passed",
     Verdict.FAIL: "failed",
     Verdict.UNSUPPORTED: "skipped",
-    Verdict.NON_STRICT: "xfailed",  # of pytest's words the one for a failure that does not count
+    Verdict.NON_STRICT: "xfailed",  # pytest's word for a failure that does not count
     Verdict.FLAKY: "flaky",
     Verdict.INCONCLUSIVE: "inconclusive",
 }
@@ -77,23 +78,26 @@ def lab_of(config: pytest.Config) -> Lab:
 
 
 def describe(config: pytest.Config, host: str, **facts: Any) -> None:
-    """Keep facts about a host (``kernel="6.18"``, ``versions={...}``) for the result and its reports."""
+    """Store facts about a host (``kernel="6.18"``, ``versions={...}``) in the result and its reports."""
     config.stash[RUN].facts.setdefault(host, {}).update(facts)
 
 
 def explain_failures(config: pytest.Config, explain: Explain) -> None:
-    """Ask this function about each check that fails: what it returns makes the check inconclusive."""
+    """Register a function that is called after a check fails; an error that it returns explains the failure.
+
+    The outcome then follows from that error: normally the check is inconclusive.
+    """
     config.stash[EXPLAIN] = explain
 
 
 def fixtures_require(config: pytest.Config, fixtures: Mapping[str, Requirement]) -> None:
-    """Declare what each fixture stands for: a check that uses it needs that of the inventory."""
+    """Declare the requirement of each fixture: the inventory must meet it for checks that use the fixture."""
     config.stash[cases.FIXTURES] = fixtures
 
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> EvidenceBox:
-    """Figures and files that prove the verdict of this check."""
+    """Return the box for figures and files that prove the verdict of this check."""
     item: pytest.Item = request.node
     if BOX not in item.stash:
         pytest.fail("the fixture `evidence` is for checks of a claim; add @claim(...)", pytrace=False)
@@ -101,16 +105,16 @@ def evidence(request: pytest.FixtureRequest) -> EvidenceBox:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the suite's options."""
+    """Add the suite's command-line options."""
     options.add(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Read the inventory before anything else, and end with one sentence where it is of no use."""
+    """Read the inventory and the options first; print one sentence and end if they cannot be used."""
     if any(getattr(config.option, name, None) for name in ASKS_PYTEST):
         return None
-    if getattr(config.option, "numprocesses", None):  # pytest-xdist's, where it is installed
+    if getattr(config.option, "numprocesses", None):  # the option exists if pytest-xdist is installed
         sentence = "one lab carries one check at a time; leave --numprocesses (-n) out"
         return _refuse(sentence, ExitCode.NOTHING_RAN)
     try:
@@ -131,7 +135,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; the suite's own summary replaces pytest's short one."""
+    """Register the marker, and disable pytest's short summary, which the suite's summary replaces."""
     config.addinivalue_line(
         "markers", "claim(name, case, timing, requires): the claim of the catalogue that this checks"
     )
@@ -140,13 +144,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Refuse checks of unknown claims."""
+    """Refuse checks of unknown claims, and checks that use testinfra's ``host``."""
     cases.refuse(metafunc)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give checks their cases, keep those that were asked for, and put families in order."""
+    """Assign cases to checks, deselect those that were not requested, and sort them by family."""
     try:
         cases.assign(items)
     except ValueError as error:
@@ -158,14 +162,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Name the lab."""
+    """Return a line with the lab's name, its number of hosts and its source."""
     if (run := config.stash.get(RUN, None)) is None:
         return []
     return [f"lab: {run.lab.name} ({len(run.lab.hosts)} hosts) from {run.lab.source}"]
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
-    """List claims where only a list was asked for."""
+    """Return the list of checks for ``--list`` and ``--collect-only``."""
     if not (config.option.collectonly or config.option.list_claims):
         return []
     checks = [(case, item) for item in items if (case := case_of(item))]
@@ -192,21 +196,21 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def _why_not(item: pytest.Item) -> str:
-    """Return that and why a check will not run on this inventory; nothing where it will."""
+    """Return the reason why a check cannot run on this inventory; empty if it can."""
     reason = cases.missing(item, lab_of(item.config))
     return f"unsupported here: {make_printable(reason.what)}" if reason else ""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """End a check whose requirements the inventory does not meet, with the words of ``--list``."""
+    """Raise `Unsupported` if the inventory does not meet a check's requirements, as ``--list`` prints."""
     if case_of(item) and (reason := cases.missing(item, lab_of(item.config))):
         raise reason
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Run nothing under ``--list``; else make ready for the first check."""
+    """Run no check under ``--list``; else create the results folder for the first check."""
     config = session.config
     if config.option.list_claims:
         return True
@@ -223,7 +227,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run a check, once more where it is sensitive to timing, and report one verdict for it."""
+    """Run a check, retry it once if it is a timing check that failed, and report one verdict."""
     case = case_of(item)
     if case is None:
         return None
@@ -265,9 +269,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    """Tell what several checks share from a check's own: its failure accuses no claim.
+    """Mark exceptions of shared fixtures: the failure of a shared fixture is not a breach of any claim.
 
-    Where every check needs it, the session cannot be set up, and the run ends here.
+    Raises:
+        LabBroken: a session fixture that every check needs has failed; the run ends.
     """
     try:
         return (yield)
@@ -294,7 +299,7 @@ def pytest_fixture_setup(
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keep the exception itself: reports hold only its text."""
+    """Store the exception object; pytest's reports have only its text."""
     if call.excinfo is not None and RAISED in item.stash:
         item.stash[RAISED].append(call.excinfo.value)
     return (yield)
@@ -302,14 +307,14 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """Count a check under its verdict's word, without pytest's letter: its line is printed already."""
+    """Count a check under its verdict's word, without a progress letter: its line is printed already."""
     check = getattr(report, "check", None)
     return (CATEGORIES[check.verdict], "", "") if isinstance(check, Check) else None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the result and its views, and end with the suite's exit code."""
+    """Write the result and its views, and set the suite's exit code."""
     run = session.config.stash.get(RUN, None)
     if run is None or LIVE not in session.config.stash:
         session.exitstatus = _exit_without_checks(exitstatus)
@@ -322,15 +327,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     except OSError as full:
         broken = disk_full_error(run.folder, full)
         run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
-        run.ending = Ending.LAB_BROKEN  # whatever else has stopped it, this is why nothing is written
+        run.ending = Ending.LAB_BROKEN  # replaces an earlier ending: this is why no result is written
     session.config.stash[RESULT] = run.result(_selected(session))
     session.exitstatus = run.exit_code()
     if session.config.option.tbstyle == "auto" and not run.other_failures:
-        session.config.option.tbstyle = "no"  # the summary explains failures; tracebacks are for who asks
+        session.config.option.tbstyle = "no"  # the summary explains failures; --tb prints tracebacks
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what did not pass, the counts, and where the report is; pytest's last line follows."""
+    """Print the checks that did not pass, the counts and the report's path, above pytest's last line."""
     config = terminalreporter.config
     if RESULT not in config.stash:
         return
@@ -345,7 +350,7 @@ def _selected(session: pytest.Session) -> list[Case]:
 
 
 def _shown(config: pytest.Config, path: Path) -> str:
-    """Return a path as short as it can be from where the command was typed."""
+    """Return a path relative to the folder in which the command was run, or absolute if it is outside."""
     here = config.invocation_params.dir
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
@@ -356,7 +361,7 @@ def _refuse(sentence: str, code: ExitCode) -> int:
 
 
 def _exit_without_checks(status: int) -> int:
-    """Translate pytest's own codes where they would be mistaken for the suite's."""
+    """Translate pytest's exit codes that have another meaning in the suite."""
     mine: dict[int, ExitCode] = {
         pytest.ExitCode.NO_TESTS_COLLECTED: ExitCode.NOTHING_RAN,
         pytest.ExitCode.INTERNAL_ERROR: ExitCode.LAB_BROKEN,
@@ -365,7 +370,7 @@ def _exit_without_checks(status: int) -> int:
 
 
 def _report(item: pytest.Item, check: Check, seen: Seen | None) -> pytest.TestReport:
-    """Return the one report of a check that the rest of pytest sees; ``--tb=long`` shows its traceback."""
+    """Return the one pytest report of a check; ``--tb=long`` prints its traceback."""
     path, line, _ = item.location
     outcome: Literal["passed", "failed", "skipped"] = "passed"
     longrepr: Any = None

@@ -1,4 +1,4 @@
-"""Running a check once, and reading what it saw."""
+"""Run a check once, and determine the outcome."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ SHARED = "mptcp_lab_shared_fixture"
 FROM_THE_CHECK = (Outcome.BREACHED, Outcome.DEFECT)
 PACKAGE = Path(mptcp_lab.__file__).parent
 HELPERS = PACKAGE / "suite"
-#: Where programs of others lie: an assertion there is about them.
+#: Folders of the standard library and of installed packages: an assertion there is not about a claim.
 OF_OTHERS = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
-#: Returns why a check failed, where that is the lab's doing.
+#: Function that returns why a check failed if the lab caused the failure, else None.
 Explain = Callable[[pytest.Item], LabError | None]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """An attempt, the exception that decided it, and pytest's account of it."""
+    """An attempt, the exception that decided its outcome, and pytest's traceback."""
 
     attempt: Attempt
     error: BaseException | None
@@ -61,11 +61,11 @@ def run_once(
     box: EvidenceBox,
     explain: Explain | None = None,
 ) -> Seen:
-    """Run a check through set-up, call and teardown, and judge what it saw.
+    """Run setup, call and teardown of a check, and determine its outcome.
 
-    A failed assertion in teardown counts like one in the check: a trace left behind is a breach. ``explain``
-    is asked why the claim did not hold: what it returns makes the check inconclusive instead. Fixtures that
-    ``following`` needs stay, after the last check the session's: hosts are still read to explain.
+    A failed assertion in teardown counts like one in the check: a trace on a host is a breach. If the claim
+    did not hold, ``explain`` is called, and an error that it returns decides the outcome instead. Fixtures
+    that ``following`` (the next check, or the session) needs are kept, so that ``explain`` can read hosts.
     """
     item.stash[BOX] = box
     item.stash[RAISED] = []
@@ -75,7 +75,7 @@ def run_once(
     outcome = classify(error, box)
     report = next((r for r in reports if r.outcome != "passed"), reports[-1])
     if explain and outcome not in (Outcome.HELD, Outcome.UNSUPPORTED) and not _is_about_the_lab(error):
-        with contextlib.suppress(Exception):  # what failed in the first place is worth more
+        with contextlib.suppress(Exception):  # a failure of `explain` must not hide the first one
             error = explain(item) or error
         outcome = classify(error, box)
     try:
@@ -96,24 +96,24 @@ def run_once(
 
 
 def end_session(item: pytest.Item) -> str:
-    """Tear down what the session has left after its last check; return what went wrong, or nothing."""
+    """Tear down the session's fixtures after the last check; return the error text, empty on success."""
     try:
         item.session._setupstate.teardown_exact(None)
-    except Exception as error:  # whatever a fixture raises
+    except Exception as error:  # a fixture may raise any exception
         return str(error) or type(error).__name__
     return ""
 
 
 def classify(error: BaseException | None, box: EvidenceBox) -> Outcome:
-    """Return what an exception, or none, says about the claim.
+    """Return the outcome that follows from the exception of a check, or from None.
 
-    Only an assertion of a check or its helpers, or a `Breach`, is a breach. An exception that nobody foresaw
-    is a defect of the suite, and a failure of a host or of what several checks share leaves them undecided.
+    Only an assertion of a check or its helpers, or a `Breach`, is a breach. The failure of a host or of a
+    shared fixture is inconclusive. Any other exception is a defect of the suite.
     """
     match error:
         case None:
             return Outcome.OVER_LIMIT if any(f.is_exceeded for f in box.figures) else Outcome.HELD
-        # A skip is told by its reason too, and fails under --expect-all: it hides nothing.
+        # A skip is reported with its reason and fails under --expect-all, so that it hides nothing.
         case Unsupported() | pytest.skip.Exception():
             return Outcome.UNSUPPORTED
         case ConnectFailed() if error.is_local:
@@ -128,18 +128,18 @@ def classify(error: BaseException | None, box: EvidenceBox) -> Outcome:
 
 
 def mark_shared(error: BaseException, fixture: str) -> None:
-    """Note on an exception which fixture it ended, one that several checks share; pytest raises it again."""
-    with contextlib.suppress(AttributeError):  # a type without room for it
+    """Store the name of the shared fixture on its exception, which pytest raises again for each check."""
+    with contextlib.suppress(AttributeError):  # the exception's type does not allow new attributes
         setattr(error, SHARED, fixture)
 
 
 def shared_fixture(error: BaseException | None) -> str:
-    """Return the name of the shared fixture that an exception ended, or nothing."""
+    """Return the name of the shared fixture that raised an exception, or an empty string."""
     return str(getattr(error, SHARED, ""))
 
 
 def _is_claimed(error: BaseException) -> bool:
-    """Tell whether an assertion is a check's, its fixtures' or its helpers', and no program's of others."""
+    """Return whether an assertion is one of a check, its fixtures or its helpers, not of other code."""
     if not isinstance(error, AssertionError) or isinstance(error, NeverHappened):
         return True
     frames = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
@@ -154,7 +154,7 @@ def _is_about_the_lab(error: BaseException | None) -> bool:
 
 
 def _telling(raised: Sequence[BaseException]) -> BaseException | None:
-    """Pick the exception that decides: a broken or disturbed lab explains all others; else the first."""
+    """Return the exception that decides: that of a broken, busy or disturbed lab, else the first."""
     broken = [error for error in raised if isinstance(error, (LabBroken, LabBusy, Disturbed))]
     return next(iter([*broken, *raised]), None)
 
@@ -185,7 +185,7 @@ def _reason(
 
 
 def _where(item: pytest.Item, report: pytest.TestReport) -> str:
-    """Name the file and line, as far inside the check as pytest can tell."""
+    """Return file and line, of the innermost frame in the check's file if pytest's report has one."""
     entries = getattr(getattr(report.longrepr, "reprtraceback", None), "reprentries", [])
     places = [entry.reprfileloc for entry in entries if getattr(entry, "reprfileloc", None)]
     own = [place for place in places if item.path.name in place.path]

@@ -1,4 +1,4 @@
-"""From collected test functions to cases of claims."""
+"""Assign collected test functions to cases of claims."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def claim(
 ) -> pytest.MarkDecorator:
     """Mark a test function as the check of a claim.
 
-    ``name`` is an id or an alias of the catalogue, which supplies level, text and source. ``case`` tells
-    apart two functions that check the same claim; parameters do so by themselves. A ``timing`` check asserts
-    on durations, or on what a scheduler does while the machine is busy: when it fails it is tried once more,
-    and both results are kept. ``requires`` is what the inventory has to have beyond what the check's fixtures
-    stand for: without it the check is unsupported, and ``--list`` says why.
+    ``name`` is an id or an alias of the catalogue, which has level, text and source. ``case`` distinguishes
+    two functions that check the same claim; parameters are distinguished without it. A ``timing`` check
+    asserts on durations, or on scheduling on a busy machine: it is retried once after a failure, and both
+    results are kept. ``requires`` lists requirements on the inventory in addition to those of the check's
+    fixtures. If the inventory does not meet them, the check is unsupported, and ``--list`` prints the reason.
     """
     wanted = (requires,) if isinstance(requires, Requirement) else tuple(requires)
     return pytest.mark.claim(name, case=case, timing=timing, requires=wanted)
@@ -39,10 +39,10 @@ def case_of(item: pytest.Item) -> Case | None:
 
 
 def refuse(metafunc: pytest.Metafunc) -> None:
-    """Refuse a check of a claim that does not exist, and one that uses testinfra's ``host``.
+    """Refuse a check of an unknown claim, and a check that uses testinfra's ``host``.
 
     Raises:
-        pytest.Collector.CollectError: one sentence, which pytest reports for the file.
+        pytest.Collector.CollectError: the check is refused; pytest reports the sentence for the file.
     """
     where = metafunc.definition.nodeid
     marker = metafunc.definition.get_closest_marker(MARKER)
@@ -65,7 +65,7 @@ def _known(name: str) -> bool:
 
 
 def assign(items: Iterable[pytest.Item]) -> None:
-    """Give every marked item its case.
+    """Assign its case to each marked item.
 
     Raises:
         ValueError: two checks have the same case.
@@ -94,7 +94,7 @@ def _case(item: pytest.Item, marker: pytest.Mark) -> Case:
 
 
 def requirements(item: pytest.Item) -> list[Requirement]:
-    """Return what a check needs of the inventory: what its fixtures stand for, then what it requires."""
+    """Return a check's requirements on the inventory: those of its fixtures, then those of its marker."""
     marker = item.get_closest_marker(MARKER)
     by_fixture = item.config.stash.get(FIXTURES, {})
     names = set(getattr(item, "fixturenames", ()))
@@ -103,20 +103,20 @@ def requirements(item: pytest.Item) -> list[Requirement]:
 
 
 def parameters(item: pytest.Item) -> Parameters:
-    """Return the parameters of a check and of its fixtures; those with an id of their own by that id."""
+    """Return the parameters of a check and of its fixtures by name."""
     callspec = getattr(item, "callspec", None)
     return dict(callspec.params) if callspec else {}
 
 
 def missing(item: pytest.Item, lab: Lab) -> Unsupported | None:
-    """Return why a check cannot run on a lab, by the first of its requirements that is not met."""
+    """Return the first unmet requirement of a check as an error, or None if the lab meets all."""
     given = parameters(item)
     reasons = (requirement.missing(lab, given) for requirement in requirements(item))
     return next((reason for reason in reasons if reason), None)
 
 
 def select(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the items that ``--claim`` and ``--family`` ask for; ordinary tests go when either is given."""
+    """Deselect items that ``--claim`` and ``--family`` do not request; with either, also ordinary tests."""
     patterns, families = config.option.claim, config.option.family
     if not patterns and not families:
         return
@@ -127,7 +127,7 @@ def select(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def order(items: list[pytest.Item]) -> None:
-    """Put families in the catalogue's order: the lab's state before the scenarios that rest on it."""
+    """Sort checks by family in the catalogue's order: STATE first, because all scenarios depend on it."""
 
     def rank(item: pytest.Item) -> int:
         case = case_of(item)
@@ -137,7 +137,7 @@ def order(items: list[pytest.Item]) -> None:
 
 
 def asked_for(config: pytest.Config) -> list[catalogue.Claim]:
-    """Return the catalogue's claims that ``--claim`` and ``--family`` ask for."""
+    """Return the catalogue's claims that ``--claim`` and ``--family`` request."""
     patterns = [pattern.partition("[")[0] for pattern in config.option.claim]
     families = config.option.family or catalogue.FAMILIES
     return [
@@ -150,14 +150,14 @@ def asked_for(config: pytest.Config) -> list[catalogue.Claim]:
 def _wanted(case: Case | None, patterns: list[str], families: list[str]) -> bool:
     if case is None or (families and case.claim.family not in families):
         return False
-    # A bracket begins a case: R01's case [direct-R01] is no class of characters that claim 10 matches too.
+    # A bracket in a pattern begins a case, such as R01[direct-R01]; it is not a character class of a glob.
     return not patterns or any(
         _is_case(case.name, p) or ("[" not in p and case.claim.answers_to(p)) for p in patterns
     )
 
 
 def _is_case(name: str, pattern: str) -> bool:
-    """Match a case's name, whose brackets are no character class."""
+    """Return whether a case's name matches a glob in which brackets are literal."""
     return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 

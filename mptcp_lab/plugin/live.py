@@ -1,4 +1,4 @@
-"""Printing through pytest's terminal reporter, so that its own last line stays the last one."""
+"""Print progress through pytest's terminal reporter, so that pytest's last line stays the last one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mptcp_lab.text import to_one_line
 
 
 class Live:
-    """The lines that appear while checks run. Without a terminal reporter it says nothing."""
+    """Prints one line per check while checks run; prints nothing without a terminal reporter."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
@@ -21,14 +21,14 @@ class Live:
         self._told = False
 
     def begins(self, case: Case) -> None:
-        """Say which check is running, on a terminal only: the verdict overwrites it."""
+        """Print the name of the running check, on a terminal only; its verdict overwrites the line."""
         self._head(case.claim.family)
         if self._reporter and self._reporter.isatty():
             self._reporter.rewrite(f"{to_one_line(case.name)} ...", erase=True)
             self._reporter.flush()
 
     def ends(self, check: Check) -> None:
-        """Print a check's verdict; of checks that a broken lab kept from starting, the first only."""
+        """Print a check's verdict; of the checks that could not start, only the first is printed."""
         if not check.attempts:
             self._not_started += 1
             if self._not_started > 1:
@@ -40,13 +40,13 @@ class Live:
         self.line(check_line(check))
 
     def report_so_far(self, report: str) -> None:
-        """Say, once, where what was found so far can be looked at already."""
+        """Print the path of the report so far, once per run."""
         if not self._told:
             self.line([(f"report so far {report}", "dim")])
         self._told = True
 
     def line(self, line: Line) -> None:
-        """Print one line of spans; pytest decides about colour."""
+        """Print one line of (text, style) spans; pytest decides about colour."""
         if not self._reporter:
             return
         for text, style in line:

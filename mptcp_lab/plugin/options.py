@@ -1,4 +1,4 @@
-"""The command line of the suite, and what is made of it before anything is collected."""
+"""Define the suite's command-line options, and evaluate them before tests are collected."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from mptcp_lab.folders import private_folder
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.results.verdict import Rules
 
-#: Where figures are named beside checks. Not imported: pytest rewrites its assertions before it is.
+#: Helpers that name figures too. They are read as text, because an import would precede pytest's rewriting of
+#: their assertions.
 SUITE = Path(__file__).parents[1] / "suite"
-#: An ordinary run sees each gap once; a distribution needs more.
+#: Default number of measurements of each gap; a distribution needs more.
 REPETITIONS = 1
-#: testinfra's options but for --hosts, and what to do instead.
+#: testinfra's options except --hosts, and the alternative to each.
 _VARIABLES = "set Ansible's variables in the inventory (docs/hardware.md)"
 OF_TESTINFRA = {
     "connection": _VARIABLES,
@@ -42,7 +43,7 @@ OF_TESTINFRA = {
 
 
 def add(parser: pytest.Parser) -> None:
-    """Add the options; two exist already: testinfra's ``--hosts`` and pytest's ``--strict``."""
+    """Add the suite's options; testinfra's ``--hosts`` and pytest's ``--strict`` exist already."""
     group = parser.getgroup(
         "mptcp-lab",
         "MPTCP conformance (two more options: --hosts takes the word 'inventory' for the default of "
@@ -100,7 +101,7 @@ def add(parser: pytest.Parser) -> None:
 
 
 def hosts(config: pytest.Config) -> Lab:
-    """Read the inventory that ``--hosts`` names, and leave nothing for testinfra to read as host names.
+    """Read the inventory that ``--hosts`` names, and clear the option, which testinfra reads as host names.
 
     Raises:
         InventoryError: the inventory is missing, malformed or without hosts.
@@ -111,10 +112,10 @@ def hosts(config: pytest.Config) -> Lab:
 
 
 def unknown_claim(config: pytest.Config) -> str:
-    """Return a sentence about the first ``--claim`` that the catalogue does not know, or nothing."""
+    """Return an error sentence for the first ``--claim`` that is not in the catalogue; empty if all are."""
     for pattern in config.option.claim:
         name = pattern.partition("[")[0] or pattern
-        start = re.split(r"[*?\[]", pattern)[0]  # a glob may be meant for cases, which are not known yet
+        start = re.split(r"[*?\[]", pattern)[0]  # a glob may match cases, which are not collected yet
         known = catalogue.claims().values()
         if not any(
             claim.answers_to(name) or (start != pattern and claim.id.startswith(start)) for claim in known
@@ -124,7 +125,7 @@ def unknown_claim(config: pytest.Config) -> str:
 
 
 def rules(config: pytest.Config) -> Rules:
-    """Return the options that sharpen verdicts."""
+    """Return the options that make verdicts stricter."""
     return Rules(strict=bool(config.option.strict), expect_all=config.option.expect_all)
 
 
@@ -141,9 +142,9 @@ def recorded(config: pytest.Config) -> Mapping[str, Any]:
 
 
 def find_testinfra_option(config: pytest.Config) -> str:
-    """Return a sentence about the first of testinfra's options that was given, or nothing.
+    """Return an error sentence for the first option of testinfra that was given; empty if none was.
 
-    The suite reaches hosts as the inventory says, whatever these say.
+    The suite connects to hosts as the inventory describes and ignores these options.
     """
     for name, instead in OF_TESTINFRA.items():
         if getattr(config.option, name, None):
@@ -153,7 +154,7 @@ def find_testinfra_option(config: pytest.Config) -> str:
 
 
 def unknown_figure(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
-    """Return a sentence about the first ``--limit`` of a figure that no check keeps, or nothing."""
+    """Return an error sentence for the first ``--limit`` whose figure no check has, else nothing."""
     known = find_figures({*(item.path for item in items), *SUITE.rglob("*.py")})
     for name, _ in config.option.limit:
         if not any(pattern.fullmatch(name) for pattern in known.values()):
@@ -164,7 +165,10 @@ def unknown_figure(config: pytest.Config, items: Iterable[pytest.Item]) -> str:
 
 
 def find_figures(sources: Iterable[Path]) -> dict[str, re.Pattern[str]]:
-    """Return the figures that checks keep, by name as the source has it; a pattern where values are in it."""
+    """Return a pattern for each figure's name in the sources, by the name as the source has it.
+
+    "..." in a name stands for a value that is known at run time only.
+    """
     found: dict[str, re.Pattern[str]] = {}
     for source in sources:
         for node in ast.walk(ast.parse(source.read_bytes())):
@@ -178,12 +182,12 @@ def find_figures(sources: Iterable[Path]) -> dict[str, re.Pattern[str]]:
                         "".join(".+" if part is None else re.escape(str(part)) for part in fixed)
                     )
                 case ast.Call(func=ast.Attribute(attr="figure"), args=[_, *_]):
-                    found["any"] = re.compile(".*")  # a name that only the run decides
+                    found["any"] = re.compile(".*")  # the whole name is known at run time only
     return found
 
 
 def _seconds(text: str) -> float:
-    """Read a number of seconds."""
+    """Parse a number of seconds, 0 or more."""
     try:
         seconds = float(text)
     except ValueError:
@@ -194,14 +198,14 @@ def _seconds(text: str) -> float:
 
 
 def _positive(text: str) -> int:
-    """Read a number of one or more."""
+    """Parse a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 on")
     return int(text)
 
 
 def results_folder(config: pytest.Config, lab: Lab) -> Path:
-    """Return where this run's results go; nothing is made yet."""
+    """Return the folder for this run's results without creating it."""
     if config.option.results:
         return config.invocation_params.dir / Path(config.option.results)
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -214,7 +218,7 @@ def results_folder(config: pytest.Config, lab: Lab) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the run's folder, and link it as the latest where it lies among the others."""
+    """Create the run's folder; below .lab/results, also link it as the latest run."""
     if folder.parent.name == "results" and folder.parent.parent.name == LAB_FOLDER:
         private_folder(folder.parent.parent)
         folder.mkdir(parents=True, exist_ok=True)
@@ -228,12 +232,12 @@ def make_folder(folder: Path) -> None:
             raise
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "result.json").exists():  # a run of ours, replaced
-            shutil.rmtree(folder / "evidence", ignore_errors=True)  # it may have none
+        if (folder / "result.json").exists():  # an earlier run, which this run replaces
+            shutil.rmtree(folder / "evidence", ignore_errors=True)  # the earlier run may have no evidence
 
 
 def _limit(text: str) -> tuple[str, float]:
-    """Read a figure's name and its limit."""
+    """Parse NAME=LIMIT into a figure's name and its limit."""
     name, _, most = text.rpartition("=")
     try:
         limit = float(most)

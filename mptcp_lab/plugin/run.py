@@ -1,4 +1,4 @@
-"""One run of the suite: which checks started, what they saw, and what is written about it."""
+"""Record one run of the suite: its checks, their attempts and verdicts, and how the run ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STILL_GOING = "the run was still going on when this was written"
 
 @dataclass(frozen=True)
 class Case:
-    """A check as it was collected: its claim, the case of it, and whether it is sensitive to timing."""
+    """A collected check: its claim, the name of its case, and whether it is a timing check."""
 
     claim: Claim
     name: str
@@ -31,7 +31,7 @@ class Case:
 
 @dataclass
 class Run:
-    """The run in progress. ``folder`` appears when the first check starts."""
+    """The run in progress; ``deadline`` is in seconds, and ``folder`` exists once the first check starts."""
 
     lab: Lab
     rules: Rules
@@ -49,24 +49,24 @@ class Run:
     _clock: float = field(default_factory=time.monotonic)
 
     def stop(self, ending: Ending, sentence: str, next_step: str = "") -> None:
-        """Start nothing any more; the first reason to stop is the one that is told."""
+        """Start no more checks; the first reason to stop is the one that is reported."""
         if self.ending is Ending.COMPLETE:
             self.ending, self.sentence, self.next_step = ending, sentence, next_step
 
     def may_start(self) -> bool:
-        """Tell whether another check may start, looking at the deadline too."""
+        """Return whether another check may start; stop the run if its deadline has passed."""
         spent = time.monotonic() - self._clock
         if self.deadline is not None and spent >= self.deadline:
             self.stop(Ending.DEADLINE, f"the deadline of {self.deadline:g} s was reached")
         return self.ending is Ending.COMPLETE
 
     def box(self, case: Case, attempt: int) -> EvidenceBox:
-        """Return where an attempt (0 for the first) leaves its evidence."""
+        """Return the box for the evidence of an attempt (0 for the first, 1 for the retry)."""
         folder = self.folder / "evidence" / slug(case.name)
         return EvidenceBox(self.folder, folder / "retry" if attempt else folder, self.limits)
 
     def record(self, case: Case, attempts: Sequence[Attempt], next_step: str = "") -> Check:
-        """Keep a check's verdict and return it."""
+        """Decide a check's verdict from its attempts, store it and return it."""
         last = attempts[-1]
         verdict = decide([attempt.outcome for attempt in attempts], case.claim.level, self.rules)
         told = attempts[0] if verdict is Verdict.FLAKY else last
@@ -75,7 +75,7 @@ class Run:
         return check
 
     def record_not_started(self, case: Case) -> Check | None:
-        """Keep a check that a broken or busy lab did not let start; None where it is merely left out."""
+        """Store a check that a broken or busy lab prevented; return None after any other ending."""
         if self.ending not in (Ending.LAB_BROKEN, Ending.LAB_BUSY):
             return None
         verdict = decide([Outcome.INCONCLUSIVE], case.claim.level, self.rules)
@@ -84,7 +84,10 @@ class Run:
         return check
 
     def result(self, selected: Sequence[Case], unfinished: bool = False) -> Result:
-        """Return the run as it stands, of the cases that were selected; ``unfinished`` while it goes on."""
+        """Return the result so far; selected cases without a check are listed as not run.
+
+        ``unfinished`` states that the run still goes on.
+        """
         ending, sentence = (Ending.UNFINISHED, STILL_GOING) if unfinished else (self.ending, self.sentence)
         done = {check.case for check in self.checks}
         reason = sentence or "the run was stopped"
@@ -104,7 +107,7 @@ class Run:
         )
 
     def exit_code(self, ending: Ending | None = None) -> ExitCode:
-        """Return the exit code as things stand; a failure outside the claims counts as a failure."""
+        """Return the exit code so far; a failed test without a claim counts as a failure."""
         verdicts = [check.verdict for check in self.checks]
         if self.other_failures:
             verdicts.append(Verdict.FAIL)

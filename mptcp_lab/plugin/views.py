@@ -1,4 +1,4 @@
-"""What is written about a run: result.json, and the views of it."""
+"""Write the files of a run: result.json and its views."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mptcp_lab.results.result import Result
 
 
 def write(result: Result, folder: Path) -> None:
-    """Write everything into a run's folder, in place of what an earlier call wrote."""
+    """Write result.json, junit.xml and report.html into a run's folder; replace those of an earlier call."""
     results.save(result, folder / "result.json")
     write_synced(folder / "junit.xml", junit.render(result))
     write_synced(folder / "report.html", html.render(result, folder))

@@ -1,8 +1,9 @@
-"""Render every configuration that the playbooks would write, without touching a host.
+"""Render every configuration that the playbooks would write, without contacting a host.
 
-`render` runs lab.yml itself, in check mode, against hosts on paper: each of Ansible's modules is answered by
-one fixed document per host instead of being run. Templates, variables and refusals are those of a real run;
-what a role finds out on a host (NetworkManager, another's mptcpd) is taken to be as on a fresh one.
+`render` runs lab.yml itself in check mode, against simulated hosts ("on paper"). No Ansible module runs: each
+call gets one fixed JSON document per host as its answer. Templates, variables and refusals are those of a
+real run. The facts that a role would read from a host (NetworkManager, an existing mptcpd) are those of a
+newly installed host.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from mptcp_lab.paths import ROOT
 from mptcp_lab.playbook import run_lab
 
 __all__ = ["File", "Paper", "paper_host", "render"]
-#: What a host on paper runs unless somebody knows better: a file's name in roles/system/systems.
+#: System of a simulated host if no other is known: the name of a file in roles/system/systems.
 SYSTEM = "debian-13"
 
 
 @dataclass(frozen=True)
 class Paper:
-    """What is taken for granted of a host on paper.
+    """The assumed facts of a simulated host.
 
-    ``system`` is its name in roles/system/systems; ``versions`` is what ``haproxy -v`` and ``nginx -v`` say.
+    ``system`` is a name in roles/system/systems; ``versions`` is the output of ``haproxy -v`` and
+    ``nginx -v``.
     """
 
     system: str = SYSTEM
@@ -38,7 +40,7 @@ class Paper:
 
 @dataclass(frozen=True, order=True)
 class File:
-    """A file that a host would get: its absolute path there, its mode in octal, its text."""
+    """A file that a host would get: the absolute path there, the mode as an octal number, the text."""
 
     host: str
     path: str
@@ -47,10 +49,13 @@ class File:
 
 
 def render(lab: Lab, known: Mapping[str, Paper] | None = None) -> list[File]:
-    """Return what lab.yml would write, in order of host and path; `LabError` quotes a task that refuses.
+    """Return the files that lab.yml would write, in order of host and path.
 
-    ``known`` says by host what runs there; without it the inventory's lab_render_system and
-    lab_render_versions say it, or it is Debian 13 with proxies that have no option for MPTCP.
+    ``known`` has the facts of hosts by name. For other hosts, the inventory's lab_render_system and
+    lab_render_versions apply; the default is Debian 13 with proxies that have no option for MPTCP.
+
+    Raises:
+        LabError: lab.yml does not run, or a task refuses; the error quotes the task's message.
     """
     with tempfile.TemporaryDirectory(prefix="mptcp-lab-paper-") as folder:
         for host in lab.hosts.values():
@@ -60,13 +65,13 @@ def render(lab: Lab, known: Mapping[str, Paper] | None = None) -> list[File]:
 
 
 def _assumed(host: Host) -> Paper:
-    """Return what the inventory says of a host, for renderings alone."""
+    """Return the facts that the inventory states for a host, which only renderings use."""
     says = host.variables.get
     return Paper(str(says("lab_render_system", SYSTEM)), str(says("lab_render_versions", "")))
 
 
 def paper_host(folder: Path, host: Host, paper: Paper) -> None:
-    """Write the interpreter that takes Python's place: it reads no module, and gives its one answer."""
+    """Write the interpreter of a simulated host: it ignores the module and prints one fixed answer."""
     found = {
         "system": paper.system,
         "name": paper.system,
@@ -76,7 +81,7 @@ def paper_host(folder: Path, host: Host, paper: Paper) -> None:
         "lacking": [],
         "container": False,
         "profile": "upstream",
-        "settings": [],  # of a kernel that nobody has seen: all that are asked for
+        "settings": [],  # the kernel is not known: all requested settings count as present
         "socket_error": "",
         "devices": [nic.device for nic in host.nics],
         "management": [],
@@ -87,7 +92,7 @@ def paper_host(folder: Path, host: Host, paper: Paper) -> None:
         "owners": [],
         "lease": "",
     }
-    kernel = {"install": [], "running": "", "wanted": "", "entries": []}  # what the kernel role asks
+    kernel = {"install": [], "running": "", "wanted": "", "entries": []}  # the answer to the role `kernel`
     answer = {
         "changed": False,
         "rc": 0,
@@ -96,7 +101,7 @@ def paper_host(folder: Path, host: Host, paper: Paper) -> None:
         "found": found,
         "units": {},
     }
-    facts = {"ansible_pkg_mgr": "dnf4"}  # asked by the dnf module alone
+    facts = {"ansible_pkg_mgr": "dnf4"}  # only the dnf module reads this
     folder.mkdir()
     (folder / "answer.json").write_text(
         json.dumps({**answer, "ansible_facts": facts, "stdout": json.dumps({**found, **kernel})})
@@ -107,7 +112,7 @@ def paper_host(folder: Path, host: Host, paper: Paper) -> None:
 
 
 def _rehearse(lab: Lab, folder: Path) -> str:
-    """Run lab.yml against the hosts on paper in a folder; return the lines of callback plugin `render`."""
+    """Run lab.yml against the simulated hosts in a folder; return the output of callback plugin `render`."""
     variables = {
         "ansible_connection": "local",
         "ansible_become": False,

@@ -22,7 +22,7 @@ MARK = ".mptcp-lab-render"
 
 
 def main(words: list[str] | None = None) -> int:
-    """Render, write, validate; exit 0 when all is well, 1 when a program refuses a file, 4 when it cannot."""
+    """Render, write and validate; return 0, 1 if a program refuses a file, or 4 after any other error."""
     parser = argparse.ArgumentParser(
         prog="mptcp_lab.render",
         description="Write every configuration of an inventory to FOLDER/HOST/, without touching a host.",
@@ -53,13 +53,13 @@ def main(words: list[str] | None = None) -> int:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that is not empty and was not written by an earlier rendering."""
+    """Raise `LabError` for a folder that is not empty and that no earlier rendering wrote."""
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).exists())):
         raise LabError("holds something else than a rendering", str(folder), "name a new or empty folder")
 
 
 def write(folder: Path, files: Iterable[File]) -> None:
-    """Write files below ``folder/HOST/``; what an earlier rendering left there is gone."""
+    """Write files below ``folder/HOST/``; the whole folder is deleted first."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -72,7 +72,7 @@ def write(folder: Path, files: Iterable[File]) -> None:
 
 
 def tell(readings: Iterable[Reading]) -> int:
-    """Print what was validated, and what was not; return 1 when a program complained, else 0."""
+    """Print which files were validated and which were not; return 1 if a program refused a file, else 0."""
     readings = list(readings)
     for program, count in sorted(Counter(r.program for r in readings if r.program).items()):
         print(f"  read by {program}: {count}")

@@ -1,7 +1,7 @@
-"""Let the real programs (haproxy, nginx, nft, systemd) read what was rendered, in a scratch root.
+"""Validate rendered files with the real programs (haproxy, nginx, nft, systemd) in a scratch root.
 
-The programs are those of the embedded lab's image and package pool, in each host's own versions; where no
-image was built, those of this machine.
+The programs come from the embedded lab's image and package pool, in the versions of each host. If no image
+was built, the programs of this machine are used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from mptcp_lab.labs.containers import image, recipe
 from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.render import File
 
-#: Pattern of a path to the program that reads such a file; ``{}`` is the path, or the unit of a drop-in.
+#: From the pattern of a path to the command that validates such a file; ``{}`` is replaced by the path, or by
+#: the unit of a drop-in.
 READERS = {
     "/etc/haproxy/haproxy.cfg": "haproxy -c -f {}",
     "/etc/nginx/nginx.conf": "nginx -t -q -c {}",
@@ -31,7 +32,8 @@ READERS = {
     "*.service": "systemd-analyze verify --man=no --recursive-errors=no {}",
     "*.service.d/*.conf": "systemd-analyze verify --man=no --recursive-errors=no {}",
 }
-#: Runs in the scratch root: is told the programs by path of the file, answers what each complained of.
+#: Program that runs in the scratch root. It reads commands by file path as JSON, runs them, and prints their
+#: results as JSON.
 PROGRAM = """
 import json, subprocess, sys
 from shutil import which
@@ -46,9 +48,9 @@ print(json.dumps({path: read(argv) for path, argv in json.load(sys.stdin).items(
 
 @dataclass(frozen=True)
 class Reading:
-    """What became of one file: `program` read it, and `complaint` is empty, or what it said.
+    """The validation of one file: `complaint` is the error message of `program`, or empty if there is none.
 
-    `program` is empty where none could; `why` says why.
+    `program` is empty if no program could read the file; `why` is then the reason.
     """
 
     file: File
@@ -58,9 +60,10 @@ class Reading:
 
 
 def validate(lab: Lab, files: Iterable[File], tree: Path) -> list[Reading]:
-    """Have every file read that a program is there for; `tree` holds what was rendered, a folder per host.
+    """Validate each file for which a program exists; `tree` has the rendered files, in one folder per host.
 
-    Raises `LabError` where this machine allows no namespaces, in which alone that is safe.
+    Raises:
+        LabError: the scratch root cannot be set up, for example because namespaces are not permitted here.
     """
     keyed = sorted(((file.host, _suite(lab, file)), file) for file in files)
     readings: list[Reading] = []
@@ -70,7 +73,7 @@ def validate(lab: Lab, files: Iterable[File], tree: Path) -> list[Reading]:
 
 
 def _suite(lab: Lab, file: File) -> str:
-    """Return the suite that a file's engine comes from on its host."""
+    """Return the Debian suite from which a host installs the engine that reads a file."""
     for engine, variable in (("haproxy", "haproxy_suite"), ("nginx", "nginx_stream_suite")):
         if engine in file.path:
             return str(lab.hosts[file.host].variables.get(variable) or recipe.SUITE)
@@ -78,7 +81,7 @@ def _suite(lab: Lab, file: File) -> str:
 
 
 def command(path: str) -> list[str]:
-    """Return the command that reads such a file, empty for none."""
+    """Return the command that validates the file at a path; empty if there is none."""
     for pattern, words in READERS.items():
         if fnmatch(path, pattern):
             subject = Path(path).parent.name.removesuffix(".d") if ".service.d/" in path else path
@@ -87,7 +90,7 @@ def command(path: str) -> list[str]:
 
 
 def _read(tree: Path, suite: str, files: list[File]) -> Iterator[Reading]:
-    """Read one host's files of one suite, in one scratch root."""
+    """Validate the files of one host and one suite in one scratch root."""
     commands = {file.path: argv for file in files if (argv := command(file.path))}
     answers = _in_scratch(tree, suite, commands) if commands else {}
     for file in files:
@@ -97,7 +100,7 @@ def _read(tree: Path, suite: str, files: list[File]) -> Iterator[Reading]:
         elif "missing" in answer:
             yield Reading(file, why=f"{answer['missing']} is not there")
         else:
-            # systemd-analyze shrugs at a key that it does not know, and says so.
+            # systemd-analyze exits 0 for an unknown key and only prints a message about the file.
             complains = answer["refused"] or (
                 argv[0] == "systemd-analyze" and file.path in str(answer["said"])
             )

@@ -1,1 +1,1 @@
-"""Views of ``result.json``: terminal, HTML, JUnit XML, and the comparison of two runs."""
+"""Render views of ``result.json``: terminal, HTML, JUnit XML, and the comparison of two runs."""

@@ -1,4 +1,4 @@
-"""Make any view again from a result: ``python -m mptcp_lab.report --help``."""
+"""Render any view of an existing result: ``python -m mptcp_lab.report --help``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the view that the arguments ask for; return 0, or 2 where a result cannot be used."""
+    """Print the view that the arguments ask for; return 0, or 2 if a result cannot be used."""
     options = _parser().parse_args(arguments)
     try:
         text = _compared(options.run) if options.view == "compare" else _viewed(options.view, options.run[0])

@@ -1,4 +1,4 @@
-"""Which cause left which checks undecided: each is named once, with what it took along."""
+"""Group undecided checks by cause, so that a report names each cause once with all of its checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mptcp_lab.results.verdict import Outcome, Verdict
 
 @dataclass(frozen=True)
 class Cause:
-    """What left checks undecided, where, the command that repairs it, and the cases it took along."""
+    """Why checks are undecided, at which place, the command that repairs it, and the affected cases."""
 
     reason: str
     where: str
@@ -19,7 +19,7 @@ class Cause:
 
     @property
     def count(self) -> str:
-        """Return the number of checks that it left undecided, in words."""
+        """Return the number of undecided checks with its noun, such as `2 checks`."""
         return f"{len(self.cases)} check" + ("" if len(self.cases) == 1 else "s")
 
     def __str__(self) -> str:
@@ -29,10 +29,10 @@ class Cause:
 
 
 def find_causes(result: Result) -> list[Cause]:
-    """Return what left checks undecided, the cause of the most first.
+    """Return the causes of undecided checks, the one with the most checks first.
 
-    One defect of the suite may be met by many checks. Those that were not started are explained by the run's
-    ending.
+    Many checks may meet one defect of the suite: they share a cause even if its line differs. Checks that
+    were not started have no cause here, because the run's ending explains them.
     """
     found: dict[tuple[str, str, str], list[str]] = {}
     for check in result.checks:

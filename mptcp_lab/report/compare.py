@@ -1,4 +1,4 @@
-"""Compare two runs."""
+"""Compare the results of two runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from mptcp_lab.results.result import Check, Result, number
 from mptcp_lab.text import to_one_line
 
-# A measured figure that moved by less than this share is noise, not news.
+# A measured figure that changed by less than this fraction is not reported.
 NOISE = 0.1
 
 
 def compare(before: Result, after: Result) -> list[str]:
-    """Return the changes in words: verdicts first, then figures, then checks that only one run has."""
+    """Return one line per change: verdicts first, then figures, then checks that only one run has."""
     old = {check.case: check for check in before.checks}
     new = {check.case: check for check in after.checks}
     both = [(old[case], new[case]) for case in old if case in new]

@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page: no script, no external resource."""
+"""Render a run as one self-contained HTML page without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROWS_SHOWN = 60
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of evidence with the same columns; ``hidden`` of them are in the file only."""
+    """Rows of evidence with the same columns; ``hidden`` counts the rows that only the file has."""
 
     name: str
     columns: tuple[str, ...]
@@ -39,7 +39,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Shown:
-    """The evidence of one attempt, ready for the page."""
+    """The evidence of one attempt, prepared for the page."""
 
     attempt: Attempt
     pictures: tuple[tuple[str, Markup], ...]
@@ -51,7 +51,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """A check and the evidence of its attempts, the deciding one last."""
+    """A check and the evidence of its attempts; the last attempt is the deciding one."""
 
     check: Check
     attempts: tuple[Shown, ...]
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The checks of a family, and the tables that show figures of several of them side by side."""
+    """The checks of a family, and the tables that compare figures of several checks."""
 
     name: str
     title: str
@@ -77,7 +77,7 @@ class Highlight:
 
 
 def render(result: Result, folder: Path) -> str:
-    """Return the page; ``folder`` is where the evidence of result.json lies."""
+    """Return the page; ``folder`` is the run's folder, which contains the evidence files."""
     paths = [s["name"] for s in result.lab.get("segments", ()) if s["kind"] == "path"]
     sections = _sections(result, folder, paths)
     page: str = _template().render(
@@ -112,7 +112,7 @@ def _template() -> Any:
 
 
 def _finalize(value: object) -> object:
-    """Make what the page shows printable; markup is made here, from text that was made printable."""
+    """Make a value of the page printable; markup is left as it is, because its text is printable already."""
     return make_printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -137,7 +137,7 @@ def _sections(result: Result, folder: Path, paths: Sequence[str]) -> list[Sectio
 
 
 def _highlight(sections: Sequence[Section]) -> Highlight | None:
-    """Return the first picture of a check that passed, in the catalogue's order; None where there is none."""
+    """Return the first picture of a check that passed, in the catalogue's order, or None."""
     for row in (row for section in sections for row in section.rows):
         if row.check.verdict is Verdict.PASS and row.attempts[-1].pictures:
             return Highlight(row.check, row.attempts[-1].pictures[0][1])
@@ -171,14 +171,14 @@ def _shown(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
 
 
 def _read(folder: Path, evidence: Evidence) -> bytes | None:
-    """Return a file of the run's folder; nothing outside it is ever read."""
+    """Return the content of an evidence file, or None if it is missing or outside the run's folder."""
     try:
         path = (folder / evidence.file).resolve()
         if not path.is_relative_to(folder.resolve()) or not path.is_file():
             return None
         with path.open("rb") as file:
-            return file.read(MOST_BYTES)  # what is longer is cut, and damaged
-    except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL in it, a loop of links
+            return file.read(MOST_BYTES)  # a longer file is cut, and shown as damaged if it does not parse
+    except (OSError, ValueError, RuntimeError):  # name too long or with a NUL, or a loop of symbolic links
         return None
 
 
@@ -205,7 +205,7 @@ def _cell(value: object) -> str:
 
 
 def _facts(lab: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return a line per host: its name, its kernel, and what else is known about it."""
+    """Return one tuple per host: its name, its kernel, and its other facts in words."""
     lines = []
     for host in lab.get("hosts", ()):
         others = {key: value for key, value in host["facts"].items() if key != "kernel"}

@@ -1,4 +1,4 @@
-"""A run as JUnit XML, which CI servers read."""
+"""Render a run as JUnit XML for CI servers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ELEMENTS = {
 
 
 def render(result: Result) -> str:
-    """Return the document: a suite per family, a case per check.
+    """Return the XML document, with one test suite per family and one test case per check.
 
-    JUnit knows no degrees: inconclusive is an error, unsupported and non-strict are skipped (the ``type``
-    says which), flaky has passed and says so in a property. A suite's properties name each cause that left
-    checks undecided once, with how many in the whole run.
+    JUnit has fewer verdicts than the suite. An inconclusive check is an error. Unsupported and non-strict
+    checks are skipped, and ``type`` distinguishes them. A flaky check has passed and has a property. The
+    properties of a suite name each cause of undecided checks once, with their number in the whole run.
     """
     root = ET.Element("testsuites", name="mptcp-lab")
     for family in dict.fromkeys(check.family for check in result.checks):
@@ -67,7 +67,7 @@ def _case(check: Check) -> ET.Element:
 
 
 def _clean(root: ET.Element) -> None:
-    """Make every text of the document printable: XML cannot hold what a terminal obeys."""
+    """Make every text of the document printable: XML does not allow most control characters."""
     for element in root.iter():
         for name, value in element.items():
             element.set(name, make_printable(value))

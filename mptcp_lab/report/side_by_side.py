@@ -1,4 +1,4 @@
-"""Figures of several cases in one table: failover gaps by fault, and proxies under load."""
+"""Compare figures of several cases in one table: failover gaps by fault, and proxies under load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GAPS = tuple(f"gap, {what}" for what in ("min", "median", "p95", "max"))
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table; ``spread`` is what its picture shows: least, median, 95th percentile, most."""
+    """A row of a table; ``spread`` is minimum, median, 95th percentile and maximum for its picture."""
 
     name: str
     cells: tuple[str, ...]
@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table with a title; ``columns`` are those after the rows' names."""
+    """A table with a title; ``columns`` are the headings after the column of row names."""
 
     family: str
     title: str
@@ -34,7 +34,7 @@ class Comparison:
     rows: tuple[Row, ...]
 
     def picture(self, row: Row) -> str:
-        """Return a row's spread as SVG, on one scale for the whole table; empty where it has none."""
+        """Return a row's spread as SVG, on one scale for the whole table; empty if it has none."""
         most = max((max(each.spread, default=0.0) for each in self.rows), default=0.0)
         if not row.spread or not most:
             return ""
@@ -51,7 +51,7 @@ class Comparison:
         return svg.tag("svg", title + "".join(parts), class_="spread", role="img", **size)
 
     def lines(self) -> Iterator[str]:
-        """Yield the table as text, its title first."""
+        """Yield the lines of the table as text, with the title first."""
         table = [("", *self.columns), *((row.name, *row.cells) for row in self.rows)]
         widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
         yield self.title
@@ -61,13 +61,13 @@ class Comparison:
 
 
 def comparisons(result: Result) -> list[Comparison]:
-    """Return the tables that a run has figures for."""
+    """Return the tables for which the run has figures."""
     checks = [check for check in result.checks if check.figures]
     return [table for table in (_failover(checks), _proxies(checks)) if table.rows]
 
 
 def _failover(checks: list[Check]) -> Comparison:
-    """A row per fault, a column per figure."""
+    """Return the table with one row per fault and one column per figure."""
     found = [check for check in checks if check.id == "DIRECT-12"]
     columns = dict.fromkeys(_heading(figure) for check in found for figure in check.figures)
     rows = []
@@ -86,7 +86,7 @@ def _failover(checks: list[Check]) -> Comparison:
 
 
 def _proxies(checks: list[Check]) -> Comparison:
-    """A row per figure, a column per engine and way of enabling MPTCP."""
+    """Return the table with one row per figure and one column per engine and method."""
     fronts: dict[str, None] = {}
     rows: dict[str, dict[str, str]] = {}
     for check in checks:

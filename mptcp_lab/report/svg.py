@@ -1,4 +1,4 @@
-"""Small pieces of SVG, escaped. Colours are classes, so that the page's light and dark themes decide."""
+"""Build escaped SVG elements. A colour is a CSS class, so that the page's theme selects the real colour."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ PALETTE = 6
 
 
 def tag(name: str, content: str = "", /, **attributes: object) -> str:
-    """Return an element around content that is escaped already; ``text_anchor`` becomes text-anchor."""
+    """Return an element; ``content`` must be escaped already, and ``text_anchor`` becomes text-anchor."""
     pairs = (f' {key.rstrip("_").replace("_", "-")}="{_value(v)}"' for key, v in attributes.items())
     return f"<{name}{''.join(pairs)}>{content}</{name}>"
 
 
 def text(x: float, y: float, content: str, class_: str = "", anchor: str = "start") -> str:
-    """Return a line of text, escaped here."""
+    """Return a text element; ``content`` is made printable and escaped here."""
     return tag("text", escape(make_printable(content)), x=x, y=y, class_=class_, text_anchor=anchor)
 
 
 def colour(label: str, labels: list[str]) -> str:
-    """Return the colour class of a label: the same one for the same path everywhere in a report."""
+    """Return the colour class of a label, which depends on its index in ``labels`` only."""
     return f"c{labels.index(label) % PALETTE}" if label in labels else "c-other"
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Return round values between two figures, about that many."""
+    """Return about ``about`` round values between two figures, for the labels of an axis."""
     if high <= low:
         return [low]
     rough = (high - low) / about

@@ -1,6 +1,6 @@
-"""The terminal's view of a run: a line per check, and a summary that says what to do next.
+"""Render a run for the terminal: one line per check, and a summary with the next commands.
 
-Lines are lists of (text, style) spans, so that whoever prints them decides about colour.
+A line is a list of (text, style) spans, so that the caller that prints it decides about colour.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENDINGS = {
 
 
 def check_line(check: Check) -> Line:
-    """Return one line: the case, its verdict, the measured figures, the seconds it took."""
+    """Return the line of a check: case, verdict, duration in seconds and measured figures."""
     figures = ", ".join(str(figure) for figure in check.figures)
     seconds = f"{check.duration:.2f} s" if check.attempts else ""
     return [
@@ -50,12 +50,12 @@ def check_line(check: Check) -> Line:
 
 
 def family_line(family: str, title: str) -> Line:
-    """Return the line over the checks of a family."""
+    """Return the heading above the checks of a family."""
     return [(f"{family.upper()}  ", "bold"), (title, "dim")]
 
 
 def summary(result: Result, report: str = "") -> Iterator[Line]:
-    """Yield what a person wants to know at the end: what did not pass, tables, counts, the report."""
+    """Yield the lines of the summary: checks that did not pass, tables, counts, the report's path."""
     shared = [cause for cause in find_causes(result) if len(cause.cases) > 1]
     grouped = {case for cause in shared for case in cause.cases}
     for check in told_apart(result):
@@ -86,9 +86,9 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
 
 
 def told_apart(result: Result) -> list[Check]:
-    """Return the checks that deserve a paragraph, the worst first; never started ones need none."""
+    """Return the started checks that get a paragraph in the summary, the worst verdict first."""
     wanted = [check for check in result.checks if check.verdict in WORTH_TELLING and check.attempts]
-    if result.ending in (Ending.LAB_BROKEN, Ending.LAB_BUSY):  # the closing sentence says it
+    if result.ending in (Ending.LAB_BROKEN, Ending.LAB_BUSY):  # the run's closing sentence explains these
         wanted = [check for check in wanted if check.verdict is not Verdict.INCONCLUSIVE]
     return sorted(wanted, key=lambda check: WORTH_TELLING.index(check.verdict))
 
@@ -109,12 +109,12 @@ def _explanation(check: Check) -> Iterator[Line]:
 
 
 def _has_line(check: Check) -> bool:
-    """Tell whether a check's place is a line of its source, and no host."""
+    """Return whether a check's place is a line of its source, not a host."""
     return check.attempts[-1].outcome not in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED)
 
 
 def _shared(cause: Cause) -> Iterator[Line]:
-    """Yield what left several checks undecided, once for all of them."""
+    """Yield the lines about one cause that left several checks undecided."""
     verdict = Verdict.INCONCLUSIVE
     yield [(f"{verdict.value}  ", STYLES[verdict]), (cause.count, "bold")]
     first, *others = make_printable(cause.reason).splitlines() or [""]
@@ -140,7 +140,7 @@ def _counts(result: Result) -> Line:
 
 
 def _settings_left_out(result: Result) -> Iterator[Line]:
-    """Name the settings that kernels lack, and the hosts, a line for each set of them."""
+    """Yield one line for each set of settings that kernels lack, with the hosts of these kernels."""
     hosts: dict[tuple[str, ...], list[str]] = {}
     for host in result.lab.get("hosts", ()):
         if lacking := host["facts"].get("settings_left_out"):
@@ -157,7 +157,7 @@ def _left_out(result: Result) -> Line:
 
 
 def paint(line: Line, colour: bool) -> str:
-    """Return a line as text, with terminal colours where they are wanted."""
+    """Return a line as text, with ANSI colours if ``colour`` is true."""
     shown = [(to_one_line(text), style) for text, style in line]
     if not colour:
         return "".join(text for text, _ in shown).rstrip()

@@ -1,4 +1,4 @@
-"""A figure over time as a picture: bytes per path, the fault, the gap, the path that carries on."""
+"""Draw a figure over time as SVG, such as bytes per path, with the marks of a fault and the gap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 860, 268
 LEFT, RIGHT, TOP, BOTTOM = 66, 92, 46, 34
 POINTS = 400
 MARK_ROWS = 2
-#: What the label of a gap takes at most.
+#: Maximum width of a gap's label, in SVG units.
 LABEL_WIDTH = 86
 
 Point = tuple[float, float]
@@ -23,23 +23,23 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Frame:
-    """Where seconds and values lie on the picture."""
+    """The mapping from seconds and values to positions in the picture."""
 
     start: float
     end: float
     peak: float
 
     def x(self, seconds: float) -> float:
-        """Return the horizontal place of a moment."""
+        """Return the horizontal position of a time in seconds."""
         return LEFT + (seconds - self.start) / (self.end - self.start) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        """Return the vertical place of a value."""
+        """Return the vertical position of a value."""
         return HEIGHT - BOTTOM - value / self.peak * (HEIGHT - TOP - BOTTOM)
 
 
 def timeline(content: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
-    """Return an SVG of a timeline document; a path that the lab knows keeps the colour it has there."""
+    """Return a timeline document as SVG; ``paths`` are the lab's paths, which have fixed colours."""
     series: dict[str, list[Point]] = {label: _sorted(points) for label, points in content["series"].items()}
     labels = [*paths, *(label for label in series if label not in paths)]
     frame = _frame(series, content["marks"], content.get("gap"))
@@ -67,7 +67,7 @@ def _frame(series: Mapping[str, list[Point]], marks: Sequence[Any], gap: Sequenc
 
 
 def _amount(unit: str, peak: float) -> Callable[[float], str]:
-    """Return how to write a value: bytes in the unit that suits the largest one."""
+    """Return a function that formats a value; bytes get the unit that suits the largest value, ``peak``."""
     if unit != "bytes":
         return lambda value: f"{value:.6g} {unit}".rstrip()
     power = next((p for p in (3, 2, 1) if peak >= 1000**p), 0)
@@ -97,13 +97,13 @@ def _curve(frame: Frame, points: list[Point], kind: str) -> str:
 
 
 def _thinned(points: list[Point]) -> list[Point]:
-    """Keep at most about POINTS points, the first and the last among them."""
+    """Return about POINTS of the points at most, with the first and the last point."""
     step = -(-len(points) // POINTS) or 1
     return points[:-1:step] + points[-1:]
 
 
 def _ends(frame: Frame, series: Mapping[str, list[Point]], labels: list[str]) -> str:
-    """Name every curve at its end, low ones first, none over another."""
+    """Return the curves' names at their ends, placed from the lowest curve up so that none overlap."""
     ends = sorted((frame.y(points[-1][1]), label) for label, points in series.items() if points)
     parts, floor = [], float("inf")
     for y, label in reversed(ends):
@@ -137,7 +137,7 @@ def _gap(frame: Frame, gap: Sequence[float] | None) -> str:
 
 
 def _gap_label(start: float, end: float, label: str) -> str:
-    """Write the label inside the band where it fits, else beside it, short of the curves' names."""
+    """Return the label inside the band if it fits, else beside the band and clear of the curves' names."""
     if end - start >= LABEL_WIDTH:
         return svg.text((start + end) / 2, HEIGHT - BOTTOM - 8, label, "small marked", "middle")
     if end + LABEL_WIDTH <= WIDTH - RIGHT:

@@ -1,4 +1,4 @@
-"""The lab as a picture: segments are bars, hosts hang on them by their NICs."""
+"""Draw the lab as SVG: segments are horizontal bars, and each host is connected to them by its NICs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SINGULAR = {
 
 
 def topology(lab: Mapping[str, Any]) -> str:
-    """Return an SVG of the lab document of ``result.json``."""
+    """Return the lab document of ``result.json`` as SVG."""
     hosts = lab["hosts"]
     segments = sorted(lab["segments"], key=lambda segment: segment["kind"] != "path")
     host_height = 44 + LINE * max((len(host["services"]) for host in hosts), default=0)

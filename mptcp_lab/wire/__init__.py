@@ -1,6 +1,6 @@
-"""RFC 8684 on the wire: codec, keys, packets, captures and their analysis.
+"""Decode, encode and analyse MPTCP (RFC 8684) on the wire: options, keys, packets and captures.
 
-Only the standard library is needed.
+The codec and the analysis need only the standard library.
 """
 
 from mptcp_lab.wire.analyse import Analyser, analyse, analyse_file

@@ -1,8 +1,8 @@
-"""`python -m mptcp_lab.wire FILE`: what a capture says about MPTCP, without a lab.
+"""`python -m mptcp_lab.wire FILE`: report the MPTCP connections of a capture; no lab is needed.
 
-Exit codes: 0 no requirement is breached, 1 a MUST is, 2 the capture cannot be read or has no TCP in it, 3
-only a SHOULD is. A deviation that the catalogue's corrections explain is shown as known and counts as no
-breach.
+Exit codes: 0 if no requirement is breached, 1 if a MUST is breached, 2 if the capture cannot be read or
+contains no TCP, 3 if only a SHOULD is breached. A deviation that the catalogue's corrections explain is
+shown as known and does not count as a breach.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mptcp_lab.wire.rows import Outcome
 
 
 def exit_code(report: Document) -> int:
-    """0, 1 or 3, as above."""
+    """Return the exit code of a report: 1 if a MUST is breached, 3 if only a SHOULD is, else 0."""
     verdicts = [each for connection in report["connections"] for each in connection["verdicts"]]
     verdicts += report["plain_verdicts"]
     levels = {each["level"] for each in verdicts if each["outcome"] == Outcome.BREACH.value}
@@ -26,7 +26,7 @@ def exit_code(report: Document) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the report of one capture file; the exit code."""
+    """Print the report of one capture file and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m mptcp_lab.wire",
         description="Connections, subflows and RFC 8684 verdicts of a pcap or pcapng file.",
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write((options.render or as_text)(report))
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has seen enough (| head): nothing is left to say, also not at interpreter exit.
+        # The reader closed the pipe (| head). Closing stderr suppresses the message at interpreter exit.
         sys.stderr.close()
     return exit_code(report)
 

@@ -1,12 +1,20 @@
-"""Segments to connections, one pass, in memory that does not grow with the number of packets.
+"""Assign TCP segments to MPTCP connections in one pass; memory does not grow with the number of packets.
 
-Findings, by kind (what a right sender and a complete capture never show): `unmapped` payload without
-mapping; `mapping-conflict` two mappings for one octet; `data-fin-moved` two DSNs for one DATA_FIN; `data-
-ack-back` a DATA_ACK below an earlier one; `data-ack-ahead` a DATA_ACK above what was sent, `data-ack-past-
-end` one above a DATA_FIN; `data-ack-short` one of 4 octets for data whose DSN had 8; `window` data beyond
-the receive window, `window-kept` data that only a window allows which a duplicate acknowledgement was to
-make smaller; `backup-used` new data on a backup subflow while a regular one works; `option- after-
-fallback`, `join-after-fallback`; `rst-option` MP_TCPRST without RST.
+A finding is something that a correct sender and a complete capture never show. Its kind is one of:
+
+- `unmapped`: payload without a mapping.
+- `mapping-conflict`: two mappings give one octet of a subflow different DSNs.
+- `data-fin-moved`: two DATA_FINs of one stream have different DSNs.
+- `data-ack-back`: a DATA_ACK is lower than an earlier one on the same subflow.
+- `data-ack-ahead`: a DATA_ACK is higher than the data that was sent.
+- `data-ack-past-end`: a DATA_ACK is higher than the data that was sent and than the DATA_FIN.
+- `data-ack-short`: a DATA_ACK of 4 octets acknowledges data whose DSN had 8 octets.
+- `window`: new data ends beyond every receive window.
+- `window-kept`: new data ends beyond the window of a duplicate acknowledgement, but fits the larger window
+  before it.
+- `backup-used`: new data is sent on a backup subflow while a regular subflow works.
+- `option-after-fallback`, `join-after-fallback`: an MPTCP option or a join comes after the fallback to TCP.
+- `rst-option`: MP_TCPRST is on a segment without RST.
 """
 
 from __future__ import annotations
@@ -31,10 +39,10 @@ _STRAY_PACKETS = 4
 
 
 class Analyser:
-    """Takes segments in the order of the capture; `finish` gives the result.
+    """Analyse segments: call `feed` for each segment in the order of the capture, then `finish` once.
 
-    `is_whole_end`: the capture has every interface of one end, so that data which no captured subflow
-    carried did not go over a path that was not captured.
+    `is_whole_end` states that the capture has every interface of one end. Data that no captured subflow
+    carried was then not sent over a path that was not captured.
     """
 
     def __init__(self, is_whole_end: bool = False) -> None:
@@ -49,7 +57,7 @@ class Analyser:
         self._next_id = 0
 
     def feed(self, segment: Segment) -> None:
-        """Take one segment."""
+        """Process one segment."""
         result = self._result
         result.segments += 1
         if result.start_ns is None:
@@ -72,9 +80,9 @@ class Analyser:
         Step(self._learn_key, *flow, segment).run()
 
     def finish(self, unattributed: int = 0) -> Analysis:
-        """The result, once all segments were taken.
+        """Return the result, after the last segment was fed.
 
-        `unattributed` counts the TCP packets that were cut too short to be segments.
+        `unattributed` is the number of TCP packets that were cut too short to be read as segments.
         """
         self._result.connections = [*self._connections.values()]
         for connection in self._result.connections:
@@ -84,7 +92,10 @@ class Analyser:
         return self._result
 
     def _is_copy(self, segment: Segment, key: FlowKey, flow: _Flow | None, original: FlowKey) -> bool:
-        """Whether a packet seen before, here or with other addresses, is of the same subflow."""
+        """Return whether a packet is a copy of the packet that was seen in the flow `original`.
+
+        A copy with translated addresses makes its addresses another name of the same subflow.
+        """
         if key == original:
             return True
         other = self._flows.get(original)
@@ -106,7 +117,7 @@ class Analyser:
         return is_small and connection.subflows[0].syn is None and connection.id in self._connections
 
     def _open(self, segment: Segment) -> _Flow:
-        """Open a flow not seen before: a new connection, or a join to one."""
+        """Add a flow that was not seen before: the first subflow of a new connection, or a join."""
         is_answer = _is_from_server(segment)
         join = next((each for each in segment.options if isinstance(each, MpJoinSyn)), None)
         if join is not None:
@@ -117,7 +128,7 @@ class Analyser:
                 is_syn = segment.flags & (SYN | ACK) == SYN
                 connection.state = State.OPENING if is_syn else State.PARTIAL
         ends = (segment.src, segment.sport, segment.dst, segment.dport)
-        if is_answer:  # its SYN is not in the capture
+        if is_answer:  # the client's SYN is not in the capture
             ends = _reverse(ends)
         subflow = Subflow(
             len(connection.subflows),
@@ -151,7 +162,7 @@ class Analyser:
         return self._orphans[join.token], Side.CLIENT
 
     def _learn_key(self, connection: Connection, side: Side, key: int, packet: int) -> None:
-        """Take a key that a host has shown: its token and its initial DSN follow."""
+        """Store the key that a packet shows for one side, and derive its token and initial DSN."""
         stream = connection.stream(side)
         if stream.key is not None:
             return
@@ -172,7 +183,10 @@ def _reverse(flow: FlowKey) -> FlowKey:
 
 
 def _is_from_server(segment: Segment) -> bool:
-    """Whether the first packet of a flow comes from who answered: by its flags, its keys or else its port."""
+    """Return whether the server sent the first captured packet of a flow.
+
+    SYN and ACK flags decide; without SYN, an option that only a client sends; else the lower port number.
+    """
     if segment.flags & SYN:
         return bool(segment.flags & ACK)
     if any(isinstance(each, (MpCapable, MpCapableV0, MpJoinAck)) for each in segment.options):
@@ -181,7 +195,7 @@ def _is_from_server(segment: Segment) -> bool:
 
 
 def _is_reuse(segment: Segment, subflow: Subflow, side: Side) -> bool:
-    """A SYN with another ISN: the ports are used again."""
+    """Return whether this is a SYN with another ISN, which means that the ports are used again."""
     if segment.flags & (SYN | ACK) != SYN:
         return False
     half = subflow.half(side)
@@ -189,14 +203,17 @@ def _is_reuse(segment: Segment, subflow: Subflow, side: Side) -> bool:
 
 
 def _is_leftover(segment: Segment, subflow: Subflow, side: Side) -> bool:
-    """A SYN/ACK sent again to an earlier SYN, from ports that are used again since."""
+    """Return whether this is a retransmitted SYN/ACK of an earlier connection that used the same ports."""
     if segment.flags & (SYN | ACK) != SYN | ACK or subflow.syn is None or side is subflow.opener:
         return False
     return (segment.ack - subflow.syn.seq - 1) % (1 << 32) > subflow.syn.payload_length
 
 
 def _have_other_syns(one: Connection, other: Connection) -> bool:
-    """Whether these are two connections for certain, not one on both sides of an address translator."""
+    """Return whether two connections have captured SYNs with different ISNs.
+
+    Such connections are certainly two, not one that was captured on both sides of an address translator.
+    """
     syns = [each.subflows[0].syn for each in (one, other)]
     return all(syns) and len({syn.seq for syn in syns if syn}) == 2
 
@@ -210,10 +227,10 @@ def _find_unmapped(connection: Connection) -> None:
 
 
 def analyse(segments: Iterable[Segment], is_whole_end: bool = False) -> Analysis:
-    """All connections in `segments`, which come in the order of the capture.
+    """Return all connections in `segments`, which must be in the order of the capture.
 
-    `is_whole_end`: the segments are all that one end of each connection sent and received, on all its
-    interfaces.
+    `is_whole_end` states that the segments are all that one end of each connection sent and received, on
+    all its interfaces.
     """
     analyser = Analyser(is_whole_end)
     for segment in segments:
@@ -222,9 +239,13 @@ def analyse(segments: Iterable[Segment], is_whole_end: bool = False) -> Analysis
 
 
 def analyse_file(path: str | Path, is_whole_end: bool = False) -> tuple[Analysis, CaptureFile]:
-    """All connections of a capture file, and the file as read. CaptureError if there is no TCP in it.
+    """Return all connections of a capture file, and the file object with its packet counts.
 
-    An interrupt from the keyboard ends a capture that comes through a pipe; what had come is analysed.
+    A keyboard interrupt ends a capture that comes through a pipe; the segments read so far are analysed.
+
+    Raises:
+        CaptureError: the file cannot be read, is not a capture, or contains no TCP.
+        KeyboardInterrupt: the interrupt came before the first TCP segment.
     """
     capture = CaptureFile(path)
     analyser = Analyser(is_whole_end)

@@ -1,7 +1,7 @@
-"""Turn captures into TCP segments, one at a time: pcap and pcapng, from files and pipes, also gzipped.
+"""Read TCP segments from captures, one at a time: pcap and pcapng, from files and pipes, also gzipped.
 
-The records are read in `records`; this module turns their frames into segments and counts what it could not
-read.
+Module `records` reads the records. This module turns their frames into segments and counts the packets that
+it could not read.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ _AGAIN = "capture it with: tcpdump -i any -s 128 -w FILE tcp"
 
 
 class CaptureError(Exception):
-    """A file that gives no TCP segment: which one, why, and what to do."""
+    """A capture yields no TCP segment; the message names the file, the reason and the next command."""
 
 
 class CaptureFile:
-    """The TCP segments of a capture, in order; iterate once. A path of `-` means standard input.
+    """The TCP segments of a capture, in order; iterate once. The path `-` means standard input.
 
-    While iterating, `packets` counts what was read, `segments` what was TCP, `cut_headers` the segments
-    among them whose options the snap length cut off, and `unread` by name what was not read: link types,
-    tunnels, fragments, TCP cut before its ports. `cut` is true for a file that ends within a packet,
-    `damage` says where and why reading stopped before the end of the file. CaptureError, on opening: cannot
-    be read, empty, no capture; at the end: no TCP in it.
+    The counters grow during iteration: `packets` counts all packets read, `segments` the TCP segments,
+    `cut_headers` the segments whose options the snap length cut off, and `unread` the packets that were not
+    read, by reason: link types, tunnels, fragments, TCP that is cut too short. `cut` is true if the file
+    ends within a packet. `damage` states where and why reading stopped before the end of the file.
+
+    Raises:
+        CaptureError: on opening, the file cannot be read, is empty or is not a capture; at the end of the
+            iteration, the capture contains no TCP.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -56,17 +59,17 @@ class CaptureFile:
 
     @property
     def cut(self) -> bool:
-        """Whether the file ends within a packet. Known once it was read."""
+        """Return whether the file ends within a packet; valid after the iteration."""
         return self._records.cut
 
     @property
     def damage(self) -> str:
-        """Where and why reading stopped before the end of the file; empty if it did not."""
+        """Return where and why reading stopped before the end of the file, or an empty string."""
         return self._records.damage
 
     @property
     def unattributed(self) -> int:
-        """How many TCP packets were cut before their sequence numbers: their connections are unknown."""
+        """Return how many TCP packets were cut before their sequence numbers and belong to no connection."""
         return sum(count for what, count in self.unread.items() if what.is_tcp)
 
     def __iter__(self) -> Iterator[Segment]:
@@ -88,7 +91,7 @@ class CaptureFile:
             raise CaptureError(self._no_tcp())
 
     def _no_tcp(self) -> str:
-        """What to say of a capture without a single TCP segment."""
+        """Return the error message for a capture without any TCP segment."""
         found = [f"{packets(count)} {what.text}" for what, count in self.unread.most_common()]
         found += [self.damage] * bool(self.damage)
         if any(what.is_tunnel for what in self.unread):
@@ -105,14 +108,14 @@ class CaptureFile:
 
 
 def _standard_input() -> BufferedReader:
-    """Return standard input. OSError if this process has none."""
+    """Return standard input as a binary stream; raise OSError if this process has none."""
     if sys.stdin is None:
         raise OSError(0, "standard input is closed")
     return BufferedReader(FileIO(sys.stdin.fileno(), closefd=False))
 
 
 def _opened(path: Path) -> BufferedReader:
-    """Open a file or a pipe. A directory or a socket gives OSError."""
+    """Open a file or a pipe; raise OSError for a directory, a socket or a block device."""
     file = path.open("rb")
     if stat.S_ISBLK(path.stat().st_mode):
         file.close()
@@ -121,5 +124,5 @@ def _opened(path: Path) -> BufferedReader:
 
 
 def packets(count: int) -> str:
-    """Return a number of packets in words."""
+    """Return a count with its noun, such as `1 packet` or `2 packets`."""
     return f"{count} packet{'s' * (count != 1)}"

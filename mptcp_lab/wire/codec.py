@@ -1,4 +1,4 @@
-"""Octets to options and back: one MPTCP option, or all options of a TCP header."""
+"""Decode and encode TCP options: one MPTCP option, or all options of a TCP header."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ END, NOP, MSS, WINDOW_SCALE, SACK_PERMITTED, SACK, TIMESTAMPS = 0, 1, 2, 3, 4, 5
 
 @dataclass(frozen=True, slots=True)
 class TcpOption:
-    """A TCP option other than MPTCP: its kind and what follows kind and length.
+    """A TCP option other than MPTCP: its kind, and the octets after kind and length.
 
-    For kind 0 (end of options) `data` is the padding after it; NOP has none. As kind 30 it carries octets of
-    the caller's choice onto the wire; decoding never gives one of kind 30 back.
+    For kind 0 (end of options) `data` is the padding that follows. NOP has no data. A caller may encode any
+    octets as kind 30 (MPTCP); decoding never returns a `TcpOption` of kind 30.
     """
 
     kind: int
     data: bytes = b""
 
     def encode(self) -> bytes:
-        """The whole option. ValueError if kind or length do not fit."""
+        """Return the octets of the whole option; raise ValueError if kind or length do not fit."""
         if self.kind == END:
             return bytes((END,)) + self.data
         most = 0 if self.kind == NOP else 253
@@ -75,8 +75,9 @@ def _join(octets: bytes) -> MptcpOption:
     return form(octets)
 
 
-# RFC 6824 puts the IP version where flag E is now. Version 4 or 6 has E clear, and the lengths are those of
-# an echo: no announcement of version 1 looks like that.
+# Lengths and IP versions of an ADD_ADDR of RFC 6824, which has the IP version in the four bits that hold flag
+# E in RFC 8684. With version 4 or 6 flag E is clear, but the length is that of an echo. Version 1 has no such
+# form, so the two cannot be confused.
 _V0_LENGTHS = MappingProxyType({8: 4, 10: 4, 20: 6, 22: 6})
 
 
@@ -111,9 +112,10 @@ _DECODERS: Mapping[int, Callable[[bytes], MptcpOption]] = MappingProxyType(
 
 
 def decode_mptcp(data: bytes) -> MptcpOption:
-    """One MPTCP option from its octets, kind and length included; the form follows from subtype and length.
+    """Decode one MPTCP option, kind and length included; subtype and length select the form.
 
-    MalformedOption if the octets are anything but exactly one option of RFC 8684 (or a form of RFC 6824).
+    Raises:
+        MalformedOption: the octets are not exactly one option of RFC 8684 (or a form of RFC 6824).
     """
     data = bytes(data)
     if len(data) < 3:
@@ -129,9 +131,10 @@ def decode_mptcp(data: bytes) -> MptcpOption:
 
 
 def split_options(tcp_options: bytes) -> Iterator[tuple[int, bytes]]:
-    """Each option of a TCP header as (offset, octets), undecoded; kind 0 comes with its padding.
+    """Yield each option of a TCP header as (offset, octets), not decoded; kind 0 includes its padding.
 
-    MalformedOption where a length octet is missing, below 2, or points past the end.
+    Raises:
+        MalformedOption: a length octet is missing, is below 2, or points past the end.
     """
     at, end = 0, len(tcp_options)
     while at < end:
@@ -156,7 +159,7 @@ def split_options(tcp_options: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def decode_option(octets: bytes, offset: int = 0) -> Option:
-    """One option as `split_options` gives it; `offset` is added to that of a MalformedOption."""
+    """Decode one option that `split_options` returned; a MalformedOption counts from `offset`."""
     kind = octets[0]
     if kind == KIND:
         try:
@@ -167,12 +170,12 @@ def decode_option(octets: bytes, offset: int = 0) -> Option:
 
 
 def decode_options(tcp_options: bytes) -> list[Option]:
-    """All options of a TCP header, in order. MalformedOption at the first that is none."""
+    """Decode all options of a TCP header, in order; raise MalformedOption at the first bad option."""
     return [decode_option(octets, offset) for offset, octets in split_options(bytes(tcp_options))]
 
 
 def encode_options(options: Iterable[Option]) -> bytes:
-    """The options in order, padded with zeros to a multiple of four octets; ValueError above TCP's 40."""
+    """Encode options in order, padded with zeros to a multiple of 4; raise ValueError above 40 octets."""
     out = b"".join(option.encode() for option in options)
     out += bytes(-len(out) % 4)
     if len(out) > 40:

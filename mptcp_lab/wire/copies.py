@@ -1,8 +1,9 @@
-"""Recognise packets that a capture has twice: `-i any` sees one on every interface, NAT translates it.
+"""Recognise packets that a capture contains twice.
 
-A copy has the sequence numbers, flags, length, window and options of a recent packet: MPTCP's token, nonce
-and keys and the random initial sequence numbers make that no coincidence. Only the MSS of a SYN may differ:
-routers clamp it.
+A capture with `-i any` has a packet once per interface, and NAT may change its addresses in between. A copy
+has the sequence numbers, flags, length, window and options of a recent packet. Two different packets do not
+agree by chance in MPTCP's token, nonce and keys and in the random initial sequence numbers. Only the MSS of
+a SYN may differ, because routers clamp it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _Seen = tuple[int, tuple[Option, ...], int, int, FlowKey]
 
 
 class RecentPackets:
-    """The packets of the last moments, by what an address translator leaves as it is."""
+    """The most recent packets, indexed by the header fields that an address translator does not change."""
 
     __slots__ = ("_new", "_old")
 
@@ -38,7 +39,7 @@ class RecentPackets:
         self._old: dict[_Numbers, list[_Seen]] = {}
 
     def find(self, segment: Segment, flow: FlowKey) -> FlowKey | None:
-        """The flow of the packet that this one is a copy of, or None after keeping it as an original."""
+        """Return the flow of the packet that `segment` copies; store an original and return None."""
         numbers = (segment.seq, segment.ack, segment.payload_length, segment.flags)
         seen = self._new.get(numbers)
         if seen is None:

@@ -1,7 +1,8 @@
-"""A user-space MPTCP peer, client or server: what it knows, and the packets and options that follow. Pure.
+"""Build the packets and options of a user-space MPTCP peer, client or server. Pure: no I/O.
 
-A `Leg` is one of its subflows and keeps sequence numbers; an `Endpoint` is its connection and keeps keys and
-DSNs. Both do things right: whoever wants a wrong packet writes the wrong option into it.
+A `Leg` is one subflow of the peer and keeps its sequence numbers. An `Endpoint` is the connection and keeps
+keys and DSNs. Both build correct packets only; a caller that needs a wrong packet puts a wrong
+option into it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _32, _64 = 1 << 32, 1 << 64
 
 @dataclass
 class Leg:
-    """One subflow: `seq` is what it sends next, `ack` what it expects next. Addresses are IPv4."""
+    """One IPv4 subflow: `seq` is the next sequence number to send, `ack` the next one expected."""
 
     src: IPv4Address
     sport: int
@@ -43,7 +44,7 @@ class Leg:
 
     @classmethod
     def answering(cls, syn: Segment) -> Leg:
-        """The server's side of a subflow that this SYN opens."""
+        """Return the server's side of the subflow that this SYN opens."""
         assert isinstance(syn.src, IPv4Address)
         assert isinstance(syn.dst, IPv4Address)
         leg = cls(syn.dst, syn.dport, syn.src, syn.sport)
@@ -52,11 +53,11 @@ class Leg:
 
     @property
     def ssn(self) -> int:
-        """The subflow sequence number of the next octet, as a mapping has it: relative to the ISN."""
+        """Return the subflow sequence number of the next octet, relative to the ISN as in a mapping."""
         return (self.seq - self.isn) % _32
 
     def segment(self, flags: int, *options: Option, payload: bytes = b"") -> Segment:
-        """Make the next segment to send."""
+        """Return the next segment to send, and advance `seq` past it."""
         made = Segment(
             self.src,
             self.sport,
@@ -74,20 +75,20 @@ class Leg:
         return made
 
     def take(self, segment: Segment) -> None:
-        """Take in what came: what is in order moves `ack` on."""
+        """Process a received segment: advance `ack` if the segment is in order."""
         if segment.flags & SYN:
             self.ack = (segment.seq + 1) % _32
         elif segment.seq == self.ack:
             self.ack = (self.ack + segment.payload_length + bool(segment.flags & FIN)) % _32
 
     def is_from_peer(self, segment: Segment) -> bool:
-        """Whether a segment belongs to this subflow."""
+        """Return whether the peer sent this segment on this subflow."""
         return (segment.src, segment.sport, segment.dport) == (self.dst, self.dport, self.sport)
 
 
 @dataclass
 class Endpoint:
-    """One connection: our key, the peer's once known, the DSNs, and the options that follow from them."""
+    """One connection: the keys of both sides and the DSNs. Its methods build MPTCP options from them."""
 
     key: int = field(default_factory=lambda: randbits(64))
     peer_key: int | None = None
@@ -99,12 +100,12 @@ class Endpoint:
 
     @property
     def peer(self) -> int:
-        """The peer's key, which must have come by now."""
+        """Return the peer's key; AssertionError if `learn` has not seen it yet."""
         assert self.peer_key is not None, "the peer has not told its key"
         return self.peer_key
 
     def learn(self, segment: Segment) -> None:
-        """Take the peer's key from MP_CAPABLE, and move the DATA_ACK on for data that is in order."""
+        """Store the peer's key from MP_CAPABLE, and advance the DATA_ACK for data that is in order."""
         for option in segment.options:
             if isinstance(option, MpCapable) and option.sender_key is not None:
                 if self.peer_key is None:
@@ -115,22 +116,22 @@ class Endpoint:
                 self._arrived(option.dsn, option.dsn_octets, option.data_length)
 
     def _arrived(self, dsn: int, octets: int, length: int) -> None:
-        """Move the DATA_ACK on where these octets are the next ones."""
+        """Advance the DATA_ACK by `length` if `dsn` is expected next; `octets` is its length on the wire."""
         if (dsn - self.data_ack) % (1 << 8 * octets) == 0:
             self.data_ack = (self.data_ack + length) % _64
 
     def capable(self) -> MpCapable:
-        """MP_CAPABLE of the third packet: both keys."""
+        """Return the MP_CAPABLE of the third packet, with both keys."""
         return MpCapable(self.key, self.peer, flags=self.flags)
 
     def first_data(self, payload: bytes) -> MpCapable:
-        """MP_CAPABLE of the client's first data, with a checksum where flag A is set."""
+        """Return the MP_CAPABLE of the client's first data, with a checksum if flag A is set."""
         dsn = self._next(len(payload))
         checksum = keys.dss_checksum(dsn, 1, len(payload), payload) if self.flags & 0x80 else None
         return MpCapable(self.key, self.peer, len(payload), checksum, self.flags)
 
     def data(self, leg: Leg, payload: bytes, *, fin: bool = False) -> Dss:
-        """DSS for the next octets of the stream, on this subflow; `fin` adds the DATA_FIN."""
+        """Return the DSS that maps the next octets of the stream on this subflow; `fin` adds the DATA_FIN."""
         length = len(payload) + fin
         dsn = self._next(length)
         ssn = leg.ssn if payload else 0
@@ -138,28 +139,28 @@ class Endpoint:
         return Dss(self.data_ack, dsn, ssn, length, checksum, data_fin=fin)
 
     def acknowledging(self) -> Dss:
-        """DSS with a DATA_ACK only."""
+        """Return a DSS with a DATA_ACK only."""
         return Dss(self.data_ack)
 
     def fastclose(self) -> MpFastclose:
-        """MP_FASTCLOSE with the peer's key."""
+        """Return an MP_FASTCLOSE with the peer's key."""
         return MpFastclose(self.peer)
 
     def add_addr(self, address_id: int, address: IPv4Address) -> AddAddr:
-        """ADD_ADDR of an address without a port."""
+        """Return an ADD_ADDR that announces an address without a port."""
         proof = keys.add_addr_hmac(self.key, self.peer, address_id, address)
         return AddAddr(address_id, address, hmac=proof)
 
     def join(self, address_id: int, nonce: int) -> MpJoinSyn:
-        """MP_JOIN of a SYN of ours."""
+        """Return the MP_JOIN of a SYN that this side sends."""
         return MpJoinSyn(address_id, keys.token(self.peer), nonce)
 
     def join_answer(self, asked: MpJoinSyn, address_id: int, nonce: int) -> MpJoinSynAck:
-        """MP_JOIN of our SYN/ACK to the peer's SYN."""
+        """Return the MP_JOIN of the SYN/ACK that answers the peer's SYN."""
         return MpJoinSynAck(address_id, keys.syn_ack_hmac(self.key, self.peer, nonce, asked.nonce), nonce)
 
     def join_proof(self, nonce: int, answered: MpJoinSynAck) -> MpJoinAck:
-        """MP_JOIN of the third packet of our join."""
+        """Return the MP_JOIN of the third packet of a join that this side opened with `nonce`."""
         return MpJoinAck(keys.ack_hmac(self.key, self.peer, nonce, answered.nonce))
 
     def _next(self, length: int) -> int:

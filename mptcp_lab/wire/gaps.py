@@ -1,4 +1,7 @@
-"""Find what was sent and not captured: only what is known to be whole can show that something is absent."""
+"""Find packets that were sent and not captured.
+
+Only a capture that is known to be complete can prove that something was not sent.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from mptcp_lab.wire.options import AddAddr
 
 
 def find_gaps(connection: Connection, unattributed: int) -> tuple[Gap, ...]:
-    """Return what the capture lacks of a connection.
+    """Return the gaps of a connection: the packets that were sent and are not in the capture.
 
-    `unattributed` counts TCP packets of the capture that were cut before their sequence numbers.
+    `unattributed` is the number of TCP packets of the capture that were cut before their sequence numbers.
     """
     gaps = [gap for each in connection.subflows for gap in _of_subflow(each)]
     cut = sum(each.cut_headers for each in connection.subflows)
@@ -51,7 +54,7 @@ def _of_subflow(subflow: Subflow) -> Iterator[Gap]:
 
 
 def _unannounced(connection: Connection) -> Iterator[Gap]:
-    """Announcements that were echoed and are not in the capture."""
+    """Yield a gap for each ADD_ADDR whose echo was captured without the ADD_ADDR itself."""
     announced = {
         (each.side, each.option.address_id, each.option.address, each.option.port)
         for each in connection.announcements
@@ -68,17 +71,17 @@ def _unannounced(connection: Connection) -> Iterator[Gap]:
 
 
 def _of_half(name: str, half: Half) -> Iterator[Gap]:
-    """Octets that were acknowledged and are nowhere in the capture, not even later."""
+    """Yield a gap if octets were acknowledged that no packet of the capture carries, not even a later one."""
     if half.missing_packet is not None and not half.seen.covers(1, half.acked):
         text = f"octets of the {half.side.value} on {name} were acknowledged and not captured"
         yield Gap(Lack.OCTETS, text, half.missing_packet)
 
 
 def _of_stream(connection: Connection, stream: Stream) -> Iterator[Gap]:
-    """Data that was acknowledged, while all captured subflows are whole: it went over another one.
+    """Yield a gap if data was acknowledged that no captured subflow carried.
 
-    No such excuse for a sender whose data goes on behind its DATA_FIN, or a receiver that acknowledges what
-    is behind it.
+    The captured subflows are complete here, so that the data went over a subflow that was not captured.
+    There is no gap if data or a DATA_ACK goes beyond the DATA_FIN: that is an error of a host.
     """
     start = stream.first_dsn if stream.idsn is None else stream.idsn + 1
     if stream.acked is None or stream.acked_packet is None or connection.state is State.FALLBACK:

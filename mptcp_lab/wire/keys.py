@@ -18,12 +18,15 @@ def _digest(key: int) -> bytes:
 
 
 def token(key: int) -> int:
-    """The token that names the connection at the host which chose `key`: first 32 bits of SHA-256 (3.1)."""
+    """Return the token of the host that chose `key`: the first 32 bits of SHA-256 (RFC 8684, 3.1)."""
     return int.from_bytes(_digest(key)[:4], "big")
 
 
 def idsn(key: int) -> int:
-    """The initial DSN of the host which chose `key`: last 64 bits of SHA-256 (3.1). Data starts at +1."""
+    """Return the initial DSN of the host that chose `key`: the last 64 bits of SHA-256 (RFC 8684, 3.1).
+
+    The first octet of data has this DSN + 1.
+    """
     return int.from_bytes(_digest(key)[-8:], "big")
 
 
@@ -33,28 +36,31 @@ def _digest_v0(key: int) -> bytes:
 
 
 def token_v0(key: int) -> int:
-    """The token of version 0: first 32 bits of SHA-1 (RFC 6824, 3.1)."""
+    """Return the token of version 0: the first 32 bits of SHA-1 (RFC 6824, 3.1)."""
     return int.from_bytes(_digest_v0(key)[:4], "big")
 
 
 def idsn_v0(key: int) -> int:
-    """The initial DSN of version 0: last 64 bits of SHA-1 (RFC 6824, 3.1)."""
+    """Return the initial DSN of version 0: the last 64 bits of SHA-1 (RFC 6824, 3.1)."""
     return int.from_bytes(_digest_v0(key)[-8:], "big")
 
 
 def join_hmac(sender_key: int, receiver_key: int, sender_nonce: int, receiver_nonce: int) -> bytes:
-    """HMAC-SHA256 (32 octets) by which `sender` proves itself in MP_JOIN: its own key, nonce first (3.2)."""
+    """Return the HMAC-SHA256 (32 octets) that authenticates the sender of an MP_JOIN (RFC 8684, 3.2).
+
+    The sender's key and nonce come before those of the receiver.
+    """
     key = struct.pack(">QQ", sender_key, receiver_key)
     return hmac.digest(key, struct.pack(">II", sender_nonce, receiver_nonce), "sha256")
 
 
 def syn_ack_hmac(sender_key: int, receiver_key: int, sender_nonce: int, receiver_nonce: int) -> bytes:
-    """What a MP_JOIN SYN/ACK carries: the leftmost 64 bits of `join_hmac`."""
+    """Return the HMAC of a SYN/ACK with MP_JOIN: the leftmost 64 bits of `join_hmac`."""
     return join_hmac(sender_key, receiver_key, sender_nonce, receiver_nonce)[:8]
 
 
 def ack_hmac(sender_key: int, receiver_key: int, sender_nonce: int, receiver_nonce: int) -> bytes:
-    """What the third packet of a join carries: the leftmost 160 bits of `join_hmac`."""
+    """Return the HMAC of the third packet of a join: the leftmost 160 bits of `join_hmac`."""
     return join_hmac(sender_key, receiver_key, sender_nonce, receiver_nonce)[:20]
 
 
@@ -65,14 +71,17 @@ def add_addr_hmac(
     address: IPv4Address | IPv6Address,
     port: int | None = None,
 ) -> bytes:
-    """What ADD_ADDR carries: rightmost 64 bits of the HMAC over id, address and port, 0 if none (3.4.1)."""
+    """Return the HMAC of an ADD_ADDR: the rightmost 64 bits of the HMAC-SHA256 (RFC 8684, 3.4.1).
+
+    It covers the address id, the address and the port; the port is 0 if there is none.
+    """
     key = struct.pack(">QQ", sender_key, receiver_key)
     message = bytes((address_id,)) + address.packed + struct.pack(">H", port or 0)
     return hmac.digest(key, message, "sha256")[-8:]
 
 
 def internet_checksum(data: bytes) -> int:
-    """The 16-bit one's complement checksum of TCP (RFC 1071)."""
+    """Return the 16-bit one's complement checksum of TCP (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"
     total = sum(struct.unpack(f">{len(data) // 2}H", data))
@@ -82,8 +91,9 @@ def internet_checksum(data: bytes) -> int:
 
 
 def dss_checksum(dsn: int, subflow_seq: int, data_length: int, payload: bytes) -> int:
-    """The checksum of a mapping and its payload (3.3.1): `dsn` is the full 64 bits whatever is on the wire.
+    """Return the checksum of a mapping and its payload (RFC 8684, 3.3.1).
 
-    `payload` holds the mapped octets only: a DATA_FIN counts in `data_length` but has no octet.
+    `dsn` is the full number of 64 bits, also if the wire has only 32 of them. `payload` holds the mapped
+    octets only: a DATA_FIN counts in `data_length` but has no octet.
     """
     return internet_checksum(struct.pack(">QIHH", dsn, subflow_seq, data_length, 0) + payload)

@@ -1,7 +1,7 @@
-"""What a capture says about its connections: what `analyse` makes and the rows read.
+"""Data model of an analysed capture: `analyse` fills it, and the rows read it.
 
-Sequence numbers: `ssn` counts from the subflow's SYN (0), so data starts at 1; DSNs are full 64 bits.
-Packets are named by their number in the capture, from 1.
+An `ssn` is a subflow sequence number relative to the SYN, which is 0; data starts at 1. DSNs have the full
+64 bits. A packet is identified by its number in the capture, counted from 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Log(Generic[T]):
-    """The first KEPT entries of something that may happen often, and how often it did."""
+    """The first KEPT entries of something that may happen often, and how often it happened (`total`)."""
 
     __slots__ = ("_kept", "total")
 
@@ -32,7 +32,7 @@ class Log(Generic[T]):
         self.total = 0
 
     def add(self, entry: T) -> None:
-        """Count it; keep it while there is room."""
+        """Count an entry, and keep it if fewer than KEPT entries are kept."""
         self.total += 1
         if len(self._kept) < KEPT:
             self._kept.append(entry)
@@ -48,19 +48,23 @@ class Log(Generic[T]):
 
 
 class Side(Enum):
-    """An end of a connection: who sent the first SYN, and who answered."""
+    """An end of a connection: the client sent the first SYN, the server answered it."""
 
     CLIENT = "client"
     SERVER = "server"
 
     @property
     def peer(self) -> Side:
-        """The other end."""
+        """Return the other end."""
         return Side.SERVER if self is Side.CLIENT else Side.CLIENT
 
 
 class State(Enum):
-    """What a connection is: the last word of the capture."""
+    """The state of a connection at the end of the capture.
+
+    OPENING: a SYN with MPTCP was sent, and the handshake is not complete. PARTIAL: MPTCP was seen, but the
+    capture lacks the start of the connection.
+    """
 
     MPTCP = "mptcp"
     FALLBACK = "fallback"
@@ -70,7 +74,7 @@ class State(Enum):
 
 
 class Lack(Enum):
-    """A kind of packets that a capture does not have although they were sent."""
+    """A kind of packets that were sent and are not in the capture."""
 
     START = "start"
     DIRECTION = "direction"
@@ -83,7 +87,7 @@ class Lack(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Something that was sent and not captured: what, how that is known, and from which packet on."""
+    """Packets that were sent and not captured: their kind, a sentence, and the packet that shows the gap."""
 
     lack: Lack
     text: str
@@ -92,7 +96,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An MPTCP option that stands for something happening: who sent it, where and when."""
+    """An MPTCP option that reports an event: which side sent it, on which subflow and when."""
 
     packet: int
     time_ns: int
@@ -112,13 +116,13 @@ class Announcement:
     subflow: int
     option: AddAddr
     port: int
-    connection_packets: int  # of the connection up to here
-    peer_packets: int  # of the peer on this subflow up to here
+    connection_packets: int  # packets of the connection up to here
+    peer_packets: int  # packets of the peer on this subflow up to here
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that the stream of packets should not show: `kind` as in `mptcp_lab.wire.analyse`."""
+    """A protocol error in the packets; module `mptcp_lab.wire.analyse` lists the values of `kind`."""
 
     kind: str
     packet: int
@@ -128,7 +132,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Reinjection:
-    """Data sent again in another place of a subflow's stream: `of_packet` and `of_subflow` had it before."""
+    """Data that is mapped a second time; `of_packet` on `of_subflow` carried it before, if that is known."""
 
     packet: int
     time_ns: int
@@ -142,7 +146,7 @@ class Reinjection:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """When and why a connection went on as TCP."""
+    """When and why a connection fell back to plain TCP."""
 
     packet: int
     time_ns: int
@@ -151,7 +155,7 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A mapping that no DATA_ACK covers yet; `octets`: length of its DSN on the wire (MP_CAPABLE: 0)."""
+    """A mapping that no DATA_ACK covers yet; `octets` is its DSN's length on the wire, 0 in MP_CAPABLE."""
 
     start: int
     end: int
@@ -162,7 +166,7 @@ class Sent:
 
 @dataclass(slots=True)
 class Stream:
-    """The data one side sends, over all subflows, and what the other acknowledges of it."""
+    """The data that one side sends over all subflows, and the peer's acknowledgements of it."""
 
     side: Side
     key: int | None = None
@@ -175,25 +179,25 @@ class Stream:
     acked: int | None = None  # the highest DATA_ACK for this stream
     acked_packet: int | None = None
     edge: int | None = None  # the highest DSN + 1 that the receiver's windows have allowed
-    reach: int | None = None  # the same, with windows that a duplicate acknowledgement does not make smaller
+    reach: int | None = None  # like `edge`, but a duplicate acknowledgement does not shrink a window
     scale_unknown: bool = False  # a window came on a subflow whose SYNs are not in the capture
     mappings: int = 0
     checksummed: int = 0
     first_checksummed: int | None = None
     first_bare: int | None = None  # first packet with a mapping and no checksum
     reinjected: int = 0  # octets
-    data_fin: int | None = None  # its DSN
+    data_fin: int | None = None  # DSN of the DATA_FIN
     data_fin_packet: int | None = None
     data_fin_acked_packet: int | None = None
-    early_fin_ack: int | None = None  # packet that acknowledged a DATA_FIN with a hole before it
+    early_fin_ack: int | None = None  # packet that acknowledged a DATA_FIN although data before it is missing
     data_acks: int = 0
-    data_acks_short: int = 0  # of 4 octets
+    data_acks_short: int = 0  # DATA_ACKs of 4 octets
     unacked: deque[Sent] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
 class MappedRange:
-    """A run of a subflow's stream with one distance to the data stream."""
+    """A range of subflow sequence numbers with one constant `delta` = DSN - subflow sequence number."""
 
     start: int
     end: int
@@ -203,7 +207,7 @@ class MappedRange:
 
 @dataclass(slots=True)
 class Half:
-    """One direction of a subflow."""
+    """One direction of a subflow: the packets that `side` sends."""
 
     side: Side
     isn: int | None = None
@@ -211,8 +215,8 @@ class Half:
     next_ssn: int = 0
     acked: int = 0
     window_scale: int = 0
-    window: int = 0  # in force, unscaled: TCP's rules say which segments change it
-    window_seq: int = -1  # this side's sequence number at its last update
+    window: int = 0  # current window, not scaled; TCP's rules decide which segments change it
+    window_seq: int = -1  # this side's sequence number when `window` was last updated
     seen: RangeSet = field(default_factory=RangeSet)
     payload: int = 0  # octets, each counted once
     retransmitted: int = 0  # octets
@@ -220,15 +224,15 @@ class Half:
     new_data: int = 0  # octets of new data (not reinjected) mapped here
     fin_packet: int | None = None
     rst_packet: int | None = None
-    mapped: RangeSet = field(default_factory=RangeSet)  # of the subflow's octets, those with a mapping
+    mapped: RangeSet = field(default_factory=RangeSet)  # octets of the subflow that have a mapping
     ranges: deque[MappedRange] = field(default_factory=deque)
     unmapped: list[tuple[int, int, int]] = field(default_factory=list)  # start, end, packet
     data_ack: int | None = None
     packets: int = 0
-    missing_packet: int | None = None  # where the peer acknowledged what had not been captured
+    missing_packet: int | None = None  # packet in which the peer acknowledged octets that were not captured
     backup: bool = False  # this side asks the other not to use the subflow
     mptcp_packets: int = 0
-    syn_data: int = 0  # octets of the SYN's data that the SYN/ACK took (TCP Fast Open): outside the stream
+    syn_data: int = 0  # octets of SYN data that the SYN/ACK acknowledged (TCP Fast Open): not mapped
     first_mapping: int | None = None  # subflow sequence number of the first mapping of data
     plain_end: int | None = None  # ssn after the first payload or SYN/ACK without MPTCP options
 
@@ -256,49 +260,49 @@ class Subflow:
     established_ns: int | None = None
     established_packet: int | None = None
     syns: int = 0
-    answered_packet: int | None = None  # of the SYN/ACK, also where its options were cut off
+    answered_packet: int | None = None  # the SYN/ACK, also if its options were cut off
     is_past_handshake: bool = False  # the opener has sent more than SYNs
-    is_third_missing: bool = False  # what came in the place of the third packet shows that it was sent before
-    cut_headers: int = 0
-    is_opening_cut: bool = False  # its SYN or SYN/ACK is among those
+    is_third_missing: bool = False  # the third packet was sent, as a later one shows, and not captured
+    cut_headers: int = 0  # packets whose TCP options were cut off by the snap length
+    is_opening_cut: bool = False  # the SYN or SYN/ACK is one of them
     last_ns: int = 0
     last_packet: int = 0
 
     def half(self, side: Side) -> Half:
-        """What that side sends."""
+        """Return the direction in which that side sends."""
         return self.client if side is Side.CLIENT else self.server
 
     @property
     def refused_packet(self) -> int | None:
-        """The RST that answered the SYN or the SYN/ACK's acknowledgement, before data flowed."""
+        """Return the packet with the responder's RST if the capture has no SYN/ACK of the subflow."""
         return self.half(self.opener.peer).rst_packet if self.syn_ack is None else None
 
     @property
     def closed(self) -> bool:
-        """Reset by one side, or FIN from both."""
+        """Return whether one side has sent an RST, or both have sent a FIN."""
         halves = (self.client, self.server)
         return any(each.rst_packet for each in halves) or all(each.fin_packet for each in halves)
 
     def address(self, side: Side) -> tuple[IpAddress, int]:
-        """Where that side's packets come from."""
+        """Return the address and port that side sends from."""
         return (self.src, self.sport) if side is self.opener else (self.dst, self.dport)
 
 
 @dataclass(slots=True)
 class Connection:
-    """An MPTCP connection, or a TCP connection that is none; `subflows[0]` is the first one seen."""
+    """An MPTCP connection or a plain TCP connection; `subflows[0]` is the first subflow seen."""
 
     id: int
     state: State
-    is_whole_end: bool = False  # the capture has all interfaces of one end, by the word of whoever made it
+    is_whole_end: bool = False  # the caller states that the capture has all interfaces of one end
     is_translated: bool = False  # packets were seen with more than one pair of addresses
-    version: int | None = None  # of MPTCP, once an option has shown it
+    version: int | None = None  # MPTCP version, once an option has shown it
     packets: int = 0
     gaps: tuple[Gap, ...] = ()
     client: Stream = field(default_factory=lambda: Stream(Side.CLIENT))
     server: Stream = field(default_factory=lambda: Stream(Side.SERVER))
     subflows: list[Subflow] = field(default_factory=list)
-    unknown_token: int | None = None  # of a join to a connection whose start is not in the capture
+    unknown_token: int | None = None  # token of a join to a connection whose start is not captured
     fallback: Fallback | None = None
     announcements: Log[Announcement] = field(default_factory=Log)
     old_announcements: Log[Event] = field(default_factory=Log)  # ADD_ADDR in the form of version 0
@@ -312,24 +316,24 @@ class Connection:
     findings: Log[Finding] = field(default_factory=Log)
     first_dss: dict[Side, int] = field(default_factory=dict)  # packet of each side's first DSS
     first_data: dict[Side, Segment] = field(default_factory=dict)
-    shared_key: int | None = None  # packet that uses a key another connection of the capture has
+    shared_key: int | None = None  # packet with a key that another connection of the capture uses too
     key_peers: int = 0  # other connections of the capture whose keys are known
 
     def stream(self, side: Side) -> Stream:
-        """What that side sends."""
+        """Return the data stream that that side sends."""
         return self.client if side is Side.CLIENT else self.server
 
     def found(self, *kinds: str) -> list[Finding]:
-        """The findings of these kinds."""
+        """Return the findings of these kinds."""
         return [each for each in self.findings if each.kind in kinds]
 
     @property
     def incomplete(self) -> bool:
-        """Whether packets of the connection are known not to be in the capture; `gaps` says which."""
+        """Return whether packets of the connection are known to be missing; `gaps` lists them."""
         return bool(self.gaps)
 
     def lacks(self, *kinds: Lack) -> Gap | None:
-        """The first gap of one of these kinds, of any kind if none is named."""
+        """Return the first gap of one of these kinds, or of any kind if none is given; else None."""
         return next((each for each in self.gaps if not kinds or each.lack in kinds), None)
 
 
@@ -341,11 +345,11 @@ class Analysis:
     segments: int = 0
     start_ns: int | None = None
     end_ns: int = 0
-    copies: int = 0  # packets that the capture has again, as they were or with translated addresses
+    copies: int = 0  # packets that are in the capture a second time, unchanged or with translated addresses
     disorder: int | None = None  # first packet that is earlier than those before it
-    malformed: Log[tuple[int, str]] = field(default_factory=Log)  # packet, what
+    malformed: Log[tuple[int, str]] = field(default_factory=Log)  # packet and reason
 
     @property
     def mptcp(self) -> list[Connection]:
-        """Connections that asked for MPTCP or used it."""
+        """Return the connections that offered or used MPTCP."""
         return [each for each in self.connections if each.state is not State.TCP]

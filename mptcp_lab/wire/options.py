@@ -1,9 +1,9 @@
 """The MPTCP options of RFC 8684 as frozen dataclasses, one per form on the wire.
 
-Each class decodes and encodes its own form; `mptcp_lab.wire.codec` picks it. Reserved bits are kept, so
-that decoding and encoding give back the same octets. Keys, tokens, nonces and sequence numbers are
-unsigned integers in network order; HMACs are bytes. Forms of version 0 (RFC 6824) that differ on the
-wire have classes named ...V0.
+Each class decodes and encodes one form; `mptcp_lab.wire.codec` selects the class. Reserved bits are kept,
+so that decoding and then encoding returns the same octets. Keys, tokens, nonces and sequence numbers are
+unsigned integers in network order; HMACs are bytes. The name of a class ends in V0 if its form is that of
+version 0 (RFC 6824) and differs on the wire.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RESET_REASONS: Mapping[int, str] = MappingProxyType(
 
 
 class MalformedOption(ValueError):
-    """Octets that are no TCP or MPTCP option: `offset` of the first bad octet, and the `reason`."""
+    """Octets that are not a valid TCP or MPTCP option: `offset` of the first bad octet, and the `reason`."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(f"octet {offset}: {reason}")
@@ -57,7 +57,7 @@ class MalformedOption(ValueError):
 
 
 def unsigned(name: str, value: int, bits: int) -> int:
-    """`value`, or ValueError if it does not fit in `bits`."""
+    """Return `value`; raise ValueError if it does not fit in `bits` as an unsigned number."""
     if not 0 <= value < 1 << bits:
         raise ValueError(f"{name}={value} does not fit in {bits} bits")
     return value
@@ -85,34 +85,34 @@ def _expect(octets: bytes, name: str, *lengths: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MptcpOption:
-    """What all forms share: kind 30, a length, a subtype in the upper half of the third octet."""
+    """Base of all forms: kind 30, a length, and a subtype in the upper four bits of the third octet."""
 
     SUBTYPE: ClassVar[int]
 
     @property
     def name(self) -> str:
-        """The RFC's name of the option, such as MP_CAPABLE."""
+        """Return the RFC's name of the option, such as MP_CAPABLE."""
         return SUBTYPES[self.SUBTYPE]
 
     def encode(self) -> bytes:
-        """The whole option, kind and length included. ValueError if a field does not fit."""
+        """Return the option's octets with kind and length; raise ValueError if a field does not fit."""
         raise NotImplementedError
 
     def _frame(self, nibble: int, rest: bytes) -> bytes:
         return bytes((KIND, 3 + len(rest), self.SUBTYPE << 4 | nibble)) + rest
 
     def _frame_with_flag(self, reserved: int, flag: bool, rest: bytes) -> bytes:
-        """Frame three reserved bits and a flag before the rest."""
+        """Return the option with three reserved bits and a flag before the rest."""
         return self._frame(unsigned("reserved", reserved, 3) << 1 | flag, rest)
 
     def _frame_with_reserved(self, reserved: int, rest: bytes) -> bytes:
-        """Frame twelve reserved bits before the rest."""
+        """Return the option with twelve reserved bits before the rest."""
         octets = _octets("reserved", unsigned("reserved", reserved, 12), 2)
         return self._frame(octets[0], octets[1:] + rest)
 
 
 def _flag(octets: bytes) -> tuple[bool, int]:
-    """The lowest bit of the third octet, and the three reserved bits above it."""
+    """Return the lowest bit of the third octet, and the three reserved bits above it."""
     return bool(octets[2] & 1), octets[2] >> 1 & 0x07
 
 
@@ -120,8 +120,9 @@ def _flag(octets: bytes) -> tuple[bool, int]:
 class MpCapable(MptcpOption):
     """MP_CAPABLE of version 1 and later (RFC 8684, 3.1, figure 4).
 
-    No key: SYN (length 4); sender's key: SYN/ACK (12); both keys: third ACK (20); with `data_length`: first
-    data (22), and with `checksum` (24). `flags` is the octet A to H.
+    The form depends on the fields that are set: no key for the SYN (length 4), the sender's key for the
+    SYN/ACK (12), both keys for the third ACK (20), also `data_length` for the first data (22), and also
+    `checksum` (24). `flags` is the octet with flags A to H.
     """
 
     SUBTYPE: ClassVar[int] = 0x0
@@ -134,32 +135,32 @@ class MpCapable(MptcpOption):
 
     @property
     def checksum_required(self) -> bool:
-        """Flag A."""
+        """Return flag A: the sender requires checksums."""
         return bool(self.flags & 0x80)
 
     @property
     def extensibility(self) -> bool:
-        """Flag B: set by nobody who speaks this version."""
+        """Return flag B, the extensibility flag, which a sender of this version must not set."""
         return bool(self.flags & 0x40)
 
     @property
     def no_join_initial(self) -> bool:
-        """Flag C: no further subflow to the address and port this option came from."""
+        """Return flag C: the peer must not open further subflows to the sender's initial address and port."""
         return bool(self.flags & 0x20)
 
     @property
     def unassigned_flags(self) -> int:
-        """Flags D to G, as four bits."""
+        """Return flags D to G as a number of four bits."""
         return self.flags >> 1 & 0x0F
 
     @property
     def hmac_sha256(self) -> bool:
-        """Flag H."""
+        """Return flag H: the crypto algorithm is HMAC-SHA256."""
         return bool(self.flags & 0x01)
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option. MalformedOption if the length is none of the five."""
+        """Decode a whole option; raise MalformedOption if it has none of the five lengths."""
         size = len(octets)
         _expect(octets, "MP_CAPABLE", 4, 12, 20, 22, 24)
         return cls(
@@ -172,7 +173,11 @@ class MpCapable(MptcpOption):
         )
 
     def encode(self) -> bytes:
-        """The option; ValueError if a field is given without the ones before it, or for version 0."""
+        """Return the octets of the option.
+
+        Raises:
+            ValueError: a field is set without the fields before it, does not fit, or the version is 0.
+        """
         if not 1 <= self.version <= 15:
             raise ValueError(f"version={self.version} is not 1 to 15; version 0 is MpCapableV0")
         out = _octets("flags", self.flags, 1)
@@ -202,13 +207,13 @@ class MpCapableV0(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option of version 0."""
+        """Decode a whole option of version 0; raise MalformedOption if its length is neither 12 nor 20."""
         _expect(octets, "MP_CAPABLE version 0", 12, 20)
         receiver_key = _number(octets, 12, 8) if len(octets) == 20 else None
         return cls(_number(octets, 4, 8), receiver_key, octets[3])
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         out = _octets("flags", self.flags, 1) + _octets("sender_key", self.sender_key, 8)
         if self.receiver_key is not None:
             out += _octets("receiver_key", self.receiver_key, 8)
@@ -228,11 +233,11 @@ class MpJoinSyn(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option of length 12."""
+        """Decode a whole option of length 12."""
         return cls(octets[3], _number(octets, 4, 4), _number(octets, 8, 4), *_flag(octets))
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         out = _octets("address_id", self.address_id, 1) + _octets("token", self.token, 4)
         return self._frame_with_flag(self.reserved, self.backup, out + _octets("nonce", self.nonce, 4))
 
@@ -250,11 +255,11 @@ class MpJoinSynAck(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option of length 16."""
+        """Decode a whole option of length 16."""
         return cls(octets[3], octets[4:12], _number(octets, 12, 4), *_flag(octets))
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         out = _octets("address_id", self.address_id, 1) + _exactly("hmac", self.hmac, 8)
         return self._frame_with_flag(self.reserved, self.backup, out + _octets("nonce", self.nonce, 4))
 
@@ -269,11 +274,11 @@ class MpJoinAck(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option of length 24."""
+        """Decode a whole option of length 24."""
         return cls(octets[4:], _number(octets, 2, 2) & 0x0FFF)
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         return self._frame_with_reserved(self.reserved, _exactly("hmac", self.hmac, 20))
 
 
@@ -281,9 +286,9 @@ class MpJoinAck(MptcpOption):
 class Dss(MptcpOption):
     """DSS (RFC 8684, 3.3, figure 9): a DATA_ACK, a mapping, a DATA_FIN, or several of them.
 
-    `data_ack` is None without flag A; `dsn`, `subflow_seq` (relative to the subflow's ISN) and `data_length`
-    are None without flag M; the `..._octets` fields (4 or 8) are the flags a and m. An infinite mapping has
-    `data_length` 0.
+    `data_ack` is None without flag A. `dsn`, `subflow_seq` (relative to the subflow's ISN) and `data_length`
+    are None without flag M. `data_ack_octets` and `dsn_octets` are 4 or 8, as flags a and m select. An
+    infinite mapping has `data_length` 0.
     """
 
     SUBTYPE: ClassVar[int] = 0x2
@@ -299,7 +304,7 @@ class Dss(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option. MalformedOption if the length does not follow from the flags."""
+        """Decode a whole option; raise MalformedOption if its length does not match its flags."""
         size = len(octets)
         if size < 4:
             raise MalformedOption(1, f"DSS has length {size}, needs at least 4")
@@ -336,7 +341,7 @@ class Dss(MptcpOption):
         )
 
     def encode(self) -> bytes:
-        """The option; ValueError if a mapping is given in part."""
+        """Return the octets of the option; raise ValueError if only a part of a mapping is set."""
         mapping = (self.dsn, self.subflow_seq, self.data_length)
         if None in mapping and (mapping != (None, None, None) or self.checksum is not None):
             raise ValueError("a mapping is dsn, subflow_seq and data_length together; checksum needs one")
@@ -360,7 +365,7 @@ class Dss(MptcpOption):
 
 @dataclass(frozen=True, slots=True)
 class AddAddr(MptcpOption):
-    """ADD_ADDR (RFC 8684, 3.4.1, figure 12): an announcement with its HMAC, or an echo without (flag E)."""
+    """ADD_ADDR (RFC 8684, 3.4.1, figure 12): an announcement with HMAC, or an echo (flag E) without."""
 
     SUBTYPE: ClassVar[int] = 0x3
     address_id: int
@@ -371,12 +376,12 @@ class AddAddr(MptcpOption):
 
     @property
     def echo(self) -> bool:
-        """Flag E."""
+        """Return flag E: this option is an echo."""
         return self.hmac is None
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option. MalformedOption if flag E and the length do not go together."""
+        """Decode a whole option; raise MalformedOption if its length does not match flag E."""
         if octets[2] & 1:
             _expect(octets, "ADD_ADDR echo", 8, 10, 20, 22)
             address, port = _address(octets[4:])
@@ -386,7 +391,7 @@ class AddAddr(MptcpOption):
         return cls(octets[3], address, port, octets[-8:], octets[2] >> 1 & 0x07)
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         out = _octets("address_id", self.address_id, 1) + self.address.packed
         if self.port is not None:
             out += _octets("port", self.port, 2)
@@ -397,7 +402,7 @@ class AddAddr(MptcpOption):
 
 @dataclass(frozen=True, slots=True)
 class AddAddrV0(MptcpOption):
-    """ADD_ADDR of version 0 (RFC 6824, 3.4.1): the IP version where flag E is today, no HMAC."""
+    """ADD_ADDR of version 0 (RFC 6824, 3.4.1): the IP version in place of the flags, no HMAC."""
 
     SUBTYPE: ClassVar[int] = 0x3
     address_id: int
@@ -406,12 +411,12 @@ class AddAddrV0(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option whose IP version fits its length."""
+        """Decode a whole option; the caller has checked that its IP version matches its length."""
         address, port = _address(octets[4:])
         return cls(octets[3], address, port)
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         out = _octets("address_id", self.address_id, 1) + self.address.packed
         if self.port is not None:
             out += _octets("port", self.port, 2)
@@ -435,13 +440,13 @@ class RemoveAddr(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option. MalformedOption without any id."""
+        """Decode a whole option; raise MalformedOption if it has no address id."""
         if len(octets) < 4:
             raise MalformedOption(1, "REMOVE_ADDR names no address id")
         return cls(tuple(octets[3:]), octets[2] & 0x0F)
 
     def encode(self) -> bytes:
-        """The option; ValueError without any id."""
+        """Return the octets of the option; raise ValueError if there is no address id."""
         if not self.address_ids:
             raise ValueError("REMOVE_ADDR needs at least one address id")
         ids = b"".join(_octets("address_id", each, 1) for each in self.address_ids)
@@ -458,11 +463,11 @@ class MpPrio(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option of length 3."""
+        """Decode a whole option of length 3."""
         return cls(*_flag(octets))
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         return self._frame_with_flag(self.reserved, self.backup, b"")
 
 
@@ -477,12 +482,12 @@ class MpPrioV0(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option of length 4."""
+        """Decode a whole option of length 4."""
         backup, reserved = _flag(octets)
         return cls(backup, octets[3], reserved)
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         return self._frame_with_flag(self.reserved, self.backup, _octets("address_id", self.address_id, 1))
 
 
@@ -496,18 +501,18 @@ class MpFail(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option of length 12."""
+        """Decode a whole option of length 12."""
         _expect(octets, "MP_FAIL", 12)
         return cls(_number(octets, 4, 8), _number(octets, 2, 2) & 0x0FFF)
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         return self._frame_with_reserved(self.reserved, _octets("dsn", self.dsn, 8))
 
 
 @dataclass(frozen=True, slots=True)
 class MpFastclose(MptcpOption):
-    """MP_FASTCLOSE (RFC 8684, 3.5, figure 14): the key of the host it is sent to."""
+    """MP_FASTCLOSE (RFC 8684, 3.5, figure 14): carries the key of the receiving host."""
 
     SUBTYPE: ClassVar[int] = 0x7
     receiver_key: int
@@ -515,18 +520,18 @@ class MpFastclose(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option of length 12."""
+        """Decode a whole option of length 12."""
         _expect(octets, "MP_FASTCLOSE", 12)
         return cls(_number(octets, 4, 8), _number(octets, 2, 2) & 0x0FFF)
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         return self._frame_with_reserved(self.reserved, _octets("receiver_key", self.receiver_key, 8))
 
 
 @dataclass(frozen=True, slots=True)
 class TcpRst(MptcpOption):
-    """MP_TCPRST (RFC 8684, 3.6, figure 15): why a subflow was reset, and if the cause may pass (flag T)."""
+    """MP_TCPRST (RFC 8684, 3.6, figure 15): why a subflow was reset, and if that is transient."""
 
     SUBTYPE: ClassVar[int] = 0x8
     reason: int
@@ -535,23 +540,23 @@ class TcpRst(MptcpOption):
 
     @property
     def reason_name(self) -> str:
-        """The registered meaning of `reason`."""
+        """Return the registered meaning of `reason`, or `unassigned`."""
         return RESET_REASONS.get(self.reason, "unassigned")
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option of length 4."""
+        """Decode a whole option of length 4."""
         _expect(octets, "MP_TCPRST", 4)
         return cls(octets[3], *_flag(octets))
 
     def encode(self) -> bytes:
-        """The option."""
+        """Return the octets of the option; raise ValueError if a field does not fit."""
         return self._frame_with_flag(self.reserved, self.transient, _octets("reason", self.reason, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Experimental(MptcpOption):
-    """Subtype 0xf, for private use: the four bits after the subtype, and the octets that follow."""
+    """MP_EXPERIMENTAL, subtype 0xf for private use: four flag bits, and the octets after them."""
 
     SUBTYPE: ClassVar[int] = 0xF
     data: bytes
@@ -559,11 +564,11 @@ class Experimental(MptcpOption):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self:
-        """From a whole option."""
+        """Decode a whole option."""
         return cls(octets[3:], octets[2] & 0x0F)
 
     def encode(self) -> bytes:
-        """The option; ValueError if it is longer than a length octet can say."""
+        """Return the octets of the option; raise ValueError if `data` is longer than 252 octets."""
         if len(self.data) > 252:
             raise ValueError(f"data has {len(self.data)} octets, at most 252 fit")
         return self._frame(unsigned("flags", self.flags, 4), self.data)

@@ -1,4 +1,7 @@
-"""Packets to TCP segments and back: Ethernet, Linux cooked v1/v2 or raw IP; IPv4 or IPv6; TCP options."""
+"""Decode captured frames into TCP segments, and encode segments as IP packets.
+
+Frames: Ethernet, Linux cooked v1 and v2, BSD loopback or raw IP, with IPv4 or IPv6.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,7 @@ _address = lru_cache(maxsize=4096)(ip_address)
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """Why a packet was not read: `text` completes "N packets ..."; `is_tcp`: TCP that is cut too short."""
+    """Why a packet was not read: `text` completes "N packets ..."; `is_tcp` means TCP cut too short."""
 
     text: str
     is_tunnel: bool = False
@@ -105,12 +108,13 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A TCP segment as seen once. `number` counts packets from 1, `time_ns` is since the epoch.
+    """A TCP segment in one captured packet.
 
-    `seq`, `ack` and `window` are as on the wire (no scaling). `payload` holds the octets at hand and
-    `payload_length` what the IP header says: captures of headers have less. `malformed`: what is no option.
-    `options_cut`: the capture lacks a part of the TCP header, and no option is known. `ip_id`: of IPv4,
-    else 0.
+    `number` is the packet's number in the capture, from 1; `time_ns` is in nanoseconds since the epoch.
+    `seq`, `ack` and `window` are as on the wire, without scaling. `payload` holds the captured octets, and
+    `payload_length` is the length by the IP header, which is larger if the snap length cuts the packet.
+    `malformed` lists octets that are not valid options. `options_cut` is true if the capture lacks a part of
+    the TCP header; then no option is known. `ip_id` is the IPv4 identification, or 0.
     """
 
     src: IpAddress
@@ -132,7 +136,7 @@ class Segment:
 
 
 def _options(octets: bytes) -> tuple[tuple[Option, ...], tuple[MalformedOption, ...]]:
-    """What decodes, and what does not: one bad option does not hide the others."""
+    """Return the valid options and the errors of the others: one bad option does not hide the rest."""
     good: list[Option] = []
     bad: list[MalformedOption] = []
     try:
@@ -163,14 +167,14 @@ def _unread_link(link_type: int) -> Unread:
 
 
 def ip_start(link_type: int, frame: bytes) -> int | Unread | None:
-    """Where the IP header starts; None or the reason if there is none that can be read."""
+    """Return the offset of the IP header, the reason why it cannot be read, or None if there is none."""
     if link_type == ETHERNET:
         at, ip = 12, 14
     elif link_type == SLL2:
         at, ip = 0, 20
     elif link_type == SLL:
         at, ip = 14, 16
-    elif link_type in (RAW, IPV4, IPV6, 12, 14):  # 12 and 14: what some systems wrote for RAW
+    elif link_type in (RAW, IPV4, IPV6, 12, 14):  # some systems write 12 or 14 for RAW
         return 0
     elif link_type in (NULL, LOOP):
         return 4
@@ -178,7 +182,7 @@ def ip_start(link_type: int, frame: bytes) -> int | Unread | None:
         return _unread_link(link_type)
     kind = int.from_bytes(frame[at : at + 2], "big")
     while kind in _VLAN_TAGS:
-        # A tag, then the type of what follows: in cooked captures behind the pseudo-header.
+        # The next header's type follows the VLAN tag; in cooked captures, both come after the pseudo-header.
         kind = int.from_bytes(frame[ip + 2 : ip + 4], "big")
         ip += 4
     if kind in (_IPV4_TYPE, _IPV6_TYPE):
@@ -187,7 +191,7 @@ def ip_start(link_type: int, frame: bytes) -> int | Unread | None:
 
 
 def _other_protocol(protocol: int, frame: bytes, at: int) -> Unread | None:
-    """What stands where TCP would: a tunnel, or None for what may well be there."""
+    """Return the tunnel that a packet without TCP belongs to, or None if it is no known tunnel."""
     if protocol in _TUNNEL_PROTOCOLS:
         return _tunnel(_TUNNEL_PROTOCOLS[protocol])
     if protocol == _UDP and len(frame) >= at + 4:
@@ -215,7 +219,7 @@ def _ipv4(frame: bytes, at: int, wire_length: int) -> _Ip | Unread | None:
         return _FRAGMENT if frame[at + 9] == _TCP else None
     if frame[at + 9] != _TCP:
         return _other_protocol(frame[at + 9], frame, start)
-    # Length 0: a super-packet that segmentation offload had not filled in when it was captured.
+    # Length 0: segmentation offload had not written the length yet when the packet was captured.
     end = at + total if total else wire_length
     return _Ip(_address(frame[at + 12 : at + 16]), _address(frame[at + 16 : at + 20]), start, end, number)
 
@@ -245,9 +249,10 @@ def _ipv6(frame: bytes, at: int, wire_length: int) -> _Ip | Unread | None:
 def read_frame(
     link_type: int, frame: bytes, wire_length: int | None = None, number: int = 0, time_ns: int = 0
 ) -> Segment | Unread | None:
-    """The TCP segment in a captured frame, or why it was not read; None for what is no TCP.
+    """Return the TCP segment in a captured frame, the reason why it was not read, or None if it is not TCP.
 
-    `wire_length` is the frame's length on the wire, where that differs from what was captured.
+    `wire_length` is the frame's length on the wire in octets, by default the captured length. `number` and
+    `time_ns` are copied to the segment.
     """
     start = ip_start(link_type, frame)
     if not isinstance(start, int):
@@ -294,15 +299,16 @@ def read_frame(
 def parse_segment(
     link_type: int, frame: bytes, wire_length: int | None = None, number: int = 0, time_ns: int = 0
 ) -> Segment | None:
-    """The TCP segment in a captured frame; None if there is none or its header was not captured in full."""
+    """Return the TCP segment in a captured frame, or None unless its whole TCP header was captured."""
     read = read_frame(link_type, frame, wire_length, number, time_ns)
     return read if isinstance(read, Segment) and not read.options_cut else None
 
 
 def build_packet(segment: Segment) -> bytes:
-    """The segment as an IP packet, lengths and checksums right: what a raw socket or link type RAW carries.
+    """Return the segment as an IP packet with correct lengths and checksums: a frame of link type RAW.
 
-    ValueError if addresses are of two families or the options need more than 40 octets.
+    Raises:
+        ValueError: the addresses have different IP versions, or the options need more than 40 octets.
     """
     if segment.src.version != segment.dst.version:
         raise ValueError(f"{segment.src} and {segment.dst} are of different IP versions")

@@ -1,4 +1,4 @@
-"""Sets of sequence numbers as ranges: small as long as what is added joins up."""
+"""Sets of sequence numbers, stored as ranges; memory stays small while added ranges touch each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 
 
 class RangeSet:
-    """Half-open ranges of integers, kept sorted, merged and apart."""
+    """A set of integers as half-open ranges [start, end), sorted and merged, so that no two touch."""
 
     __slots__ = ("_ends", "_starts")
 
@@ -21,7 +21,7 @@ class RangeSet:
         return len(self._starts)
 
     def add(self, start: int, end: int) -> int:
-        """Add [start, end). How many numbers of it were there already."""
+        """Add [start, end) and return how many of its numbers were in the set already."""
         if end <= start:
             return 0
         starts, ends = self._starts, self._ends
@@ -37,12 +37,12 @@ class RangeSet:
         return overlap
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether all of [start, end) is in one range."""
+        """Return whether the set contains all of [start, end)."""
         at = bisect_right(self._starts, start) - 1
         return at >= 0 and self._ends[at] >= end
 
     def missing(self, start: int, end: int) -> list[tuple[int, int]]:
-        """The parts of [start, end) that are not there, in order."""
+        """Return the parts of [start, end) that are not in the set, in order."""
         at = bisect_right(self._ends, start)
         parts = []
         while start < end and at < len(self._starts) and self._starts[at] < end:
@@ -53,6 +53,6 @@ class RangeSet:
         return [*parts, (start, end)] if start < end else parts
 
     def overlaps(self, start: int, end: int) -> bool:
-        """Whether any number of [start, end) is there."""
+        """Return whether the set contains any number of [start, end)."""
         at = bisect_left(self._starts, end) - 1
         return at >= 0 and self._ends[at] > start

@@ -1,4 +1,6 @@
-"""The records of pcap and pcapng, read forwards only: files, pipes and gzip alike, in bounded memory.
+"""Read the records of pcap and pcapng captures from files, pipes and gzip streams, in bounded memory.
+
+The input is read forwards only, without seeking.
 
 Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
 """
@@ -33,18 +35,21 @@ Record = tuple[int, bytes, int, int]
 
 
 class RecordsError(Exception):
-    """Octets that are no capture: what they are instead."""
+    """The input is not a capture; the message states why, as the predicate after a file name."""
 
 
 class Readable(Protocol):
-    """A stream of octets."""
+    """A readable stream of octets."""
 
     def read1(self, size: int, /) -> bytes:
-        """Return some octets as soon as there are any, none at the end."""
+        """Return octets as soon as some are available, at most `size`; empty at the end."""
 
 
 class Source:
-    """Octets of a stream, decompressed if it is gzip; `at` counts them, `flaw` names what broke them."""
+    """The octets of a stream, decompressed if it is gzip.
+
+    `at` counts the octets taken. `flaw` describes damage of the compressed data; it is empty without damage.
+    """
 
     def __init__(self, file: Readable) -> None:
         self.at = 0
@@ -65,7 +70,7 @@ class Source:
         return self._buffer[self._from : self._from + size]
 
     def _fill(self, size: int) -> bool:
-        """Have so many octets in the buffer, unless the stream ends before."""
+        """Read until the buffer has `size` octets; return False if the stream ends before."""
         while len(self._buffer) - self._from < size and not self.ended:
             try:
                 more = self._stream.read1(max(_CHUNK, size - len(self._buffer) + self._from))
@@ -80,7 +85,7 @@ class Source:
         return len(self._buffer) - self._from >= size
 
     def take(self, size: int) -> bytes | None:
-        """The next octets, or None if the stream ends before."""
+        """Return the next `size` octets, or None if the stream ends before."""
         start = self._from
         end = start + size
         if end > len(self._buffer):
@@ -94,12 +99,12 @@ class Source:
 
     @property
     def rest(self) -> int:
-        """How many octets are at hand: at the end of the stream, those of an incomplete record."""
+        """Return how many octets are buffered: at the end of the stream, those of an incomplete record."""
         return len(self._buffer) - self._from
 
 
 class _Gunzip:
-    """A gzip stream of any number of members, decompressed as far as it is whole."""
+    """A decompressed gzip stream of one or more members, readable up to the first damage."""
 
     def __init__(self, start: bytes, file: Readable) -> None:
         self._file = file
@@ -107,11 +112,11 @@ class _Gunzip:
         self._member = zlib.decompressobj(wbits=_GZIP)
 
     def read1(self, size: int, /) -> bytes:
-        """Return some octets, none at the end. EOFError if the stream ends within a member."""
+        """Return some octets, none at the end; raise EOFError if the stream ends within a member."""
         while True:
             data, self._input = self._input or self._file.read1(_CHUNK), b""
             if self._member.eof:
-                if not data.startswith(_GZIP_MAGIC):  # the end, or padding
+                if not data.startswith(_GZIP_MAGIC):  # the end of the stream, or padding
                     return b""
                 self._member = zlib.decompressobj(wbits=_GZIP)
             out = self._member.decompress(data, size)
@@ -141,9 +146,13 @@ class _Section:
 
 
 class Records:
-    """The packets of a capture; iterate once. RecordsError, on opening, for what is no capture.
+    """The packets of a capture; iterate once.
 
-    `cut`: the stream ends within a record. `damage`: where a record is senseless, so that reading stops.
+    `cut` is true if the stream ends within a record. `damage` describes the place where a record is invalid
+    and reading stopped; it is empty without damage.
+
+    Raises:
+        RecordsError: on opening, the stream is empty, or is not a capture that this module can read.
     """
 
     def __init__(self, file: Readable) -> None:
@@ -172,7 +181,7 @@ class Records:
                 if head is None:
                     raise RecordsError("is no pcap capture: it ends within its header")
                 self._order, (self._unit, self._head) = order, found
-                # The upper bits of the link type's field say how long the frame check sequence is.
+                # The upper bits of this field hold the length of the frame check sequence.
                 self._link_type = struct.unpack(order + "I", head[20:])[0] & 0x03FFFFFF
                 self._read = self._pcap
                 return
@@ -224,7 +233,7 @@ class Records:
         self.cut = bool(source.rest)
 
     def _start_section(self) -> bool:
-        """Read a section header after its type; whether it is whole."""
+        """Read a section header after its block type; return whether it is complete and valid."""
         source = self._source
         head = source.take(8)
         if head is None:
@@ -246,7 +255,7 @@ class Records:
         return False
 
     def _body(self, kind: int) -> bytes | None:
-        """The content of a block after its type, or None if it is cut or damaged."""
+        """Return the content of a block after its type, or None if the block is cut or damaged."""
         source, order = self._source, self._section.order
         head = source.take(4)
         if head is None:

@@ -1,4 +1,4 @@
-"""An analysis for people and programs: text, JSON, HTML. All three show the same document."""
+"""Render an analysis as text, JSON or HTML; all three show the same document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Document = dict[str, Any]
 
 
 def document(analysis: Analysis, capture: CaptureFile) -> Document:
-    """The whole report as JSON types. Times are in seconds from the first segment, addresses are text."""
+    """Return the whole report as JSON types.
+
+    Times are in seconds since the first segment; addresses are text.
+    """
     start = analysis.start_ns or 0
     plain = [each for each in analysis.connections if each.state is State.TCP]
     others = [each for each in analysis.connections if each.state is not State.TCP]
@@ -54,9 +57,10 @@ def _seconds(time_ns: int, start_ns: int) -> float:
 
 
 def is_leftover(connection: Connection) -> bool:
-    """Whether all that the capture has of a connection are packets without data from its end.
+    """Return whether the capture has only the last packets of a connection, without data.
 
-    A SYN/ACK that is sent again, a reset, an acknowledgement: their connection began before the capture.
+    Examples are a retransmitted SYN/ACK, a reset or an acknowledgement of a connection that began before the
+    capture.
     """
     halves = [half for each in connection.subflows for half in (each.client, each.server)]
     is_empty = not any(half.payload for half in halves)
@@ -67,7 +71,7 @@ def is_leftover(connection: Connection) -> bool:
 
 
 def shows_mptcp(connection: Connection) -> bool:
-    """Whether any option of MPTCP was captured, on which all else rests."""
+    """Return whether an MPTCP option of the connection was captured; all other statements depend on that."""
     halves = (half for each in connection.subflows for half in (each.client, each.server))
     return connection.state is not State.PARTIAL or any(half.mptcp_packets for half in halves)
 
@@ -232,13 +236,13 @@ def _verdict(row: Row, seen: Observation) -> Document:
 
 
 def _known(row: Row) -> Document:
-    """Return what the catalogue's corrections say of a deviation."""
+    """Return the kernel and the sentence of the correction that explains a known deviation."""
     correction = next(each for each in corrections() if each.claim == row.id)
     return {"kernel": correction.kernel, "sentence": correction.sentence}
 
 
 def _plain_verdicts(connections: list[Connection]) -> list[Document]:
-    """Plain TCP connections have one thing to show: what answers a SYN without MP_CAPABLE. Breaches only."""
+    """Return the breaches on plain TCP connections: only an answer to a SYN without MP_CAPABLE can be one."""
     return [
         {"connection": each.id, **verdict}
         for each in connections
@@ -252,12 +256,12 @@ def _hex(value: int | None, digits: int) -> str | None:
 
 
 def as_json(report: Document) -> str:
-    """The document as JSON text."""
+    """Return the document as JSON text."""
     return json.dumps(report, indent=2) + "\n"
 
 
 def as_text(report: Document) -> str:
-    """The document for a terminal."""
+    """Return the document as text for a terminal."""
     lines = _text_file(report)
     for connection in report["connections"]:
         lines += ["", *_text_connection(connection)]
@@ -265,7 +269,7 @@ def as_text(report: Document) -> str:
 
 
 def _text_file(report: Document) -> list[str]:
-    """What is to be said of the file as a whole: its size and its flaws."""
+    """Return the lines about the whole file: its size and its defects."""
     cut = ", cut short" if report["cut"] else ""
     unknown = sum(not each["shows_mptcp"] for each in report["connections"])
     counts = [f"{len(report['connections']) - unknown} MPTCP connections", f"{report['plain_tcp']} plain TCP"]
@@ -316,7 +320,7 @@ def _text_connection(connection: Document) -> list[str]:
 
 
 def _text_facts(connection: Document) -> list[str]:
-    """What a connection is and what happened on it, without verdicts."""
+    """Return the lines about a connection: its state, streams, subflows and events, without verdicts."""
     state = connection["state"]
     if connection["version"] == 0:
         state += ", version 0 (RFC 6824; RFC 8684 is not held against it)"
@@ -382,7 +386,7 @@ td,th{{border:1px solid #bbb;padding:.2em .5em;text-align:left;vertical-align:to
 
 
 def as_html(report: Document) -> str:
-    """The document as one self-contained page."""
+    """Return the document as one self-contained HTML page."""
     parts = []
     for connection in report["connections"]:
         head, *lines = _text_facts(connection)

@@ -1,4 +1,4 @@
-"""One segment, whole: handshake, options, then its data."""
+"""Process one segment completely: handshake, options, then data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LearnKey = Callable[[Connection, Side, int, int], None]
 
 
 class Step(DataStep):
-    """One segment: `run` takes it into its connection."""
+    """One segment; `run` updates its connection."""
 
     __slots__ = ("_learn_key",)
 
@@ -43,7 +43,7 @@ class Step(DataStep):
         self._learn_key = learn_key
 
     def run(self) -> None:
-        """Take the segment into its connection."""
+        """Update the connection and the subflow with the segment."""
         segment, subflow = self.segment, self.subflow
         subflow.last_ns, subflow.last_packet = segment.time_ns, segment.number
         self.connection.packets += 1
@@ -72,7 +72,7 @@ class Step(DataStep):
             self.half.rst_packet = segment.number
 
     def _without_options(self) -> None:
-        """Take a segment whose options were not captured as TCP only: nothing follows from absent options."""
+        """Process a segment whose options were not captured as TCP only: absent options prove nothing."""
         segment, subflow = self.segment, self.subflow
         subflow.cut_headers += 1
         self._sync([])
@@ -118,10 +118,10 @@ class Step(DataStep):
             self._fall_back("SYN sent again without MP_CAPABLE")
 
     def _third(self, options: list[MptcpOption]) -> None:
-        """Take the opener's first packet after the handshake's SYN.
+        """Process the opener's first captured packet after its SYN.
 
-        An option that has no place in the third packet of a handshake, or data that does not begin the
-        stream, shows that another one was sent before, which is not in the capture.
+        An option that cannot be in the third packet of a handshake, or data that does not begin the stream,
+        shows that the third packet was sent before and is not in the capture.
         """
         segment, subflow, connection = self.segment, self.subflow, self.connection
         subflow.is_past_handshake = True
@@ -152,7 +152,7 @@ class Step(DataStep):
                 self.find("option-after-fallback", f"{names} after the peer was seen to be TCP")
         for option in options:
             if connection.version is None and isinstance(option, (AddAddrV0, MpPrioV0)):
-                connection.version = 0  # its handshake is not in the capture
+                connection.version = 0  # the handshake is not in the capture
             match option:
                 case Dss():
                     self._dss(option, in_order)
@@ -193,7 +193,7 @@ class Step(DataStep):
         return Event(segment.number, segment.time_ns, self.side, self.subflow.id, option, on_rst)
 
     def _version_0(self, option: MpCapableV0) -> None:
-        """Take the keys of version 0: each SYN has its sender's, the third packet both (RFC 6824, 3.1)."""
+        """Store the keys of version 0: each SYN has one key, the third packet has both (RFC 6824, 3.1)."""
         connection, segment = self.connection, self.segment
         connection.version = 0
         self._learn_key(connection, self.side, option.sender_key, segment.number)

@@ -1,4 +1,4 @@
-"""One segment's part in the data of its connection: mappings, DATA_ACK, DATA_FIN, windows (RFC 8684, 3.3)."""
+"""Process one segment's data signals: mappings, DATA_ACK, DATA_FIN and windows (RFC 8684, 3.3)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MOST_UNACKED = 4096
 
 
 class DataStep(TcpStep):
-    """What a segment does to the streams of its connection."""
+    """One segment's effect on the data streams of its connection."""
 
     __slots__ = ()
 
     def _first_windows(self) -> None:
-        """Before any DATA_ACK, the windows of the handshake count from the initial DSNs."""
+        """Set both receive windows from the handshake: before any DATA_ACK they start at the initial DSNs."""
         syn_ack, connection = self.subflow.syn_ack, self.connection
         mine, theirs = connection.stream(self.side), connection.stream(self.side.peer)
         if mine.edge is None and mine.idsn is not None and syn_ack is not None:
@@ -26,7 +26,7 @@ class DataStep(TcpStep):
             theirs.edge = theirs.reach = theirs.idsn + 1 + self._scaled(self.segment.window, theirs)
 
     def _scaled(self, window: int, stream: Stream) -> int:
-        """This side's `window` for `stream`, scaled if both SYNs offered that; 0 without those SYNs."""
+        """Return this side's `window` in octets, scaled if both SYNs offer it; 0 if one is not captured."""
         syn, syn_ack = self.subflow.syn, self.subflow.syn_ack
         if syn is None or syn_ack is None:
             stream.scale_unknown = True
@@ -56,7 +56,7 @@ class DataStep(TcpStep):
         if in_order and self.half.data_ack is not None and acked < self.half.data_ack:
             self.find("data-ack-back", f"DATA_ACK {acked} after {self.half.data_ack} on this subflow")
         self.half.data_ack = max(acked, self.half.data_ack or acked)
-        # Of a partial connection, other subflows may be in the capture as strangers.
+        # Other subflows of a partial connection may be in the capture as separate connections.
         whole = connection.state is not State.PARTIAL and stream.first_dsn is not None
         if whole and stream.highest is not None and acked > stream.highest:
             is_past_end = stream.data_fin is not None and acked > stream.data_fin + 1
@@ -81,7 +81,7 @@ class DataStep(TcpStep):
                 stream.early_fin_ack = segment.number
 
     def _short_data_ack(self, stream: Stream, acked: int) -> None:
-        """3.3.2: what came with a 64-bit DSN is acknowledged with one."""
+        """Note a DATA_ACK of 4 octets for data whose DSN had 8 octets (RFC 8684, 3.3.2)."""
         for each in stream.unacked:
             if each.octets == 8 and each.start < acked and (stream.acked is None or each.end > stream.acked):
                 detail = f"DATA_ACK of 4 octets for data that packet {each.packet} maps with 8"
@@ -122,11 +122,11 @@ class DataStep(TcpStep):
     def _data_fin(self, stream: Stream, dsn: int) -> None:
         if stream.data_fin is None:
             stream.data_fin, stream.data_fin_packet = dsn, self.segment.number
-        elif (stream.data_fin - dsn) % (1 << 32):  # a number of 4 octets may have come without the upper half
+        elif (stream.data_fin - dsn) % (1 << 32):  # a DSN of 4 octets may lack the upper half
             self.find("data-fin-moved", f"DATA_FIN at {dsn}, before at {stream.data_fin}")
 
     def _map(self, stream: Stream, start: int, end: int, dsn: int, octets: int) -> None:
-        """Note that subflow octets [start, end) carry data from `dsn` on, a number of so many octets."""
+        """Map subflow octets [start, end) to data from `dsn` on; the DSN has `octets` octets on the wire."""
         half, segment = self.half, self.segment
         delta = dsn - start
         for each in half.ranges:
@@ -138,7 +138,7 @@ class DataStep(TcpStep):
                 break
         if half.unmapped:
             half.unmapped = [part for old in half.unmapped for part in _without(old, start, end)]
-        # What is left out is a mapping sent again, or repeated by segmentation; a hole may be filled late.
+        # Skip octets that are mapped already: mappings are retransmitted, or repeated by segmentation.
         fresh = half.mapped.missing(start, end)
         half.mapped.add(start, end)
         for first, past in fresh:
@@ -152,7 +152,7 @@ class DataStep(TcpStep):
             self._new_octets(stream, first + delta, past + delta, octets)
 
     def _new_octets(self, stream: Stream, start: int, end: int, octets: int) -> None:
-        """DSNs [start, end) in a place of the subflow where nothing was: new data or reinjected."""
+        """Count DSNs [start, end), newly mapped on this subflow, as new data or as reinjected data."""
         segment, subflow, connection = self.segment, self.subflow, self.connection
         known = stream.mapped.add(start, end)
         if known:
@@ -184,14 +184,14 @@ class DataStep(TcpStep):
                 self.find("backup-used", detail)
 
     def _compare_edge(self, stream: Stream, end: int) -> None:
-        """Note new data that ends beyond what the receiver's windows allow."""
+        """Note new data that ends beyond the receive window."""
         if stream.edge is None or stream.reach is None or end <= stream.edge:
             return
         kind = "window" if end > stream.reach else "window-kept"
         self.find(kind, f"data up to {end}, the window ends at {stream.edge}")
 
     def _regular(self) -> Subflow | None:
-        """Another subflow that this side could send on, not asked to be backup."""
+        """Return another working subflow that the peer has not asked to use as backup only, or None."""
         for each in self.connection.subflows:
             if each is self.subflow or each.established_packet is None:
                 continue
@@ -202,12 +202,12 @@ class DataStep(TcpStep):
         return None
 
     def _payload(self, has_options: bool) -> None:
-        """Every octet needs a mapping, unless the connection is TCP."""
+        """Note payload octets without a mapping, and a fallback by first data without DSS."""
         segment, half, connection = self.segment, self.half, self.connection
         connection.first_data.setdefault(self.side, segment)
         end = self.ssn + segment.payload_length
         silent = not has_options and self.side not in connection.first_dss
-        # What was not captured before may have had the mapping.
+        # An earlier packet that was not captured may have had the mapping.
         is_first = half.synced and half.seen.covers(1, end) and not self.subflow.cut_headers
         if connection.state is State.MPTCP and silent and is_first and not half.mapped.covers(self.ssn, end):
             self._fall_back("first data without DSS")
@@ -223,7 +223,7 @@ class DataStep(TcpStep):
 
 
 def _without(part: tuple[int, int, int], start: int, end: int) -> list[tuple[int, int, int]]:
-    """What is left of (start, end, packet) outside [start, end)."""
+    """Return the parts of (start, end, packet) that are outside [start, end)."""
     first, last, packet = part
     if end <= first or last <= start:
         return [part]

@@ -1,4 +1,4 @@
-"""One segment as TCP sees it: sequence numbers, acknowledgements, windows."""
+"""Process one segment as TCP does: sequence numbers, acknowledgements and windows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from mptcp_lab.wire.packet import ACK, FIN, RST, SYN, Segment
 
 
 def near(value: int, bits: int, reference: int) -> int:
-    """The number closest to `reference` with `value` as its last `bits` bits: undoes sequence number wrap."""
+    """Return the number closest to `reference` whose lowest `bits` bits are `value` (undo wrap-around)."""
     span = 1 << bits
     distance = (value - reference) % span
     return reference + (distance - span if distance >= span // 2 else distance)
 
 
 class TcpStep:
-    """One segment and where it belongs."""
+    """One segment with its connection, subflow and direction."""
 
     __slots__ = ("connection", "half", "other", "segment", "side", "ssn", "subflow")
 
@@ -29,7 +29,7 @@ class TcpStep:
         self.ssn = 0
 
     def find(self, kind: str, detail: str) -> None:
-        """Note a finding of this segment."""
+        """Add a finding that this segment shows."""
         self.connection.findings.add(Finding(kind, self.segment.number, self.side, detail))
 
     def _fall_back(self, reason: str) -> None:
@@ -39,7 +39,7 @@ class TcpStep:
             connection.state = State.FALLBACK
 
     def _sync(self, options: list[MptcpOption]) -> None:
-        """Learn where the sequence numbers start, from a SYN, a SYN/ACK's acknowledgement or a mapping."""
+        """Find the initial sequence numbers, from a SYN, an acknowledgement or a mapping."""
         segment, half = self.segment, self.half
         if segment.flags & SYN:
             half.isn, half.synced = segment.seq, True
@@ -56,7 +56,7 @@ class TcpStep:
             self.other.seen.add(0, 1)
 
     def _track(self) -> bool:
-        """Count payload and acknowledgements; whether this segment is newer than all before it."""
+        """Count payload and acknowledgements; return whether this segment is as new as those before it."""
         segment, half, other = self.segment, self.half, self.other
         assert half.isn is not None
         self.ssn = near((segment.seq - half.isn) % (1 << 32), 32, half.next_ssn)
@@ -76,7 +76,7 @@ class TcpStep:
             newest = newest and acked >= other.acked
             self._take_window(acked > other.acked)
             if acked > other.acked:
-                # Sequence number 0 is the SYN, which a capture may start after.
+                # Sequence number 0 is the SYN; the capture may start after it.
                 if not other.seen.covers(max(1, other.acked), acked):
                     if other.missing_packet is None and other.synced:
                         other.missing_packet = segment.number
@@ -87,9 +87,9 @@ class TcpStep:
         return newest
 
     def _take_window(self, acknowledges: bool) -> None:
-        """Take this segment's window where Linux does (net/ipv4/tcp_input.c, tcp_may_update_window).
+        """Update the window under the conditions of Linux (net/ipv4/tcp_input.c, tcp_may_update_window).
 
-        It does where the segment acknowledges something new or is newer, and else only for a larger one.
+        The segment acknowledges new data, is newer than the last update, or has a larger window.
         """
         segment, half = self.segment, self.half
         larger = self.ssn == half.window_seq and segment.window > half.window

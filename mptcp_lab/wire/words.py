@@ -1,4 +1,4 @@
-"""Write options and the fate of subflows in words, for reports and evidence."""
+"""Describe options and the states of subflows in words, for reports and evidence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mptcp_lab.wire.options import (
 
 
 def option_words(option: MptcpOption) -> str:
-    """Return an option as a sentence's object: its name and what it says."""
+    """Return an option's name and the values of its fields, as the object of a sentence."""
     match option:
         case AddAddr() | AddAddrV0():
             port = "" if option.port is None else f" port {option.port}"
@@ -94,7 +94,7 @@ def _dss_words(option: Dss) -> str:
 
 
 def subflow_state(connection: Connection, subflow: Subflow) -> str:
-    """Return how a subflow came up, or who kept it from that, and how it ended."""
+    """Return in words how a subflow was established, or why not, and how it ended."""
     opener, answerer = (subflow.half(side) for side in (subflow.opener, subflow.opener.peer))
     refusal = _refusal(subflow, opener, answerer)
     if refusal is not None:
@@ -106,7 +106,7 @@ def subflow_state(connection: Connection, subflow: Subflow) -> str:
 
 
 def _refusal(subflow: Subflow, opener: Half, answerer: Half) -> Half | None:
-    """Return the side that reset a subflow before it carried anything, if one did."""
+    """Return the side that reset a subflow before any data, or None."""
     if subflow.syn is None or opener.payload or answerer.payload:
         return None
     if answerer.rst_packet is not None and answerer.data_ack is None and opener.fin_packet is None:

@@ -1,4 +1,4 @@
-"""The passive rows of the catalogue: what a capture alone says about RFC 8684's requirements."""
+"""The passive rows of the catalogue: requirements of RFC 8684 that a capture alone can decide."""
 
 from mptcp_lab.wire.rows import addresses, data, ending, handshake, joins
 from mptcp_lab.wire.rows.requirement import Observation, Outcome, Row, registered

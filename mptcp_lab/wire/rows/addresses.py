@@ -1,4 +1,4 @@
-"""Address knowledge exchange (RFC 8684, 3.4)."""
+"""Check the exchange of addresses (RFC 8684, 3.4)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PEER_PACKETS_LATER, _PACKETS_LATER = 3, 10
 
 
 def _echo(connection: Connection, announced: Announcement) -> int | None:
-    """The packet of the echo of an announcement, however often it was sent."""
+    """Return the packet of the first echo that follows an announcement, or None."""
     wanted = announced.option
     for each in connection.echoes:
         echo = each.option
@@ -25,7 +25,7 @@ def _echo(connection: Connection, announced: Announcement) -> int | None:
 
 
 def _joins_to(connection: Connection, announced: Announcement) -> list[Subflow]:
-    """Subflows opened to an announced address after the announcement."""
+    """Return the subflows that were opened to an announced address after the announcement."""
     side = announced.side
     return [
         each
@@ -38,7 +38,7 @@ def _joins_to(connection: Connection, announced: Announcement) -> list[Subflow]:
 
 @row("R39")
 def form(connection: Connection) -> Observation:
-    """The codec takes no other form of version 1; what is left are forms of version 0."""
+    """Look for ADD_ADDR in the form of version 0; the codec decodes no other wrong form."""
     seen = [
         breach("ADD_ADDR as in version 0, without HMAC", each.packet) for each in connection.old_announcements
     ]
@@ -49,7 +49,7 @@ def form(connection: Connection) -> Observation:
 
 @row("R40")
 def authentic(connection: Connection) -> Observation:
-    """Compute the HMAC from the keys of the handshake."""
+    """Compare the HMAC with the one that follows from the keys of the handshake."""
     seen = []
     for each in connection.announcements:
         mine, theirs = connection.stream(each.side).key, connection.stream(each.side.peer).key
@@ -66,11 +66,11 @@ def authentic(connection: Connection) -> Observation:
 
 @row("R42", ANY)
 def echoed(connection: Connection) -> Observation:
-    """Look for the echo of each announcement; where it is lost, the announcement comes again (R43).
+    """Look for the echo of each announcement; if the echo is lost, the announcement is sent again (R43).
 
-    Linux drops one that comes while it is at work on another (net/mptcp/pm.c, mptcp_pm_add_addr_received),
-    as if it had been lost, and waits for it to come again: a known deviation where the connection ends
-    before.
+    Linux drops an ADD_ADDR that arrives while it processes another one (net/mptcp/pm.c,
+    mptcp_pm_add_addr_received), as if it had been lost, and waits for the retransmission. This is a known
+    deviation if the connection ends before the retransmission.
     """
     seen = []
     for each in connection.announcements:
@@ -94,7 +94,7 @@ def _again(connection: Connection, announced: Announcement) -> bool:
 
 
 def _beside_another(connection: Connection, announced: Announcement) -> bool:
-    """Whether it came between another announcement and the echo of that one."""
+    """Return whether an announcement came between another announcement and that one's echo."""
     earlier = [each for each in connection.announcements if each.side is announced.side]
     return any(
         each.packet < announced.packet < (_echo(connection, each) or announced.packet) for each in earlier
@@ -102,7 +102,10 @@ def _beside_another(connection: Connection, announced: Announcement) -> bool:
 
 
 def _outlived(connection: Connection, announced: Announcement) -> bool:
-    """Whether the peer has gone on long after, on that subflow and within this connection."""
+    """Return whether enough packets follow an announcement that its echo is overdue.
+
+    The peer must have sent packets on the same subflow, and the connection must have more packets.
+    """
     half = connection.subflows[announced.subflow].half(announced.side.peer)
     later = connection.packets - announced.connection_packets
     return half.packets - announced.peer_packets >= _PEER_PACKETS_LATER and later >= _PACKETS_LATER
@@ -110,7 +113,7 @@ def _outlived(connection: Connection, announced: Announcement) -> bool:
 
 @row("R43")
 def repeated(connection: Connection) -> Observation:
-    """Look for the same announcement again, with no echo between."""
+    """Look for the same announcement again, without an echo before it."""
     seen = []
     for each in connection.announcements:
         later = [
@@ -126,7 +129,7 @@ def repeated(connection: Connection) -> Observation:
 
 @row("R44", ANY, by_address=True)
 def same_port(connection: Connection) -> Observation:
-    """Compare the port of joins to the announced address."""
+    """Compare the port of joins to an address announced without a port with the port that announced it."""
     seen = []
     for each in connection.announcements:
         if each.option.port is not None:
@@ -142,7 +145,7 @@ def same_port(connection: Connection) -> Observation:
 
 @row("R45", ANY, by_address=True)
 def announced_port(connection: Connection) -> Observation:
-    """Look at the answer to joins to announced ports."""
+    """Look for the answer to joins to announced ports: a SYN/ACK, or an RST as a breach."""
     seen = []
     for each in connection.announcements:
         if each.option.port is None:
@@ -160,7 +163,7 @@ def announced_port(connection: Connection) -> Observation:
 
 @row("R46", ANY, by_address=True)
 def no_second_attempt(connection: Connection) -> Observation:
-    """Look for joins after one was refused or given up; retransmitted SYNs are one attempt."""
+    """Look for joins after one failed; retransmitted SYNs are one attempt."""
     seen = []
     for each in connection.announcements:
         tries = [other for other in _joins_to(connection, each) if other.opener_id is not None]
@@ -183,7 +186,7 @@ def no_second_attempt(connection: Connection) -> Observation:
 
 @row("R47")
 def removed(connection: Connection) -> Observation:
-    """Look for FIN or RST on the subflows whose address went away, and for life after an unknown id."""
+    """Look for FIN or RST on the subflows of a removed address, and for more packets after an unknown id."""
     seen = []
     for event in connection.removals:
         if not isinstance(event.option, RemoveAddr):

@@ -1,4 +1,4 @@
-"""Data transfer and closing (RFC 8684, 3.3)."""
+"""Check data transfer and closing (RFC 8684, 3.3)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _GAPS = "the capture lacks packets that were acknowledged"
 
 
 def _streams(connection: Connection) -> list[Stream]:
-    """Both directions that have mappings."""
+    """Return the directions that have mappings."""
     return [each for each in (connection.client, connection.server) if each.first_dsn is not None]
 
 
 @row("R28", (Lack.START, Lack.HEADERS))
 def mapped(connection: Connection) -> Observation:
-    """Rebuild the map and compare it with the payload."""
+    """Look for payload without a mapping, and for mappings that contradict each other."""
     streams = _streams(connection)
     if not streams or connection.state is not State.MPTCP:
         return unseen(_NO_DATA)
@@ -40,7 +40,7 @@ def mapped(connection: Connection) -> Observation:
 
 @row("R60", ON_SUBFLOW)
 def fast_open(connection: Connection) -> Observation:
-    """Look at the first mapping: subflow sequence number 1 is what follows the SYN's data."""
+    """Compare the first mapping: the data after the SYN's data has subflow sequence number 1."""
     subflow, stream = connection.subflows[0], connection.client
     if subflow.syn is None or not subflow.syn.payload_length or connection.state is not State.MPTCP:
         return unseen("no SYN with data, or no MPTCP after it")
@@ -55,7 +55,7 @@ def fast_open(connection: Connection) -> Observation:
 
 @row("R29", ANY)
 def delivered(connection: Connection) -> Observation:
-    """No hole between the initial DSN and a DATA_FIN that the receiver acknowledged."""
+    """Look for holes between the initial DSN and a DATA_FIN that the receiver acknowledged."""
     seen = []
     for stream in _streams(connection):
         if stream.data_fin is None or stream.data_fin_acked_packet is None or stream.idsn is None:
@@ -71,7 +71,7 @@ def delivered(connection: Connection) -> Observation:
 
 @row("R31")
 def data_acks(connection: Connection) -> Observation:
-    """Look for DATA_ACKs that go back, or beyond what was sent, or are shorter than the DSNs."""
+    """Look for DATA_ACKs that decrease, exceed the data that was sent, or are shorter than the DSNs."""
     acknowledged = [each for each in (connection.client, connection.server) if each.data_acks]
     if not acknowledged:
         return unseen("no DATA_ACK")
@@ -88,8 +88,8 @@ def data_acks(connection: Connection) -> Observation:
 def window(connection: Connection) -> Observation:
     """Compare the end of each mapping with the highest DATA_ACK plus window.
 
-    Linux counts from a DATA_ACK with the window that the subflow has by TCP's rules, by which a duplicate
-    acknowledgement makes none smaller; what only such a window allows is a known deviation.
+    Linux adds to a DATA_ACK the window that the subflow has by TCP's rules: a duplicate acknowledgement does
+    not shrink it. Data that only such a window allows is a known deviation.
     """
     streams = [each for each in _streams(connection) if each.edge is not None and not each.scale_unknown]
     if not streams:
@@ -105,7 +105,7 @@ def window(connection: Connection) -> Observation:
 
 @row("R33", (Lack.START,))
 def data_fin(connection: Connection) -> Observation:
-    """Look for the DATA_ACK of DATA_FIN + 1, and for a DATA_FIN that changes its place."""
+    """Look for the DATA_ACK of DATA_FIN + 1, and for a DATA_FIN whose DSN changes."""
     findings = connection.found("data-fin-moved")
     seen = [
         ok(each.data_fin_packet, each.data_fin_acked_packet)
@@ -117,7 +117,7 @@ def data_fin(connection: Connection) -> Observation:
 
 @row("R34", ANY)
 def data_fin_last(connection: Connection) -> Observation:
-    """When a DATA_FIN is acknowledged, all data before it has been seen."""
+    """Look for missing data at the time when a DATA_FIN is acknowledged."""
     seen = []
     for stream in _streams(connection):
         if stream.data_fin_acked_packet is None:
@@ -131,9 +131,9 @@ def data_fin_last(connection: Connection) -> Observation:
 
 @row("R35")
 def subflows_closed(connection: Connection) -> Observation:
-    """Every subflow open when both DATA_FINs are acknowledged gets FINs.
+    """Look for FINs on each subflow that is open when both DATA_FINs are acknowledged.
 
-    A subflow with outstanding data may be reset: that data has gone over another one.
+    A subflow with outstanding data may be reset, because that data arrived over another subflow.
     """
     finished = [each.data_fin_acked_packet for each in (connection.client, connection.server)]
     if None in finished:
@@ -157,7 +157,7 @@ def subflows_closed(connection: Connection) -> Observation:
 
 @row("R36")
 def reinjected(connection: Connection) -> Observation:
-    """List the reinjections: the DATA_ACK that passes them shows that duplicates do no harm."""
+    """List the reinjections that a DATA_ACK covers: the receiver accepted the duplicate data."""
     seen = []
     for each in connection.reinjections:
         stream = connection.stream(each.side)
@@ -173,7 +173,7 @@ def reinjected(connection: Connection) -> Observation:
 
 @row("R37", ANY)
 def backup(connection: Connection) -> Observation:
-    """Look for new data on subflows that the peer has asked to keep as backup, by flag B or MP_PRIO."""
+    """Look for new data on subflows that the peer asked to use as backup only, by flag B or MP_PRIO."""
     asked = [each for each in connection.subflows if each.client.backup or each.server.backup]
     if not asked and not len(connection.priorities):
         return unseen("no subflow is backup")
@@ -183,7 +183,7 @@ def backup(connection: Connection) -> Observation:
 
 @row("R38")
 def priority(connection: Connection) -> Observation:
-    """Look at the form; whether it is obeyed is R37."""
+    """Check the form of MP_PRIO; R37 checks that the peer obeys it."""
     seen = [
         breach("MP_PRIO with an address id, as in version 0", each.packet)
         if isinstance(each.option, MpPrioV0)

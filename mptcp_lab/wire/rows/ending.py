@@ -1,4 +1,4 @@
-"""Fast close, subflow reset and fallback (RFC 8684, 3.5 to 3.7)."""
+"""Check fast close, subflow reset and fallback (RFC 8684, 3.5 to 3.7)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mptcp_lab.wire.rows.requirement import (
 
 @row("R49")
 def fastclose(connection: Connection) -> Observation:
-    """Compare the key with that of the peer; every subflow then has an RST."""
+    """Compare the key with the peer's key, and look for an RST on each subflow."""
     seen = []
     for event in connection.fastcloses:
         key = connection.stream(event.side.peer).key
@@ -38,7 +38,7 @@ def fastclose(connection: Connection) -> Observation:
 
 @row("R51")
 def reset_reason(connection: Connection) -> Observation:
-    """Look at the segment, the reserved flags and the reason code."""
+    """Check the RST flag of the segment, the reserved flags and the reason code."""
     findings = connection.found("rst-option")
     seen = [
         _reason(each.option, each.packet) for each in connection.resets if isinstance(each.option, TcpRst)
@@ -56,7 +56,7 @@ def _reason(option: TcpRst, packet: int) -> Observation:
 
 @row("R52", ON_SUBFLOW)
 def silent_start(connection: Connection) -> Observation:
-    """A handshake with keys, then data without DSS: no option afterwards."""
+    """Look for MPTCP options after a third packet or first data without MPTCP options."""
     fallback = connection.fallback
     reasons = ("first data without DSS", "third packet without MP_CAPABLE")
     if fallback is None or fallback.reason not in reasons:
@@ -66,7 +66,7 @@ def silent_start(connection: Connection) -> Observation:
 
 @row("R53", ANY)
 def failed_one(connection: Connection) -> Observation:
-    """Look at MP_FAIL while other subflows exist."""
+    """Look for an RST with MP_FAIL while other subflows exist."""
     seen = []
     for event in connection.fails:
         if len(connection.subflows) < 2 or not isinstance(event.option, MpFail):
@@ -80,7 +80,7 @@ def failed_one(connection: Connection) -> Observation:
 
 
 def _is_alive(subflow: Subflow, packet: int) -> bool:
-    """Whether a subflow was up at a packet: established, and not ended by either host."""
+    """Return whether a subflow was established, and neither host had ended it, at a packet."""
     halves = (subflow.client, subflow.server)
     ends = [end for each in halves for end in (each.fin_packet, each.rst_packet) if end is not None]
     established = subflow.established_packet
@@ -89,10 +89,10 @@ def _is_alive(subflow: Subflow, packet: int) -> bool:
 
 @row("R54", ANY)
 def failed_only(connection: Connection) -> Observation:
-    """Look for the answer and the infinite mapping after MP_FAIL.
+    """Look for the answering MP_FAIL and the infinite mapping after MP_FAIL.
 
-    Where data was sent again before, what is in flight need not be contiguous: a reset is as right then, and
-    a capture that shows neither tells nothing. Nor does one that ends while both may still come.
+    If data was reinjected, the data in flight may not be contiguous, and a reset is correct too. Nothing is
+    concluded if the capture then shows neither, or if the capture ends before the connection does.
     """
     alone = [each for each in connection.fails if len(connection.subflows) == 1 and not each.on_rst]
     if not alone:
@@ -116,7 +116,7 @@ def failed_only(connection: Connection) -> Observation:
 
 @row("R55", ON_SUBFLOW)
 def quiet(connection: Connection) -> Observation:
-    """Look for options of a side that has seen its peer's plain TCP."""
+    """Look for MPTCP options of a side after it has seen that its peer uses plain TCP."""
     fallback = connection.fallback
     if fallback is None or capable(connection.subflows[0].syn) is None:
         return unseen("no fallback")

@@ -1,4 +1,4 @@
-"""Connection initiation (RFC 8684, 3.1) and keys."""
+"""Check connection initiation and keys (RFC 8684, 3.1)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_LATE = 1 << 40
 
 
 def capable(segment: Segment | None) -> MpCapable | None:
-    """The MP_CAPABLE of a segment, if any."""
+    """Return the MP_CAPABLE of a segment, or None."""
     if segment is None:
         return None
     return next((each for each in segment.options if isinstance(each, MpCapable)), None)
@@ -36,7 +36,7 @@ def _has_mptcp(segment: Segment) -> bool:
 
 
 def handshake(connection: Connection) -> Iterator[tuple[str, Segment, MpCapable]]:
-    """The MP_CAPABLE options of the first subflow's SYN, SYN/ACK and third packet."""
+    """Yield name, segment and MP_CAPABLE of the first subflow's SYN, SYN/ACK and third packet."""
     first = connection.subflows[0]
     for name, segment in (("SYN", first.syn), ("SYN/ACK", first.syn_ack), ("third packet", first.ack)):
         option = capable(segment)
@@ -54,7 +54,7 @@ def _no_keys(option: MpCapable) -> tuple[int | None, ...]:
 
 @row("R01")
 def syn(connection: Connection) -> Observation:
-    """Look at the first SYN."""
+    """Check version and length of the MP_CAPABLE in the first SYN."""
     found = _only(connection, "SYN")
     if found is None:
         return unseen(_NO_HANDSHAKE)
@@ -67,7 +67,7 @@ def syn(connection: Connection) -> Observation:
 
 @row("R02")
 def syn_ack(connection: Connection) -> Observation:
-    """Look at the SYN/ACK."""
+    """Check version and key of the MP_CAPABLE in the SYN/ACK."""
     found = _only(connection, "SYN/ACK")
     if found is None:
         return unseen(_NO_HANDSHAKE)
@@ -80,7 +80,7 @@ def syn_ack(connection: Connection) -> Observation:
 
 @row("R03")
 def third_ack(connection: Connection) -> Observation:
-    """Look at the client's first packet after its SYN."""
+    """Check both keys of the MP_CAPABLE in the client's first packet after its SYN."""
     found = _only(connection, "third packet")
     if found is None:
         return unseen(_NO_HANDSHAKE)
@@ -97,7 +97,10 @@ def third_ack(connection: Connection) -> Observation:
 
 @row("R04", ON_SUBFLOW)
 def first_data(connection: Connection) -> Observation:
-    """A DSS or ADD_ADDR of the server shows that it has the keys; before that the data needs MP_CAPABLE."""
+    """Look for MP_CAPABLE on the client's first data.
+
+    It is not needed after a DSS or an ADD_ADDR of the server, which confirms that the server has the keys.
+    """
     segment = connection.first_data.get(Side.CLIENT)
     if segment is None or capable(connection.subflows[0].ack) is None:
         return unseen("no MPTCP data from the client")
@@ -113,7 +116,7 @@ def first_data(connection: Connection) -> Observation:
 
 @row("R05")
 def algorithm(connection: Connection) -> Observation:
-    """Look at every MP_CAPABLE of the handshake."""
+    """Check flags D to H of each MP_CAPABLE of the handshake: only H is set."""
     return worst(
         (
             ok(segment.number)
@@ -127,7 +130,7 @@ def algorithm(connection: Connection) -> Observation:
 
 @row("R06")
 def extensibility(connection: Connection) -> Observation:
-    """Look at every MP_CAPABLE of the handshake."""
+    """Check that flag B is clear in each MP_CAPABLE of the handshake."""
     return worst(
         (
             breach(f"{name} sets flag B", segment.number) if option.extensibility else ok(segment.number)
@@ -139,7 +142,7 @@ def extensibility(connection: Connection) -> Observation:
 
 @row("R08")
 def plain_syn(connection: Connection) -> Observation:
-    """Look at the answer to a plain SYN."""
+    """Look for MPTCP options in the answer to a plain SYN."""
     first = connection.subflows[0]
     if first.syn is None or first.syn_ack is None or _has_mptcp(first.syn):
         return unseen("no SYN without MPTCP options")
@@ -150,7 +153,7 @@ def plain_syn(connection: Connection) -> Observation:
 
 @row("R09", ON_SUBFLOW)
 def plain_syn_ack(connection: Connection) -> Observation:
-    """Look at the client's packets after the SYN/ACK."""
+    """Look for MPTCP options of the client after a SYN/ACK without MP_CAPABLE."""
     first = connection.subflows[0]
     if capable(first.syn) is None or first.syn_ack is None or _has_mptcp(first.syn_ack):
         return unseen("no SYN/ACK without MP_CAPABLE to a SYN with it")
@@ -162,7 +165,7 @@ def plain_syn_ack(connection: Connection) -> Observation:
 
 @row("R10", ON_SUBFLOW)
 def plain_third_ack(connection: Connection) -> Observation:
-    """The server knows from the third packet on: its next ones have no option."""
+    """Look for MPTCP options of the server after a third packet without MP_CAPABLE."""
     fallback = connection.fallback
     if fallback is None or fallback.reason != "third packet without MP_CAPABLE":
         return unseen("no third packet without MP_CAPABLE")
@@ -172,7 +175,7 @@ def plain_third_ack(connection: Connection) -> Observation:
 
 @row("R12")
 def unique_keys(connection: Connection) -> Observation:
-    """Compare with the other connections of the capture, and the two hosts with each other."""
+    """Compare the keys with those of other connections of the capture, and the tokens of the two hosts."""
     client, server = connection.client, connection.server
     if client.key is None or server.key is None:
         return unseen("the capture does not show both keys")
@@ -186,7 +189,10 @@ def unique_keys(connection: Connection) -> Observation:
 
 @row("R13")
 def derived(connection: Connection) -> Observation:
-    """The first mapping of each side starts at its IDSN + 1; a join's token is found by derivation alone."""
+    """Compare the first mapping of each side with its initial DSN + 1.
+
+    A join that belongs to the connection shows that its token was derived correctly.
+    """
     seen = []
     for stream in (connection.client, connection.server):
         if stream.idsn is None or stream.first_dsn is None or stream.first_packet is None:
@@ -202,7 +208,7 @@ def derived(connection: Connection) -> Observation:
 
 @row("R14", by_address=True)
 def no_join_initial(connection: Connection) -> Observation:
-    """Look for joins to the first subflow's address of whoever set flag C."""
+    """Look for joins to the initial address of a side that set flag C."""
     seen = []
     first = connection.subflows[0]
     for name, segment, option in handshake(connection):
@@ -244,7 +250,7 @@ def checksums(connection: Connection) -> Observation:
 def established_first(connection: Connection) -> Observation:
     """Compare the first join of each opener with the peer's first DSS.
 
-    Linux takes an ADD_ADDR for confirmation as well (net/mptcp/options.c, check_fully_established).
+    Linux accepts an ADD_ADDR as confirmation too (net/mptcp/options.c, check_fully_established).
     """
     if connection.unknown_token is not None or capable(connection.subflows[0].syn) is None:
         return unseen(_NO_HANDSHAKE)
@@ -264,7 +270,7 @@ def established_first(connection: Connection) -> Observation:
 
 
 def _announced_first(connection: Connection, join: Subflow) -> int | None:
-    """The packet of the first address that the peer announced before a join."""
+    """Return the packet of the first ADD_ADDR of the peer before a join, or None."""
     peer = join.opener.peer
     packets = (each.packet for each in connection.announcements if each.side is peer)
     return next((each for each in packets if each < join.first_packet), None)

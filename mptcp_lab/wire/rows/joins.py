@@ -1,4 +1,4 @@
-"""Starting a new subflow (RFC 8684, 3.2), and to which port (3.9.1)."""
+"""Check the start of new subflows (RFC 8684, 3.2) and their ports (3.9.1)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _option(segment: Segment | None, kind: type[Form]) -> Form | None:
 
 
 def joins(connection: Connection) -> Iterator[tuple[Subflow, Segment, MpJoinSyn]]:
-    """Every subflow that was opened by MP_JOIN, with its SYN."""
+    """Yield each subflow that was opened by MP_JOIN, with its SYN and the option."""
     for each in connection.subflows:
         option = _option(each.syn, MpJoinSyn)
         if each.syn is not None and option is not None:
@@ -41,7 +41,10 @@ def joins(connection: Connection) -> Iterator[tuple[Subflow, Segment, MpJoinSyn]
 
 @row("R17")
 def join_syn(connection: Connection) -> Observation:
-    """The token leads to the connection; a nonce that comes twice is not random."""
+    """Look for a nonce that is used twice, and so is not random.
+
+    The token needs no check: it has assigned the join to this connection.
+    """
     if connection.unknown_token is not None:
         return unseen("the start of the connection is not in the capture")
     nonces: dict[int, int] = {}
@@ -58,7 +61,7 @@ def join_syn(connection: Connection) -> Observation:
 
 
 def _proof(connection: Connection, subflow: Subflow, side: Side) -> bytes | None:
-    """The HMAC by which `side` proves itself on this subflow."""
+    """Return the HMAC (32 octets) that authenticates `side` on this subflow, or None if it is unknown."""
     mine, theirs = connection.stream(side).key, connection.stream(side.peer).key
     asked, answered = _option(subflow.syn, MpJoinSyn), _option(subflow.syn_ack, MpJoinSynAck)
     if mine is None or theirs is None or asked is None or answered is None:
@@ -69,7 +72,7 @@ def _proof(connection: Connection, subflow: Subflow, side: Side) -> bytes | None
 
 @row("R18")
 def join_syn_ack(connection: Connection) -> Observation:
-    """Compute the HMAC from the keys of the handshake."""
+    """Compare the HMAC with the one that follows from the keys of the handshake."""
     seen = []
     for subflow, _, _ in joins(connection):
         proof = _proof(connection, subflow, subflow.opener.peer)
@@ -86,9 +89,10 @@ def join_syn_ack(connection: Connection) -> Observation:
 
 @row("R19")
 def join_ack(connection: Connection) -> Observation:
-    """Compute the HMAC, keys and nonces in the opener's order.
+    """Compare the HMAC with the one computed with keys and nonces in the opener's order.
 
-    A host that goes on with MPTCP has had a third packet with MP_JOIN, also where the capture has none.
+    If the other host goes on with MPTCP, it received a third packet with MP_JOIN, even if the capture has
+    none.
     """
     seen = []
     for subflow, _, _ in joins(connection):
@@ -108,7 +112,7 @@ def join_ack(connection: Connection) -> Observation:
 
 @row("R20")
 def unknown_token(connection: Connection) -> Observation:
-    """The token is in no handshake of the capture: if the answer is RST, the host does not know it either."""
+    """Look for the RST that answers a join whose token is in no handshake of the capture."""
     if connection.unknown_token is None:
         return unseen("every token belongs to a connection of the capture")
     seen = []
@@ -120,7 +124,7 @@ def unknown_token(connection: Connection) -> Observation:
 
 @row("R24", ANY, by_address=True)
 def address_ids(connection: Connection) -> Observation:
-    """Joins of one id come from one address, until REMOVE_ADDR takes the id back."""
+    """Compare the addresses of each address id: they stay the same until REMOVE_ADDR removes the id."""
     if connection.unknown_token is not None:
         return unseen("the start of the connection is not in the capture")
     first = connection.subflows[0]
@@ -151,7 +155,7 @@ def address_ids(connection: Connection) -> Observation:
 
 @row("R25", ON_SUBFLOW)
 def refused(connection: Connection) -> Observation:
-    """Look at RSTs of the responder before any of its data."""
+    """Look for MP_TCPRST on RSTs that the responder sends before any data."""
     seen = []
     for subflow, segment, _ in joins(connection):
         half = subflow.half(subflow.opener.peer)
@@ -159,7 +163,7 @@ def refused(connection: Connection) -> Observation:
             continue
         reason = next((each for each in connection.resets if each.packet == half.rst_packet), None)
         if reason is None and subflow.syn_ack is None:
-            continue  # what a closed port or a firewall answers: not a host that knows the token
+            continue  # the answer of a closed port or a firewall, not of a host that has the token
         if reason is None or not isinstance(reason.option, TcpRst):
             seen.append(breach("a join is refused without MP_TCPRST", segment.number, half.rst_packet))
         else:
@@ -200,7 +204,7 @@ def ports(connection: Connection) -> Observation:
 
 @row("R58", (Lack.START,))
 def opener(connection: Connection) -> Observation:
-    """Look for joins by the server."""
+    """Look for joins that the server opens."""
     if connection.unknown_token is not None:
         return unseen("the start of the connection is not in the capture")
     seen = [

@@ -1,6 +1,6 @@
-"""A row: one claim of the catalogue, and the pure function that looks for it in an analysed connection.
+"""Define rows: a row is one claim of the catalogue and the pure function that judges a connection by it.
 
-Id, level and sentence are the catalogue's (mptcp_lab/catalogue/rfc8684.toml), which is read once.
+Id, level and sentence come from the catalogue (mptcp_lab/catalogue/rfc8684.toml), which is read once.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from mptcp_lab.wire.model import Connection, Finding, Lack
 
 
 class Outcome(Enum):
-    """What a connection shows of a requirement."""
+    """The outcome of checking one requirement on one connection."""
 
     OK = "ok"
-    KNOWN = "known"  # not as the RFC has it, and known to be so: the catalogue's corrections name the kernel
+    KNOWN = "known"  # a deviation from the RFC that a correction of the catalogue explains
     BREACH = "breach"
     NOT_OBSERVED = "not-observed"
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The outcome, the packets that show it (numbers in the capture), and what is in them."""
+    """The outcome, the numbers of the packets that show it, and a detail in words."""
 
     outcome: Outcome
     packets: tuple[int, ...] = ()
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def alias(self) -> str:
-        """Return the R-number."""
+        """Return the R-number, such as R42."""
         return self.claim.alias
 
     @property
@@ -71,9 +71,10 @@ class Row:
         return self.claim.text
 
     def check(self, connection: Connection) -> Observation:
-        """Judge a connection: the one rule of `./lab pcap` and of the suite.
+        """Judge a connection; `./lab pcap` and the suite both use this function.
 
-        Version 0 (RFC 6824) is another protocol, and what is not in the capture is nobody's breach.
+        Connections of version 0 (RFC 6824) are not judged. A breach is not reported if packets that could
+        disprove it are missing from the capture.
         """
         if connection.version == 0:
             return unseen("MPTCP version 0 (RFC 6824): RFC 8684 is not held against it")
@@ -95,7 +96,7 @@ _REGISTERED: dict[str, Row] = {}
 
 
 ANY = tuple(Lack)
-#: A breach on a captured subflow stands, whatever went over a path that was not captured.
+#: For breaches on one captured subflow: packets on a path that was not captured cannot disprove them.
 ON_SUBFLOW = tuple(each for each in Lack if each is not Lack.PATH)
 
 
@@ -104,8 +105,11 @@ def row(
 ) -> Callable[[Check], Check]:
     """Register the check that judges the catalogue's claim of that alias.
 
-    Without `unknown_with`, the packets that show a breach are its whole proof. ANY is for what is absent
-    from the capture, or has to come before something else in it.
+    Without `unknown_with`, the packets that show a breach prove it, whatever the capture lacks. Use ANY if
+    the breach is that a packet is absent, or comes too late.
+
+    Raises:
+        LabError: the alias is not in the catalogue, or has a check already.
     """
 
     def register(check: Check) -> Check:
@@ -135,22 +139,22 @@ def registered() -> tuple[Row, ...]:
 
 
 def ok(*packets: int | None, detail: str = "") -> Observation:
-    """The requirement holds, as these packets show."""
+    """Return the observation that the requirement holds, as these packets show."""
     return Observation(Outcome.OK, _numbers(packets), detail)
 
 
 def breach(detail: str, *packets: int | None) -> Observation:
-    """The requirement does not hold, as these packets show."""
+    """Return the observation that the requirement does not hold, as these packets show."""
     return Observation(Outcome.BREACH, _numbers(packets), detail)
 
 
 def known(detail: str, *packets: int | None) -> Observation:
-    """A deviation that the catalogue's corrections explain, as these packets show."""
+    """Return the observation of a deviation that a correction of the catalogue explains."""
     return Observation(Outcome.KNOWN, _numbers(packets), detail)
 
 
 def unseen(detail: str) -> Observation:
-    """The capture says nothing about the requirement, and why."""
+    """Return the observation that the capture does not show the requirement; `detail` is the reason."""
     return Observation(Outcome.NOT_OBSERVED, (), detail)
 
 
@@ -159,7 +163,10 @@ def _numbers(packets: Iterable[int | None]) -> tuple[int, ...]:
 
 
 def worst(observations: Iterable[Observation], nothing: str) -> Observation:
-    """Several observations of one requirement in one: breach, known deviation, ok, `nothing` observed."""
+    """Combine observations of one requirement into the worst outcome.
+
+    The order is breach, known deviation, ok. Without any of them, `nothing` is the reason in words.
+    """
     seen = [each for each in observations if each.outcome is not Outcome.NOT_OBSERVED]
     if not seen:
         return unseen(nothing)
@@ -174,7 +181,7 @@ _WORST_FIRST = (Outcome.BREACH, Outcome.KNOWN, Outcome.OK)
 
 
 def without(findings: list[Finding], when_none: Observation) -> Observation:
-    """A breach for what the analyser found, else `when_none`."""
+    """Return a breach if the analyser has findings, else `when_none`."""
     if findings:
         return breach(findings[0].detail, *(each.packet for each in findings[:5]))
     return when_none
