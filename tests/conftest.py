@@ -1,24 +1,24 @@
-"""Which of the project's own tests run, and in which order."""
+"""Select and order the tests of the project itself."""
 
 import signal
 
 import pytest
 
-#: Labs of the embedded tests come and go before the end-to-end labs, which stay: 128 inotify instances, the
-#: kernel's default for a user, are enough for 25 hosts at a time.
+#: The embedded tests, which remove their labs, run before the end-to-end tests, whose labs stay up: 128
+#: inotify instances, the kernel's default per user, are enough for 25 hosts at a time.
 LONGEST_FIRST = ("tests/embedded/", "tests/e2e/test_whole_suite.py", "tests/e2e/", "tests/probe/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and let what the tests start be interrupted."""
-    # Shells have what they leave in the background ignore it.
+    """Register the marker `long`, and make SIGINT interrupt the tests and their child processes."""
+    # Shells make background processes ignore SIGINT.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "long: takes minutes; `./lab test -m long` runs these")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put files that take long first, so that no worker ends alone; skip `long` tests unless asked."""
+    """Sort slow files first, so that the workers end together; skip `long` tests unless requested."""
     items.sort(key=lambda item: _place(item.nodeid))
     asked = config.option.markexpr or config.option.keyword or any(".py" in each for each in config.args)
     for item in () if asked else items:

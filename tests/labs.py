@@ -1,4 +1,4 @@
-"""Labs of the tests' own: copies of inventories under other names; a user's lab is left alone."""
+"""Labs for tests: copies of inventories under other names, so that the user's labs are left alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mptcp_lab.probe import Fault, Probe
 
 @dataclass
 class OwnLab:
-    """A lab that a test may do anything to."""
+    """A lab that a test may change in any way."""
 
     folder: Path
     paths: LabPaths
@@ -46,7 +46,7 @@ class OwnLab:
         return run("ssh", "-F", str(self.paths.state / "ssh_config"), host, command)
 
     def ssh_may_fail(self, host: str, command: str) -> str:
-        """Return what a command on a host printed; nothing where the host does not answer."""
+        """Return the output of a command on a host, or "" if the host does not answer."""
         config = str(self.paths.state / "ssh_config")
         done = subprocess.run(
             ["ssh", "-F", config, host, command], capture_output=True, text=True, check=False
@@ -60,7 +60,7 @@ class OwnLab:
         path.write_text(yaml.safe_dump(document))
 
     def traces(self) -> list[str]:
-        """Return everything of this lab that is on the machine now."""
+        """Return all namespaces, processes, mounts and paths of this lab that exist on the machine."""
         found = [f"netns {name}" for name in fabric.list_namespaces(self.paths)]
         if hosts.cgroup(self.paths).exists():
             found.append(f"cgroup {hosts.cgroup(self.paths)}")
@@ -89,7 +89,7 @@ def _processes_naming(text: str) -> list[str]:
 
 
 def own_lab(folder: Path, name: str, inventory: str = "embedded") -> OwnLab:
-    """Return a copy of a lab of this machine (no lock), with a name per worker of pytest; not up yet."""
+    """Return a copy of an inventory without its lock, named per pytest worker; the lab is not up yet."""
     name += os.environ.get("PYTEST_XDIST_WORKER", "")
     shutil.copytree(ROOT / "inventories" / inventory, folder, ignore=shutil.ignore_patterns("lab.lock.yml"))
     variables = folder / "group_vars/all.yml"
@@ -98,6 +98,6 @@ def own_lab(folder: Path, name: str, inventory: str = "embedded") -> OwnLab:
 
 
 def leased_fault(probe: Probe, kind: str, **params: Any) -> Fault:
-    """Apply a fault under a lease that is given back at once, so that a suite can take it meanwhile."""
+    """Apply a fault and release the lease at once, so that a suite can take the lease during the fault."""
     with Lease.take({"host": probe}, "a test", "sabotage"):
         return probe.fault(kind, **params)

@@ -1,4 +1,4 @@
-"""Spoilt versions of a sound document, the same ones for the same seed."""
+"""Generate damaged versions of a valid document; the same seed gives the same versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEEP: Any = []
 for _ in range(60):
     DEEP = [DEEP]
 
-#: What takes the place of a value.
+#: The values that replace a value of the document.
 VALUES: tuple[Any, ...] = (
     None,
     True,
@@ -45,7 +45,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def spoilt(document: Any, seed: int, count: int) -> Iterator[Any]:
-    """Yield so many copies of a document, each with one to three changes at random places."""
+    """Yield `count` copies of a document, each with one to three changes at random places."""
     chance = random.Random(seed)
     for _ in range(count):
         changed = copy.deepcopy(document)
@@ -55,7 +55,7 @@ def spoilt(document: Any, seed: int, count: int) -> Iterator[Any]:
 
 
 def spoilt_text(text: str, seed: int, count: int) -> Iterator[bytes]:
-    """Yield so many copies of a text that were cut, overwritten, doubled or made deep."""
+    """Yield `count` copies of a text, each truncated, overwritten, duplicated or deeply nested."""
     chance = random.Random(seed)
     content = text.encode()
     for _ in range(count):
@@ -77,7 +77,7 @@ def spoilt_text(text: str, seed: int, count: int) -> Iterator[bytes]:
 
 
 def as_json(document: Any) -> bytes:
-    """Return JSON, with NaN and halves of surrogate pairs as Python writes them."""
+    """Return the document as JSON, with NaN and lone surrogates as Python writes them."""
     return json.dumps(document).encode()
 
 

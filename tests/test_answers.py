@@ -1,4 +1,4 @@
-"""Answers of tools are looked at before a field of them is used."""
+"""Test that the output of tools is validated before its fields are used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every page is true of the project: its commands, options, links, paths and checks exist.
+"""Check that the commands, options, links, paths and checks on every page exist.
 
-`python -m tests.test_docs` writes the checks that pages show anew.
+`python -m tests.test_docs` rewrites the checks that pages show.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mptcp_lab import catalogue
 from mptcp_lab.paths import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-#: Pages with links only to check: they speak of the past, or are rendered from data.
+#: Pages of which only the links are checked: they describe the past, or are rendered from data.
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "roles").glob("*/README.md"))]
-#: Its notes come from the catalogue's data.
+#: The page whose notes are rendered from the catalogue's data.
 RENDERED = ROOT / "docs" / "catalogue.md"
 PROSE_WIDTH = 100
 
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
-#: Capitals stand for a name that the reader chooses; rack1 is the inventory of the guides.
+#: A name that the reader chooses: a word in capitals, or rack1, the inventory in the guides.
 PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b|<[^>]+>|\brack1\b|…|\.\.\.")
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?<=\n)(?: {4}.*\n)+")
@@ -40,7 +40,7 @@ SHOWN_CHECK = re.compile(r"<!-- check: (\S+) (\S+) -->\n+```python\n(.*?)```", r
 
 
 def spans(text: str) -> Iterator[str]:
-    """Yield what stands in backticks in the prose and tables of a page."""
+    """Yield the text between backticks in the prose and tables of a page."""
     for found in SPAN.findall(INDENTED.sub("", FENCED.sub("", text))):
         yield " ".join(found.split())
 
@@ -90,7 +90,7 @@ def unknown_options(words: list[str], known: frozenset[str]) -> Iterator[str]:
 
 
 def unknown_claims(words: list[str]) -> Iterator[str]:
-    """Yield the claims that `--claim` names and the catalogue does not have."""
+    """Yield the claims after `--claim` that are not in the catalogue."""
     for option, value in itertools.pairwise(words):
         if option != "--claim" or PLACEHOLDER.fullmatch(value):
             continue
@@ -115,7 +115,7 @@ def lab_complaints(words: list[str]) -> Iterator[str]:
 
 
 def before_host(words: list[str]) -> list[str]:
-    """Return the words of `./lab shell` before the host's name; what follows is the host's command."""
+    """Return the words of `./lab shell` before the host's name, which the command for the host follows."""
     for number, word in enumerate(words):
         if not word.startswith("-") and words[number - 1 : number] != ["--inventory"]:
             return words[:number]
@@ -129,7 +129,7 @@ def pytest_complaints(words: list[str]) -> Iterator[str]:
 
 
 def module_complaints(words: list[str]) -> Iterator[str]:
-    """Check `python -m MODULE` where the module is the project's."""
+    """Check `python -m MODULE` if the module belongs to the project."""
     if len(words) < 3 or words[1] != "-m" or words[2].split(".")[0] not in FOLDERS:
         return
     if importlib.util.find_spec(words[2]) is None:
@@ -155,7 +155,7 @@ CHECKERS: dict[str, Callable[[list[str]], Iterator[str]]] = {
 
 
 def wrong_commands(text: str) -> list[str]:
-    """Return what is wrong with the commands of a page."""
+    """Return the errors in the commands of a page."""
     found = []
     for words in commands(text):
         name = Path(words[0]).name
@@ -170,7 +170,7 @@ def wrong_commands(text: str) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub generates them."""
     found: list[str] = []
     for heading in re.findall(r"^#+ +(.*)$", FENCED.sub("", page.read_text()), re.MULTILINE):
         text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
@@ -180,7 +180,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def dead_links(text: str, page: Path) -> list[str]:
-    """Return the relative links of a page that lead nowhere."""
+    """Return the relative links of a page whose target does not exist."""
     dead = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         file, _, anchor = target.partition("#")
@@ -193,7 +193,7 @@ def dead_links(text: str, page: Path) -> list[str]:
 
 
 def missing_paths(text: str) -> list[str]:
-    """Return the files, folders and modules in backticks that the project does not have."""
+    """Return the files, folders and modules in backticks that do not exist in the project."""
     missing = []
     for span in spans(text):
         first = re.split(r"[/.]", span)[0]
@@ -230,7 +230,7 @@ def has_name(dotted: str) -> bool:
 
 
 def source_of(file: str, function: str) -> str:
-    """Return a function of a file as it is written, with its decorators."""
+    """Return the source text of a function in a file, with its decorators."""
     text = (ROOT / file).read_text()
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
@@ -240,7 +240,7 @@ def source_of(file: str, function: str) -> str:
 
 
 def unreal_checks(text: str) -> list[str]:
-    """Return the checks of a page that are not those of the suite."""
+    """Return the checks on a page that differ from the suite's source."""
     shown = SHOWN_CHECK.findall(text)
     wrong = [function for file, function, code in shown if code != source_of(file, function)]
     named = [code for _, _, code in shown]
@@ -249,7 +249,7 @@ def unreal_checks(text: str) -> list[str]:
 
 
 def broken_code(text: str) -> list[str]:
-    """Return the errors of a page's Python blocks: what does not parse, and imports that do not exist."""
+    """Return the errors in a page's Python blocks: syntax errors, and imports that do not exist."""
     broken = []
     for language, code in FENCED.findall(text):
         try:
@@ -265,14 +265,14 @@ def broken_code(text: str) -> list[str]:
 
 
 def long_lines(text: str) -> list[str]:
-    """Return the lines of prose that are wider than a page; tables, code, headings and pictures may be."""
+    """Return the lines of prose wider than PROSE_WIDTH; tables, code, headings and pictures are exempt."""
     prose = INDENTED.sub("\n", FENCED.sub("", text)).splitlines()
     return [line for line in prose if len(line) > PROSE_WIDTH and not re.match(r"\||#|!\[|<!--", line)]
 
 
 # --- the table of CONTRIBUTING.md
 
-#: What names one that exists, in files that the next one touches too.
+#: By kind, a pattern of an existing one. A new one of the kind changes the files that match.
 NAMED_BY = {
     "a fault": r'"netem"|plan_netem|sch_netem',
     "a proxy engine": r"""["']nginx["']|^nginx:|\bnginx_stream_worker|nginx\|haproxy|haproxy\|nginx""",
@@ -283,7 +283,7 @@ SOURCES = ("mptcp_lab/**/*.py", "playbooks/**/*.py", "playbooks/*.yml", "roles/*
 
 
 def unlisted(kind: str, table: str) -> list[str]:
-    """Return the files that name an existing one of a kind, and that the kind's row does not list."""
+    """Return the files that match the pattern of a kind, and that the kind's row does not list."""
     row = next(line for line in table.splitlines() if line.startswith(f"| {kind} |"))
     listed = {path for span in spans(row) for path in ROOT.glob(span.rstrip("/")) if " " not in span}
     naming = re.compile(NAMED_BY[kind], re.MULTILINE)

@@ -18,18 +18,18 @@ from mptcp_lab.paths import ROOT
 
 PATTERNS = ("mptcp_lab/agent/**/*.py", "roles/*/files/*.py", "playbooks/library/*.py")
 PROGRAMS = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
-#: Modules of the project that a program may import, and the one of the distribution that it may try.
+#: Modules of the project that a program may import, and one of the distribution that it may try to import.
 OWN_MODULES = {"lab_agent", "record"}
 OPTIONAL_MODULES = {"dnf"}
 BUILTINS_OF_310 = {"aiter", "anext", "EncodingWarning"}
-#: Members of modules and classes that came with Python 3.10; mypy refuses what came later.
+#: Members of modules and classes that Python 3.10 added; mypy refuses later additions.
 MEMBERS_OF_310 = set(
     "IPPROTO_MPTCP F_GETPIPE_SZ F_SETPIPE_SZ freedesktop_os_release pairwise bit_count hardlink_to aclosing "
     "get_annotations orig_argv stdlib_module_names eventfd eventfd_read eventfd_write splice KW_ONLY "
     "TypeAlias ParamSpec Concatenate TypeGuard is_typeddict NoneType UnionType "
     "b32hexencode b32hexdecode covariance correlation linear_regression".split()
 )
-#: Arguments that came with Python 3.10, by function.
+#: Arguments that Python 3.10 added, by function.
 ARGUMENTS_OF_310 = {
     "zip": {"strict"},
     "realpath": {"strict"},
@@ -55,7 +55,7 @@ def name_of(node: ast.expr) -> str:
 
 
 def is_type(node: ast.expr) -> bool:
-    """Tell whether an operand can only be a type, so that `|` makes a union."""
+    """Return whether an operand can only be a type, so that `|` makes a union."""
     if isinstance(node, ast.Constant):
         return node.value is None
     if isinstance(node, ast.Subscript):
@@ -64,7 +64,7 @@ def is_type(node: ast.expr) -> bool:
 
 
 def walk_evaluated(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that run; `from __future__ import annotations` keeps annotations from running."""
+    """Yield the nodes that are evaluated: with the __future__ import, annotations are not."""
     for name, value in ast.iter_fields(tree):
         if name not in ("annotation", "returns"):
             for child in value if isinstance(value, list) else [value]:
@@ -74,7 +74,7 @@ def walk_evaluated(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def find_faults(source: str) -> list[str]:
-    """Return line number and name of everything that Python 3.9 without other packages would refuse."""
+    """Return line number and name of everything that Python 3.9 without other packages does not accept."""
     tree = ast.parse(source, feature_version=(3, 9))
     found = []
     for node in walk_evaluated(tree):
@@ -83,7 +83,7 @@ def find_faults(source: str) -> list[str]:
                 found.append(f"{node.lineno}: union {ast.unparse(node)}")
         elif isinstance(node, ast.Call):
             newer = ARGUMENTS_OF_310.get(name_of(node.func), set()) & {word.arg for word in node.keywords}
-            # os.stat and os.chmod have had follow_symlinks for long; those of Path have not.
+            # os.stat and os.chmod have had follow_symlinks since Python 3.3; Path's methods got it in 3.10.
             if newer and ast.unparse(node.func) not in ("os.stat", "os.chmod"):
                 found.append(f"{node.lineno}: {name_of(node.func)}({', '.join(sorted(newer))})")
         elif isinstance(node, ast.Name) and node.id in BUILTINS_OF_310:
@@ -103,7 +103,7 @@ def find_faults(source: str) -> list[str]:
 
 
 def is_foreign(module: str) -> bool:
-    """Tell whether a module may be missing on a host, so that importing it fails there."""
+    """Return whether a module may be missing on a host, so that its import fails there."""
     first = module.partition(".")[0]
     return first not in sys.stdlib_module_names | OWN_MODULES | OPTIONAL_MODULES
 

@@ -1,4 +1,4 @@
-"""The layers of mptcp_lab: no module imports from a room above its own, read from the imports themselves."""
+"""Test the layers of mptcp_lab: no module imports from a room (a top-level package) of a higher layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mptcp_lab.paths import ROOT
 
 PACKAGE = ROOT / "mptcp_lab"
 PAGE = ROOT / "docs" / "dev" / "architecture.md"
-#: From the bottom to the top. Rooms of one layer import neither each other nor anything above.
+#: The layers from the bottom to the top. A room imports no other room of its layer and none above.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"text", "paths"}),
     frozenset({"errors", "untrusted", "folders", "files", "playbook"}),
@@ -26,9 +26,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"plugin"}),
     frozenset({"cli", "docs_roles"}),
 )
-#: The only ones that know labs on this machine; the others know hosts that are reached somehow.
+#: The only rooms that use labs on this machine; the others use hosts, however they are reached.
 MAY_USE_LABS = {"machines", "render"}
-#: What hosts run: Python's standard library and its own parts, nothing of the controller.
+#: The program on hosts. It imports the standard library and its own modules, nothing of the controller.
 AGENT = "agent"
 
 
@@ -42,7 +42,7 @@ def room_of(path: Path) -> str:
 
 
 def imported(source: str) -> Iterator[str]:
-    """Yield the rooms that a module imports from, wherever in it."""
+    """Yield the rooms that a module imports from, also inside functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -74,13 +74,13 @@ def test_every_room_has_one_layer() -> None:
 
 
 def drawn(page: str) -> list[frozenset[str]]:
-    """Return the layers of the page's picture, from the bottom to the top."""
+    """Return the layers in the page's diagram, from the bottom to the top."""
     rows = re.findall(r"^    │ (.*?)│", page, re.MULTILINE)
     return [frozenset(row.split()) for row in reversed(rows)]
 
 
 def without_a_row(page: str) -> set[str]:
-    """Return the rooms and families' folders that the page's table of folders leaves out."""
+    """Return the rooms and the folders of families that are missing in the page's table of folders."""
     table = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
     rooms = {room for rooms in LAYERS for room in rooms} | {AGENT}
     rooms |= {f"suite/{path.parent.name}" for path in (PACKAGE / "suite").glob("*/__init__.py")}

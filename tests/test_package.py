@@ -1,4 +1,4 @@
-"""The commands that are installed without a checkout, and what importing the wire package costs."""
+"""Test the commands that are installed without a checkout, and the imports of the wire package."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""One factor of patience: measured, kept, overridden, and in every wait."""
+"""Test the patience factor: it is measured, stored, can be overridden, and applies to every wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mptcp_lab.probe import NeverHappened, Probe, eventually, waiting
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No factor from outside, and none left behind."""
+    """Run each test without a factor from the environment, and reset the factor afterwards."""
     monkeypatch.delenv(patience.ENVIRONMENT, raising=False)
     yield
     patience.use(1.0)
@@ -63,7 +63,7 @@ def test_a_wrong_override_is_named(monkeypatch: pytest.MonkeyPatch, given: str) 
 
 
 def test_a_condition_is_waited_for_by_the_factor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the condition takes half a second of a clock of the test's own."""
+    """Use a fake clock that advances by half a second at each evaluation of the condition."""
     now = 0.0
 
     def look() -> float:
@@ -87,7 +87,7 @@ def test_openssh_waits_by_the_factor(tmp_path: Path) -> None:
 
 
 class Asked:
-    """A probe that remembers what it was called for."""
+    """A fake probe that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, float]]] = []
@@ -108,7 +108,8 @@ def test_hosts_that_nobody_brought_up_are_measured(seconds: float, calls: list[A
 
 
 WAITS = ("settimeout(", "communicate(timeout=", ".wait(timeout=", "wait_for(")
-#: The far end of this socket is the probe on the same host, which is reading; `connect` was patient already.
+#: The allowed exceptions. The peer of the first socket is the probe on the same host, which is reading; the
+#: second socket gets a timeout that is multiplied already.
 BARE = [
     "service.py: client.settimeout(2)  # the peer is the probe on this host, reading",
     "ssh.py: sock.settimeout(within)",

@@ -1,1 +1,1 @@
-"""The program that runs on lab hosts; `__main__` says what it does there."""
+"""The agent: the program that runs on lab hosts. `__main__` lists its commands."""

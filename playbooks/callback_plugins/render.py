@@ -1,6 +1,6 @@
-"""Prints what a run in check mode would write: a JSON line per file, and one per failure.
+"""Print the files that a run in check mode would write: a JSON line per file, and one per failure.
 
-For `mptcp_lab.render`, which chooses this plugin for its runs; no other run is told by it.
+Only `mptcp_lab.render` uses this plugin, for the playbooks that it runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Host(Protocol):
 
 
 class TaskResult(Protocol):
-    """The result of a task, as far as this plugin reads it; Ansible's own class has no types."""
+    """The parts of a task's result that this plugin reads; Ansible's own class has no types."""
 
     host: Host
     task_name: str
@@ -37,20 +37,20 @@ class TaskResult(Protocol):
 
 
 class CallbackModule(CallbackBase):
-    """Told by Ansible of the outcome of each task on each host, and of each item where the task loops."""
+    """The callback that Ansible calls for the result of each task on each host, and of each loop item."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "render"
 
     def v2_runner_on_ok(self, result: TaskResult) -> None:
-        """Tell of the files that the task would write: module `converge` is given their whole content."""
+        """Print the files that the task would write; the arguments of `converge` hold their whole content."""
         if result.task_fields["action"] == "converge":
             for file in result.task_fields["args"].get("files", []):
                 self._tell(result, path=file["path"], mode=file.get("mode", "0644"), content=file["content"])
 
     def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
-        """Tell what failed."""
+        """Print the task that failed, with its message."""
         if not ignore_errors:
             self._tell(result, failed=f"{result.task_name}: {result.result.get('msg', 'no word of why')}")
 

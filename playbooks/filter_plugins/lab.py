@@ -1,7 +1,7 @@
-"""What the playbooks derive from the inventory: routes, endpoints, addresses, backends.
+"""Filters that derive routes, endpoints, addresses and backends from the inventory, for the playbooks.
 
-Filters work on plain inventory variables (`lab_nics`, `lab_segments`, `lab_services`) and know nothing of
-Ansible. `hosts` is always a mapping from host name to that host's variables.
+They work on plain inventory variables (`lab_nics`, `lab_segments`, `lab_services`) and do not use Ansible.
+`hosts` is always a mapping from host name to that host's variables.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ FAMILIES = ("ipv4", "ipv6")
 
 
 def is_up(nic: Nic) -> bool:
-    """Tell whether the inventory wants the NIC's link up."""
+    """Return whether the inventory wants the NIC's link up."""
     return bool(nic.get("state", "up") == "up")
 
 
 def address(nic: Nic, family: str) -> str:
-    """Return the NIC's bare address of that family ("ipv4", "ipv6")."""
+    """Return the NIC's address of that family ("ipv4", "ipv6") without the prefix length."""
     return str(ip_interface(nic[family]).ip)
 
 
 def lab_routes(name: str, hosts: Hosts, segments: Segments, gateways: Iterable[str]) -> list[dict[str, Any]]:
-    """Return host `name`'s routes: `{device, to, main}`, and `via` where they lead through a gateway.
+    """Return the routes of host `name`: `{device, to, main}`, and `via` for those through a gateway.
 
-    Each NIC's own table gets the NIC's segment and every segment that a gateway there also reaches, so that
-    what leaves from the NIC's address leaves by the NIC. `main` marks the first route to a segment that the
-    host is not plugged into: that one belongs into the main table too.
+    Each NIC's table gets routes to the NIC's segment and to every segment that a gateway on it also reaches,
+    so that packets from the NIC's address leave through the NIC. `main` marks the first route to a segment
+    that the host is not connected to: that route belongs to the main table too.
     """
     nics = hosts[name]["lab_nics"]
     reached = {nic["segment"] for nic in nics}
@@ -59,7 +59,7 @@ def lab_routes(name: str, hosts: Hosts, segments: Segments, gateways: Iterable[s
 
 
 def _beyond(nic: Nic, name: str, hosts: Hosts, gateways: Iterable[str]) -> list[tuple[str, Nic]]:
-    """Return the segments behind the NIC's own, each with the gateway's NIC that leads there."""
+    """Return the segments that gateways on the NIC's segment reach, each with the gateway's NIC."""
     found: dict[str, Nic] = {}
     for gateway in gateways:
         plugged = [] if gateway == name else [n for n in hosts[gateway]["lab_nics"] if is_up(n)]
@@ -74,8 +74,8 @@ def _beyond(nic: Nic, name: str, hosts: Hosts, gateways: Iterable[str]) -> list[
 def lab_endpoints(nics: Iterable[Nic], segments: Segments, flags: Iterable[str]) -> list[dict[str, Any]]:
     """Return one MPTCP endpoint `{id, address, device, flags}` per address on a path segment that is up.
 
-    A NIC's own `endpoint` goes before the host's `flags`.
-    Ids follow the NIC's place in the inventory: they stay the same when a NIC goes down or comes back.
+    A NIC's `endpoint` overrides the host's `flags`. Ids depend on the NIC's position in the inventory, so
+    that they stay the same when a NIC goes down or up.
     """
     return [
         {
@@ -98,11 +98,11 @@ def lab_network_live(
     protocol: int,
     manager: str = "unit",
 ) -> dict[str, Any]:
-    """Return the live state that a host's NICs are to have, as `converge` takes and compares it.
+    """Return the wanted live state of a host's NICs, in the form that `converge` compares.
 
-    A NIC's own table has the number `table_base` plus its place in the inventory. A NIC that is down has its
-    addresses and rules, and no routes: the kernel takes none there. NetworkManager gives it no address
-    either, and marks its own routes and rules otherwise.
+    The number of a NIC's table is `table_base` plus the NIC's position in the inventory. A NIC that is down
+    has addresses and rules but no routes, because the kernel accepts none there. NetworkManager gives such a
+    NIC no address either, and does not mark its routes and rules with the lab's protocol.
     """
     listed = list(nics)
     tables = {nic["device"]: table_base + place for place, nic in enumerate(listed, start=1)}
@@ -131,7 +131,7 @@ def lab_network_live(
 
 
 def lab_endpoints_live(endpoints: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return MPTCP endpoints as `converge` compares them; iproute2 does not show the flag `laminar`."""
+    """Return MPTCP endpoints in the form that `converge` compares, without `laminar`: iproute2 hides it."""
     return [
         " ".join(
             [
@@ -144,7 +144,7 @@ def lab_endpoints_live(endpoints: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def lab_listeners_live(services: Iterable[Mapping[str, Any]], addresses: Iterable[str]) -> list[str]:
-    """Return the listeners of services on a host's addresses as `converge` compares them."""
+    """Return the listeners of services on a host's addresses, in the form that `converge` compares."""
     places = [f"[{each}]" if ":" in each else each for each in map(str, map(ip_address, addresses))]
     return [
         f"{'tcp' if service.get('mptcp', 'off') == 'off' else 'mptcp'} {place}:{service['port']}"
@@ -173,9 +173,10 @@ def of_engine(services: Iterable[Mapping[str, Any]], engine: str) -> list[Mappin
 def lab_backends(
     services: Iterable[Mapping[str, Any]], name: str, hosts: Hosts, segments: Segments
 ) -> list[dict[str, Any]]:
-    """Return the services with `ipv4`, `ipv6` and `address` of each backend: those host `name` reaches it by.
+    """Return the services, each backend with the addresses by which host `name` reaches it.
 
-    `address` is the IPv4 one where there is one; an address that the backend does not have is empty.
+    They are added as `ipv4`, `ipv6` and `address`, which is the IPv4 address if there is one, else the IPv6
+    address. A missing address is empty.
     """
     return [
         {
@@ -191,7 +192,10 @@ def lab_backends(
 
 
 def _shared_addresses(name: str, backend: str, hosts: Hosts, segments: Segments) -> dict[str, str]:
-    """Return the backend's addresses on a segment that both hosts are on; a core segment before a path."""
+    """Return the backend's addresses on a segment that both hosts share, a core segment if possible.
+
+    Raises ValueError if they share no segment on which both have their link up.
+    """
     mine = {nic["segment"]: nic for nic in hosts[name]["lab_nics"] if is_up(nic)}
     shared = [nic for nic in hosts[backend]["lab_nics"] if nic["segment"] in mine and is_up(nic)]
     shared.sort(key=lambda nic: bool(segments[nic["segment"]]["kind"] != "core"))
@@ -205,7 +209,7 @@ def _shared_addresses(name: str, backend: str, hosts: Hosts, segments: Segments)
     return {**found, "address": found["ipv4"] or found["ipv6"]}
 
 
-#: What each engine's services need of a host: the groups that are set up with it, and the roles.
+#: By engine: the groups whose hosts run it, and the roles that it needs.
 ENGINES = {
     "haproxy": ({"proxies"}, {"haproxy"}),
     "nginx": ({"proxies"}, {"nginx_stream"}),
@@ -220,10 +224,10 @@ def lab_retired(
     groups: Iterable[str],
     nginx_source: str = "",
 ) -> list[str]:
-    """Return which owners of changes on a host, by its manifest, the inventory no longer asks for.
+    """Return the owners in a host's manifest that the inventory no longer uses.
 
-    `groups` are the host's groups. The gateway, which belongs to no engine, is used by its group too. An
-    origin instance goes with its service, a build of nginx as soon as no `nginx_source` is asked for.
+    `groups` are the host's groups. Role gateway belongs to group gateways even without an engine. An origin
+    instance is retired with its service, and a build of nginx if no `nginx_source` is set.
     """
     inside = set(groups)
     used = {"gateway"} if "gateways" in inside else set()
@@ -237,15 +241,15 @@ def lab_retired(
     return sorted(owner for owner in owners if owner not in used and owner.partition("@")[0] in retirable)
 
 
-#: What a configuration, a unit or a script takes as one word, without quotes and without a second meaning.
+#: A word that configurations, units and scripts accept without quotes and without a special meaning.
 WORD = re.compile(r"[A-Za-z0-9_.:/@%+,-]+")
 
 
 def one_word(value: Any) -> str:
-    """Return a value as the one word that it has to be in a configuration; ValueError where it is not one.
+    """Return a value as one word for a configuration; raise ValueError if it is not one word.
 
-    Templates pass what comes from the inventory through it, so that no value adds a line, a directive or a
-    command, whoever calls the role.
+    Templates pass values of the inventory through this filter, so that no value can add a line, a directive
+    or a command.
     """
     text = str(value)
     if not WORD.fullmatch(text):
@@ -254,7 +258,7 @@ def one_word(value: Any) -> str:
 
 
 def program_files(folder: str, to: str) -> list[dict[str, str]]:
-    """Return the Python files below a folder of the controller, for folder `to`, as `converge` takes them."""
+    """Return the Python files below a folder of the controller as `files` of `converge`, below `to`."""
     return [
         {
             "path": f"{to}/{source.relative_to(folder)}",
@@ -266,7 +270,7 @@ def program_files(folder: str, to: str) -> list[dict[str, str]]:
 
 
 def one_program(files: Iterable[str]) -> str:
-    """Return Python files as one text for `python3 -`: modules by their names, then the program."""
+    """Return Python files as one text for `python3 -`: the modules first, the program last."""
     *modules, program = [(Path(file).stem, Path(file).read_text()) for file in files]
     return (
         "import sys, types\n"
@@ -294,7 +298,7 @@ FILTERS: tuple[Callable[..., Any], ...] = (
 
 
 class FilterModule:
-    """The entry that Ansible looks for."""
+    """The class that Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -1,10 +1,10 @@
 #!/usr/bin/python
-"""Bring folders, files, kernel settings and units of a host to what they should be, in one round trip.
+"""Converge folders, files, kernel settings and units of a host in one round trip: an Ansible module.
 
-An Ansible module. What to do is read off the host: files, the kernel's live state, and what each unit has
-loaded. A run that was killed at any moment is completed by the next. What it changes is written to the host's
-manifest first, with what was there before, so that `playbooks/restore.yml` can put that back and leave
-everything else alone.
+The module compares the arguments with the host's files, the kernel's live state, and the files that each unit
+has loaded, and changes only the differences. The next run completes a run that was killed at any moment.
+Before a change, the module writes it to the host's manifest together with the earlier state, so that
+`playbooks/restore.yml` can restore that state and leave everything else alone.
 """
 
 from __future__ import annotations
@@ -98,31 +98,31 @@ units:
   type: dict
 """
 
-#: Ansible puts the arguments here. JSON never has three quotes in a row: those in a text are escaped.
+#: Ansible replaces this text with the arguments. JSON never has three quotes in a row, as it escapes quotes.
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 LISTS = ("folders", "files", "absent", "sysctls", "unnamed", "units", "notes")
 OPTIONS = (*LISTS, "owner", "manifest")
 MANIFEST = "/var/lib/mptcp-lab/manifest.json"
 PROC_SYS = Path("/proc/sys")
-#: Who writes holds this, so that a run waits for what a killed one has left at work.
+#: A run that writes takes a lock on this folder, so that it waits for child processes of a killed run.
 LOCK = "/etc/systemd/system"
 LAST_WORDS = 15
 OWNER = 0
-#: A file per unit: which files the unit has loaded.
+#: The folder with one file per unit, which records the files that the unit has loaded.
 LOADED = Path("/var/lib/mptcp-lab/loaded")
-#: What the host was before the lab (role record).
+#: The record of the host's state before the lab (role record).
 RECORD = Path("/var/lib/mptcp-lab/record.json")
-#: RTPROT_RA of linux/rtnetlink.h, as a number or by its name.
+#: RTPROT_RA of include/uapi/linux/rtnetlink.h, as a number or as a name.
 ADVERTISED = ("9", "ra")
-#: RTN_* of linux/rtnetlink.h, those that somebody may configure.
+#: The RTN_* types of include/uapi/linux/rtnetlink.h that an administrator can configure.
 ROUTE_TYPES = {"2": "local", "6": "blackhole", "7": "unreachable", "8": "prohibit", "9": "throw"}
-#: After a reload or a restart, listeners and routes may take a moment to appear.
+#: The time that listeners and routes may take to appear after a reload or a restart.
 RELOAD_TIMEOUT_S = 2.0
 RESTART_TIMEOUT_S = 10.0
 
 
 class Refused(Exception):
-    """Something cannot be done; the text says what, and why."""
+    """A change cannot be made; the message names it and the reason."""
 
 
 class ChangeKeys(TypedDict):
@@ -134,14 +134,14 @@ class ChangeKeys(TypedDict):
 
 
 class Change(ChangeKeys, total=False):
-    """A change to note. `before` defaults to the host's present state, `owner` to the module's option."""
+    """A change for the manifest. `before` defaults to the host's state, `owner` to the module's option."""
 
     before: Any
     owner: str
 
 
 class Entry(TypedDict):
-    """A change as the manifest has it; the types of `before` and `after` depend on `kind`."""
+    """A change as the manifest stores it; the types of `before` and `after` depend on `kind`."""
 
     kind: str
     name: str
@@ -169,7 +169,7 @@ class FileState(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class File:
-    """A file as it should be; `validate` may be empty."""
+    """The wanted state of a file; `validate` may be empty."""
 
     path: Path
     content: bytes
@@ -180,7 +180,7 @@ class File:
 
 @dataclass
 class Outcome:
-    """What differed: differences as Ansible shows them, what units need, and whose content changes."""
+    """The result: differences as Ansible shows them, actions by unit, and paths whose content changes."""
 
     check: bool
     diff: list[dict[str, Any]] = field(default_factory=list)
@@ -188,16 +188,16 @@ class Outcome:
     pending: set[str] = field(default_factory=set)
 
     def text(self, name: str, before: str, after: str) -> None:
-        """Note that a text differs."""
+        """Record that a text differs."""
         self.diff.append({"before_header": name, "after_header": name, "before": before, "after": after})
 
     def facts(self, path: Path, before: dict[str, str], after: dict[str, str]) -> None:
-        """Note that something else of a path differs."""
+        """Record that a path differs in its attributes or its state."""
         self.diff.append({"before": {"path": str(path), **before}, "after": {"path": str(path), **after}})
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
-    """Run a command; both of its outputs come together. Raises `Refused` where there is no such program."""
+    """Run a command, with standard output and errors in one text; raise `Refused` if it is not installed."""
     try:
         return subprocess.run(
             argv,
@@ -216,7 +216,7 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def attributes(path: Path) -> dict[str, str]:
-    """Return mode and owner; nothing where there is nothing."""
+    """Return mode and owner of a path; {"state": "absent"} if it does not exist."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -225,18 +225,18 @@ def attributes(path: Path) -> dict[str, str]:
 
 
 def own(path: Path, mode: int) -> None:
-    """Give a path to root, with this mode."""
+    """Set a path's owner to root, and its mode."""
     os.chown(path, OWNER, OWNER)
     path.chmod(mode)
 
 
 def wanted_attributes(mode: int) -> dict[str, str]:
-    """Return what `attributes` finds when all is well."""
+    """Return the attributes that a path of root with this mode has."""
     return {"mode": f"{mode:04o}", "owner": f"{OWNER}:{OWNER}"}
 
 
 def settle_folder(path: Path, outcome: Outcome) -> None:
-    """Make a folder, or what is wrong with it right."""
+    """Create a folder, or correct its mode and owner."""
     now, wanted = attributes(path), wanted_attributes(0o755)
     if path.is_dir() and now == wanted:
         return
@@ -248,7 +248,10 @@ def settle_folder(path: Path, outcome: Outcome) -> None:
 
 
 def content_of(path: Path) -> bytes | None:
-    """Return a file's content; None where there is no file, or a link that is to be replaced."""
+    """Return a file's content; None if there is no file, or a symbolic link that will be replaced.
+
+    Raises `Refused` if something else is at the path.
+    """
     if path.is_symlink() or not path.exists():
         return None
     if not path.is_file():
@@ -257,7 +260,7 @@ def content_of(path: Path) -> bytes | None:
 
 
 def validate(files: Iterable[File]) -> None:
-    """Have the real programs read the new contents; raises `Refused` with what one of them said."""
+    """Run each file's validation command on its new content; raise `Refused` with its output if it fails."""
     with tempfile.TemporaryDirectory(prefix="mptcp-lab-") as folder:
         for number, file in enumerate(files):
             if not file.validate:
@@ -273,7 +276,7 @@ def validate(files: Iterable[File]) -> None:
 
 
 def settle_file(file: File, outcome: Outcome) -> None:
-    """Write a file that differs, in one piece; or only set right whose it is."""
+    """Replace a file whose content differs, or correct only its mode and owner."""
     before = content_of(file.path)
     if before != file.content:
         outcome.pending.add(str(file.path))
@@ -291,8 +294,8 @@ def settle_file(file: File, outcome: Outcome) -> None:
 
 
 def replace(file: File) -> None:
-    """Write a file under another name, and give it the right one when it is complete."""
-    # The same name each time: what a killed run has left is written over.
+    """Replace a file atomically: write a draft, sync it, and rename it."""
+    # The draft's name is fixed, so that the next run replaces the draft of a killed run.
     draft = file.path.with_name(f".{file.path.name}.converge")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
@@ -305,13 +308,13 @@ def replace(file: File) -> None:
 
 
 def relabel(path: Path) -> None:
-    """Give a new path the SELinux label that the host's policy has for it."""
+    """Set the SELinux label of a new path by the host's policy."""
     if Path("/sys/fs/selinux/enforce").exists() and shutil.which("restorecon"):
         run("restorecon", str(path))
 
 
 def settle_absent(path: Path, outcome: Outcome) -> None:
-    """Take a file away, or a folder with all that is in it."""
+    """Remove a file, or a folder with its content."""
     if path.is_symlink() or path.exists():
         outcome.pending.add(str(path))
         outcome.facts(path, attributes(path), {"state": "absent"})
@@ -319,22 +322,22 @@ def settle_absent(path: Path, outcome: Outcome) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-# --- the manifest: what the lab changes, written before it does --------------------------------------------
+# --- the manifest: the lab's changes, written before they are made -----------------------------------------
 
 
 class Manifest:
-    """The host's list of what the lab changed; roles/record/files/restore.py reads it.
+    """The host's list of the lab's changes; roles/record/files/restore.py reads it.
 
-    An entry has `kind` and `name`, the `owners` that changed it, `before` (what was there before the first
-    change; null for nothing) and `after`, every value that the lab gave it, the last one last. An entry whose
-    change never happened does no harm: restore finds that nothing differs from `before`.
+    An entry has `kind` and `name`, the `owners` that changed it, `before` (the state before the first change,
+    or null) and `after`, all values that the lab has set, the latest one last. An entry whose change never
+    happened does no harm: restore finds that the state is still as `before`.
     """
 
     def __init__(self, path: Path, owner: str) -> None:
         self.path, self.owner = path, owner
 
     def note(self, changes: Iterable[Change]) -> None:
-        """Write changes that are about to be made; without an owner nothing is noted."""
+        """Write changes that are about to be made; without an owner, write nothing."""
         changes = list(changes) if self.owner else []
         if not changes:
             return
@@ -356,7 +359,7 @@ class Manifest:
             self.write(document)
 
     def read(self) -> Document:
-        """Return the manifest; an empty one where there is none yet."""
+        """Return the manifest, or an empty one if there is none; raise `Refused` if it cannot be read."""
         try:
             document: Document = json.loads(self.path.read_text())
             document["entries"] = [*document["entries"]]
@@ -367,7 +370,7 @@ class Manifest:
         return document
 
     def write(self, document: Document) -> None:
-        """Replace the manifest in one piece; it is on the disk when this returns."""
+        """Replace the manifest atomically and sync it to disk."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.parent.chmod(0o700)
         draft = self.path.with_suffix(".new")
@@ -383,7 +386,7 @@ class Manifest:
 
 
 def read_before(kind: str, name: str) -> Any:
-    """Return what is there now, in the form that the manifest has it; None for nothing."""
+    """Return the current state of an object in the manifest's form; None if it does not exist."""
     if kind == "file":
         return file_before(Path(name))
     if kind == "folder":
@@ -403,7 +406,7 @@ def read_before(kind: str, name: str) -> Any:
         "limits": ("ip", "mptcp", "limits", "show"),
         "nft": ("nft", "list", "table", *name.split()),
     }
-    if kind == "routes":  # the lab's are marked; there is nothing else to keep
+    if kind == "routes":  # the lab's routes are marked, so the others need not be stored
         return None
     if kind not in commands:
         raise Refused(f"the manifest has no kind {kind}")
@@ -412,7 +415,7 @@ def read_before(kind: str, name: str) -> Any:
 
 
 def file_before(path: Path) -> FileState | None:
-    """Return all there is to know of a file or a symbolic link; None where there is none."""
+    """Return the state of a file or a symbolic link in the manifest's form; None if there is neither."""
     if path.is_symlink():
         return {"link": str(path.readlink())}
     if not path.is_file():
@@ -428,7 +431,7 @@ def file_before(path: Path) -> FileState | None:
 
 
 def folder_changes(folders: Iterable[str]) -> Iterator[Change]:
-    """Yield a change for each folder that will be made, or given other attributes."""
+    """Yield a change for each folder that will be created or gets other attributes, parents included."""
     for folder in map(Path, folders):
         if attributes(folder) != wanted_attributes(0o755):
             parents = [path for path in reversed(folder.parents) if not path.exists()]
@@ -437,7 +440,7 @@ def folder_changes(folders: Iterable[str]) -> Iterator[Change]:
 
 
 def file_changes(files: Iterable[File]) -> Iterator[Change]:
-    """Yield a change for each file that will be written, or given other attributes."""
+    """Yield a change for each file that will be written or gets other attributes."""
     for file in files:
         if content_of(file.path) != file.content or attributes(file.path) != wanted_attributes(file.mode):
             digest = hashlib.sha256(file.content).hexdigest()
@@ -453,7 +456,7 @@ def absent_changes(paths: Iterable[str]) -> Iterator[Change]:
                 yield {"kind": kind, "name": str(found), "after": "absent"}
 
 
-#: Settings that the kernel changes with another one.
+#: By sysctl, the sysctls that the kernel changes together with it.
 FOLLOWERS = {
     "net/ipv4/ip_forward": ("net/ipv4/conf/*/forwarding", "net/ipv4/conf/all/accept_redirects"),
     "net/ipv4/conf/all/forwarding": ("net/ipv4/conf/*/forwarding", "net/ipv4/conf/all/accept_redirects"),
@@ -462,7 +465,10 @@ FOLLOWERS = {
 
 
 def sysctl_changes(text: str, whole: bool = False) -> Iterator[Change]:
-    """Yield a change for each setting that differs, or for the `whole` text, and for those that follow it."""
+    """Yield a change for each setting of the text that differs, and for the settings that follow it.
+
+    With `whole`, yield settings that do not differ too.
+    """
     for _, live, wanted in settings(text):
         name = str(live.relative_to(PROC_SYS))
         if " ".join(live.read_text().split()) == wanted and not whole:
@@ -476,9 +482,10 @@ def sysctl_changes(text: str, whole: bool = False) -> Iterator[Change]:
 
 
 def noted(notes: Iterable[dict[str, Any]]) -> Iterator[Change]:
-    """Yield the changes that an item of `notes` stands for.
+    """Yield the changes that the items of `notes` describe.
 
-    Settings that a unit sets are noted whatever they are now: the unit may set them back when it stops.
+    Settings that a unit sets are included even if they do not differ now: the unit may reset them when it
+    stops.
     """
     for note in notes:
         if note["kind"] == "sysctl":
@@ -518,7 +525,7 @@ def apt_changes(names: list[str], suite: str) -> Iterator[Change]:
 def dnf_changes(names: list[str], suite: str) -> Iterator[Change]:
     """Yield a change for each package that dnf would install, upgrade, downgrade or remove."""
     try:
-        import dnf  # the RHEL family's Python has it, and no other
+        import dnf  # only Python of the RHEL family has this module
     except ImportError:
         raise Refused("Python module dnf is not there; install python3-dnf, then repeat") from None
     with dnf.Base() as base:
@@ -557,15 +564,18 @@ def dnf_changes(names: list[str], suite: str) -> Iterator[Change]:
 def proc_path(key: str) -> str:
     """Return the path of a sysctl key below /proc/sys, by the rules of sysctl.d(5).
 
-    The first separator decides: after a dot, slashes stand for dots, as in the name of a VLAN device; after a
-    slash, all is as it is written.
+    The first separator decides: if it is a dot, dots separate and slashes stand for dots, as in the name of a
+    VLAN device; if it is a slash, the key is a path already.
     """
     first = next((letter for letter in key if letter in "./"), "/")
     return key if first == "/" else key.translate(str.maketrans("./", "/."))
 
 
 def settings(text: str) -> Iterator[tuple[str, Path, str]]:
-    """Yield key, file below /proc/sys and wanted value of each setting that this kernel has."""
+    """Yield key, file below /proc/sys and wanted value of each setting that this kernel has.
+
+    Raises `Refused` for a setting that the kernel does not have, unless its key begins with -.
+    """
     for line in text.splitlines():
         key, equals, wanted = (part.strip() for part in line.partition("="))
         if not equals or key.startswith(("#", ";")):
@@ -578,7 +588,7 @@ def settings(text: str) -> Iterator[tuple[str, Path, str]]:
 
 
 def settle_sysctls(text: str, outcome: Outcome) -> None:
-    """Set what differs from the text of a sysctl.d file."""
+    """Write the live settings that differ from the text of a sysctl.d file."""
     for key, live, wanted in settings(text):
         now = " ".join(live.read_text().split())
         if now != wanted:
@@ -588,9 +598,9 @@ def settle_sysctls(text: str, outcome: Outcome) -> None:
 
 
 def unnamed(folder: Path, named: set[Path]) -> str:
-    """Return a folder's settings that nobody names, in the form of sysctl.d(5).
+    """Return the settings in a folder that are not in `named`, in the form of sysctl.d(5).
 
-    Each has the value from before the lab, or the kernel's default.
+    Each one has its value from before the lab, or the kernel's default.
     """
     try:
         before = dict(json.loads(RECORD.read_text())["was"]["sysctls"])
@@ -619,12 +629,12 @@ def ip(*arguments: str) -> list[dict[str, Any]]:
     done = run("ip", "-json", "-Numeric", *arguments)
     if done.returncode:
         raise Refused(f"`ip {' '.join(arguments)}` fails: {done.stdout.strip()}")
-    # An entry may be empty, where a kind of device or table is not there yet.
+    # An entry can be empty, for example if a kind of device or table does not exist yet.
     return [entry for entry in json.loads(done.stdout or "[]") if entry]
 
 
 def live_links(wanted: dict[str, Any]) -> list[str]:
-    """Return "eth1 up" or "eth1 down" for each NIC that is asked for."""
+    """Return "eth1 up" or "eth1 down" for each NIC in `wanted`."""
     devices = {line.split()[0] for line in wanted["links"]}
     return [
         f"{link['ifname']} {'up' if 'UP' in link['flags'] else 'down'}"
@@ -634,7 +644,7 @@ def live_links(wanted: dict[str, Any]) -> list[str]:
 
 
 def live_addresses(wanted: dict[str, Any]) -> list[str]:
-    """Return "198.18.1.10/24 dev eth1" for each global address of the NICs, however it came there."""
+    """Return "198.18.1.10/24 dev eth1" for each global address of the NICs, whoever added it."""
     devices = {line.split()[0] for line in wanted["links"]}
     return [
         f"{address['local']}/{address['prefixlen']} dev {link['ifname']}"
@@ -646,7 +656,7 @@ def live_addresses(wanted: dict[str, Any]) -> list[str]:
 
 
 def live_rules(wanted: dict[str, Any]) -> list[str]:
-    """Return "from 198.18.1.10 lookup 7101 priority 7101" for each rule of the lab's protocol."""
+    """Return "from 198.18.1.10 lookup 7101 priority 7101" for each rule with the lab's protocol number."""
     found = []
     for family in ("-4", "-6"):
         for rule in ip(family, "rule", "show"):
@@ -658,10 +668,10 @@ def live_rules(wanted: dict[str, Any]) -> list[str]:
 
 
 def live_routes(wanted: dict[str, Any]) -> list[str]:
-    """Return "198.18.10.0/24 via 198.18.1.1 dev eth1 table 7101" for each route that is the lab's.
+    """Return "198.18.10.0/24 via 198.18.1.1 dev eth1 table 7101" for each route to compare.
 
-    The lab's are those of its protocol, and all that are in tables which its rules look into. Those that a
-    router's advertisement brought to the lab's NICs are nobody's.
+    These are the routes with the lab's protocol number, all routes in the tables of the lab's rules, and
+    those that router advertisements added to the lab's NICs, which the lab never wants.
     """
     devices = {line.split()[0] for line in wanted["links"]}
     tables = {line.split()[3] for line in wanted["rules"]}
@@ -682,9 +692,9 @@ def live_routes(wanted: dict[str, Any]) -> list[str]:
 
 
 def live_settings(wanted: dict[str, Any]) -> list[str]:
-    """Return "net/ipv4/conf/eth1/forwarding = 1" for each setting that is asked for and that this kernel has.
+    """Return "net/ipv4/conf/eth1/forwarding = 1" for each setting in `wanted` that this kernel has.
 
-    A key that begins with - may be missing, as in sysctl.d(5); any other is a difference then.
+    A key that begins with - may be missing, as in sysctl.d(5); any other missing key is a difference.
     """
     found = []
     for line in wanted["settings"]:
@@ -698,13 +708,13 @@ def live_settings(wanted: dict[str, Any]) -> list[str]:
 
 
 def live_limits(_: dict[str, Any]) -> list[str]:
-    """Return "add_addr_accepted 8 subflows 8"."""
+    """Return the MPTCP limits as one line, "add_addr_accepted 8 subflows 8"."""
     words = run("ip", "mptcp", "limits", "show").stdout.split()
     return [" ".join(f"{key} {words[words.index(key) + 1]}" for key in sorted(words[::2]))]
 
 
 def live_endpoints(_: dict[str, Any]) -> list[str]:
-    """Return "198.18.1.10 id 1 dev eth1 fullmesh subflow" for each endpoint that somebody configured."""
+    """Return "198.18.1.10 id 1 dev eth1 fullmesh subflow" for each endpoint that is not implicit."""
     found = []
     for line in run("ip", "mptcp", "endpoint", "show").stdout.splitlines():
         address, *words = line.split()
@@ -714,15 +724,15 @@ def live_endpoints(_: dict[str, Any]) -> list[str]:
                 position = words.index(key)
                 values[key] = words[position + 1]
                 del words[position : position + 2]
-        values.pop("rawflags", None)  # all flags by number, where iproute2 has no word for one (laminar)
-        if "implicit" not in words:  # the kernel's own, of a join that an announcement led to
+        values.pop("rawflags", None)  # the flags as a number, if iproute2 has no name for one (laminar)
+        if "implicit" not in words:  # the kernel adds implicit endpoints for joins after an announcement
             places = [f"{key} {value}" for key, value in values.items()]
             found.append(" ".join([address, *places, *sorted(words)]))
     return found
 
 
 def live_listeners(wanted: dict[str, Any]) -> list[str]:
-    """Return "mptcp 198.18.1.21:7000", or "tcp ...", for each address and port that is asked for."""
+    """Return "mptcp 198.18.1.21:7000", or "tcp ...", for each listener in `wanted` that exists."""
     mptcp, tcp = (
         {line.split()[3] for line in run("ss", "-Hln", kind).stdout.splitlines()} for kind in ("-M", "-t")
     )
@@ -732,25 +742,28 @@ def live_listeners(wanted: dict[str, Any]) -> list[str]:
         if place in mptcp:
             found.append(f"mptcp {place}")
         elif place in tcp:
-            # A kernel of multipath-tcp.org has no MPTCP listeners: every TCP listener is one.
+            # A kernel of multipath-tcp.org has no separate MPTCP listeners: every TCP listener accepts MPTCP.
             legacy = PROC_SYS.joinpath("net/mptcp/mptcp_enabled").exists()
             found.append(line if legacy else f"tcp {place}")
     return found
 
 
 def live_nft(wanted: dict[str, Any]) -> list[str]:
-    """Return the lines of the nftables tables that are asked for."""
+    """Return the lines of the nftables tables in `wanted`, as they are live."""
     return [line for table in wanted["nft"].values() for line in table_lines((), table)]
 
 
 def wanted_nft(wanted: dict[str, Any]) -> list[str]:
-    """Return the lines of the tables as nft itself prints them, loaded where nobody sees them."""
+    """Return the lines of the wanted tables as nft prints them, loaded in a new network namespace."""
     scratch = ("unshare", "--net", "sh", "-c", 'nft --file "$0" && exec "$@"')
     return [line for file, table in wanted["nft"].items() for line in table_lines((*scratch, file), table)]
 
 
 def table_lines(prefix: tuple[str, ...], table: str) -> list[str]:
-    """Return a table's lines, each with the chain that it is in; none where there is no such table."""
+    """Return a table's lines, each with its chain in front; none if there is no such table.
+
+    Raises `Refused` if a `prefix` command, which loads the table first, fails.
+    """
     done = run(*prefix, "nft", "--stateless", "list", "table", *table.split())
     if prefix and done.returncode:
         raise Refused(f"table {table} cannot be loaded for comparison: {done.stdout.strip()}")
@@ -764,7 +777,7 @@ def table_lines(prefix: tuple[str, ...], table: str) -> list[str]:
     return lines
 
 
-#: How each kind of live state is read. Each line stands for one fact, and is written as `live_KIND` says.
+#: The function that reads each kind of live state. Each line is one fact, in the form that `live_KIND` shows.
 LIVE = {
     "links": live_links,
     "addresses": live_addresses,
@@ -779,7 +792,7 @@ LIVE = {
 
 
 def live_differences(wanted: dict[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield the kinds that differ, each with the lines that are there for nothing, and those that miss."""
+    """Yield (kind, unexpected lines, missing lines) for each kind of live state that differs."""
     for kind, read in LIVE.items():
         if kind in wanted:
             now = read(wanted)
@@ -791,7 +804,7 @@ def live_differences(wanted: dict[str, Any]) -> Iterator[tuple[str, list[str], l
 
 
 def await_live(wanted: dict[str, Any], timeout: float) -> list[str]:
-    """Wait until the host's live state is what a unit gives; return what still differs at the end."""
+    """Wait up to `timeout` seconds for a unit's live state; return the differences that remain, as lines."""
     deadline = time.monotonic() + timeout
     while left := list(live_differences(wanted)):
         if time.monotonic() > deadline:
@@ -805,14 +818,14 @@ def await_live(wanted: dict[str, Any], timeout: float) -> list[str]:
     ]
 
 
-# --- what a unit has loaded --------------------------------------------------------------------------------
+# --- the files that a unit has loaded ----------------------------------------------------------------------
 
 
 def identity(name: str) -> str:
-    """Return a digest of a file and the moment of its last change, which is compared, but never ordered.
+    """Return a file's digest and the time of its last change (ctime), or "absent".
 
-    The moment tells a file that was changed and changed back, by whoever restarted the unit in between. A
-    clock that is set does not matter.
+    The time detects a file that was changed and changed back while the unit was restarted in between. Times
+    are only compared for equality, so that setting the clock does no harm.
     """
     path = Path(name)
     try:
@@ -822,15 +835,15 @@ def identity(name: str) -> str:
 
 
 def identities(files: Iterable[str]) -> dict[str, str]:
-    """Return the identity of each file; a name that begins with + is a mark, not a file that is loaded."""
+    """Return the identity of each file, without the names that begin with +, which are marker files."""
     return {name: identity(name) for name in files if not name.startswith("+")}
 
 
 def loaded(unit: str, invocation: str) -> dict[str, str]:
-    """Return the identities of the files that a running unit has loaded; nothing where that is not known.
+    """Return the identities of the files that a running unit has loaded; empty if that is not known.
 
-    The note is written before the unit is restarted. It counts once the unit has another invocation than it
-    had then, whoever restarted it.
+    The note is written before the unit is restarted. It is valid once the unit's invocation id differs from
+    the one in the note, whoever restarted it.
     """
     try:
         note = json.loads(LOADED.joinpath(unit).read_text())
@@ -840,7 +853,7 @@ def loaded(unit: str, invocation: str) -> dict[str, str]:
 
 
 def note_loaded(unit: str, before: str, files: dict[str, str]) -> None:
-    """Write down which files a unit has loaded, once its invocation is another than `before`."""
+    """Write the note of the files that a unit has loaded; it is valid once the invocation is not `before`."""
     LOADED.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = LOADED / f".{unit}"
     with draft.open("w") as stream:
@@ -855,7 +868,7 @@ def note_loaded(unit: str, before: str, files: dict[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit as it should be: enabled, active, with these files loaded and this live state."""
+    """The wanted state of a unit: enabled, active, with these files loaded and this live state."""
 
     name: str
     restart: list[str]
@@ -866,7 +879,10 @@ class Unit:
 
     @classmethod
     def of(cls, name: str, given: dict[str, Any]) -> Unit:
-        """Return the unit of that name as the module is asked for it."""
+        """Return the unit of that name from an item of the option `units`.
+
+        Raises `Refused` for an unknown kind of live state.
+        """
         instance = name.partition("@")[2].rpartition(".")[0]
         restart, reload = (
             [f.replace("%i", instance) for f in given.get(key, [])] for key in ("restart", "reload")
@@ -879,14 +895,14 @@ class Unit:
 
 
 def show(unit: str) -> dict[str, str]:
-    """Return what systemd says of a unit."""
+    """Return the properties that systemd reports for a unit."""
     names = "UnitFileState,ActiveState,NeedDaemonReload,InvocationID"
     printed = run("systemctl", "show", f"--property={names}", unit).stdout
     return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
 
 
 def differs(files: list[str], known: dict[str, str], pending: set[str]) -> bool:
-    """Tell whether a file is not the one that was loaded, or is about to change, or a mark is there."""
+    """Return whether a file differs from the loaded one or is about to change, or a marker file exists."""
     if any(name.startswith("+") and Path(name[1:]).exists() for name in files):
         return True
     return bool(pending & set(files)) or any(
@@ -895,7 +911,7 @@ def differs(files: list[str], known: dict[str, str], pending: set[str]) -> bool:
 
 
 def needs(unit: Unit, pending: set[str]) -> list[str]:
-    """Return what a unit needs, of enable, start, restart and reload."""
+    """Return the actions that a unit needs: enable, start, restart, reload."""
     found = show(unit.name)
     known = loaded(unit.name, found.get("InvocationID", ""))
     todo = [] if found.get("UnitFileState") == "enabled" else ["enable"]
@@ -911,11 +927,11 @@ def needs(unit: Unit, pending: set[str]) -> list[str]:
 def settle_units(
     given: list[dict[str, Any]], notes: list[dict[str, Any]], outcome: Outcome, manifest: Manifest
 ) -> None:
-    """Find out what all units need, note it and what the units will change, then do it."""
+    """Find the actions that all units need, write them and `notes` to the manifest, then do them."""
     todo: list[tuple[Unit, list[str]]] = []
     for unit in [Unit.of(name, each) for each in given for name in each["names"]]:
         found = needs(unit, outcome.pending)
-        if not set(found) - {"enable"}:  # else the state that follows from the new files comes by itself
+        if not set(found) - {"enable"}:  # other actions load the new files, and the live state follows them
             for kind, extra, missing in live_differences(unit.live):
                 name = f"{unit.name}: {kind} (live)"
                 outcome.text(name, *("".join(f"{line}\n" for line in lines) for lines in (extra, missing)))
@@ -938,22 +954,25 @@ def settle_units(
 
 
 def act(unit: Unit, todo: list[str]) -> None:
-    """Do what a unit needs. Raises `Refused`, with the unit's last words, where it does not come up."""
+    """Do the actions that a unit needs; raise `Refused`, with the unit's last log lines, if one fails.
+
+    A reload that does not produce the live state is followed by a restart.
+    """
     name = unit.name
     if "enable" in todo and run("systemctl", "--quiet", "enable", name).returncode:
         raise Refused(last_words(name, "let itself be enabled"))
     if todo == ["enable"]:
         return
     invocation = show(name).get("InvocationID", "")
-    files = identities([*unit.restart, *unit.reload])  # before the unit reads them: never newer than it has
+    files = identities([*unit.restart, *unit.reload])  # read first: never newer than the files that it loads
     if "reload" in todo and not run("systemctl", "reload", name).returncode:
-        # A reload leaves the invocation as it is: the note counts at once.
+        # A reload keeps the invocation id, so the note must be valid at once.
         note_loaded(name, "", files)
         if not await_live(unit.live, RELOAD_TIMEOUT_S):
             return
-        # Not everything comes by a reload: nginx keeps the protocol of a listener that it has.
+        # A reload does not apply everything: nginx keeps the protocol of an existing listener.
     note_loaded(name, invocation, files)
-    # What failed too often with its old configuration is refused by systemd even with a good one.
+    # systemd refuses to start a unit that failed too often, even if its configuration is correct now.
     run("systemctl", "reset-failed", name)
     if run("systemctl", "restart", name).returncode:
         raise Refused(last_words(name, "take its new configuration" if "reload" in todo else "start"))
@@ -962,7 +981,7 @@ def act(unit: Unit, todo: list[str]) -> None:
 
 
 def last_words(unit: str, what: str) -> str:
-    """Return what a unit does not do, with the last lines of its journal."""
+    """Return the message that a unit does not do `what`, with the last lines of its journal."""
     lines = ("--no-pager", "--quiet", "--output=cat", f"--lines={LAST_WORDS}", f"--unit={unit}")
     return f"{unit} does not {what}. Its last words:\n{run('journalctl', *lines).stdout.strip()}"
 
@@ -971,7 +990,7 @@ def last_words(unit: str, what: str) -> str:
 
 
 def wanted_files(given: Iterable[dict[str, Any]]) -> list[File]:
-    """Return the files that are asked for."""
+    """Return the wanted files from the option `files`."""
     return [
         File(
             Path(file["path"]),
@@ -985,7 +1004,7 @@ def wanted_files(given: Iterable[dict[str, Any]]) -> list[File]:
 
 
 def converge(given: dict[str, Any], outcome: Outcome) -> None:
-    """Bring the host to what is asked for; `outcome` tells how far it came, also where this raises."""
+    """Converge the host to the options; `outcome` has the changes so far, also if this raises `Refused`."""
     wanted: dict[str, list[Any]] = {name: given.get(name) or [] for name in LISTS}
     files = wanted_files(wanted["files"])
     manifest = Manifest(Path(given.get("manifest") or MANIFEST), given.get("owner") or "")
@@ -1016,7 +1035,7 @@ def converge(given: dict[str, Any], outcome: Outcome) -> None:
 
 
 def main() -> None:
-    """Settle, and print the result as Ansible reads it."""
+    """Converge the host, and print the result as Ansible reads it."""
     os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
     os.environ["LC_ALL"] = "C.UTF-8"
     given = json.loads(ARGUMENTS)

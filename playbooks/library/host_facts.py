@@ -1,15 +1,18 @@
 #!/usr/bin/python
-"""Look at a host: what roles have to know of it before they change anything. An Ansible module; its `found`:
+"""Read the facts of a host that roles need before they change anything: an Ansible module.
 
-system: distribution and release, such as "debian-13"; name: its own words for it; architecture: as Debian
-names it; lacking: programs that roles need and it has not; kernel: the release that runs; container: whether
-the kernel is another machine's; profile: "upstream", "legacy" (multipath-tcp.org's v0.9x), or "" for a kernel
-without MPTCP; settings: what the kernel has
-below net.mptcp; socket_error: why the kernel refuses an MPTCP socket, if it does; devices: network devices;
-management: those that carry this SSH connection or a default route; network_manager: whether NetworkManager
-runs; mptcpd: whose mptcpd runs; packages: names of those that are installed; recorded: whether the host is on
-record; owners: roles that have changed something, by the host's manifest; lease: who holds the lab for a
-suite that runs, and for how long still, or "".
+It returns them as `found`:
+
+- system: the distribution and its release, such as "debian-13"; name: the name that it gives itself.
+- architecture: the architecture in Debian's terms; lacking: programs that roles need and that are missing.
+- kernel: the release of the running kernel; container: whether the host shares another machine's kernel.
+- profile: "upstream", "legacy" (multipath-tcp.org's v0.9x), or "" for a kernel without MPTCP.
+- settings: the kernel's sysctls below net.mptcp; socket_error: the error of opening an MPTCP socket, or "".
+- devices: all network devices; management: those that carry this SSH connection or a default route.
+- network_manager: whether NetworkManager runs; mptcpd: "lab" or "other" for the mptcpd that runs, or "".
+- packages: the names of the installed packages; recorded: whether the host has a record.
+- owners: the roles that have changed something, by the host's manifest.
+- lease: who holds the lab for a suite that runs, and for how many more seconds, or "".
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ short_description: Look at a host
 description: Returns what it is as C(found), and changes nothing.
 options: {}
 """
-#: Ansible puts its arguments here, and so knows that one round trip will do.
+#: Ansible replaces this text with the arguments; its presence makes Ansible run the module in one round trip.
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 STATE = pathlib.Path("/var/lib/mptcp-lab")
 #: A suite's lease on the host (mptcp_lab/agent/lab_agent/lease.py).
@@ -41,7 +44,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def ip(*arguments: str) -> list[dict[str, Any]]:
-    """Run ip, and return its JSON; nothing where the host has no ip yet."""
+    """Return the objects that ip prints as JSON; none if the host has no ip yet."""
     if "ip" in lacking():
         return []
     shown = subprocess.run(["ip", "-j", *arguments], capture_output=True, check=True).stdout
@@ -55,12 +58,15 @@ def ip(*arguments: str) -> list[dict[str, Any]]:
 
 
 def lacking() -> list[str]:
-    """Return the programs that roles need and the host has not."""
+    """Return the programs that roles need and that the host does not have."""
     return [tool for tool in ("ip", "nft", "sysctl") if shutil.which(tool) is None]
 
 
 def ssh_address() -> str | None:
-    """Return the local address of this SSH connection; below sudo only the parents still know it."""
+    """Return the local address of this SSH connection, or None.
+
+    sudo removes SSH_CONNECTION, so it is read from the environments of the parent processes too.
+    """
     pid = os.getpid()
     while pid > 1:
         environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -72,15 +78,15 @@ def ssh_address() -> str | None:
 
 
 def configured() -> list[str]:
-    """Return the devices that the lab has set up already."""
+    """Return the network devices that the lab has configured already."""
     settings = pathlib.Path("/etc/sysctl.d/90-mptcp-lab-network.conf")
     return re.findall(r"(?m)^net/ipv4/conf/(.+)/rp_filter", settings.read_text()) if settings.exists() else []
 
 
 def management() -> list[str]:
-    """Return the devices whose loss would cut the host off.
+    """Return the devices whose loss would disconnect the host: with the SSH address or a default route.
 
-    A default route that anybody's router advertisement brought to a NIC of the lab does not count.
+    A default route from a router advertisement on a NIC of the lab does not count.
     """
     local = ssh_address()
     carrying = {
@@ -100,12 +106,12 @@ def management() -> list[str]:
 
 
 def runs(unit: str) -> bool:
-    """Tell whether a unit is active."""
+    """Return whether a unit is active."""
     return subprocess.run(["systemctl", "--quiet", "is-active", unit], check=False).returncode == 0
 
 
 def release() -> tuple[str, str]:
-    """Return the system as "ID-RELEASE" and its own name (os-release(5)); RHEL's rebuilds count as RHEL."""
+    """Return the system as "ID-RELEASE" and its pretty name (os-release(5)); RHEL's rebuilds are "rhel"."""
     lines = pathlib.Path("/etc/os-release").read_text().splitlines()
     entries = {
         key: value.strip("\"'") for key, equals, value in (line.partition("=") for line in lines) if equals
@@ -117,7 +123,7 @@ def release() -> tuple[str, str]:
 
 
 def profile() -> str:
-    """Tell the kernel's MPTCP by its own settings; its version says nothing."""
+    """Return which MPTCP the kernel has, by its sysctls: the kernel's version does not show it."""
     settings = pathlib.Path("/proc/sys/net/mptcp")
     if (settings / "mptcp_enabled").exists():
         return "legacy"
@@ -125,14 +131,14 @@ def profile() -> str:
 
 
 def settings() -> list[str]:
-    """Return the names of the settings that the kernel has below net.mptcp."""
+    """Return the names of the kernel's sysctls below net.mptcp."""
     return sorted(path.name for path in pathlib.Path("/proc/sys/net/mptcp").glob("*"))
 
 
 def socket_error() -> str:
-    """Open an MPTCP socket; return the error's name; "" when it works or is only switched off."""
+    """Open an MPTCP socket and return the error's name, or "" if it works or is only switched off."""
     try:
-        if profile() == "legacy":  # every TCP socket may speak MPTCP; this option (42) asks for it
+        if profile() == "legacy":  # MPTCP_ENABLED (42) switches MPTCP on for a TCP socket
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as plain:
                 plain.setsockopt(socket.IPPROTO_TCP, 42, 1)
         else:
@@ -143,18 +149,18 @@ def socket_error() -> str:
 
 
 def in_container() -> bool:
-    """Tell whether the host shares the kernel of the machine that it runs on."""
+    """Return whether the host is a container, which shares the kernel of another machine."""
     return subprocess.run(["systemd-detect-virt", "--quiet", "--container"], check=False).returncode == 0
 
 
 def mptcpd() -> str:
-    """Tell whose mptcpd runs here: "lab" (it has the lab's drop-in), "other", or "" for none."""
+    """Return "lab" if the lab's drop-in for mptcpd exists, "other" if another mptcpd runs, else ""."""
     ours = pathlib.Path("/etc/systemd/system/mptcp.service.d/mptcp-lab.conf").exists()
     return "lab" if ours else "other" if runs("mptcp.service") else ""
 
 
 def packages() -> list[str]:
-    """Return the names of the packages that are installed; none where packages are of another kind."""
+    """Return the names of the installed packages; none on a host without dpkg and rpm."""
     if shutil.which("dpkg-query"):
         argv = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\\n"]
     elif shutil.which("rpm"):
@@ -166,7 +172,7 @@ def packages() -> list[str]:
 
 
 def owners() -> list[str]:
-    """Return the roles that have changed something on this host; none where the manifest cannot be read."""
+    """Return the roles that have changed something on this host; none if the manifest cannot be read."""
     try:
         entries = json.loads((STATE / "manifest.json").read_text())["entries"]
         return sorted({owner for entry in entries for owner in entry["owners"]})
@@ -175,7 +181,7 @@ def owners() -> list[str]:
 
 
 def lease() -> str:
-    """Return who holds the lab for a suite, and for how many seconds still; "" where nobody does."""
+    """Return who holds the lab for a suite, and for how many more seconds; "" if nobody does."""
     try:
         held = json.loads(pathlib.Path("/", LEASE).read_text())
         left = float(held["expires"]) - time.monotonic()
@@ -185,7 +191,7 @@ def lease() -> str:
 
 
 def main() -> None:
-    """Look, and print."""
+    """Read all facts, and print them as Ansible reads them."""
     system, name = release()
     found = {
         "system": system,

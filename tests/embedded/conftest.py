@@ -1,4 +1,4 @@
-"""A lab that is up, for tests of the embedded lab itself."""
+"""Fixtures of the embedded lab's tests: a lab that is up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.labs import OwnLab, own_lab
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnLab]:
-    """A lab that is up when the module's first test begins and gone after its last."""
+    """Yield a lab that is brought up before the module's first test and removed after its last one."""
     lab = own_lab(tmp_path_factory.mktemp("inventory") / "own lab", "test-own")
     lab.down()
     lab.up()

@@ -1,4 +1,4 @@
-"""What a host of the embedded lab is like: a machine with systemd, its own sshd, few rights, no way out."""
+"""Test a host of the embedded lab: it has systemd, a private sshd, few rights, and no way out of the lab."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""Which image a host is made from."""
+"""Test which image a host is created from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the lab needs of the kernel is asked for by use, and an `ip` that answers oddly is no traceback."""
+"""Test that the lab tries the kernel features that it needs, and reports odd output of `ip` as an error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lab() -> Lab:
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of stand-ins, found before the machine's own tools."""
+    """Return a folder of fake tools that is first in PATH."""
     folder = tmp_path / "tools"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder), prepend=":")
@@ -44,7 +44,7 @@ def stand_in(tools: Path, name: str, script: str) -> None:
 def test_a_machine_without_module_bridge_has_no_bridges(
     tmp_path: Path, lab: Lab, tools: Path, answer: str
 ) -> None:
-    """As on a machine that was just booted: module bridge is loaded by the first bridge, made here."""
+    """Simulate a machine after boot, on which the first bridge loads module bridge."""
     stand_in(
         tools,
         "ip",
@@ -92,7 +92,7 @@ def test_overlay_that_is_not_to_be_had_is_named(lab: Lab, tools: Path) -> None:
 
 
 def test_nf_tables_that_is_not_to_be_had_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Subsystem 200 of nfnetlink stands for one whose module is not there: no kernel has it."""
+    """Use nfnetlink subsystem 200, which no kernel has, in place of one whose module is missing."""
     monkeypatch.setattr(doctor, "NFT_MSG_GETGEN", 200 << 8 | 16)
     with pytest.raises(EmbeddedError, match=r"the kernel gives no nf_tables, .*\(Invalid argument\)"):
         kernel.require(lab)
@@ -112,7 +112,7 @@ def test_the_doctor_imports_nothing_but_the_standard_library() -> None:
 
 
 def test_what_cannot_be_tried_is_not_missing() -> None:
-    """The program nft may be absent: hosts have their own. A part of the kernel that refuses is missing."""
+    """Check that a missing tool is no failure, as hosts have their own; a kernel that refuses is one."""
     absent = replace(doctor.BRIDGE, tool="nft-of-nobody")
     assert doctor._finding(absent).there is None
     refused = replace(doctor.BRIDGE, command="echo no such device >&2; false")

@@ -1,4 +1,4 @@
-"""Up converges, down leaves nothing: also after edits of the inventory, and deaths of hosts and of `up`."""
+"""Test that `up` converges and `down` leaves nothing, also after edits, dead hosts and a killed `up`."""
 
 import fcntl
 import os
@@ -82,7 +82,7 @@ def test_the_inventory_is_the_only_thing_to_edit(own: OwnLab) -> None:
 
 
 def test_an_unplugged_host_has_no_port_any_more(own: OwnLab) -> None:
-    """Removed with its namespace, a port stays a while and is in the way of the next look."""
+    """Check that unplug removes the port at once: with its namespace, it would go only some time later."""
     own.up()
     port = fabric.find(own.lab, "server2", "eth1").port
     assert port in fabric.port_states(own.paths)
@@ -129,7 +129,7 @@ def test_down_cleans_up_after_an_up_that_was_killed_at_any_moment(fresh: OwnLab)
         with subprocess.Popen(
             command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         ) as process:
-            time.sleep(moments.uniform(0.4, 1.6))  # the moment is the point, no condition is awaited
+            time.sleep(moments.uniform(0.4, 1.6))  # a random moment; there is no condition to wait for
             os.kill(process.pid, signal.SIGKILL)
         fresh.down()
         assert fresh.traces() == []

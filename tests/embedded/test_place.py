@@ -1,4 +1,4 @@
-"""Where labs keep their state, and which lab `down` removes: the one that was meant, or none."""
+"""Test where labs keep their state, and that `down` removes the intended lab or none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mptcp_lab.paths import ROOT
 
 
 class Checkout:
-    """A checkout's state folder with labs that look as if they were up, and inventories of them."""
+    """A checkout with inventories, and a state folder in which labs appear to be up."""
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self.capsys = root, capsys
@@ -46,7 +46,7 @@ class Checkout:
         variables.write_text(variables.read_text().replace(old, new))
 
     def bring_up(self, name: str) -> Path:
-        """Lay down what `up` writes first, and return the lab's inventory."""
+        """Write the files that `up` writes first, and return the lab's inventory."""
         folder = self.inventory(name)
         private_folder(self.paths(name).state / "hosts" / "client")
         recorded.write(self.paths(name), str(folder))
@@ -56,7 +56,7 @@ class Checkout:
         return [each.name for each in recorded.read_all(self.paths("any"))]
 
     def run(self, *words: str) -> tuple[int, str]:
-        """Run the embedded lab's command; return its exit code and what it printed."""
+        """Run the embedded lab's command, and return its exit status and its output."""
         sys.argv = ["mptcp_lab.labs", *words]
         code = command.main()
         printed = self.capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Which signed indexes the package pool is built from. A stand-in for apt "fetches" the one it is given."""
+"""Test which signed indexes the package pool is built from, with a fake apt that "fetches" a given one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ esac
 
 
 def build(tmp_path: Path, part_of_pool: str, date: str) -> tuple[subprocess.CompletedProcess[str], str]:
-    """Run pool.sh for one part of the pool; return how it ended, and how apt was called."""
+    """Run pool.sh for one part of the pool, and return its result and the calls of apt."""
     root, programs = tmp_path / "root", tmp_path / "bin"
     lists = root / "var/lib/apt/lists"
     for folder in (lists, root / "etc/apt/sources.list.d", programs):

@@ -1,4 +1,4 @@
-"""Fixtures: two hosts for the whole session, a probe on each."""
+"""Fixtures of the probe's tests: two hosts for the whole session, with a probe on each."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def server(pair: Pair) -> Iterator[Probe]:
 
 @pytest.fixture
 def leased(client: Probe, server: Probe) -> Iterator[None]:
-    """Hold the lease on both hosts: they refuse faults of a run that does not."""
+    """Hold the lease on both hosts: a host refuses faults of a run without its lease."""
     with Lease.take({"client": client, "server": server}, "tests", "tests"):
         yield

@@ -1,4 +1,4 @@
-"""A test that applies faults for as long as it lives: run by test_dying.py in a pytest that it kills."""
+"""A test that applies faults until it is killed: test_dying.py runs it in a separate pytest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mptcp_lab.probe.ssh import SshTarget
 TTL_SECONDS = 1.5
 RUN, LEASE_SECONDS = "faulty", 600.0
 APPLIED = "faults applied so far"
-# faults that each host gets, and whose undoing is compared
+# The faults that each host gets. Tests compare the host's state before them and after their undo.
 MANY: tuple[tuple[str, dict[str, Any]], ...] = (
     ("drop", {"sport": 7000}),
     ("link_down", {"device": "eth1"}),
@@ -27,7 +27,7 @@ MANY: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def apply_many(probe: Probe, number: int, ttl: float = TTL_SECONDS) -> list[Pending]:
-    """Begin to apply every fault on host `number` of a pair, one after another."""
+    """Start to apply every fault on host `number` of a pair, one after another."""
     filled = [
         (kind, {key: v.format(host=number) if key == "address" else v for key, v in params.items()})
         for kind, params in MANY

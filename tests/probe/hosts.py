@@ -1,4 +1,4 @@
-"""Two hosts for the tests: network namespaces, each with a real sshd behind a Unix socket."""
+"""Hosts for the tests: network namespaces, each with a real sshd behind a Unix socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mptcp_lab.probe import NetworkState, Probe, changes, eventually
 from mptcp_lab.probe.ssh import SshTarget
 
 PATHS = (1, 2)
-# no duplicate address detection: an IPv6 address is in force as soon as its link is up
+# Duplicate address detection is off, so that an IPv6 address is usable as soon as its link is up.
 HOLD = (
     "mount -t tmpfs run /run && mkdir /run/sshd && ip link set lo up"
     " && echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad && echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad"
@@ -26,19 +26,19 @@ HOLD = (
 
 
 def tool(*argv: str) -> str:
-    """Run a command that must succeed."""
+    """Run a command that must succeed, and return its standard output."""
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
 def make_key(path: Path) -> str:
-    """Generate a key pair; returns the public key as "type base64"."""
+    """Generate a key pair, and return the public key as "type base64"."""
     tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path))
     return " ".join(path.with_suffix(".pub").read_text().split()[:2])
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The client's key and the server's, in a folder."""
+    """The key pairs of the SSH client and the SSH server, in a folder."""
 
     folder: Path
     client: str
@@ -50,7 +50,7 @@ class Keys:
 
 
 class Host:
-    """A namespace with a /run of its own; every SSH connection starts an ``sshd -i`` inside."""
+    """A network namespace with a private /run. Every SSH connection starts an ``sshd -i`` inside."""
 
     def __init__(self, name: str, keys: Keys) -> None:
         self.name = name
@@ -59,7 +59,7 @@ class Host:
         self.folder.mkdir()
         self.servers: list[subprocess.Popen[bytes]] = []
         tool("ip", "netns", "add", name)
-        # holds the mount namespace in which /run (fault records, lease, origin sockets) is this host's alone
+        # It keeps the mount namespace in which /run (fault records, lease, origin sockets) is private.
         self._holder = subprocess.Popen(
             ["ip", "netns", "exec", name, "unshare", "--mount", "sh", "-c", HOLD],
             stdout=subprocess.PIPE,
@@ -99,26 +99,26 @@ class Host:
                 )
 
     def inside(self, argv: Sequence[str]) -> list[str]:
-        """The command that runs ``argv`` on this host."""
+        """Return the command that runs ``argv`` on this host."""
         return ["nsenter", f"--target={self._holder.pid}", "--mount", "--net", *argv]
 
     def run(self, *argv: str) -> str:
-        """Run a command on this host that must succeed."""
+        """Run a command on this host that must succeed, and return its standard output."""
         return tool(*self.inside(argv))
 
     def ip(self, command: str) -> None:
-        """Run ``ip`` in the namespace."""
+        """Run ``ip`` in the host's network namespace."""
         tool("ip", "-n", self.name, *command.split())
 
     def settled_links(self) -> int:
-        """How many links have noticed their carrier and got their link-local address."""
+        """Return how many links have a usable IPv6 link-local address, which they get with their carrier."""
         lines = self.run(
             "ip", "-6", "-o", "address", "show", "up", "scope", "link", "-tentative"
         ).splitlines()
         return sum(" tentative" not in line for line in lines)
 
     def target(self) -> SshTarget:
-        """How to reach it."""
+        """Write the host's known_hosts file, and return the SSH target of the host."""
         known = self.folder / "known_hosts"
         known.write_text(f"{self.name} {self.keys.server}\n")
         return SshTarget(
@@ -132,18 +132,18 @@ class Host:
         )
 
     def processes(self) -> list[int]:
-        """Every process of this host."""
+        """Return the ids of all processes on this host."""
         return [int(pid) for pid in tool("ip", "netns", "pids", self.name).split()]
 
     def signal_session(self, number: int) -> None:
-        """Send a signal to all of this host's processes but the one that holds its namespaces."""
+        """Send a signal to all processes on this host except the one that holds its namespaces."""
         for pid in self.processes():
             if pid != self._holder.pid:
-                with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+                with contextlib.suppress(ProcessLookupError):  # the process has ended in the meantime
                     os.kill(pid, number)
 
     def remove(self) -> None:
-        """Take everything away."""
+        """Remove the host: its socket, processes and namespaces."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join()
@@ -166,7 +166,10 @@ class Pair:
 
 
 def make_pair(keys: Keys, stack: ExitStack, name: str = "") -> Pair:
-    """Two hosts joined by two cables, fullmesh on the client, limits on both; the stack removes them."""
+    """Return two hosts with a link per path, endpoints and limits, which the stack removes.
+
+    The client's endpoint on path 2 is fullmesh, the server announces its address on path 2.
+    """
     client = Host(f"prb{name}-{os.getpid()}-a", keys)
     stack.callback(client.remove)
     server = Host(f"prb{name}-{os.getpid()}-b", keys)
@@ -189,7 +192,7 @@ def make_pair(keys: Keys, stack: ExitStack, name: str = "") -> Pair:
 
 
 def returns_to(probe: Probe, state: NetworkState, within: float) -> None:
-    """Wait for a host to be what it was: link-local addresses come back a moment after their link."""
+    """Wait until a host's network state is `state` again: link-local addresses return after their link."""
     eventually(
         lambda: changes(state, probe.network_state()), lambda found: not found, within, "network state"
     )

@@ -1,4 +1,4 @@
-"""What kernels answered, recorded in virtual machines with Debian's 6.1.0-56 and 6.12.118, and on 6.18.44."""
+"""Answers of kernels, recorded in virtual machines with Debian's 6.1.0-56 and 6.12.118, and on 6.18.44."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INFO_ON_6_1 = bytes.fromhex(
 
 
 def counted(kernel: str, **values: int) -> Counters:
-    """Return what a kernel has counted; what is not named is 0, and what it lacks is absent."""
+    """Return a kernel's MPTCP counters: 0 unless given in `values`; those that it lacks are absent."""
     names = MPTCP_COUNTERS[kernel]
     assert set(values) <= set(names), f"{kernel} has no {sorted(set(values) - set(names))}"
     return Counters({"MPTcpExt": {**dict.fromkeys(names, 0), **values}}, "client", kernel)

@@ -1,8 +1,8 @@
-"""The program of a host that lies: it stands between the controller and the real probe.
+"""The program of a host that sends wrong answers: it runs between the controller and the real probe.
 
-A host runs it instead of the command that the controller asks for. LIES names a file with a JSON object: by
-operation the text that is written as its answer (``@ID@`` is the call's number), or [text, count, more]. All
-other calls go to the real probe.
+The host's sshd runs it instead of the controller's command. The variable LIES names a file with a JSON
+object. It has by operation the text to write as the answer (``@ID@`` is the call's number), or
+[text, count, more] to add `more` `count` times. All other calls go to the real probe.
 """
 
 import json
@@ -16,7 +16,7 @@ WRITING = threading.Lock()
 
 
 def write(lie: str, number: int, count: int = 0, more: str = "") -> None:
-    """Write a lie and the end of its line; nothing comes in between."""
+    """Write a wrong answer and the end of its line, with no other output in between."""
     with WRITING:
         sys.stdout.buffer.write(lie.replace("@ID@", str(number)).encode(errors="surrogateescape"))
         for _ in range(count):
@@ -26,7 +26,7 @@ def write(lie: str, number: int, count: int = 0, more: str = "") -> None:
 
 
 def pass_on(answers: "subprocess.Popen[bytes]") -> None:
-    """Write what the real probe answers."""
+    """Copy the answers of the real probe to standard output."""
     assert answers.stdout is not None
     for line in answers.stdout:
         with WRITING:
@@ -35,7 +35,7 @@ def pass_on(answers: "subprocess.Popen[bytes]") -> None:
 
 
 def main() -> None:
-    """Answer every call by a lie or by the real probe."""
+    """Answer every call with a wrong answer, or pass it to the real probe."""
     size = sys.stdin.buffer.readline()
     program = sys.stdin.buffer.read(int(size))
     command = ["sh", "-c", os.environ["SSH_ORIGINAL_COMMAND"]]

@@ -1,4 +1,4 @@
-"""What the program on hosts makes of tools that answer otherwise than expected."""
+"""Test that the agent reports unexpected output of tools as an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mptcp_lab.agent.lab_agent.kernel import host
 
 @pytest.fixture
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file whose content is what ip, tc and nft print."""
+    """Return the file whose content the fake ip, tc and nft print."""
     printed = tmp_path / "printed"
     for name in ("ip", "tc", "nft"):
         (tmp_path / name).write_text(f"#!/bin/sh\ncat >/dev/null\ncat '{printed}'\n")

@@ -1,4 +1,4 @@
-"""Reaching hosts, and losing them."""
+"""Test how the controller connects to hosts, and how it detects that it has lost one."""
 
 from __future__ import annotations
 

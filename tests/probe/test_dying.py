@@ -1,4 +1,4 @@
-"""Who dies during faults (pytest, the probe, sshd's session), at any moment: the hosts are what they were."""
+"""Test that hosts return to their earlier state if pytest, the probe or the sshd session is killed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BACK_WITHIN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Death:
-    """Who dies: after so many faults, and then so many seconds into the next."""
+    """The process to kill, after how many faults, and how many seconds after the last of them."""
 
     victim: str
     faults: int
@@ -43,7 +43,7 @@ class Death:
 
 @dataclass
 class Watched:
-    """A host (first or second of its pair) with a probe that watches it from before the first death."""
+    """A host (first or second of its pair) with a probe that reads its state before and after the kills."""
 
     host: Host
     number: int
@@ -54,7 +54,7 @@ class Watched:
         self.before = self.probe.network_state()
 
     def await_before(self, told: str) -> None:
-        """Fail when the host is not again what it was."""
+        """Fail if the host does not return to its earlier state in time."""
         try:
             returns_to(self.probe, self.before, within=BACK_WITHIN_SECONDS)
         except NeverHappened as late:
@@ -63,7 +63,7 @@ class Watched:
 
 @pytest.fixture(autouse=True)
 def unleased(client: Probe, server: Probe) -> Iterator[None]:
-    """Give back the leases of those who died."""
+    """Release the leases of the killed processes after each test."""
     yield
     for probe in (client, server):
         probe.call("lease_release", run=RUN)
@@ -71,7 +71,7 @@ def unleased(client: Probe, server: Probe) -> Iterator[None]:
 
 @pytest.fixture
 def pairs(pair: Pair) -> Iterator[list[list[Watched]]]:
-    """Pairs of hosts, each host watched."""
+    """Yield pairs of hosts with a watching probe on each."""
     with ExitStack() as stack:
         made = [pair, *(make_pair(pair.client.keys, stack, f"{n}") for n in range(1, PAIRS))]
         yield [
@@ -84,7 +84,7 @@ def pairs(pair: Pair) -> Iterator[list[list[Watched]]]:
 
 
 def dies(host: Host, number: int, death: Death) -> None:
-    """Apply faults, and kill the victim in their midst."""
+    """Apply faults to a host, and kill the victim while they are applied."""
     if death.victim == "pytest":
         pytest_dies(host, number, death)
         return
@@ -92,13 +92,13 @@ def dies(host: Host, number: int, death: Death) -> None:
     session = [server.pid for server in host.servers if server.poll() is None][-1]
     for pending in apply_many(probe, number)[: death.faults]:
         pending.result(START_WITHIN_SECONDS)
-    time.sleep(death.seconds)  # the random moment itself
+    time.sleep(death.seconds)  # the random moment of the test; there is no condition to wait for
     os.kill(int(probe.hello["pid"]) if death.victim == "probe" else session, signal.SIGKILL)
     probe.close()
 
 
 def pytest_dies(host: Host, number: int, death: Death) -> None:
-    """The same in a pytest of its own, which is killed."""
+    """Apply faults to a host from a separate pytest, and kill that pytest."""
     program = str(Path(__file__).with_name("faulty.py"))
     target = host.target()
     where = [number, target.name, *map(str, (target.unix_socket, *target.identities, target.known_hosts))]
@@ -120,15 +120,15 @@ def pytest_dies(host: Host, number: int, death: Death) -> None:
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = (line for line in process.stdout if APPLIED in line)  # one before the first fault, too
+        lines = (line for line in process.stdout if APPLIED in line)  # the first one precedes the faults
         seen = list(itertools.islice(lines, 1 + death.faults))
         assert process.poll() is None and len(seen) == 1 + death.faults
-        time.sleep(death.seconds)  # the random moment itself
+        time.sleep(death.seconds)  # the random moment of the test; there is no condition to wait for
         process.kill()
 
 
 def one_pair(watched: list[Watched], deaths: list[Death], told: str) -> int:
-    """Let both hosts' users die, again and again; return how often a fault outlived its user."""
+    """Kill the users of both hosts in turn, and return how often a fault outlived its user."""
     outlived = 0
     for round_ in zip(deaths[::2], deaths[1::2], strict=True):
         with ThreadPoolExecutor() as both:
@@ -156,7 +156,7 @@ def test_dying_at_random_moments_leaves_nothing(pairs: list[list[Watched]]) -> N
 
 
 def keepers(host: Host) -> set[int]:
-    """Return the keepers that run on a host."""
+    """Return the process ids of the keepers that run on a host."""
     found = set()
     for pid in host.processes():
         with contextlib.suppress(OSError):
@@ -172,7 +172,7 @@ def test_a_killed_keeper_is_started_again_while_faults_are_in_force(pair: Pair) 
         before = watching.network_state()
         applied = [pending.result(START_WITHIN_SECONDS) for pending in apply_many(probe, 1, ttl=15.0)]
         assert len(applied) == len(MANY)
-        # The OOM killer spares it, where this machine allows to ask for that.
+        # The keeper asks the OOM killer to spare it, if this machine allows that.
         asked = host.run("sh", "-c", "echo -1000 >/proc/self/oom_score_adj; cat /proc/self/oom_score_adj")
         assert {Path(f"/proc/{pid}/oom_score_adj").read_text() for pid in keepers(host)} == {asked}
         for _ in range(3):
@@ -200,7 +200,7 @@ def test_a_full_run_folder_refuses_a_fault_and_lifts_those_in_force(pair: Pair) 
             with pytest.raises(ProbeError, match="ENOSPC"):
                 probe.call("lease_take", owner="faulty", run=RUN, ttl=LEASE_SECONDS)
             assert probe.call("lift", fault=fault) is True
-            returns_to(probe, before, within=BACK_WITHIN_SECONDS)  # the keeper lifts the others
+            returns_to(probe, before, within=BACK_WITHIN_SECONDS)  # the keeper lifts the other faults
         finally:
             host.run("rm", "/run/fill")
             host.run("mount", "-o", "remount,size=50%", "/run")
@@ -208,7 +208,7 @@ def test_a_full_run_folder_refuses_a_fault_and_lifts_those_in_force(pair: Pair) 
         assert "new" not in host.run("ls", "/run/mptcp-lab/faults")
 
 
-#: Interposed before libc's: the wall clock of a host's programs is off by what a file holds.
+#: A library for LD_PRELOAD: it adds the seconds in a file to the wall clock of a host's programs.
 STEPPED_CLOCK = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -251,7 +251,7 @@ def test_a_clock_that_is_stepped_neither_ends_faults_and_leases_nor_prolongs_the
                     pending.result(START_WITHIN_SECONDS)
                 step.write_text(str(seconds))
                 assert abs(probe.clock().realtime - time.time() - seconds) < 60
-                probe.run(["sleep", "0.6"])  # three rounds of the keeper
+                probe.run(["sleep", "0.6"])  # three periods of the keeper
                 assert len(probe.faults()) == len(MANY), "lifted before their time"
                 probe.call("lease_refresh", run=RUN, ttl=LEASE_SECONDS)
                 os.kill(int(probe.hello["pid"]), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Faults: each does what it says, and every one of them goes away, whoever dies."""
+"""Test that each fault has its effect, and that each one is lifted, whichever process dies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def listener(server: Probe) -> Iterator[Listener]:
 
 @pytest.fixture(autouse=True)
 def untouched(leased: None, client: Probe, server: Probe) -> Iterator[None]:
-    """Every test leaves both hosts as they were."""
+    """Check that every test leaves both hosts in their earlier state."""
     before = [(probe, probe.network_state()) for probe in (client, server)]
     yield
     for probe, state in before:
@@ -44,7 +44,7 @@ def untouched(leased: None, client: Probe, server: Probe) -> Iterator[None]:
 
 
 def connects(client: Probe, **options: Any) -> str:
-    """How a connection attempt ends: "mptcp", "tcp", or the errno's name."""
+    """Try to connect, and return "mptcp", "tcp", or the errno's name."""
     try:
         with client.connect(SERVER, 7000, within=0.3, **options) as stream:
             return "mptcp" if stream.facts().is_mptcp else "tcp"
@@ -82,10 +82,10 @@ def test_a_fault_on_the_server_is_felt_and_lifted(
 
 @pytest.fixture
 def spare(client: Probe) -> Iterator[str]:
-    """A NIC that is down and has an address."""
+    """Yield a NIC that is down and has an address."""
     for command in (
         "link add spare type veth peer name plug",
-        "link set spare up",  # the kernel gives it a qdisc then, for good
+        "link set spare up",  # the kernel then gives it a qdisc, which stays
         "link set spare down",
         f"address add {SPARE}/24 dev spare",
     ):
@@ -95,7 +95,7 @@ def spare(client: Probe) -> Iterator[str]:
 
 
 def test_a_new_nic_gets_its_address_after_its_link_and_keeps_nothing(client: Probe, spare: str) -> None:
-    """As mptcpd does, an endpoint is made and limits are raised when the address comes; both go again."""
+    """Add an endpoint and raise limits when the address arrives, as mptcpd does; the undo restores both."""
     before = client.network_state()
     with client.watch_events() as watch, client.fault("link_up", device=spare, address=SPARE):
         came = watch.until(lambda event: event["type"] == "address" and SPARE in str(event), within=5)
@@ -223,12 +223,12 @@ def test_a_run_without_the_lease_is_refused(pair: Pair, client: Probe) -> None:
     with pytest.raises(NoLease, match="nobody holds it"):
         client.fault("limits", subflows=1)
     client.call("lease_take", owner="tests", run="tests", ttl=30)
-    assert issubclass(NoLease, Inconclusive)  # of a claim it says nothing
+    assert issubclass(NoLease, Inconclusive)  # it decides no claim
     assert changes(before, client.network_state()) == []
 
 
 def forge(client: Probe, undo: list[Any], owner: str = "0:0", mode: str = "600") -> None:
-    """Put a record on the host that is due, as somebody who can write to the lab's folder would."""
+    """Write an expired fault record on the host, as an attacker with access to the lab's folder would."""
     record = {"id": "f0f0f0f0", "kind": "forged", "params": {}, "owner": 1, "run": "x", "touches": "x"}
     text = json.dumps({**record, "undo": undo, "since": 0, "deadline": 0, "tries": 0, "error": ""})
     write = f"mkdir -p {FAULTS} && cat >{FORGED} && chown {owner} {FORGED} && chmod {mode} {FORGED}"
@@ -283,7 +283,7 @@ def test_a_fault_ends_by_itself(client: Probe) -> None:
     fault = client.fault("limits", ttl=0.5, subflows=1)
     assert changes(before, client.network_state())
     returns_to(client, before, within=3)
-    assert issubclass(FaultExpired, Inconclusive)  # of a claim it says nothing
+    assert issubclass(FaultExpired, Inconclusive)  # it decides no claim
     with pytest.raises(FaultExpired, match="expired after"):
         fault.lift()
     fault.lift()

@@ -1,4 +1,4 @@
-"""What a probe reads, watches and captures."""
+"""Test the facts that a probe reads, the events that it reports, and its captures."""
 
 from __future__ import annotations
 
@@ -140,9 +140,9 @@ def test_a_capture_holds_every_header_and_no_payload(client: Probe, server: Prob
     ).stdout.splitlines()
     rows = [line.split(",") for line in lines]
     assert {row[0] for row in rows} == {"eth1", "eth2"}
-    assert sum(int(row[4]) for row in rows) >= 5 << 20  # more when MPTCP sends some of it twice
+    assert sum(int(row[4]) for row in rows) >= 5 << 20  # more if MPTCP sends some data twice
     assert max(int(row[3]) for row in rows) == 160
-    # clocks agree within 1 ms: the first data was captured after connect() and before it was received
+    # The clocks agree within 1 ms: the first data was captured after connect() and before it was received.
     assert received.first is not None
     first_data = min(float(row[1]) for row in rows if int(row[4]))
     assert (

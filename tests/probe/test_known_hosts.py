@@ -1,4 +1,4 @@
-"""known_hosts is read as OpenSSH reads it: its own client judges every case, too."""
+"""Test that known_hosts is read as OpenSSH reads it: OpenSSH's client runs every case too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME = "host.lab.example"
 
 @dataclasses.dataclass
 class Certified:
-    """A host that has a certificate beside its key, and what test cases need to write about it."""
+    """A host with a key and a certificate, and the keys that test cases write to known_hosts files."""
 
     host: Host
     key: str
@@ -39,13 +39,13 @@ class Certified:
     folder: Path
 
     def certify(self, *options: str) -> None:
-        """Give the host a new certificate of its authority."""
+        """Sign a new certificate for the host with its authority."""
         public = self.host.keys.folder / "server.pub"
         authority = str(self.folder / "authority")
         tool("ssh-keygen", "-q", "-s", authority, "-h", "-I", "x", *options, str(public))
 
     def openssh(self, files: list[Path], alias: str, port: int) -> bool:
-        """Whether OpenSSH's client takes the host's key."""
+        """Return whether OpenSSH's client accepts the host's key."""
         options = {
             "ProxyCommand": f"nc -U {self.host.folder}/ssh",
             "UserKnownHostsFile": " ".join(map(str, files)),
@@ -63,7 +63,7 @@ class Certified:
         return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
     def ours(self, files: list[Path], alias: str, port: int) -> str:
-        """Return "" where our client takes the host's key, else what it reports."""
+        """Return "" if the project's client accepts the host's key, else its message."""
         target = dataclasses.replace(
             self.host.target(),
             name="inventory-name",
@@ -168,7 +168,7 @@ def test_a_key_is_taken_where_openssh_takes_it(certified: Certified, tmp_path: P
     ("line", "alias", "port", "taken"),
     [
         (f"[{NAME}]:2222", "", 2222, True),
-        (NAME, "", 2222, True),  # OpenSSH looks for the host without its port, too
+        (NAME, "", 2222, True),  # OpenSSH also looks up the host without its port
         (f"[{NAME}]:2223", "", 2222, False),
         (hashed(f"[{NAME}]:2222"), "", 2222, True),
         (f"[{NAME}]:22", "", 22, False),
@@ -268,7 +268,7 @@ SAYS = {
 
 @pytest.fixture
 def liar(tmp_path: Path) -> Iterator[Callable[[bytes, bool], Path]]:
-    """A listener that says something to each connection, and closes it or stays."""
+    """Yield a function that starts a listener, which sends bytes and then closes or keeps the connection."""
     sock = socket.socket(socket.AF_UNIX)
     path = tmp_path / "ssh"
     sock.bind(str(path))
@@ -345,5 +345,5 @@ def test_only_configured_keys_of_the_agent_are_shown(certified: Certified, tmp_p
 
 
 def test_paramikos_kinds_of_key_are_all_asked_for() -> None:
-    """What a key of known_hosts may be, paramiko can check; another kind is an unknown key, not a crash."""
+    """Check that paramiko supports the key types of known_hosts; another type is an unknown key, no crash."""
     assert {"ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512"} <= set(paramiko.Transport._preferred_keys)

@@ -1,4 +1,4 @@
-"""The lease: one run at a time; a dead holder's expires; losing it stops the holder."""
+"""Test the lease: one run holds it at a time, it expires if the holder dies, its loss stops the holder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_dead_holders_lease_expires_and_is_taken_over(client: Probe) -> None:
 
 def test_it_is_prolonged_while_held(client: Probe) -> None:
     with Lease.take({"a": client}, "alice", "run-1", ttl=0.3) as lease:
-        client.run(["sleep", "0.7"])  # more than two terms
+        client.run(["sleep", "0.7"])  # longer than two terms of the lease
         with pytest.raises(LeaseBusy):
             Lease.take({"a": client}, "bob", "run-2")
         lease.check()

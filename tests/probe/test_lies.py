@@ -1,4 +1,4 @@
-"""A host that lies: nothing is concluded from what it says, nothing breaks, memory is bounded."""
+"""Test a host that sends wrong answers: no verdict follows, nothing crashes, memory stays bounded."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ANSWERS = {
 
 
 class Liar(Host):
-    """A host whose SSH logins run liar.py, which lies about the operations in a file."""
+    """A host whose SSH logins run liar.py, which sends wrong answers to the operations in a file."""
 
     def __init__(self, name: str, keys: Keys) -> None:
         super().__init__(name, keys)
@@ -85,7 +85,7 @@ def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liar]:
 
 
 def told(call: Callable[[], object]) -> str:
-    """Return what a call that meets nonsense raises; a check that meets it is inconclusive."""
+    """Return the message of the Nonsense that a call raises, and check that it is inconclusive."""
     with pytest.raises(Nonsense) as raised:
         call()
     assert isinstance(raised.value, Inconclusive)
@@ -94,7 +94,7 @@ def told(call: Callable[[], object]) -> str:
 
 
 class Talk:
-    """A probe on the liar, opened again when nonsense ended it."""
+    """A probe on the liar, which is opened again after a wrong answer has ended it."""
 
     def __init__(self, liar: Liar) -> None:
         self.liar = liar
@@ -165,7 +165,7 @@ OPERATIONS: dict[str, Callable[[Probe], object]] = {
 @pytest.mark.parametrize("result", [17.5, [None], {"\x1b[31m": {"x": []}}], ids=["number", "list", "mapping"])
 def test_every_operations_answer_is_checked(talk: Talk, op: str, result: object) -> None:
     if (op, type(result)) == ("network_state", dict) or (op, result) == ("lease_take", result):
-        result = None if isinstance(result, dict) else result  # any mapping is one
+        result = None if isinstance(result, dict) else result  # a mapping is a valid answer here
     probe = talk.probe()
     talk.liar.lie(**{op: answer(result)})
     assert told(lambda: OPERATIONS[op](probe)).startswith(f"prb-liar answers nonsense to {op}: ")
@@ -192,7 +192,7 @@ def test_a_capture_that_unpacks_to_more_than_it_is(liar: Liar) -> None:
 
 
 def test_a_line_without_end_takes_bounded_memory(liar: Liar) -> None:
-    liar.lie(clock=["[", 1024, " " * MEBIBYTE])  # a gigabyte
+    liar.lie(clock=["[", 1024, " " * MEBIBYTE])  # one gibibyte
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with Probe.open(liar.target()) as probe:
         assert "a line of more than 64 MiB" in told(probe.clock)

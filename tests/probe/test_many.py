@@ -1,4 +1,4 @@
-"""Batches of short connections say what became of each."""
+"""Test that a batch of short connections reports the result of each one."""
 
 from __future__ import annotations
 

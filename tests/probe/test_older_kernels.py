@@ -1,4 +1,4 @@
-"""Answers of kernels without the newer socket options, counters and sysctls, fed to the pure parts."""
+"""Test the parsers with answers of kernels that lack newer socket options, counters and sysctls."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def in_the_agent(code: str, *arguments: str) -> str:
         ({PROTOCOL: 6, IS_MPTCP: -IS_MPTCP_ON_6_1["tcp"], INFO: -errno.EOPNOTSUPP}, False, "False"),
         ({PROTOCOL: 262, IS_MPTCP: 1}, True, "True"),
         ({PROTOCOL: 262, IS_MPTCP: 0}, True, "False"),
-        # before 5.16 nothing tells an MPTCP connection from one that fell back
+        # Before Linux 5.16, an MPTCP connection cannot be distinguished from one that fell back.
         ({PROTOCOL: 262, IS_MPTCP: -errno.EOPNOTSUPP, INFO: -errno.EOPNOTSUPP}, False, "None"),
     ],
     ids=["6.1 mptcp", "6.1 fallen back", "6.1 tcp", "6.10 mptcp", "6.10 fallen back", "5.10"],
@@ -76,7 +76,7 @@ def test_is_mptcp(answers: dict[tuple[int, int], Any], has_info: bool, expected:
 
 
 def facts(**changes: Any) -> SocketFacts:
-    """Parse what a probe on 6.1 reports of an MPTCP connection, with changes."""
+    """Parse the socket facts of an MPTCP connection as a probe on 6.1 reports them, with changes."""
     document = {
         "protocol": 262,
         "is_mptcp": True,

@@ -1,4 +1,4 @@
-"""The origin service, asked through the probe of its host."""
+"""Test the origin service through the probe on its host."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ BAD_STARTS = {
 def service(
     pair: Pair, server: Probe, listeners: list[Any], *before: str, **options: object
 ) -> Iterator[tuple[Origin, int]]:
-    """Run an origin on the server, by a command that ``before`` begins; it must end well when told to."""
+    """Run an origin on the server and yield it with its process id; it must exit with 0 on SIGTERM.
+
+    ``before`` is put before the origin's command.
+    """
     name = f"b{listeners[0]['port']}"
     config = pair.server.folder / f"{name}.json"
     config.write_text(json.dumps({"name": name, "listeners": listeners, **options}))
@@ -91,7 +94,7 @@ def greet(
 
 
 def record(origin: Origin, tag: str) -> OriginRecord:
-    """The connection with this tag, once it has ended."""
+    """Wait until the connection with this tag has ended, and return its record."""
     ended = eventually(
         lambda: [one for one in origin.connections(tag=tag) if not one.open],
         bool,
@@ -224,9 +227,9 @@ def test_silence_is_bounded_and_a_listener_without_descriptors_does_not_spin(
         held = Path(f"/proc/{pid}/fd")
         eventually(lambda: len(list(held.iterdir())), lambda now: now >= descriptors, within=5)
         before = busy_seconds(pid)
-        client.run(["sleep", "1"])  # a listener that spins is busy for this whole second
+        client.run(["sleep", "1"])  # a listener in a busy loop would use this whole second
         assert busy_seconds(pid) - before < 0.5
-        # Silent clients are disconnected, so those in the backlog get their turn.
+        # The service disconnects silent clients, and then accepts those in the backlog.
         eventually(lambda: counts_or_none(origin), lambda now: now and now["accepted"] == attempts, within=30)
         eventually(origin.counts, lambda now: now["open"] == 0, within=10)
         records = origin.connections(timeline=False)

@@ -1,4 +1,4 @@
-"""The origin holds hundreds of connections at once and mixes none up."""
+"""Test that the origin serves hundreds of connections at once without mixing their data."""
 
 from __future__ import annotations
 

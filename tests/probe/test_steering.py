@@ -1,4 +1,4 @@
-"""Path management from user space by netlink; the kernel's own answers and events are the judge."""
+"""Test path management from user space by netlink, against the kernel's answers and events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ A2, B, B2, PORT = "198.18.2.1", "198.18.1.2", "198.18.2.2", 7000
 
 @contextmanager
 def steered(client: Probe, server: Probe) -> Iterator[Stream]:
-    """A fully established connection whose client leaves path management to user space; nobody announces."""
+    """Yield a fully established connection whose client uses the userspace path manager.
+
+    The server announces no address.
+    """
     with ExitStack() as stack:
         stack.enter_context(server.fault("endpoint_remove", address=B2))
         stack.enter_context(client.fault("sysctl", name="net.mptcp.path_manager", value="userspace"))
@@ -48,7 +51,7 @@ def test_a_subflow_comes_and_goes_as_ordered(client: Probe, server: Probe) -> No
         assert (subflow.remote, subflow.rport) == (B2, PORT)
         paths.destroy_subflow(subflow)
         eventually(lambda: second(out), until=lambda left: not left, within=5, what="its end")
-        # connections of earlier tests may still be closing
+        # Connections of earlier tests may still be closing.
         eventually(
             lambda: client.counters().mptcp("MPCurrEstab"), until=lambda open_now: open_now == 1, within=30
         )
@@ -96,7 +99,7 @@ def test_a_plain_connection_has_no_steering(client: Probe, server: Probe) -> Non
 
 
 def test_an_announced_endpoint_comes_back_after_a_join_without_it(client: Probe, server: Probe) -> None:
-    """The join makes an implicit endpoint in its place; the fault's undo must not leave that behind."""
+    """Check that the fault's undo removes the implicit endpoint that the join created."""
     before = server.endpoints()
     with steered(client, server) as out:
         client.steering(out).create_subflow(A2, 1, B2, PORT)

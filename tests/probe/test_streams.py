@@ -1,4 +1,4 @@
-"""Connections and transfers between two hosts, over the real kernel's MPTCP."""
+"""Test connections and transfers between two hosts with the kernel's MPTCP."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def test_echo_comes_back(client: Probe, listener: Listener) -> None:
 
 
 def test_facts_tell_mptcp_and_its_subflows(client: Probe, server: Probe, listener: Listener) -> None:
-    # a join needs a listener on the address that it goes to
+    # A join needs a listener on its destination address.
     with server.listen("198.18.2.2", 7000), client.connect(SERVER, 7000) as out, listener.accept() as into:
         out.send(1000)
         into.receive(1000).wait(5)
-        # fullmesh: 198.18.2.1 joins both addresses of B that it knows
+        # With fullmesh, 198.18.2.1 joins both known addresses of B.
         facts = eventually(out.facts, lambda facts: len(facts.subflows) >= 3, within=5, what="three subflows")
         tuples = {(subflow.local, subflow.remote) for subflow in facts.subflows}
         accepted = into.facts()

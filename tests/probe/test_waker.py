@@ -1,4 +1,4 @@
-"""Waiting inside the probe."""
+"""Test the waits inside the probe."""
 
 from __future__ import annotations
 

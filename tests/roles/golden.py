@@ -18,7 +18,7 @@ LAB = yaml.safe_load(Path(__file__).with_name("lab.yml").read_text())
 
 
 def filters() -> dict[str, Callable[..., Any]]:
-    """Return the playbooks' filters, and those of Ansible's that templates use."""
+    """Return the playbooks' filters, and the filters of Ansible that templates use."""
     spec = importlib.util.spec_from_file_location("lab_filters", ROOT / "playbooks/filter_plugins/lab.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -60,7 +60,7 @@ def gateway(host: str) -> str:
 
 
 def network_manager(template: str, host: str, **variables: Any) -> str:
-    """Render one of NetworkManager's files for a host whose NICs it owns."""
+    """Render one of NetworkManager's files for a host whose NICs NetworkManager controls."""
     nics = LAB["hosts"][host]["lab_nics"]
     return render(
         template,

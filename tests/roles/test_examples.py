@@ -1,4 +1,4 @@
-"""Every role has two example plays, and they run in check mode against a host on paper."""
+"""Test that every role has two example plays, and that they run in check mode on a simulated host."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNCHANGED = {
 
 
 def check(folder: Path, *playbooks: Path) -> str:
-    """Run playbooks in check mode against a host that is in every group; return what failed."""
+    """Run playbooks in check mode on a host in every group; return the output if they fail, else ""."""
     paper_host(folder / "client", load(resolve("embedded")).hosts["client"], Paper())
     answer = folder / "client" / "answer.json"
     answers = json.loads(answer.read_text())

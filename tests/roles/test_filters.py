@@ -1,4 +1,4 @@
-"""What the playbooks derive from the inventory."""
+"""Test the filters that derive routes, endpoints and addresses from the inventory."""
 
 import copy
 
@@ -114,7 +114,7 @@ def test_addresses_times_and_names_are_words() -> None:
 
 
 def test_live_state_is_written_as_the_kernel_writes_it() -> None:
-    """Addresses in their shortest form, a NIC that is down without routes, the main table by its name."""
+    """Check short forms of addresses, no routes for a NIC that is down, and the name of the main table."""
     nics = copy.deepcopy(HOSTS["client"]["lab_nics"])
     nics[0]["ipv6"] = "2001:0DB8:1::0010/64"
     routes = FILTERS["lab_routes"]("client", HOSTS, SEGMENTS, ["gateway"])

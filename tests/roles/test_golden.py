@@ -1,4 +1,4 @@
-"""The templates render, byte for byte, what they did when somebody last looked at it."""
+"""Test that the templates render exactly the golden files, which somebody has reviewed."""
 
 import json
 import subprocess

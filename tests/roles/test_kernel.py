@@ -1,4 +1,4 @@
-"""What the kernel role reads of boot menus and package files."""
+"""Test how the kernel role reads boot menus and lists of package files."""
 
 import hashlib
 import importlib.util
@@ -10,7 +10,7 @@ import pytest
 
 from tests.roles.golden import ROOT
 
-# As Debian 13's update-grub writes it, cut down to the lines that matter.
+# A grub.cfg as Debian 13's update-grub writes it, reduced to the relevant lines.
 GRUB = """
 set default="0"
 menuentry 'Debian GNU/Linux' --class debian $menuentry_id_option 'gnulinux-simple-1f' {
@@ -132,7 +132,7 @@ def test_a_kernel_boots_once_only_where_grub_can_take_that_back(
     monkeypatch.setattr(kernel, "run", lambda *argv: filesystem if argv[2] == "fs" else abstraction)
     assert kernel.boots_once() is once
     menu.write_text(GRUB)
-    assert kernel.boots_once() is False  # nothing in the menu would read the word
+    assert kernel.boots_once() is False  # the menu does not read the variable next_entry
 
 
 def test_a_proved_kernel_boots_from_now_on_where_the_lab_has_said_which_one_does(
@@ -144,7 +144,7 @@ def test_a_proved_kernel_boots_from_now_on_where_the_lab_has_said_which_one_does
     monkeypatch.setattr(kernel, "GRUB_CHOICE", choice)
     monkeypatch.setattr(kernel, "run", lambda *argv: "")
     kernel.confirm("7.3.4+deb13-amd64", apply=True)
-    assert capsys.readouterr().out == "unchanged\n"  # the owner's word, if there is one, stays
+    assert capsys.readouterr().out == "unchanged\n"  # a default that the owner has set stays
     kernel.pin("6.12.107+deb13-amd64")
     kernel.confirm("7.3.4+deb13-amd64", apply=True)
     assert capsys.readouterr().out.startswith("changed") and not choice.exists()

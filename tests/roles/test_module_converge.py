@@ -1,4 +1,4 @@
-"""Module `converge` on files of this machine: what it writes, what it refuses, what it says it would do."""
+"""Test module `converge` on files of this machine: what it writes, refuses, and reports in check mode."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unsupported: what it 
 
 
 def converge(*, check: bool = False, **wanted: Any) -> dict[str, Any]:
-    """Run the module as Ansible does: its text, with the arguments in it, on Python's standard input."""
+    """Run the module as Ansible does: its text with the arguments inserted, on Python's standard input."""
     arguments = json.dumps({**wanted, "_ansible_check_mode": check, "_ansible_diff": True})
     program = MODULE.replace("<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>", arguments)
     done = subprocess.run([sys.executable], input=program, capture_output=True, text=True, check=False)
@@ -36,7 +36,7 @@ def converge(*, check: bool = False, **wanted: Any) -> dict[str, Any]:
 
 
 def files_below(folder: Path) -> dict[str, tuple[str, int, int]]:
-    """Return content, mode and time of every file."""
+    """Return content, mode and modification time of every file."""
     return {
         path.name: (path.read_text(), stat.S_IMODE(path.stat().st_mode), path.stat().st_mtime_ns)
         for path in folder.iterdir()
@@ -64,7 +64,7 @@ def test_any_text_arrives_as_it_is(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("pipelining", [True, False])
 def test_ansible_hands_any_text_over(tmp_path: Path, pipelining: bool) -> None:
-    """So that Python reads what it was; and in one go, without a file on the host, where pipelining is on."""
+    """Check that Ansible passes any text unchanged; with pipelining, it copies no file to the host."""
     files = [{"path": str(tmp_path / str(n)), "content": text} for n, text in enumerate(TEXTS)]
     tool = Path(sys.executable).with_name("ansible")
     command = [str(tool), "-vvv", "-i", "here,", "here", "-m", "converge", "-a", json.dumps({"files": files})]
@@ -240,7 +240,7 @@ def test_nothing_is_noted_where_nothing_changes_or_in_check_mode(tmp_path: Path)
     files = [{"path": str(tmp_path / "file"), "content": "a"}]
     converge(check=True, **given, files=files)
     assert not manifest.exists()
-    converge(files=files)  # nobody's
+    converge(files=files)  # without an owner
     converge(**given, files=files)
     assert not manifest.exists()
 
@@ -297,7 +297,7 @@ def test_a_setting_that_nobody_names_is_noted_before_it_changes(
 
 
 def _tasks(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every task of a tasks file, also those in blocks."""
+    """Yield every task of a tasks file, including those in blocks."""
     for task in node or []:
         yield task
         for part in ("block", "rescue", "always"):

@@ -1,4 +1,4 @@
-"""What restore decides about files, folders and packages, by the host's manifest."""
+"""Test how restore treats files, folders and packages in the host's manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unsupported: what it 
 
 @pytest.fixture
 def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The program as a module, with its state below a folder of the test's."""
+    """Return the program as a module, with its state below the test's folder."""
     monkeypatch.syspath_prepend(str(FILES))
     monkeypatch.delitem(sys.modules, "restore", raising=False)
     monkeypatch.delitem(sys.modules, "record", raising=False)
@@ -40,7 +40,7 @@ def kept(text: str) -> dict[str, Any]:
 
 
 def entry(path: Path, before: str | None, *after: str) -> dict[str, Any]:
-    """Return the note of a file that the lab gave these texts."""
+    """Return the manifest entry of a file to which the lab has written these texts."""
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in after]
     return {
         "kind": "file",

@@ -1,4 +1,4 @@
-"""Argument specs, defaults and READMEs say the same."""
+"""Test that argument specs, defaults and READMEs agree."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_every_default_is_specified(role: Path) -> None:
 
 
 def options_registered(tasks: str, specs: dict[str, Any]) -> set[str]:
-    """Return the options of a role that its tasks use as names of results: an option hides such a result."""
+    """Return the options of a role that its tasks also register as results: the option hides the result."""
     options = {name for spec in specs["argument_specs"].values() for name in spec.get("options", {})}
     return options & set(re.findall(r"^ *register: (\w+)$", tasks, re.MULTILINE))
 

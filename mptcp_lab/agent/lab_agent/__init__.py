@@ -1,6 +1,7 @@
-"""The parts of the program that runs on lab hosts. All times are the host's CLOCK_MONOTONIC, in seconds.
+"""The modules of the agent, which runs on lab hosts. All times are the host's CLOCK_MONOTONIC, in seconds.
 
-From the bottom to the top: `basics`, `files`, `tools`, `data`; what the kernel says and is told (`kernel`);
-what is captured (`capture`); what is opened (`sockets`, `streams`, `connections`, `many`, `relay`); what is
-changed (`faults`, `keeper`, `lease`); the two services (`origin` and `probe`); `command`.
+The layers from the bottom to the top: basic tools (`basics`, `files`, `tools`, `data`); the interface to the
+kernel (`kernel`); packet capture (`capture`); sockets and connections (`sockets`, `streams`, `connections`,
+`many`, `relay`); changes to the host (`faults`, `keeper`, `lease`); the two services (`origin`, `probe`); the
+command line (`command`).
 """

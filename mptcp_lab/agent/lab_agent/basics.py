@@ -1,4 +1,4 @@
-"""Errors with a kind, ids of what is open, a pair of clocks."""
+"""Shared basics: the agent's error class, a registry of open objects, the clocks, the patience factor."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ _patience = [1.0]
 
 
 def set_patience(factor: float) -> None:
-    """Make every wait of this process so many times as long: the controller has measured the host."""
+    """Multiply every wait of this process by `factor`, which the controller measured for this host."""
     _patience[0] = factor
 
 
 def patient(seconds: float) -> float:
-    """Return a wait as it is on this host."""
+    """Return a wait in seconds, multiplied by this host's patience."""
     return seconds * _patience[0]
 
 
 class AgentError(Exception):
-    """An operation failed. `kind` is for programs, the message for people."""
+    """An operation failed: `kind` is a fixed word for programs, the message is for people.
+
+    `number` is the errno, if there is one; `more` holds further fields of the error document.
+    """
 
     def __init__(self, kind: str, message: str, number: int | None = None, **more: Any) -> None:
         super().__init__(message)
@@ -37,7 +40,7 @@ class AgentError(Exception):
 
 
 def describe_error(error: BaseException) -> Json:
-    """The error document that stands in an answer."""
+    """Return the error document of an answer: kind, message, errno, and the error's further fields."""
     if isinstance(error, AgentError):
         return {"kind": error.kind, "message": str(error), "errno": error.errno, **error.more}
     if isinstance(error, OSError):
@@ -48,7 +51,10 @@ def describe_error(error: BaseException) -> Json:
 
 
 def read_clock() -> Json:
-    """A (monotonic, realtime) pair read within microseconds of each other; the tightest of five readings."""
+    """Return the monotonic and the realtime clock, read within microseconds of each other, in seconds.
+
+    The result is the best of five readings; `spread` is the time that it took.
+    """
     pairs = []
     for _ in range(5):
         before = time.monotonic_ns()
@@ -60,7 +66,7 @@ def read_clock() -> Json:
 
 
 class Registry:
-    """Things opened by calls, by id ("stream-3"), so that later calls can name them."""
+    """Objects that calls have opened, by id ("stream-3"), so that later calls can refer to them."""
 
     def __init__(self) -> None:
         self._items: dict[str, Any] = {}
@@ -68,28 +74,28 @@ class Registry:
         self._lock = threading.Lock()
 
     def add(self, kind: str, item: Any) -> str:
-        """Keep an item and return its new id."""
+        """Store an item and return its new id."""
         with self._lock:
             name = f"{kind}-{next(self._count)}"
             self._items[name] = item
         return name
 
     def get(self, name: str) -> Any:
-        """The item with this id."""
+        """Return the item with this id; raise AgentError "unknown-id" if there is none."""
         with self._lock:
             if name not in self._items:
                 raise AgentError("unknown-id", f"{name} is not open here; it was closed or never existed")
             return self._items[name]
 
     def pop(self, name: str) -> Any:
-        """Take the item with this id out."""
+        """Remove and return the item with this id; raise AgentError "unknown-id" if there is none."""
         item = self.get(name)
         with self._lock:
             self._items.pop(name, None)
         return item
 
     def drain(self) -> list[Any]:
-        """Take everything out, newest first."""
+        """Remove and return all items, the newest first."""
         with self._lock:
             items = list(self._items.values())[::-1]
             self._items.clear()

@@ -1,4 +1,7 @@
-"""Captures as pcapng: headers only, by a TPACKET_V3 ring per NIC (kernel: networking/packet_mmap.rst)."""
+"""Capture packets as pcapng with one TPACKET_V3 ring per NIC (kernel: networking/packet_mmap.rst).
+
+Packets are cut to a snap length, so that a capture holds headers and little payload.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,11 @@ TP_STATUS_USER = 1
 PACKET_OTHERHOST, PACKET_OUTGOING = 3, 4
 ARPHRD_LOOPBACK, LINKTYPE_ETHERNET, LINKTYPE_RAW = 772, 1, 101
 ARPHRD_ETHER = 1
-CAPTURE_BYTES = 256 << 20  # of ring blocks kept in memory per NIC; beyond it packets are counted as dropped
+CAPTURE_BYTES = 256 << 20  # ring blocks kept in memory per NIC; beyond this, packets are counted as dropped
 
 
 class NicCapture:
-    """One NIC's ring, drained by a thread into memory."""
+    """One NIC's ring, which a thread drains into memory."""
 
     def __init__(self, device: str, snaplen: int) -> None:
         self.device = device
@@ -60,7 +63,7 @@ class NicCapture:
         return int(struct.unpack_from("=H", request, 16)[0])
 
     def _filter(self, snaplen: int) -> None:
-        """A one-instruction BPF program, `ret #snaplen`: the kernel copies no more than that of a packet."""
+        """Attach the BPF program `ret #snaplen`: the kernel copies at most `snaplen` bytes of each packet."""
         program = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, snaplen), 8)
         self.sock.setsockopt(
             socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
@@ -86,25 +89,25 @@ class NicCapture:
                 position = (position + 1) % BLOCK_COUNT
 
     def _count(self) -> None:
-        """Add up PACKET_STATISTICS, which reading resets; tp_packets includes the drops."""
+        """Add PACKET_STATISTICS to the totals. Reading resets them; tp_packets includes the drops."""
         packets, drops, _ = struct.unpack("=3I", self.sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 12))
         self._seen += packets - drops
         self.dropped += drops
 
     def stop(self) -> None:
-        """Let nothing more in, wait until the kernel has handed out what it holds, end."""
+        """Stop the capture: filter out new packets, wait at most 2 s until the ring is drained, close."""
         self._filter(0)
         deadline = time.monotonic() + 2
         self._count()
         while self.drained < self._seen and time.monotonic() < deadline:
-            # the kernel's timer retires the open block, and reports that nowhere else
+            # The kernel's timer retires the open block; no event or counter reports that.
             time.sleep(RETIRE_MS / 2000)
             self._count()
         self.dropped += max(0, self._seen - self.drained)
         self.close()
 
     def close(self) -> None:
-        """End without draining."""
+        """Stop the thread and close the socket without draining the ring."""
         self._waker.wake()
         self._thread.join()
         self._ring.close()
@@ -112,14 +115,14 @@ class NicCapture:
         self._waker.close()
 
     def packets(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """(nanoseconds, original length, packet type, bytes) in the order of arrival."""
+        """Yield (time in ns, original length, packet type, bytes) of each packet in the order of arrival."""
         for block in self.blocks:
             count, offset = struct.unpack_from("=II", block, 12)
             for _ in range(count):
                 step, seconds, nanos, kept, length, _, mac = struct.unpack_from("=6IH", block, offset)
                 kind = block[offset + 48 + 10]  # sll_pkttype of the sockaddr_ll behind the 48-byte header
-                # On the loopback device every packet comes twice, leaving and arriving. What a switch floods,
-                # having forgotten where its receiver is plugged in, is not this host's: a NIC drops it.
+                # The loopback device shows every packet twice, as outgoing and as incoming. Packets for other
+                # hosts, which a switch floods to all ports, are left out: a NIC would drop them.
                 twice = kind == PACKET_OUTGOING and self.hardware == ARPHRD_LOOPBACK
                 if not twice and kind != PACKET_OTHERHOST:
                     data = block[offset + mac : offset + mac + kept]
@@ -128,7 +131,7 @@ class NicCapture:
 
 
 class Capture:
-    """Captures on several NICs that start and stop together and become one pcapng."""
+    """A capture on several NICs, which start and stop together and give one pcapng file."""
 
     def __init__(self, devices: list[str], snaplen: int) -> None:
         self.snaplen = snaplen
@@ -142,13 +145,13 @@ class Capture:
             raise
 
     def close(self) -> None:
-        """End without a result."""
+        """Stop without a result."""
         for nic in self.nics:
             nic.close()
         self.nics = []
 
     def stop(self) -> Json:
-        """End; the pcapng is then in `data`."""
+        """Stop, store the pcapng in `data`, and return its size and the packet counts per device."""
         for nic in self.nics:
             nic.stop()
         nics, self.nics = self.nics, []
@@ -158,19 +161,23 @@ class Capture:
 
 
 def pcapng_block(kind: int, body: bytes) -> bytes:
-    """One block, padded, with its length on both ends."""
+    """Return one pcapng block: type, length, padded body, and the length again."""
     body += bytes(-len(body) % 4)
     length = struct.pack("=I", len(body) + 12)
     return struct.pack("=I", kind) + length + body + length
 
 
 def pcapng_option(code: int, data: bytes) -> bytes:
-    """One option, padded."""
+    """Return one pcapng option, padded to 32 bits."""
     return struct.pack("=HH", code, len(data)) + data + bytes(-len(data) % 4)
 
 
 def pcapng_blocks(nics: list[NicCapture], snaplen: int) -> Iterator[bytes]:
-    """Section header, a description per NIC (named, nanoseconds), packets by time, drop statistics."""
+    """Yield the blocks of a pcapng file.
+
+    They are a section header, an interface description per NIC (with name, times in ns), all packets sorted
+    by time, and the interface statistics with the number of drops.
+    """
     end = pcapng_option(0, b"")
     host = pcapng_option(4, f"mptcp-lab probe on {platform.node()}".encode()) + end
     yield pcapng_block(0x0A0D0D0A, struct.pack("=IHHq", 0x1A2B3C4D, 1, 0, -1) + host)

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The agent's command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .probe import probe_main
 
 
 def main(argv: list[str]) -> int:
-    """Run what the first word says."""
+    """Run the subcommand that the first argument names, and return the exit status."""
     parser = argparse.ArgumentParser(prog="agent", description="mptcp-lab's probe and origin service")
     commands = parser.add_subparsers(dest="command", required=True)
     probe = commands.add_parser("probe", help="serve a controller on standard input and output")
@@ -43,9 +43,9 @@ def main(argv: list[str]) -> int:
         return endpoint_main(
             {"address": chosen.address, "id": chosen.id, "device": chosen.device, "flags": chosen.flags}
         )
-    threading.stack_size(512 * 1024)  # calls are short; the default of 8 MiB each is waste
+    threading.stack_size(512 * 1024)  # a call needs little stack: the default of 8 MiB per thread is waste
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a thousand connections and more
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for a thousand connections or more
     if chosen.command == "origin":
         return origin_main(chosen.config)
     set_patience(chosen.patience)

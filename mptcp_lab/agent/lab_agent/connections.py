@@ -1,4 +1,4 @@
-"""How connections come about: accepted by a listener, or made."""
+"""Open connections: accept them with a listener, or connect to an address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from .streams import Stream
 
 
 class Listener:
-    """A listening socket whose connections are accepted as they come (unless held back) and queued."""
+    """A listening socket with a thread that accepts connections and queues them.
+
+    With `hold` the thread accepts nothing until `release` is called.
+    """
 
     def __init__(self, sock: socket.socket, hold: bool) -> None:
         self.sock = sock
@@ -33,7 +36,7 @@ class Listener:
         self._thread.start()
 
     def release(self) -> None:
-        """Begin to accept, for a listener that was opened with hold."""
+        """Begin to accept on a listener that was opened with `hold`."""
         self._go.set()
 
     def _run(self) -> None:
@@ -49,7 +52,10 @@ class Listener:
                         self._changed.notify_all()
 
     def take(self, within: float) -> tuple[Stream, Any, float]:
-        """The next accepted connection: (stream, peer, when)."""
+        """Return the next accepted connection as (stream, peer, monotonic time of the accept).
+
+        Raises AgentError "timeout" if there is none within `within` seconds.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: self._queue, patient(within)):
                 raise AgentError(
@@ -58,7 +64,7 @@ class Listener:
             return self._queue.popleft()
 
     def close(self) -> None:
-        """Stop listening and drop what nobody took."""
+        """Stop listening, and reset the connections that are still in the queue."""
         self._waker.wake()
         self._go.set()
         self._thread.join()
@@ -71,7 +77,10 @@ class Listener:
 def connect(
     address: str, port: int, protocol: str, source: str | None, device: str | None, within: float
 ) -> tuple[Stream, float]:
-    """(stream, seconds); failure is AgentError "connect" with seconds and errno (ETIMEDOUT: time over)."""
+    """Connect to an address within `within` seconds, and return (stream, seconds that it took).
+
+    Raises AgentError "connect" with seconds and errno; ETIMEDOUT also when the time is over.
+    """
     started = time.monotonic()
     try:
         sock = new_socket(address, protocol, device)

@@ -1,4 +1,4 @@
-"""Data whose every byte is known, and when it passed."""
+"""Test data in which every byte is known in advance, and the record of when it was transferred."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ BLOCK = 65536
 ZEROS = bytes(BLOCK)
 
 
-@functools.lru_cache(maxsize=8)  # short answers have one seed, and making a block takes as long as sending it
+@functools.lru_cache(maxsize=8)  # short answers share a seed; to compute a block costs as much as to send it
 def random_block(seed: int | str, number: int) -> bytes:
-    """A block of the "random" pattern."""
+    """Return block `number` of the "random" pattern (`BLOCK` bytes)."""
     return hashlib.shake_128(f"{seed}:{number}".encode()).digest(BLOCK)
 
 
 class Pattern:
-    """Deterministic data: byte p depends on the seed and on p, so a lost, doubled or moved piece shows.
+    """Deterministic data: byte p depends on the seed and on p, so that lost, duplicate or moved data shows.
 
     "random" is SHAKE-128 of "seed:block" per 64 KiB block; "zero" is zeros.
     """
@@ -33,7 +33,7 @@ class Pattern:
         self._block = ZEROS
 
     def read(self, position: int, length: int) -> bytes:
-        """`length` bytes from `position`."""
+        """Return `length` bytes from `position`."""
         pieces = []
         while length > 0:
             number, offset = divmod(position, BLOCK)
@@ -48,9 +48,10 @@ class Pattern:
 
 
 class Timeline:
-    """When how many bytes had passed, in bounded memory: exact largest gaps, thinned points.
+    """A record of how many bytes had been transferred at which time, in bounded memory.
 
-    `points` are (monotonic seconds, total bytes); when there are too many, every second one is dropped.
+    The largest gaps are exact, the points are thinned out: `points` are (monotonic seconds, total bytes), and
+    when there are more than `POINTS`, every second one is dropped.
     """
 
     POINTS = 4096
@@ -66,7 +67,7 @@ class Timeline:
         self._stride = 1
 
     def add(self, nbytes: int) -> None:
-        """Note that `nbytes` passed now."""
+        """Record that `nbytes` were transferred just now."""
         now = time.monotonic()
         self.total += nbytes
         if self.last is None:
@@ -88,7 +89,7 @@ class Timeline:
             del self.gaps[self.GAPS :]
 
     def document(self) -> Json:
-        """The timeline as JSON; the last point is always there."""
+        """Return the timeline as a JSON object; its points always include the last one."""
         points = list(self.points)
         if self.last is not None and (not points or points[-1] != (self.last, self.total)):
             points.append((self.last, self.total))

@@ -1,4 +1,4 @@
-"""Files below /run/mptcp-lab: locks, and documents that are replaced in one piece."""
+"""Files below /run/mptcp-lab: lock files, and documents that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from .basics import RUN, AgentError, Json, patient
 
 @contextlib.contextmanager
 def file_lock(path: Path, patience: float, go_on: bool = False) -> Iterator[None]:
-    """Hold an flock(2). When it cannot be had in time: an error, or (`go_on`) without it."""
+    """Hold an flock(2) on a file, and wait for it for at most `patience` seconds.
+
+    When the time is over: raise AgentError "locked", or with `go_on` continue without the lock.
+    """
     make_run_folder()
     path.parent.mkdir(mode=0o700, exist_ok=True)
     deadline = time.monotonic() + patient(patience)
@@ -37,12 +40,12 @@ def file_lock(path: Path, patience: float, go_on: bool = False) -> Iterator[None
 
 
 def write_synced(path: Path, document: Json) -> None:
-    """Replace a file so that it is either the old or the new one, and on disk."""
+    """Replace a file with a JSON document, atomically and synced to disk."""
     write_whole(path, json.dumps(document).encode())
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file in one piece; where that fails (a full disk), the old one stays."""
+    """Replace a file atomically and sync it to disk; if that fails (a full disk), the old file stays."""
     temporary = path.with_suffix(".new")
     try:
         with temporary.open("wb") as file:
@@ -62,7 +65,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_own(path: Path) -> bytes:
-    """Read a regular file that belongs to root and that nobody else may write; else AgentError."""
+    """Return the content of a regular file that only its owner, this process's user (root), may write.
+
+    Raises AgentError "refused" for any other file, OSError if it cannot be opened (symbolic links included).
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(file.fileno())
@@ -72,7 +78,7 @@ def read_own(path: Path) -> bytes:
 
 
 def make_run_folder() -> None:
-    """Make /run/mptcp-lab, for root alone; AgentError where it is there and others may write to it."""
+    """Create /run/mptcp-lab for root alone; raise AgentError "refused" if another user may write to it."""
     RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = RUN.lstat()
     if not stat.S_ISDIR(found.st_mode) or not _is_own(found):

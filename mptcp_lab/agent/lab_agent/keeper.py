@@ -1,6 +1,6 @@
-"""The dead-man: a process that lifts faults when their time is over.
+"""The keeper: a watchdog process on the host that lifts faults when their time is over.
 
-It is a process of its own, outside the SSH session: it needs no probe, no network, no controller.
+It runs outside the SSH session, so it works without a probe, a network or a controller.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ UNDO_TRIES = 30
 
 
 def ensure_keeper() -> None:
-    """Start a keeper unless one runs, and wait until it does. The caller holds fault_lock."""
+    """Start a keeper unless one runs, and wait until it is ready. The caller holds fault_lock.
+
+    Raises AgentError if the keeper does not start.
+    """
     try:
         with file_lock(FAULTS / "keeper.lock", 0):
             pass
     except AgentError:
-        return  # a keeper holds it for as long as it lives
+        return  # a keeper holds this lock as long as it runs
     command = [*program_command(), "keeper"]
     if SYSTEMD.is_dir():
-        # It is started again however it ended and however often; only its own exit, with 0, is final.
+        # systemd restarts the keeper after every crash, without a limit; only exit status 0 is final.
         properties = {
             "Restart": "always",
             "RestartSec": "50ms",
@@ -61,16 +64,16 @@ def ensure_keeper() -> None:
 
 
 def keeper_main(detach: bool) -> int:
-    """Lift every fault when its time is over; end when there has been none for a while."""
+    """Lift each fault when its time is over; return after `KEEPER_IDLE` seconds without a fault to lift."""
     if detach and os.fork():
         return 0
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with contextlib.suppress(OSError):  # systemd has done so already; a container may not allow it
+    with contextlib.suppress(OSError):  # systemd has set it already; a container may not allow it
         Path("/proc/self/oom_score_adj").write_text("-1000")
     with contextlib.ExitStack() as life:
         try:
             life.enter_context(file_lock(FAULTS / "keeper.lock", 1.0))
-        except AgentError:  # another one was started while systemd was about to start this one again
+        except AgentError:  # another keeper was started while systemd was about to restart this one
             notify("READY=1")
             return 0
         notify("READY=1")
@@ -81,7 +84,7 @@ def keeper_main(detach: bool) -> int:
         while True:
             _lift_due()
             with fault_lock(KEEPER_PATIENCE, go_on=True):
-                # Counted while no record can be written: the next fault will find no keeper.
+                # Under the lock no new record can be written: the next fault finds no keeper and starts one.
                 if any(record["tries"] < UNDO_TRIES for record in read_faults()):
                     busy = time.monotonic()
                 elif time.monotonic() - busy > KEEPER_IDLE:
@@ -91,7 +94,10 @@ def keeper_main(detach: bool) -> int:
 
 
 def lift_main(fault: str) -> int:
-    """Lift a fault whose time is over, again and again if that fails; the command of a fault's timer."""
+    """Lift a fault whose time is over, with up to `UNDO_TRIES` tries; a fault's systemd timer runs this.
+
+    Returns the exit status: 0 if the fault is lifted, else 1.
+    """
     for _ in range(UNDO_TRIES):
         try:
             lift_fault(fault, KEEPER_PATIENCE, go_on=True)
@@ -105,7 +111,7 @@ def lift_main(fault: str) -> int:
 
 def _lift_due() -> None:
     for record in read_faults():
-        # an undo that failed is tried again, a second later each time
+        # An undo that failed is retried: after n failures, the next try is n seconds after the deadline.
         if record["tries"] < UNDO_TRIES and record["deadline"] + record["tries"] <= time.monotonic():
             with contextlib.suppress(AgentError, OSError):
                 lift_fault(record["id"], KEEPER_PATIENCE, go_on=True)

@@ -1,4 +1,4 @@
-"""The lease: who uses this host."""
+"""The lease: the mark that one run has this host for itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEASE = RUN / "lease"
 
 @contextlib.contextmanager
 def held_lease() -> Iterator[Json | None]:
-    """The lease in force, None when there is none, under its lock."""
+    """Hold the lease's lock file, and yield the lease that is in force, or None."""
     with file_lock(RUN / "lease.lock", LOCK_PATIENCE):
         try:
             lease = json.loads(read_own(LEASE))
@@ -27,7 +27,10 @@ def held_lease() -> Iterator[Json | None]:
 
 
 def take_lease(owner: str, run: str, ttl: float) -> Json:
-    """Take the lease or prolong one's own. "lease-busy" tells whose it is and until when (wall clock)."""
+    """Take the lease for `ttl` seconds, or extend it if this run holds it already; return the lease.
+
+    Raises AgentError "lease-busy" with the holder and the time of expiry (wall clock).
+    """
     with held_lease() as held:
         if held and held["run"] != run:
             until = time.time() + held["expires"] - time.monotonic()
@@ -39,7 +42,7 @@ def take_lease(owner: str, run: str, ttl: float) -> Json:
 
 
 def require_lease(run: str) -> None:
-    """Raise AgentError "no-lease" unless this run holds the lease in force."""
+    """Raise AgentError "no-lease" unless this run holds the lease."""
     with held_lease() as held:
         if held is None or held["run"] != run:
             holder = "nobody holds it" if held is None else f"{held['owner']} holds it"
@@ -47,7 +50,10 @@ def require_lease(run: str) -> None:
 
 
 def refresh_lease(run: str, ttl: float) -> None:
-    """Prolong one's own lease; "lease-lost" when it expired or somebody else has it."""
+    """Extend this run's lease to `ttl` seconds from now.
+
+    Raises AgentError "lease-lost" if it expired or another run holds the lease.
+    """
     with held_lease() as held:
         if held is None or held["run"] != run:
             raise AgentError(
@@ -57,7 +63,7 @@ def refresh_lease(run: str, ttl: float) -> None:
 
 
 def release_lease(run: str) -> bool:
-    """Give one's own lease back; False when it was not one's own any more."""
+    """Release this run's lease; return False if this run did not hold it any more."""
     with held_lease() as held:
         if held is None or held["run"] != run:
             return False

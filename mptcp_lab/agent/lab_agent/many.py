@@ -1,4 +1,4 @@
-"""Thousands of short connections."""
+"""Open thousands of short connections in one thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sockets import new_socket
 
 
 class Short:
-    """A short connection: sends a message, takes an answer, ends its direction, reads to the end."""
+    """A short connection: it sends a message, reads the answer, sends FIN, and reads to the end."""
 
     def __init__(self, sock: socket.socket, message: bytes) -> None:
         self.sock = sock
@@ -29,7 +29,7 @@ class Short:
         self.is_mptcp: bool | None = None
 
     def step(self) -> None:
-        """Do what is possible now. Raises OSError."""
+        """Send or receive once, as far as the socket allows; raise OSError if the connection fails."""
         if self.out:
             self.out = self.out[self.sock.send(self.out) :]
             return
@@ -39,7 +39,7 @@ class Short:
         self.digest.update(data)
 
     def finish(self) -> None:
-        """End the sending direction."""
+        """Record whether the connection is MPTCP, and shut down the sending direction."""
         self.is_mptcp = read_is_mptcp(self.sock)
         self.sock.shutdown(socket.SHUT_WR)
         self.finished = True
@@ -48,7 +48,8 @@ class Short:
 class Many:
     """A batch of short connections in one thread, at most `concurrent` at a time.
 
-    Each sends `message` and expects so many bytes. With `hold` none ends before all have their answer.
+    Each one sends `message` and expects an answer of `expect` bytes. With `hold`, no connection ends before
+    all have received their answer.
     """
 
     def __init__(self, message: bytes, expect: int, concurrent: int, hold: bool) -> None:
@@ -62,7 +63,10 @@ class Many:
         self._digests: collections.Counter[str] = collections.Counter()
 
     def run(self, count: int, timeout: float, to: tuple[str, int], protocol: str, source: str | None) -> Json:
-        """Make `count` connections and say what became of them; when the time is over, ETIMEDOUT."""
+        """Open `count` connections to the address `to`, and return the counts of their results.
+
+        When no socket is ready until `timeout` seconds have passed, the remaining ones count as ETIMEDOUT.
+        """
         started = time.monotonic()
         begun = 0
         while self._completed + sum(self._failed.values()) < count:
@@ -127,7 +131,7 @@ class Many:
             short.finish()
 
     def _release(self) -> None:
-        """Let all that were held end."""
+        """End all connections that were held."""
         held, self._held = self._held, []
         for short in held:
             self._selector.register(short.sock, selectors.EVENT_READ, short)

@@ -1,10 +1,10 @@
-"""The probe: calls in, answers and events out.
+"""The probe: it reads calls as JSON lines, and writes answers and events.
 
 It answers {"id": n, "op": "...", "args": {}} with {"id": n, "ok": true, "result": {}} or
-{"id": n, "ok": false, "error": {"kind", "message", "errno"}}. Every call runs in a thread of its own, so that
-several may be outstanding. Lines without an id are events: {"event": "heartbeat"} about every second, and
-what was subscribed to.
-The probe ends with its standard input: sockets closed, captures stopped, commands ended, faults lifted.
+{"id": n, "ok": false, "error": {"kind", "message", "errno"}}. Every call runs in a separate thread, so that
+several calls can be in flight. Lines without an id are events: {"event": "heartbeat"} about every second, and
+the events that the controller subscribed to.
+The probe ends when its standard input ends: it closes sockets, stops captures, kills commands, lifts faults.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from .streams import Stream, Transfer, start_echo, start_receive, start_send
 from .tools import Commands
 
 HEARTBEAT = 1.0
-TRANSFERS_KEPT = 5000  # results that can still be asked for
+TRANSFERS_KEPT = 5000  # transfers whose results stay available
 
 
 class Probe:
-    """Runs the operations (methods op_*) that come over a channel of JSON lines."""
+    """Runs the operations (methods op_*) that arrive over a channel of JSON lines."""
 
     def __init__(self, source: Any, sink: Any) -> None:
         self._source = source
@@ -61,7 +61,7 @@ class Probe:
         self._capabilities: Json | None = None
 
     def run(self) -> None:
-        """Serve until the channel ends, then leave nothing behind."""
+        """Serve until the channel ends, then kill all commands and close everything that is open."""
         threading.Thread(target=self._beat, daemon=True).start()
         threading.Thread(target=self._keep_keeper, daemon=True).start()
         try:
@@ -84,7 +84,7 @@ class Probe:
             keep_keeper()
 
     def say(self, message: Json) -> None:
-        """Send one line; a channel that is gone is noticed by run()."""
+        """Send one line; a broken channel is ignored here, because run() detects its end."""
         line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         with self._write_lock, contextlib.suppress(BrokenPipeError, ValueError):
             self._sink.write(line)
@@ -104,7 +104,7 @@ class Probe:
     # --- the host
 
     def op_hello(self) -> Json:
-        """Who this is, what it runs, and which faults an earlier probe left."""
+        """Return the host's name, versions, ids and clocks, and the faults that earlier probes left."""
         return {
             "host": platform.node(),
             "kernel": platform.release(),
@@ -117,13 +117,13 @@ class Probe:
         }
 
     def op_capabilities(self) -> Json:
-        """See read_capabilities; tried once per probe."""
+        """Return the result of read_capabilities, which runs once per probe."""
         if self._capabilities is None:
             self._capabilities = read_capabilities()
         return self._capabilities
 
     def op_patience(self, factor: float) -> None:
-        """Make every wait on this host so many times as long."""
+        """Multiply every wait of this probe by `factor`."""
         set_patience(factor)
 
     def op_clock(self) -> Json:
@@ -131,7 +131,7 @@ class Probe:
         return read_clock()
 
     def op_ping(self, payload: Any = None) -> Any:
-        """What was sent."""
+        """Return the payload."""
         return payload
 
     def op_counters(self) -> Json:
@@ -143,12 +143,12 @@ class Probe:
         return read_nics()
 
     def op_endpoints(self) -> list[Json]:
-        """MPTCP endpoints."""
+        """Return the MPTCP endpoints."""
         with PathManager() as manager:
             return manager.endpoints()
 
     def op_limits(self) -> Json:
-        """MPTCP limits."""
+        """Return the MPTCP limits."""
         with PathManager() as manager:
             return manager.limits()
 
@@ -162,7 +162,7 @@ class Probe:
         return read_sysctls()
 
     def op_read(self, what: str) -> Any:
-        """One of IP_READINGS, as the tool prints it."""
+        """Return one of IP_READINGS, as the tool prints it."""
         if what not in IP_READINGS:
             raise ValueError(f"{what!r}: use one of {', '.join(IP_READINGS)}")
         return read_tool(what)
@@ -172,7 +172,7 @@ class Probe:
         return network_state()
 
     def op_run(self, argv: list[str], timeout: float = 10.0, stdin: str = "") -> Json:
-        """Run a command."""
+        """Run a command with a timeout in seconds; see Commands.run."""
         return self.commands.run(argv, timeout, stdin)
 
     # --- sockets
@@ -186,7 +186,7 @@ class Probe:
         hold: bool = False,
         backlog: int = 1024,
     ) -> Json:
-        """Listen; connections are accepted at once unless `hold`."""
+        """Listen on an address and port; connections are accepted at once unless `hold`."""
         sock = open_listener(address, port, protocol, device, backlog)
         return {
             "listener": self.open.add("listener", Listener(sock, hold)),
@@ -194,11 +194,11 @@ class Probe:
         }
 
     def op_release(self, listener: str) -> None:
-        """Begin to accept on a listener that holds."""
+        """Begin to accept on a listener that was opened with `hold`."""
         self.open.get(listener).release()
 
     def op_accept(self, listener: str, timeout: float = 5.0) -> Json:
-        """The next accepted connection."""
+        """Return the next accepted connection; raise AgentError "timeout" if none comes in time."""
         stream, peer, when = self.open.get(listener).take(timeout)
         return {
             "stream": self.open.add("stream", stream),
@@ -208,7 +208,7 @@ class Probe:
         }
 
     def op_accepted(self, listener: str) -> int:
-        """How many connections a listener has accepted."""
+        """Return how many connections a listener has accepted."""
         return int(self.open.get(listener).accepted)
 
     def op_connect(
@@ -220,7 +220,7 @@ class Probe:
         device: str | None = None,
         timeout: float = 5.0,
     ) -> Json:
-        """Connect; see connect."""
+        """Open a connection within `timeout` seconds; see connect."""
         stream, seconds = connect(address, port, protocol, source, device, timeout)
         return {
             "stream": self.open.add("stream", stream),
@@ -243,7 +243,7 @@ class Probe:
         source: str | None = None,
         timeout: float = 30.0,
     ) -> Json:
-        """Many short connections; `message` in base64. See Many."""
+        """Open many short connections; `message` is in base64. See Many."""
         batch = Many(base64.b64decode(message), expect, concurrent, hold)
         return batch.run(count, patient(timeout), (address, port), protocol, source)
 
@@ -257,11 +257,11 @@ class Probe:
         self.open.get(stream).sock.setsockopt(level, option, data)
 
     def op_shutdown(self, stream: str) -> None:
-        """End the sending direction."""
+        """Shut down the sending direction of a stream."""
         self.open.get(stream).sock.shutdown(socket.SHUT_WR)
 
     def op_close(self, item: str, reset: bool = False) -> None:
-        """Close anything that was opened; `reset` is for streams."""
+        """Close an open item of any kind; `reset` closes a stream with RST."""
         opened = self.open.pop(item)
         if isinstance(opened, Stream):
             opened.close(reset)
@@ -290,22 +290,22 @@ class Probe:
         return name
 
     def op_progress(self, transfer: str) -> Json:
-        """How far a transfer is."""
+        """Return the progress of a transfer."""
         return dict(self.transfers.get(transfer).document())
 
     def op_finish(self, transfer: str) -> None:
-        """Let a send end after the chunk it is at."""
+        """End a send after its current chunk."""
         self.transfers.get(transfer).finishing = True
 
     def op_wait(self, transfer: str, timeout: float) -> Json:
-        """The result of a transfer when it has ended; `done` is false when the time was over first."""
+        """Wait for the end of a transfer; `done` in the result is false if the time was over first."""
         running = self.transfers.get(transfer)
         return dict(running.result() if running.done.wait(patient(timeout)) else running.document())
 
     # --- events and captures
 
     def op_watch(self) -> str:
-        """Report netlink events from now on."""
+        """Report netlink events from now on, and return the id of the watch."""
         name = ""
         ready = threading.Event()
 
@@ -318,20 +318,20 @@ class Probe:
         return name
 
     def op_capture(self, devices: list[str], snaplen: int = 160) -> str:
-        """Capture on these NICs from now on."""
+        """Start a capture on these NICs and return its id; `snaplen` is in bytes per packet."""
         return self.open.add("capture", Capture(devices, snaplen))
 
     def op_capture_stop(self, capture: str) -> Json:
-        """End a capture; the file is then fetched in pieces."""
+        """Stop a capture and return its counts; op_capture_fetch then returns the file in pieces."""
         return dict(self.open.get(capture).stop())
 
     def op_capture_fetch(self, capture: str, offset: int, length: int) -> str:
-        """A piece of the pcapng: base64 of zlib."""
+        """Return a piece of the pcapng file, compressed with zlib, in base64."""
         piece = self.open.get(capture).data[offset : offset + length]
         return base64.b64encode(zlib.compress(piece, 3)).decode()
 
     def op_relay(self, address: str, port: int) -> str:
-        """Relay raw packets for this address and port: those that come are reported."""
+        """Report raw packets to this address and port from now on, and return the id of the relay."""
         name = ""
         ready = threading.Event()
 
@@ -344,33 +344,33 @@ class Probe:
         return name
 
     def op_relay_send(self, relay: str, packet: str) -> None:
-        """Send a raw packet (base64)."""
+        """Send a raw IPv4 packet (base64)."""
         self.open.get(relay).send(base64.b64decode(packet))
 
     # --- the origin service
 
     def op_origin(self, name: str, request: Json) -> Any:
-        """Ask an origin service on this host; see Origin.ask_*."""
+        """Query an origin service on this host; see Origin.ask_*."""
         return ask_origin(name, request)
 
     # --- faults and the lease
 
     def op_fault(self, kind: str, ttl: float, params: Json, run: str = "") -> str:
-        """Apply a fault for at most `ttl` seconds; see PLANS for the kinds and their parameters."""
+        """Apply a fault for at most `ttl` seconds and return its id; PLANS has the kinds and parameters."""
         return self.open.add("fault", AppliedFault(apply_fault(kind, ttl, params, run)))
 
     def op_lift(self, fault: str) -> bool:
-        """Lift a fault; false when its time was over before."""
+        """Lift a fault of this probe; return false if it was lifted before, because its time was over."""
         lifted = bool(self.open.get(fault).close())
         self.open.pop(fault)
         return lifted
 
     def op_lift_record(self, fault: str) -> bool:
-        """Lift a fault by its id on record, whichever probe applied it; false when there is none."""
+        """Lift a fault by the id of its record, whichever probe applied it; return false if there is none."""
         return lift_fault(fault)
 
     def op_faults(self) -> list[Json]:
-        """Every fault on record: what went wrong when lifting it, and whether its probe is gone."""
+        """Return all fault records, with the error of the last undo, and whether the probe has ended."""
         return [{**each, "orphan": not Path(f"/proc/{each['owner']}").exists()} for each in read_faults()]
 
     def op_lease_take(self, owner: str, run: str, ttl: float) -> Json:
@@ -387,13 +387,14 @@ class Probe:
 
 
 def probe_main(management: str) -> int:
-    """Serve the controller on standard input and output until it goes.
+    """Serve the controller on standard input and output until its standard input ends.
 
-    `management` is SSH_CONNECTION: the controller's address and port, then ours ("UNKNOWN" on a Unix socket).
+    `management` is SSH_CONNECTION: the controller's address and port, then this host's address and port
+    ("UNKNOWN" on a Unix socket).
     """
     MANAGEMENT.extend(plain_address(word) for word in management.split()[2:3])
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library might print must not end up between the lines
+    os.dup2(2, 1)  # the output of a library must not get between the JSON lines
     Probe(source, sink).run()
-    # daemon threads may still hold sockets that are being closed; the kernel closes the rest
+    # Daemon threads may still use sockets that are being closed; the kernel closes them at exit.
     os._exit(0)

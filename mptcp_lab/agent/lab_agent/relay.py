@@ -1,4 +1,4 @@
-"""The raw relay of a peer that lives in the controller."""
+"""Relay raw packets for a TCP peer that runs on the controller."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ ETH_P_IP = 0x0800
 
 
 class Relay:
-    """Raw packets for a peer elsewhere: reports those that come to (address, port), sends its answers (IPv4).
+    """A raw relay (IPv4): it reports the TCP packets to (address, port), and sends the peer's answers.
 
-    It hears packets before the packet filter, so that a drop fault keeps the kernel from answering them too.
+    It receives packets before the packet filter does: a drop fault can keep the kernel from answering packets
+    that the relay still reports.
     """
 
     def __init__(self, address: str, port: int, report: Callable[[Json], None]) -> None:
@@ -34,7 +35,7 @@ class Relay:
             socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW
         )
         try:
-            self._spoken.bind((address, 0))  # policy routing looks at it
+            self._spoken.bind((address, 0))  # policy routing selects by the source address
         except BaseException:
             self._heard.close()
             self._spoken.close()
@@ -53,7 +54,7 @@ class Relay:
                     self._report({"event": "packet", "packet": base64.b64encode(packet).decode()})
 
     def send(self, packet: bytes) -> None:
-        """Send an IPv4 packet as it is."""
+        """Send an IPv4 packet, header included, unchanged."""
         self._spoken.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Sockets that do not block, and waits on them that can be ended."""
+"""Create non-blocking sockets, and wait on them in a way that another thread can cancel."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import socket
 
 from .basics import AgentError
 
-IPPROTO_MPTCP = 262  # socket.IPPROTO_MPTCP is Python 3.10
+IPPROTO_MPTCP = 262  # socket.IPPROTO_MPTCP exists since Python 3.10
 
 
 def new_socket(address: str, protocol: str, device: str | None = None) -> socket.socket:
-    """A non-blocking stream socket for the address' family; protocol "mptcp" or "tcp"."""
+    """Return a non-blocking stream socket of the address's family, bound to `device` if given.
+
+    Raises ValueError unless the protocol is "mptcp" or "tcp".
+    """
     if protocol not in ("mptcp", "tcp"):
         raise ValueError(f"protocol {protocol!r}: use 'mptcp' or 'tcp'")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -27,7 +30,7 @@ def new_socket(address: str, protocol: str, device: str | None = None) -> socket
 
 
 def open_listener(address: str, port: int, protocol: str, device: str | None, backlog: int) -> socket.socket:
-    """A listening socket on one address, never on a wildcard."""
+    """Return a listening socket on one address; raise AgentError "wildcard" for the unspecified address."""
     if ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
         raise AgentError("wildcard", f"will not listen on {address}: give one of this host's lab addresses")
     sock = new_socket(address, protocol, device)
@@ -42,23 +45,23 @@ def open_listener(address: str, port: int, protocol: str, device: str | None, ba
 
 
 class Cancelled(Exception):
-    """The stream was closed under a transfer."""
+    """The stream was closed during a transfer."""
 
 
 class Waker:
-    """Lets threads that wait for a socket be woken to end; once woken it stays so."""
+    """Wakes all threads that wait on a socket, so that they end; it cannot be reset."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         self.woken = False
 
     def wake(self) -> None:
-        """End every wait, present and future."""
+        """End every wait, now and in the future, with Cancelled."""
         self.woken = True
         os.write(self._write, b"x")
 
     def wait(self, sock: socket.socket, mask: int, timeout: float | None = None) -> bool:
-        """Wait until the socket is ready; False when the time is over. Raises Cancelled when woken."""
+        """Wait until the socket is ready; return False when the time is over. Raises Cancelled when woken."""
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
         poll.register(sock, mask)
@@ -68,14 +71,14 @@ class Waker:
         return bool(ready)
 
     def pause(self, seconds: float) -> None:
-        """Let time pass, none where `seconds` are negative. Raises Cancelled when woken."""
+        """Sleep for `seconds`, not at all if they are negative. Raises Cancelled when woken."""
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
-        poll.poll(max(0.0, seconds) * 1000)  # poll(2) takes a negative time for all the time there is
+        poll.poll(max(0.0, seconds) * 1000)  # for poll(2) a negative timeout means to wait forever
         if self.woken:
             raise Cancelled
 
     def close(self) -> None:
-        """Give the pipe back."""
+        """Close the pipe."""
         os.close(self._read)
         os.close(self._write)

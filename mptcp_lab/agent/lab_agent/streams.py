@@ -1,4 +1,4 @@
-"""Connections, and the transfers that run on them."""
+"""Streams (one end of a connection each), and the transfers that run on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sockets import Cancelled, Waker
 
 
 class Transfer:
-    """Data moving one way over a stream (or both, for echo) in a thread of its own."""
+    """A thread that moves data over a stream in one direction, or for an echo in both."""
 
     def __init__(self, stream: Stream, work: Callable[[Transfer], str]) -> None:
         self.stream = stream
@@ -26,7 +26,7 @@ class Transfer:
         self.end = ""  # "complete", "eof", "cancelled" or "error"
         self.error: Json | None = None
         self.done = threading.Event()
-        self.finishing = False  # a send ends after the chunk it is at
+        self.finishing = False  # if true, a send ends after its current chunk
         self._work = work
         self._thread = threading.Thread(target=self._run, daemon=True)
         stream.transfers.append(self)
@@ -42,12 +42,12 @@ class Transfer:
         self.done.set()
 
     def count(self, data: bytes) -> None:
-        """Account for data that passed."""
+        """Add transferred data to the timeline and to the digest."""
         self.timeline.add(len(data))
         self.digest.update(data)
 
     def document(self) -> Json:
-        """The result, or how far it is."""
+        """Return the progress: bytes, time of the last one, and whether the transfer is done."""
         return {
             "nbytes": self.timeline.total,
             "last": self.timeline.last,
@@ -56,7 +56,7 @@ class Transfer:
         }
 
     def result(self) -> Json:
-        """Everything about a transfer that has ended."""
+        """Return the full result of a transfer that has ended: progress, timeline, digest, end and error."""
         return {
             **self.document(),
             **self.timeline.document(),
@@ -68,7 +68,7 @@ class Transfer:
 
 
 class Stream:
-    """One connection, made or accepted."""
+    """One end of a connection that was opened or accepted on this host."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -77,7 +77,7 @@ class Stream:
         self.transfers: list[Transfer] = []
 
     def receive_some(self, limit: int) -> bytes:
-        """The next data, at most `limit` bytes; b"" at the end of the stream."""
+        """Return the next data, at most `limit` bytes, or b"" at the end of the stream."""
         while True:
             try:
                 return self.sock.recv(limit)
@@ -85,7 +85,7 @@ class Stream:
                 self.waker.wait(self.sock, select.POLLIN)
 
     def send_some(self, data: memoryview | bytes) -> int:
-        """Send what fits and return how much that was."""
+        """Send as much of `data` as the socket accepts, and return the number of bytes."""
         while True:
             try:
                 return self.sock.send(data)
@@ -93,7 +93,10 @@ class Stream:
                 self.waker.wait(self.sock, select.POLLOUT)
 
     def close(self, reset: bool = False) -> None:
-        """End the transfers, then close; `reset` closes with RST (SO_LINGER 0; MPTCP sends MP_FASTCLOSE)."""
+        """End the transfers, then close the socket.
+
+        `reset` closes with RST (SO_LINGER 0), for which MPTCP sends MP_FASTCLOSE.
+        """
         self.waker.wake()
         for transfer in self.transfers:
             transfer.done.wait()
@@ -112,7 +115,10 @@ def start_send(
     pattern: str = "random",
     header: str = "",
 ) -> Transfer:
-    """Send `header` (base64, not counted), then `nbytes` of pattern, one chunk per `interval` seconds."""
+    """Start to send `header` (base64), then `nbytes` of the pattern, one chunk per `interval` seconds.
+
+    The transfer's bytes and digest do not include the header. Raises ValueError for a wrong size or pattern.
+    """
     if chunk < 1 or nbytes < 0:
         raise ValueError("chunk must be at least 1 and nbytes at least 0")
     source = Pattern(seed, pattern)
@@ -129,7 +135,7 @@ def start_send(
                 sent = stream.send_some(rest)
                 transfer.count(bytes(rest[:sent]))
                 rest = rest[sent:]
-            due = max(due + interval, time.monotonic())  # what is late is not made up for by a burst
+            due = max(due + interval, time.monotonic())  # a delay is not followed by a burst
             if interval and transfer.timeline.total < nbytes:
                 stream.waker.pause(due - time.monotonic())
         return "complete"
@@ -138,7 +144,7 @@ def start_send(
 
 
 def start_receive(stream: Stream, nbytes: int | None = None, limit: int = 262144) -> Transfer:
-    """Receive `nbytes`, or everything until the end of the stream."""
+    """Start to receive `nbytes`, or everything until the end of the stream; read at most `limit` at once."""
 
     def work(transfer: Transfer) -> str:
         while nbytes is None or transfer.timeline.total < nbytes:
@@ -153,7 +159,7 @@ def start_receive(stream: Stream, nbytes: int | None = None, limit: int = 262144
 
 
 def start_echo(stream: Stream) -> Transfer:
-    """Send back what arrives until the end of the stream, then end the other direction too."""
+    """Start to send back all received data; at the end of the stream, shut down the sending direction too."""
 
     def work(transfer: Transfer) -> str:
         while True:

@@ -1,4 +1,4 @@
-"""Programs of the system, and systemd."""
+"""Run programs of the host, and notify systemd."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from .basics import AgentError, Json, patient
 
 
 class Commands:
-    """Commands run for the controller; those that still run end with the probe."""
+    """Runs commands for the controller; those that still run are killed when the probe ends."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
 
     def run(self, argv: list[str], timeout: float, stdin: str = "") -> Json:
-        """Run to the end, or kill the whole process group when the time is over (`timed_out`)."""
+        """Run a command and return exit status and output; kill its process group after `timeout` seconds.
+
+        `timed_out` in the result is true in that case.
+        """
         process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -51,16 +54,20 @@ class Commands:
             os.killpg(process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill what still runs."""
+        """Kill the commands that still run."""
         for process in list(self._running):
             self._kill(process)
 
 
-TOOL_WITHIN = 60.0  # a starved or emulated host takes ten seconds to start a unit
+TOOL_WITHIN = 60.0  # timeout in seconds: an overloaded or emulated host needs ten to start a unit
 
 
 def run_tool(argv: list[str], stdin: str = "") -> str:
-    """Run a system tool that must succeed and return its output; AgentError "tool" quotes what it said."""
+    """Run a system tool that must succeed, and return its standard output.
+
+    Raises AgentError "tool" with the tool's message if it fails or runs out of time, and AgentError
+    "unsupported" if it is not installed.
+    """
     try:
         done = subprocess.run(
             argv, input=stdin, capture_output=True, text=True, timeout=patient(TOOL_WITHIN), check=False
@@ -77,8 +84,8 @@ def run_tool(argv: list[str], stdin: str = "") -> str:
 def read_records(argv: list[str], *required: str) -> list[Json]:
     """Run a tool that prints a JSON list and return its objects, each with the required fields.
 
-    Empty objects are dropped: ip prints one for each entry that a filter left out. Any other answer is an
-    AgentError "tool" that quotes it.
+    Empty objects are dropped: ip prints one for each entry that a filter left out. Raises AgentError "tool",
+    which quotes the output, for any other output.
     """
     printed = run_tool(argv)
     try:
@@ -96,7 +103,7 @@ def read_records(argv: list[str], *required: str) -> list[Json]:
 
 
 def read_link(device: str) -> Json:
-    """Return what ip shows of one device: name and flags at least."""
+    """Return the object that `ip -j link` prints for one device, with name and flags at least."""
     links = read_records(["ip", "-j", "link", "show", "dev", device], "ifname", "flags")
     if not links:
         raise AgentError("tool", f"ip -j link show dev {device}: no such device in the answer")
@@ -104,7 +111,7 @@ def read_link(device: str) -> Json:
 
 
 def notify(message: str) -> None:
-    """sd_notify(3): tell systemd, if it is who started this."""
+    """Send a message to systemd as sd_notify(3) does; do nothing if systemd did not start this process."""
     path = os.environ.get("NOTIFY_SOCKET")
     if path:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:

@@ -1,19 +1,19 @@
-"""The kernel that a host is to run: what is missing, installing it, and the boot entry.
+"""Install the kernel that a host is to run, and select its boot entry.
 
-    kernel.py plan MANAGER SUITE PACKAGE...            say what would be installed, and what runs and boots
-    kernel.py install MANAGER SUITE PACKAGE...         install it, then say the same
-    kernel.py select KERNEL                            make KERNEL the one that boots next
-    kernel.py confirm check|apply KERNEL                let KERNEL, which was proved, boot from now on
-    kernel.py before                                   say the same, of the kernel that ran before the lab
-    kernel.py forget check|apply                       let the system choose again what boots
+    kernel.py plan MANAGER SUITE PACKAGE...            print missing packages, kernels and boot entries
+    kernel.py install MANAGER SUITE PACKAGE...         install the packages, then print the same
+    kernel.py select KERNEL                            make KERNEL boot next
+    kernel.py confirm check|apply KERNEL                make KERNEL, which has booted well, the default
+    kernel.py before                                   print the same for the kernel that ran before the lab
+    kernel.py forget check|apply                       remove the lab's choice of the default kernel
 
 MANAGER is apt or dnf; a PACKAGE is a name, NAME=VERSION, or JSON with `path` or `url`, and `sha256`, of a
-file that was fetched to /var/cache/mptcp-lab. plan, install and before print one JSON line: `install` (what
-is missing), `running` and `wanted` (kernel releases; wanted is "" while packages are missing), `entries`
-(kernels that have a boot entry). Nothing is ever removed.
+file that was fetched to /var/cache/mptcp-lab. plan, install and before print one JSON line: `install` (the
+missing packages), `running` and `wanted` (kernel releases; wanted is "" while packages are missing),
+`entries` (the kernels that have a boot entry). The program never removes a package.
 
-Where GRUB can write its environment, a kernel boots once: until it is proved the running one stays the
-default, and the machine's reset button brings it back.
+If GRUB can write its environment, the new kernel boots only once: until it is confirmed, the running kernel
+stays the default, and a reset of the machine boots it again.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ STATE = Path("/var/lib/mptcp-lab/kernel.json")
 CACHE = Path("/var/cache/mptcp-lab")
 GRUB_CHOICE = Path("/etc/default/grub.d/90-mptcp-lab.cfg")
 GRUB_MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
-#: As in Debian's /etc/grub.d/00_header: on these GRUB reads its environment and cannot write it.
+#: File systems and devices on which GRUB can read its environment, but not write it. The list is that of
+#: Debian's /etc/grub.d/00_header.
 NOT_WRITTEN_BY_GRUB = set("diskfilter lvm btrfs cpiofs newc odc romfs squash4 tarfs zfs".split())
 LOADER_ENTRIES = ("/boot/loader/entries", "/boot/efi/loader/entries", "/efi/loader/entries")
-#: A kernel in a list of files, one per line: in /boot, or beside its modules as Debian has it since 7.3.
+#: A kernel image in a list of files, one per line: in /boot, or, since Debian's Linux 7.3, with its modules.
 IMAGE = re.compile(r"(?m)/(?:boot/vmlinuz-|lib/modules/(?=[^/\s]+/vmlinuz$))([^/\s]+)")
 
 
 def run(*argv: str) -> str:
-    """Run a command and return what it printed; when it fails, say what it said."""
+    """Run a command and return its standard output; exit with the command's message if it fails."""
     done = subprocess.run(
         argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
     )
@@ -52,7 +53,7 @@ def run(*argv: str) -> str:
 
 
 def given(packages: Iterable[str]) -> list[str]:
-    """Return packages as their manager takes them; a fetched file has to be what its digest says."""
+    """Return the packages as arguments of the package manager; exit if a fetched file has another digest."""
     ready = []
     for package in packages:
         if package.startswith("{"):
@@ -67,11 +68,14 @@ def given(packages: Iterable[str]) -> list[str]:
     return ready
 
 
-# --- package managers: what is missing, installing, and which kernel the packages hold ---------------------
+# --- package managers: find missing packages, install them, list their files -------------------------------
 
 
 class Apt:
-    """Debian and Ubuntu. A metapackage leads to the image; Debian splits that too since 7.3."""
+    """The package manager of Debian and Ubuntu.
+
+    A metapackage depends on the package with the image, which Debian splits further since Linux 7.3.
+    """
 
     def __init__(self, suite: str, packages: list[str]) -> None:
         chosen = ["--target-release", suite] if suite else []
@@ -93,7 +97,7 @@ class Apt:
         return [line.partition(" ")[2] for line in shown.splitlines() if line.startswith("Inst ")]
 
     def install(self) -> None:
-        """Install; apt gives up rather than remove anything."""
+        """Install the packages; apt fails if that would remove any other package."""
         os.environ["DEBIAN_FRONTEND"] = "noninteractive"
         run(*self.command, "--option", "Dpkg::Options::=--force-confold", "install", *self.packages)
 
@@ -113,7 +117,7 @@ class Apt:
                 text=True,
                 check=False,
             )
-            # dpkg also shows what it knows by name only, such as virtual packages.
+            # dpkg also prints packages that it knows by name only, such as virtual packages.
             status, _, depends = shown.stdout.partition("\n")
             if status == "installed":
                 names |= {d.split()[0] for d in re.split(r"[,|]\s*", depends) if d.startswith("linux-")}
@@ -122,7 +126,7 @@ class Apt:
 
 
 class Dnf:
-    """The RHEL family. Several kernels stay installed side by side; the running one is never removed."""
+    """The package manager of the RHEL family. It keeps several kernels, and never removes the running one."""
 
     def __init__(self, _suite: str, packages: list[str]) -> None:
         self.packages = [package.replace("=", "-") for package in packages]
@@ -131,7 +135,7 @@ class Dnf:
         return [run("rpm", "--query", "--package", p).strip() if "/" in p else p for p in self.packages]
 
     def missing(self) -> list[str]:
-        """Return the packages of which no version, or not the one that is named, is installed."""
+        """Return the packages that are not installed, or not in the version that is named."""
         return [
             n
             for n in self._names()
@@ -139,7 +143,7 @@ class Dnf:
         ]
 
     def install(self) -> None:
-        """Install beside what is there."""
+        """Install the packages in addition to the kernels that are installed."""
         run("dnf", "--assumeyes", "--quiet", "--setopt=install_weak_deps=False", "install", *self.packages)
 
     def contents(self) -> str:
@@ -149,13 +153,16 @@ class Dnf:
 
 
 def plan(manager: Apt | Dnf, install: bool) -> None:
-    """Say what is missing; or install it, and say what there is then."""
+    """Print the report of the packages; with `install`, install those that are missing first.
+
+    Exits with a message unless the packages hold exactly one kernel.
+    """
     absent = [package for package in manager.packages if "/" in package and not Path(package).exists()]
     missing = absent or manager.missing()
     if install and missing:
         remember()
         if boots_once() and platform.release() in boot_entries():
-            pin(platform.release())  # a kernel that comes first in the menu is not the default for that
+            pin(platform.release())  # a new kernel that is first in the menu must not be the default yet
         manager.install()
         missing = []
     kernels = sorted(set(IMAGE.findall(manager.contents()))) if not missing else []
@@ -167,14 +174,14 @@ def plan(manager: Apt | Dnf, install: bool) -> None:
 
 
 def report(missing: list[str], wanted: str) -> str:
-    """Return the document that all verbs print."""
+    """Return the JSON document that plan, install and before print."""
     return json.dumps(
         {"install": missing, "running": platform.release(), "wanted": wanted, "entries": boot_entries()}
     )
 
 
 def remember() -> None:
-    """Keep, once, which kernel ran before the lab."""
+    """Record which kernel ran before the lab, unless that is recorded already."""
     if not STATE.exists():
         STATE.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = GRUB_CHOICE.parent
@@ -182,7 +189,7 @@ def remember() -> None:
 
 
 def write_state(state: dict[str, Any]) -> None:
-    """Write the record in one step, on disk when this returns: a power cut leaves all of it or none."""
+    """Write the record atomically and synced to disk: a power cut leaves the old or the new one."""
     partial = STATE.with_suffix(".partial")
     try:
         with partial.open("w") as stream:
@@ -196,7 +203,7 @@ def write_state(state: dict[str, Any]) -> None:
 
 
 def read_state() -> dict[str, Any]:
-    """Return the record of the time before the lab; end with one sentence where it is of no use."""
+    """Return the record of the kernel before the lab; exit with a message if it cannot be read."""
     try:
         state = json.loads(STATE.read_text())
         if not isinstance(state, dict) or not isinstance(state.get("before"), str):
@@ -211,10 +218,10 @@ def read_state() -> dict[str, Any]:
 
 
 def grub_entries(menu: str) -> dict[str, str]:
-    """Return GRUB's path to the entry of each kernel of a grub.cfg, in the menu's order; no recovery modes.
+    """Return the path of each kernel's menu entry in a grub.cfg, in the menu's order, without recovery modes.
 
-    An entry in a submenu is addressed as `SUBMENU_ID>ENTRY_ID`. The entry that names its kernel goes before
-    the first one, which is another kernel's as soon as that is newer.
+    The path of an entry in a submenu is `SUBMENU_ID>ENTRY_ID`. An entry whose id names the kernel is
+    preferred to the menu's first entry, which boots another kernel as soon as a newer one is installed.
     """
     found: dict[str, str] = {}
     submenu = entry = ""
@@ -229,13 +236,13 @@ def grub_entries(menu: str) -> dict[str, str]:
         image = re.match(r"\s*linux\w*\s+\S*/vmlinuz-(\S+)", line)
         if image and entry and "-recovery-" not in entry:
             if f"-{image[1]}-advanced-" in entry:
-                found[image[1]] = entry  # stays in its place
+                found[image[1]] = entry  # keeps the kernel's position in the dict
             found.setdefault(image[1], entry)
     return found
 
 
 def loader_entries(texts: Iterable[str]) -> list[str]:
-    """Return the kernels of Boot Loader Specification entries, as GRUB on RHEL and systemd-boot read them."""
+    """Return the kernels of Boot Loader Specification entries, which GRUB on RHEL and systemd-boot use."""
     return [
         match[1]
         for text in texts
@@ -244,7 +251,7 @@ def loader_entries(texts: Iterable[str]) -> list[str]:
 
 
 def boot_entries() -> list[str]:
-    """Return every kernel that the boot menu offers."""
+    """Return the release of every kernel that the boot menu offers."""
     menus = [Path(name).read_text() for name in GRUB_MENUS if Path(name).exists()]
     files = [path.read_text() for folder in LOADER_ENTRIES for path in sorted(Path(folder).glob("*.conf"))]
     return list(
@@ -253,7 +260,7 @@ def boot_entries() -> list[str]:
 
 
 def boots_once() -> bool:
-    """Tell whether GRUB can be asked to boot an entry once: it has to take the word back by itself."""
+    """Return whether GRUB can boot an entry only once, which requires that it can write its environment."""
     if shutil.which("grubby") or not shutil.which("grub-reboot") or not Path(GRUB_MENUS[0]).exists():
         return False
     folder = str(Path(GRUB_MENUS[0]).parent)
@@ -264,14 +271,18 @@ def boots_once() -> bool:
 
 
 def pin(kernel: str) -> None:
-    """Have GRUB boot `kernel`, whatever comes first."""
+    """Make `kernel` GRUB's default, whichever entry is first in the menu."""
     wanted = f'GRUB_DEFAULT="{grub_entries(Path(GRUB_MENUS[0]).read_text())[kernel]}"\n'
     if not GRUB_CHOICE.exists() or GRUB_CHOICE.read_text() != wanted:
         write_choice(wanted)
 
 
 def choose_with_grub(kernel: str, apply: bool) -> str:
-    """Have GRUB boot `kernel`; no word from us where it comes first anyway, so that updates boot too."""
+    """Make GRUB boot `kernel`, and return "unchanged" or "changed: ...".
+
+    If it is the first entry anyway, the lab's default is removed, so that later updates boot too. Nothing is
+    written unless `apply`.
+    """
     menu = Path(GRUB_MENUS[0]).read_text()
     entries, chosen = grub_entries(menu), GRUB_CHOICE.exists()
     by_itself = next(iter(entries)) == kernel and (chosen or 'set default="0"' in menu)
@@ -284,7 +295,7 @@ def choose_with_grub(kernel: str, apply: bool) -> str:
 
 
 def write_choice(text: str) -> None:
-    """Write the lab's word on what boots; "" takes it away."""
+    """Write the lab's GRUB default and update the menu; "" removes it."""
     GRUB_CHOICE.parent.mkdir(exist_ok=True)
     GRUB_CHOICE.write_text(text)
     if not text:
@@ -293,7 +304,7 @@ def write_choice(text: str) -> None:
 
 
 def select(kernel: str) -> None:
-    """Make `kernel` boot next; the running one has to have its entry too, for the way back."""
+    """Make `kernel` boot next; exit unless it and the running kernel, for the way back, have boot entries."""
     entries, running = boot_entries(), platform.release()
     for needed, why in ((kernel, "is to boot"), (running, "runs, and is the way back")):
         if needed not in entries:
@@ -319,18 +330,18 @@ def select(kernel: str) -> None:
 
 
 def confirm(kernel: str, apply: bool) -> None:
-    """Let a kernel that was proved boot from now on, where the lab has said which one does."""
+    """Make a kernel that has booted well the default, if the lab has set a default at all."""
     print(choose_with_grub(kernel, apply) if GRUB_CHOICE.exists() else "unchanged")
 
 
 def before() -> None:
-    """Say which kernel ran before the lab; the running one where the lab never changed it."""
+    """Print the report for the kernel that ran before the lab, or the running one if that never changed."""
     was = read_state()["before"] if STATE.exists() else platform.release()
     print(report([], was))
 
 
 def forget(apply: bool) -> None:
-    """Take away what the lab said and remembers of kernels."""
+    """Remove the lab's GRUB default, its record of the kernel, and the fetched packages."""
     if not STATE.exists():
         print("unchanged")
         return
@@ -346,7 +357,7 @@ def forget(apply: bool) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the command that the arguments name."""
     verb, *rest = sys.argv[1:]
     if verb in ("plan", "install"):
         manager, suite, *packages = rest

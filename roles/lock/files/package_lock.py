@@ -1,10 +1,13 @@
-"""Compare this host with its lock, before anything changes: `package_lock.py NAME=VERSION...`; prints JSON.
+"""Compare this host's packages with the lock: `package_lock.py NAME=VERSION...` prints JSON, changes nothing.
 
-manager: apt or dnf, with whose names and versions the lock has to be written: haproxy=3.0.11-1, and
-haproxy.x86_64=2.8.14-1.el9 (an epoch before the version, where there is one). kernel: the release that runs.
-differ: NAME=VERSION of each package that is missing or has another version. unavailable: those of them that
-the manager cannot get, with the versions that it has; where some are, its lists are brought up to date once
-and asked again.
+The fields of the document are:
+
+- manager: apt or dnf. The lock uses its names and versions: haproxy=3.0.11-1 for apt, and
+  haproxy.x86_64=2.8.14-1.el9 for dnf (with an epoch before the version, if there is one).
+- kernel: the release of the running kernel.
+- differ: NAME=VERSION of each package that is missing or has another version.
+- unavailable: those of them that no repository offers, with the versions that are offered. If there are any,
+  the package lists are updated and read a second time.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ import sys
 
 
 def run(*argv: str) -> str:
-    """Return what a command prints."""
+    """Return the standard output of a command, whatever its exit status."""
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
 
 
 class Apt:
-    """Debian and Ubuntu."""
+    """The package manager of Debian and Ubuntu."""
 
     manager = "apt"
 
@@ -35,7 +38,7 @@ class Apt:
         return {line.split()[0] for line in shown.splitlines() if line.split()[1:] == ["ii"]}
 
     def versions(self, packages: list[str]) -> dict[str, set[str]]:
-        """Return the versions that can be had of each of NAME=VERSION."""
+        """Return the available versions of each package, by NAME=VERSION."""
         names = {package: package.partition("=")[0].partition(":")[0] for package in packages}
         has = collections.defaultdict(set)
         for line in run("apt-cache", "madison", *names.values()).splitlines():
@@ -44,12 +47,12 @@ class Apt:
         return {package: has[name] for package, name in names.items()}
 
     def refresh(self) -> None:
-        """Bring the lists of packages up to date."""
+        """Update the package lists."""
         run("apt-get", "--quiet", "update")
 
 
 class Dnf:
-    """The RHEL family. A package that is installed in several versions, as kernels are, has each of them."""
+    """The package manager of the RHEL family. It can install several versions of a package, as of kernels."""
 
     manager = "dnf"
 
@@ -61,7 +64,7 @@ class Dnf:
         )
 
     def versions(self, packages: list[str]) -> dict[str, set[str]]:
-        """Return the versions that can be had of each of NAME.ARCH=VERSION."""
+        """Return the available versions of each package, by NAME.ARCH=VERSION."""
         names = {package: package.partition("=")[0] for package in packages}
         asked = ("dnf", "--quiet", "repoquery", "--queryformat", "%{name}.%{arch}=%{evr}", *names.values())
         has = collections.defaultdict(set)
@@ -71,12 +74,12 @@ class Dnf:
         return {package: has[name] for package, name in names.items()}
 
     def refresh(self) -> None:
-        """Bring the lists of packages up to date."""
+        """Update the package lists."""
         run("dnf", "--quiet", "--refresh", "makecache")
 
 
 def unavailable(manager: Apt | Dnf, packages: list[str]) -> list[str]:
-    """Return those of NAME=VERSION that cannot be had, each with what there is instead."""
+    """Return the packages (NAME=VERSION) that are not available, each with the versions that are."""
     has = manager.versions(packages) if packages else {}
     return [
         f"{package} (there is {', '.join(sorted(versions)) or 'none'})"
@@ -86,7 +89,7 @@ def unavailable(manager: Apt | Dnf, packages: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Look, and print."""
+    """Compare the packages in the arguments with the host, and print the document."""
     if shutil.which("dpkg-query"):
         manager: Apt | Dnf = Apt()
     elif shutil.which("rpm") and shutil.which("dnf"):

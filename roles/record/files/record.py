@@ -1,10 +1,11 @@
-"""Read what a host is, and write that down once, before the lab changes anything.
+"""Record a host's state once, before the lab changes anything.
 
-    record.py show               print what the host is now, as JSON: also kernel, system, versions of tools
+    record.py show               print the host's state as JSON, with kernel, system and versions of tools
     record.py take check|apply   write the record, unless there is one
 
-restore.py compares a host with its record; what it takes back is what the manifest lists. The record also
-holds the account files' own backups, which packages that come and go change.
+restore.py undoes the changes in the manifest, and compares the host with its record. The record also holds
+the backup copies of the account files (/etc/passwd- and others), which change when packages are installed
+or removed.
 
 `take` prints a line that begins with "changed" or "unchanged".
 """
@@ -25,15 +26,15 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 RECORD = Path("/var/lib/mptcp-lab/record.json")
-RUN = Path("/run/mptcp-lab")  # what suites leave: locks, notes of faults
+RUN = Path("/run/mptcp-lab")  # files of test runs: lock files, fault records
 TREES = ("/etc", "/usr/local")
-# Rewritten whenever accounts or libraries change, with the same meaning each time.
+# Files that are rewritten when accounts or libraries change, without a change in meaning.
 VOLATILE = {"/etc/.pwd.lock", "/etc/ld.so.cache", "/etc/.updated"}
-# The accounts before the last change of one; packages bring accounts, and purging takes them away again.
+# Backup copies of the account files. They change when a package adds accounts, or a purge removes them.
 ACCOUNTS_BEFORE = tuple(
     f"/etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
 )
-# Milestones of a boot that the lab's units ask for.
+# Systemd targets that the lab's units pull in.
 TARGETS = ("network-pre.target", "network-online.target")
 SYSCTLS = (
     "net/mptcp/*",
@@ -49,7 +50,7 @@ SYSCTLS = (
     "net/ipv6/conf/*/autoconf",
     "net/ipv6/conf/*/keep_addr_on_down",
 )
-#: Programs whose version makes a difference, also where no package brought them.
+#: Programs whose version matters, with the command that prints it. They need not come from a package.
 TOOLS = {
     "haproxy": ("haproxy", "-v"),
     "ip": ("ip", "-V"),
@@ -73,7 +74,7 @@ class FileState(TypedDict, total=False):
 
 
 class Record(TypedDict):
-    """What a host was before the lab: facts by kind, and the files that are kept whole."""
+    """A host's state before the lab: facts by kind, and files with their content."""
 
     format: int
     was: dict[str, Facts]
@@ -81,7 +82,7 @@ class Record(TypedDict):
 
 
 def run(*argv: str, text: str | None = None, check: bool = True) -> str:
-    """Run a command and return what it printed; exit with its message when it fails."""
+    """Run a command and return its standard output; with `check`, exit with its message if it fails."""
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
     if check and done.returncode:
         sys.exit(f"`{' '.join(argv)}` failed: {(done.stderr or done.stdout).strip()}")
@@ -89,15 +90,15 @@ def run(*argv: str, text: str | None = None, check: bool = True) -> str:
 
 
 def lines(*argv: str) -> list[str]:
-    """Return the lines that a command prints, without surrounding space; none where it fails."""
+    """Return the non-empty lines that a command prints, with single spaces, whatever its exit status."""
     return [" ".join(line.split()) for line in run(*argv, check=False).splitlines() if line.strip()]
 
 
-# --- what a host is: a function per kind of fact, each returns key -> value ---------------------------------
+# --- the host's state: one function per kind of fact, each returns key -> value -----------------------------
 
 
 def files() -> Facts:
-    """Return every file below TREES by path: mode, owner, and a digest or a link's target."""
+    """Return mode, owner, and digest or link target of every file below TREES, by path."""
     return {
         str(path): describe(path) for tree in TREES for path in _walk(Path(tree)) if str(path) not in VOLATILE
     }
@@ -118,7 +119,7 @@ def describe(path: Path) -> str:
 
 
 def packages() -> Facts:
-    """Installed packages with their versions."""
+    """Return the versions of the installed packages by name."""
     if not shutil.which("dpkg-query"):
         return rpms()
     shown = lines(
@@ -128,15 +129,18 @@ def packages() -> Facts:
 
 
 def rpms() -> Facts:
-    """Installed packages of the RHEL family; of several versions, as of kernels, the one installed last."""
+    """Return the versions of the installed packages of the RHEL family, by NAME.ARCH.
+
+    If several versions are installed, as of kernels, the one installed last counts.
+    """
     pattern = "%{INSTALLTIME} %{NAME}.%{ARCH} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\n"
     shown = map(str.split, lines("rpm", "--query", "--all", "--queryformat", pattern))
     by_time = sorted(shown, key=lambda words: int(words[0]))
-    return {name: version for _, name, version in by_time if not name.endswith(".(none)")}  # no signing keys
+    return {name: version for _, name, version in by_time if not name.endswith(".(none)")}  # not signing keys
 
 
 def sysctls() -> Facts:
-    """Settings that the lab may change."""
+    """Return the values of the sysctls that the lab may change (`SYSCTLS`), by path below /proc/sys."""
     root = Path("/proc/sys")
     found = {}
     for path in sorted(p for pattern in SYSCTLS for p in root.glob(pattern)):
@@ -148,7 +152,10 @@ def sysctls() -> Facts:
 
 
 def ip_records(*arguments: str) -> list[dict[str, Any]]:
-    """Return the devices that ip prints as JSON; for one that a filter left out it prints an empty object."""
+    """Return the devices that ip prints as JSON, without the empty objects of those that a filter left out.
+
+    Exits with a message if the output is not a JSON list.
+    """
     printed = run("ip", "-j", *arguments)
     try:
         found = json.loads(printed or "[]")
@@ -160,13 +167,13 @@ def ip_records(*arguments: str) -> list[dict[str, Any]]:
 
 
 def links() -> Facts:
-    """Whether each network device is set up."""
+    """Return "up" or "down" for each network device, as it is set administratively."""
     shown = ip_records("link", "show")
     return {link["ifname"]: "up" if "UP" in link.get("flags", ()) else "down" for link in shown}
 
 
 def addresses() -> Facts:
-    """Addresses that somebody configured: neither leased nor made up by the kernel."""
+    """Return the configured addresses: of global scope, and neither leased nor autoconfigured."""
     return {
         f"{a['local']}/{a['prefixlen']} dev {link['ifname']}": "present"
         for link in ip_records("address", "show")
@@ -176,7 +183,10 @@ def addresses() -> Facts:
 
 
 def routes() -> Facts:
-    """Routes that somebody configured, as `ip route` words them, by family."""
+    """Return the configured routes as `ip route` prints them, with the family first.
+
+    Routes of the kernel, of router advertisements and of table local are left out.
+    """
     return {
         f"-{family} {line}": "present"
         for family in (4, 6)
@@ -188,7 +198,7 @@ def routes() -> Facts:
 
 
 def rules() -> Facts:
-    """Routing rules, as `ip rule` words them, by family."""
+    """Return the routing rules as `ip rule` prints them, with the family first."""
     return {
         f"-{family} {line.replace(':', '', 1)}": "present"
         for family in (4, 6)
@@ -197,23 +207,23 @@ def rules() -> Facts:
 
 
 def endpoints() -> Facts:
-    """MPTCP endpoints."""
+    """Return the MPTCP endpoints as `ip mptcp endpoint` prints them."""
     return dict.fromkeys(lines("ip", "mptcp", "endpoint", "show"), "present")
 
 
 def limits() -> Facts:
-    """MPTCP limits."""
+    """Return the MPTCP limits as `ip mptcp limits` prints them."""
     shown = lines("ip", "mptcp", "limits", "show")
     return {"limits": shown[0]} if shown else {}
 
 
 def nft_tables() -> Facts:
-    """The nftables rule set by table."""
+    """Return the nftables rule set by table."""
     return {line: run("nft", "list", *line.split(), check=False) for line in lines("nft", "list", "tables")}
 
 
 def units() -> Facts:
-    """Services: whether they are enabled and whether they run."""
+    """Return for each service whether it is enabled and whether it runs."""
     enabled = lines("systemctl", "list-unit-files", "--type=service", "--no-legend", "--plain", "--no-pager")
     active = lines(
         "systemctl", "list-units", "--type=service", "--state=active", "--no-legend", "--plain", "--no-pager"
@@ -227,7 +237,7 @@ def units() -> Facts:
 
 
 def targets() -> Facts:
-    """Milestones that the host has reached."""
+    """Return the states of the systemd targets in TARGETS."""
     return {name: run("systemctl", "is-active", name, check=False).strip() for name in TARGETS}
 
 
@@ -244,7 +254,7 @@ KINDS: dict[str, Callable[[], Facts]] = {
 
 
 def keep(path: Path) -> FileState | None:
-    """Return content, mode and owner of a file; None where there is none."""
+    """Return content, mode and owner of a file, or None if there is no such file."""
     if not path.is_file():
         return None
     found = path.stat()
@@ -257,7 +267,7 @@ def keep(path: Path) -> FileState | None:
 
 
 def restore_kept(kept: dict[str, FileState | None]) -> None:
-    """Write files back as they were kept; remove those that were not there."""
+    """Restore files with content, mode and owner; remove those that did not exist."""
     for name, what in kept.items():
         path = Path(name)
         if what is None:
@@ -274,7 +284,7 @@ def restore_kept(kept: dict[str, FileState | None]) -> None:
 
 
 def read_all() -> dict[str, Facts]:
-    """Return everything that a record holds about the host."""
+    """Return the facts of all kinds, as a record holds them."""
     return {name: read() for name, read in KINDS.items()}
 
 
@@ -307,7 +317,7 @@ def take(apply: bool) -> None:
 
 
 def show() -> None:
-    """Print what the host is now."""
+    """Print the host's state as JSON."""
     entries = (line.partition("=") for line in Path("/etc/os-release").read_text().splitlines())
     release = {key: value.strip("\"'") for key, _, value in entries}
     told = {
@@ -318,7 +328,7 @@ def show() -> None:
     if not shutil.which("dpkg-query"):
         print(json.dumps({**read_all(), **told}))
         return
-    left_behind = ("rc", "un")  # removed, its configuration kept; known by name only
+    left_behind = ("rc", "un")  # dpkg's states: removed with configuration kept; known by name only
     shown = lines(
         "dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${binary:Package} ${Version}\n"
     )
@@ -327,13 +337,13 @@ def show() -> None:
 
 
 def tool_version(*argv: str) -> str:
-    """Return the first line that a tool tells of its version; nginx tells it on standard error."""
+    """Return the first line that a tool prints about its version; nginx prints it to standard error."""
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.stdout.splitlines()[0].strip()
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the command that the arguments name."""
     if sys.argv[1:] == ["show"]:
         show()
         return

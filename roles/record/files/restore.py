@@ -1,16 +1,16 @@
-"""Take back what the lab changed on a host, and nothing else: the host's manifest lists it.
+"""Undo the changes that the lab made on a host, and no others: the host's manifest lists them.
 
     restore.py packages                 print as JSON which packages `restore` would remove or change
-    restore.py restore check|apply      take everything back, and compare with the record of before the lab
-    restore.py remove check|apply OWNER...   take back what these roles changed; their packages stay
+    restore.py restore check|apply      undo all changes, and compare with the record from before the lab
+    restore.py remove check|apply OWNER...   undo the changes of these roles; their packages stay
 
-Module `converge` writes the manifest before it changes anything: an entry may stand for a change that never
-happened: nothing differs from what was there before, and nothing is done. What somebody else changed since is
-named and left alone. Edits are never lost: a file of the lab's own that was edited since is moved below
-BACKUPS; where an edited file is left in its place, what was there before the lab is written below BACKUPS.
+Module `converge` writes the manifest before it changes anything. An entry can therefore describe a change
+that never happened: the host is as before, and nothing is done. Anything that somebody else has changed since
+is named and left alone. Edits are never lost: a file that the lab created and that was edited since is moved
+below BACKUPS; if an edited file stays in its place, the version from before the lab is written below BACKUPS.
 
-The last line printed begins with "changed" or "unchanged". Exit status 1: something could not be taken back;
-manifest and record stay, and the command can be repeated.
+The last line printed begins with "changed" or "unchanged". Exit status 1 means that a change could not be
+undone; manifest and record stay, and the command can be repeated.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from typing import Any, TypedDict
 import record
 
 MANIFEST = record.RECORD.with_name("manifest.json")
-#: Which files units have loaded, as module `converge` notes it.
+#: The folder in which module `converge` records which files each unit has loaded.
 LOADED = MANIFEST.with_name("loaded")
-#: It is there while a change of the network is tried (roles/lab_network/files/mptcp-lab-confirmed).
+#: The marker file of a network change that is not confirmed (roles/lab_network/files/mptcp-lab-confirmed).
 TRIAL = Path("/run/mptcp-lab-network.trial")
 BACKUPS = Path("/var/backups/mptcp-lab")
-UNITS = "/etc/systemd/system"  # its lock is the one that module `converge` takes
+UNITS = "/etc/systemd/system"  # module `converge` locks this folder too
 PROC_SYS = Path("/proc/sys")
-#: Where a package's own folders may hold files of others, which purging the package would remove.
+#: Trees in which a package's folders can hold other files, which a purge of the package would remove.
 KEPT_TREES = ("/etc/", "/var/lib/", "/var/www/", "/srv/", "/opt/")
 
 
 class Entry(TypedDict):
-    """A change that the lab made, as module `converge` notes it: `kind` decides what the values are."""
+    """A change that the lab made, as module `converge` records it; the values depend on `kind`."""
 
     kind: str
     name: str
@@ -56,11 +56,11 @@ class Entry(TypedDict):
 
 
 class Failed(Exception):
-    """A step failed; the text says which, and why."""
+    """A step failed; the message names the step and the reason."""
 
 
 def run(*argv: str) -> str:
-    """Run a command and return what it printed. Raises `Failed` with its message."""
+    """Run a command and return its standard output; raise `Failed` with its message if it fails."""
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise Failed(f"`{' '.join(argv)}` failed: {(done.stderr or done.stdout).strip()}")
@@ -68,7 +68,7 @@ def run(*argv: str) -> str:
 
 
 def ask(*argv: str) -> str:
-    """Run a command and return all that it printed, whatever its exit status; "" where it is missing."""
+    """Run a command and return its output and errors, whatever its exit status; "" if it is not installed."""
     try:
         done = subprocess.run(
             argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
@@ -80,7 +80,7 @@ def ask(*argv: str) -> str:
 
 @dataclass
 class Outcome:
-    """What a run did, would do, left alone and could not do, a line each."""
+    """The result of a run: one line per change that was undone (or would be), left alone, or failed."""
 
     apply: bool
     done: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Outcome:
 
     @contextlib.contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Count a step as done, or as failed where its body raises."""
+        """Record a step as done, or as failed if its body raises Failed or OSError."""
         try:
             yield
         except (Failed, OSError) as error:
@@ -102,7 +102,7 @@ class Outcome:
 
 
 def read_manifest() -> list[Entry]:
-    """Return the manifest's entries; none where there is no manifest."""
+    """Return the manifest's entries, none if there is no manifest; exit if it is damaged."""
     if not MANIFEST.exists():
         return []
     try:
@@ -118,7 +118,7 @@ def read_manifest() -> list[Entry]:
 
 
 def write_manifest(entries: list[Entry]) -> None:
-    """Replace the manifest in one piece, as module `converge` does."""
+    """Replace the manifest atomically, as module `converge` does."""
     draft = MANIFEST.with_suffix(".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
@@ -140,7 +140,7 @@ def of_kind(entries: Iterable[Entry], kind: str) -> list[Entry]:
 
 
 def now_at(path: Path) -> record.FileState | None:
-    """Return what is at a path, in the manifest's form; None for nothing, {"other": ...} for a folder."""
+    """Return the file at a path in the manifest's form: None if there is none, {"other": ...} if a folder."""
     if path.is_symlink():
         return {"link": str(path.readlink())}
     if not path.exists():
@@ -149,7 +149,7 @@ def now_at(path: Path) -> record.FileState | None:
 
 
 def digest(found: record.FileState | None) -> str:
-    """Return the digest of a file in the manifest's form; "absent" for none, "" for what is no file."""
+    """Return the SHA-256 digest of a file in the manifest's form; "absent" for None, "" for other types."""
     if found is None:
         return "absent"
     if "content" not in found:
@@ -158,18 +158,18 @@ def digest(found: record.FileState | None) -> str:
 
 
 def is_the_labs(entry: Entry, found: record.FileState | None) -> bool:
-    """Tell whether a path holds what the lab put there last, or earlier."""
+    """Return whether the content of a path is one that the lab wrote, in the last run or an earlier one."""
     return digest(found) in entry["after"] or ("any" in entry["after"] and found is not None)
 
 
 def is_edited(entry: Entry) -> bool:
-    """Tell whether a file is neither what the lab wrote nor what was there before."""
+    """Return whether a file differs from all that the lab wrote and from the version before the lab."""
     found = now_at(Path(entry["name"]))
     return found is not None and found != entry["before"] and not is_the_labs(entry, found)
 
 
 def put(path: Path, what: record.FileState) -> None:
-    """Write a file or a symbolic link, in one piece."""
+    """Write a file or a symbolic link atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.converge")
     draft.unlink(missing_ok=True)
@@ -188,7 +188,7 @@ def put(path: Path, what: record.FileState) -> None:
 
 
 def backup_path(path: Path, word: str) -> Path:
-    """Return a new path below BACKUPS for a copy of a file."""
+    """Return an unused path below BACKUPS for a copy of a file."""
     BACKUPS.mkdir(mode=0o700, parents=True, exist_ok=True)
     wanted = BACKUPS / f"{path.relative_to('/')}.{word}"
     wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,7 @@ def backup_path(path: Path, word: str) -> Path:
 
 
 def restore_file(entry: Entry, outcome: Outcome) -> None:
-    """Put back what was there before the lab, unless somebody else changed the file since."""
+    """Restore a file's version from before the lab, unless somebody else has changed it since."""
     path, before = Path(entry["name"]), entry["before"]
     found = now_at(path)
     if outcome.apply:
@@ -229,7 +229,7 @@ def restore_file(entry: Entry, outcome: Outcome) -> None:
 
 
 def restore_folder(entry: Entry, outcome: Outcome) -> None:
-    """Remove a folder that the lab made, where no file is left in it; or put its attributes back."""
+    """Remove a folder that the lab made if no file is left in it, or restore a folder's mode and owner."""
     path, before = Path(entry["name"]), entry["before"]
     if path.is_symlink() or (before is None and not path.is_dir()):
         return
@@ -251,7 +251,7 @@ def restore_folder(entry: Entry, outcome: Outcome) -> None:
     if not outcome.apply:
         outcome.done.append(f"folder {path}")
         return
-    for cache in path.rglob("__pycache__"):  # Python's, of programs that were the lab's
+    for cache in path.rglob("__pycache__"):  # Python wrote them for the lab's programs
         shutil.rmtree(cache, ignore_errors=True)
     others = [each for each in path.rglob("*") if each.is_symlink() or not each.is_dir()]
     if others:
@@ -269,7 +269,7 @@ def apply_attributes(path: Path, wanted: dict[str, str]) -> None:
 
 
 def restore_files(entries: list[Entry], outcome: Outcome) -> None:
-    """Put files back, then folders, the deepest first."""
+    """Restore the files, then the folders, the deepest ones first."""
     for entry in of_kind(entries, "file"):
         restore_file(entry, outcome)
     for entry in sorted(of_kind(entries, "folder"), key=lambda each: each["name"].count("/"), reverse=True):
@@ -280,7 +280,7 @@ def restore_files(entries: list[Entry], outcome: Outcome) -> None:
 
 
 def show(unit: str) -> dict[str, str]:
-    """Return what systemd reports of a unit."""
+    """Return the states and the path that systemd reports for a unit."""
     shown = ask("systemctl", "show", "--property=UnitFileState,ActiveState,LoadState,FragmentPath", unit)
     return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
@@ -288,10 +288,10 @@ def show(unit: str) -> dict[str, str]:
 def stop_units(
     entries: list[Entry], all_entries: list[Entry], packages: Packages, outcome: Outcome
 ) -> list[str]:
-    """Stop and disable units as far as the lab started and enabled them; return those to restart later.
+    """Stop and disable the units that the lab started and enabled; return the active ones, to restart later.
 
-    A unit whose file the lab wrote, or whose package the lab installed, is stopped and disabled. A unit of a
-    package whose configuration somebody edited since is theirs now, and left alone.
+    A unit whose file the lab wrote, or whose package the lab installed, is stopped and disabled. If somebody
+    has edited the configuration of a unit's package since, the unit is in use and is left alone.
     """
     own = {entry["name"] for entry in of_kind(all_entries, "file") if entry["before"] is None}
     installed = {entry["name"] for entry in of_kind(all_entries, "package") if is_new(entry)}
@@ -326,7 +326,7 @@ def stop_units(
 
 
 def restart_units(names: list[str], outcome: Outcome) -> None:
-    """Restart units that stay, so that they run with the files that were put back."""
+    """Restart the units that stay, so that they use the restored files."""
     for name in names:
         with outcome.step(f"unit {name} restarted"):
             if outcome.apply:
@@ -334,7 +334,7 @@ def restart_units(names: list[str], outcome: Outcome) -> None:
 
 
 def reload_managers(entries: list[Entry], outcome: Outcome) -> None:
-    """Have systemd, and NetworkManager where it lost a file, read their files again."""
+    """Make systemd reload its files, and NetworkManager too if a file of it was restored."""
     if not outcome.apply:
         return
     with outcome.step("systemd reloaded"):
@@ -345,7 +345,7 @@ def reload_managers(entries: list[Entry], outcome: Outcome) -> None:
 
 
 def restore_targets(entries: list[Entry], outcome: Outcome) -> None:
-    """Stop milestones of the boot that only the lab asked for, where no unit that runs requires them."""
+    """Stop systemd targets that only the lab started, unless an active unit requires them."""
     for entry in of_kind(entries, "target"):
         name = entry["name"]
         if entry["before"] == "active" or ask("systemctl", "is-active", name).strip() != "active":
@@ -365,10 +365,10 @@ def restore_targets(entries: list[Entry], outcome: Outcome) -> None:
 
 
 def wanted_sysctls(entries: list[Entry], outcome: Outcome) -> dict[str, str]:
-    """Return the value that each setting is to have; read before units stop, which may change some.
+    """Return the value to restore for each sysctl; call this before units stop, which can change sysctls.
 
-    That is the value from before the lab where the setting still has one of the lab's, else the one that
-    somebody else gave it since.
+    It is the value from before the lab if the sysctl still has a value that the lab set, else the current
+    value, which somebody else has set.
     """
     wanted = {}
     for entry in of_kind(entries, "sysctl"):
@@ -387,7 +387,7 @@ def wanted_sysctls(entries: list[Entry], outcome: Outcome) -> dict[str, str]:
 
 
 def restore_sysctls(wanted: dict[str, str], outcome: Outcome) -> None:
-    """Write every setting that differs from its wanted value; settings that change others come first."""
+    """Write each sysctl that differs from its wanted value; those that change others are written first."""
     first = ("ip_forward", "/all/")
     for name, value in sorted(wanted.items(), key=lambda item: not any(word in item[0] for word in first)):
         path = PROC_SYS / name
@@ -402,7 +402,7 @@ def restore_sysctls(wanted: dict[str, str], outcome: Outcome) -> None:
 
 @dataclass
 class Network:
-    """Network state that units of the lab may take with them: a line each, as `ip` prints them."""
+    """Network state that can be lost when units of the lab stop: sets of lines as `ip` prints them."""
 
     addresses: set[str]
     routes: set[str]
@@ -412,7 +412,7 @@ class Network:
 
     @classmethod
     def read(cls) -> Network:
-        """Read it from the host."""
+        """Read the state from the host."""
         return cls(
             addresses=set(record.addresses()),
             routes=set(record.routes()),
@@ -423,7 +423,7 @@ class Network:
 
 
 def without_the_labs(found: Network, entries: list[Entry]) -> Network:
-    """Return what of a host's network is neither the lab's nor made for it."""
+    """Return the host's network state without the addresses, routes, rules and endpoints of the lab."""
     marks = {after for entry in of_kind(entries, "routes") for after in entry["after"]}
     lab = {
         f"{canonical(address)} dev {entry['name']}"
@@ -462,7 +462,7 @@ def canonical(address: str) -> str:
 
 
 def restore_network(entries: list[Entry], others: Network, outcome: Outcome) -> None:
-    """Take the lab's addresses away, and put back what went with its units or was there before them."""
+    """Remove the lab's addresses, and restore what was lost with its units or existed before the lab."""
     before = Network(set(), set(), set(), set(), others.limits)
     for entry in of_kind(entries, "endpoints"):
         before.endpoints |= {" ".join(line.split()) for line in entry["before"].splitlines()}
@@ -485,7 +485,7 @@ def restore_network(entries: list[Entry], others: Network, outcome: Outcome) -> 
 
 
 def restore_device(entry: Entry, others: Network, before: Network, outcome: Outcome) -> None:
-    """Put a device's link back as it was, and note the addresses that it had; remove the lab's."""
+    """Restore a device's link state, remove the lab's addresses, and add its earlier ones to `before`."""
     device = entry["name"]
     try:
         link = json.loads(entry["before"])[0]
@@ -512,7 +512,7 @@ def restore_device(entry: Entry, others: Network, before: Network, outcome: Outc
 
 
 def add_line(kind: str, line: str, outcome: Outcome) -> None:
-    """Add an address, a route or a rule that went with the lab's; name it where that fails."""
+    """Restore an address, a route or a rule that was lost with the lab's; report it if that fails."""
     family, *rest = line.split() if kind != "address" else ("-family", *line.split())
     argv = ("ip",) if kind == "address" else ("ip", family)
     rest = ["priority", *rest] if kind == "rule" else rest
@@ -526,7 +526,7 @@ def add_line(kind: str, line: str, outcome: Outcome) -> None:
 
 
 def restore_limits(entry: Entry, seen: str, outcome: Outcome) -> None:
-    """Put MPTCP's limits back, unless somebody else changed them since."""
+    """Restore the MPTCP limits, unless somebody else has changed them since."""
 
     def pairs(text: str) -> dict[str, str]:
         words = text.split()
@@ -542,7 +542,7 @@ def restore_limits(entry: Entry, seen: str, outcome: Outcome) -> None:
 
 
 def restore_nft(entries: list[Entry], outcome: Outcome) -> None:
-    """Remove nftables tables of the lab's that its units left behind."""
+    """Remove the lab's nftables tables that its units left behind."""
     for entry in of_kind(entries, "nft"):
         table = entry["name"].split()
         if entry["before"] is None and ask("nft", "list", "table", *table).startswith("table "):
@@ -555,7 +555,10 @@ def restore_nft(entries: list[Entry], outcome: Outcome) -> None:
 
 
 class Apt:
-    """Debian and Ubuntu. Packages of the host's own architecture have names without it."""
+    """The package manager of Debian and Ubuntu.
+
+    Names of packages of the host's architecture are used without the architecture.
+    """
 
     def __init__(self) -> None:
         self.native = ask("dpkg", "--print-architecture").strip()
@@ -565,18 +568,18 @@ class Apt:
         self.versions = {self.plain(name): version for _, name, version in there}
 
     def plain(self, name: str) -> str:
-        """Return a package's name without the host's own architecture."""
+        """Return a package's name without the suffix of the host's architecture."""
         return name[: -len(self.native) - 1] if name.endswith(f":{self.native}") else name
 
     def goes_with(self, names: Iterable[str]) -> set[str]:
-        """Return all packages that would go if these went."""
+        """Return all packages that are removed if these are, themselves included."""
         shown = run("apt-get", "--simulate", "--yes", "--no-auto-remove", "purge", *sorted(names))
         words = [line.split() for line in shown.splitlines()]
         return {self.plain(line[1]) for line in words if line and line[0] in ("Purg", "Remv")}
 
     def owner(self, path: str) -> str:
         """Return the package that a file belongs to; "" for none."""
-        # Debian's /lib is a link to /usr/lib, and the database may have either name.
+        # On Debian /lib is a symbolic link to /usr/lib, and the database can hold either path.
         for name in (path, path.removeprefix("/usr") if path.startswith("/usr/lib/") else f"/usr{path}"):
             found, colon, _ = ask("dpkg-query", "--search", name).partition(f": {name}\n")
             if colon:
@@ -584,13 +587,14 @@ class Apt:
         return ""
 
     def files(self, names: Iterable[str]) -> set[str]:
-        """Return the paths that packages brought."""
+        """Return the paths of all files in these packages."""
         return set(ask("dpkg-query", "--listfiles", *sorted(names)).splitlines())
 
     def edited(self, going: set[str]) -> dict[str, list[str]]:
-        """Return, by package, configuration files that are not as it brought them, and others' files beside.
+        """Return by package its edited configuration files, and files of others in its folders.
 
-        `going` are the packages that would be removed: what is in folders of theirs alone goes with them.
+        `going` are the packages that would be removed: a purge also removes other files in the folders that
+        belong to these packages alone.
         """
         found: dict[str, list[str]] = {}
         shown = ask("dpkg-query", "--show", "--showformat=${binary:Package}\n${Conffiles}\n", *sorted(going))
@@ -614,7 +618,7 @@ class Apt:
         return found
 
     def remove(self, entries: list[Entry]) -> None:
-        """Purge packages; those whose configuration was there before the lab are removed only."""
+        """Purge the packages; those with configuration from before the lab are removed without a purge."""
         os.environ["DEBIAN_FRONTEND"] = "noninteractive"
         apt = ("apt-get", "--yes", "--quiet", "--no-auto-remove")
         kept = [entry["name"] for entry in entries if entry["before"].get("configured")]
@@ -624,7 +628,7 @@ class Apt:
                 run(*apt, verb, *names)
 
     def obstacle(self, entry: Entry, going: set[str]) -> str:
-        """Return why a package cannot go back to its earlier version, once `going` are removed; or ""."""
+        """Return why a package cannot return to its earlier version once `going` are removed, or ""."""
         without = [f"{name}-" for name in sorted(going)]
         package = f"{entry['name']}={entry['before']['version']}"
         apt = ("apt-get", "--simulate", "--yes", "--quiet", "--allow-downgrades", "--no-install-recommends")
@@ -649,7 +653,10 @@ class Apt:
 
 
 class Dnf:
-    """The RHEL family. Names carry the architecture; some packages are installed in several versions."""
+    """The package manager of the RHEL family.
+
+    Names include the architecture; a package can be installed in several versions.
+    """
 
     def __init__(self) -> None:
         version = "%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}"
@@ -660,11 +667,11 @@ class Dnf:
         self.versions = dict(list(self.all))
 
     def full(self, name: str) -> list[str]:
-        """Return rpm's words for all installed versions of a package."""
+        """Return the full rpm names (NAME-VERSION-RELEASE.ARCH) of all installed versions of a package."""
         return [full for (each, _), full in self.all.items() if each == name]
 
     def goes_with(self, names: Iterable[str]) -> set[str]:
-        """Return all packages that would go if these went."""
+        """Return all packages that are removed if these are, themselves included."""
         names = set(names)
         named = {full: name for (name, _), full in self.all.items()}
         while True:
@@ -683,7 +690,7 @@ class Dnf:
         return found[0] if len(found) == 1 else ""
 
     def edited(self, going: set[str]) -> dict[str, list[str]]:
-        """Return, by package, configuration files that are not as it brought them."""
+        """Return by package its edited configuration files."""
         found: dict[str, list[str]] = {}
         for name in going:
             for line in ask("rpm", "--verify", "--nodeps", *self.full(name)).splitlines():
@@ -693,7 +700,7 @@ class Dnf:
         return found
 
     def obstacle(self, _entry: Entry, _going: set[str]) -> str:
-        """Return why a package cannot go back to its earlier version; dnf itself will tell."""
+        """Return "": dnf itself reports why a package cannot return to its earlier version."""
         return ""
 
     def remove(self, entries: list[Entry]) -> None:
@@ -720,16 +727,16 @@ def manager() -> Apt | Dnf:
 
 
 def is_others(path: Path, theirs: set[str]) -> bool:
-    """Tell whether a path holds something that packages, whose files are `theirs`, did not bring."""
+    """Return whether a path is a file that is not part of the packages, whose files are `theirs`."""
     if str(path) in theirs:
         return False
-    if path.is_symlink():  # a link that a package's own scripts made leads to one of its files
+    if path.is_symlink():  # a package's scripts may have made a link that points to one of its files
         return str(path).startswith("/etc/") and str(path.resolve()) not in theirs
-    return path.is_file() and path.stat().st_size > 0  # units leave empty files to mount something on
+    return path.is_file() and path.stat().st_size > 0  # units leave empty files that were mount points
 
 
 def md5(path: Path) -> str:
-    """Return the digest that dpkg keeps of a configuration file."""
+    """Return the MD5 digest of a configuration file, as dpkg stores it."""
     return hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 - compared, trusted with nothing
 
 
@@ -739,28 +746,31 @@ def owner_of(path: str) -> str:
 
 
 def is_new(entry: Entry) -> bool:
-    """Tell whether a package was not installed before the lab."""
+    """Return whether a package was not installed before the lab."""
     return not entry["before"].get("version")
 
 
 @dataclass
 class Packages:
-    """What is to happen to packages: to remove, to change back; and by name why one stays."""
+    """The plan for packages: those to remove, those to change back, and by name why one is kept."""
 
     remove: list[Entry] = field(default_factory=list)
     back: list[Entry] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)  # those of `kept` that somebody configured
+    used: set[str] = field(default_factory=set)  # packages in `kept` whose configuration was edited
     left: list[str] = field(default_factory=list)
 
     def names(self) -> list[str]:
-        """Return what would be removed or changed."""
+        """Return the names of the packages that would be removed or changed."""
         changed = [f"{entry['name']} ({entry['before']['version']})" for entry in self.back]
         return sorted([entry["name"] for entry in self.remove] + changed)
 
 
 def plan_packages(entries: list[Entry]) -> Packages:
-    """Decide which packages go: those that the lab brought, and that nobody has come to use since."""
+    """Plan to remove the packages that the lab installed, except those that somebody has started to use.
+
+    Packages that the lab changed return to their earlier version, if that is possible.
+    """
     host, plan = manager(), Packages()
     packages = of_kind(entries, "package")
     going = {entry["name"] for entry in packages if is_new(entry) and entry["name"] in host.versions}
@@ -801,7 +811,7 @@ def plan_packages(entries: list[Entry]) -> Packages:
 
 
 def restore_packages(plan: Packages, outcome: Outcome) -> None:
-    """Remove packages, and go back to earlier versions."""
+    """Remove packages, and install earlier versions of others."""
     outcome.left += plan.left
     if plan.remove:
         with outcome.step(f"packages {', '.join(entry['name'] for entry in plan.remove)}"):
@@ -822,7 +832,7 @@ def restore_packages(plan: Packages, outcome: Outcome) -> None:
 
 
 def restore_accounts(was: record.Record) -> None:
-    """Put the account files' backups back, each where the accounts themselves are what they were."""
+    """Restore the backup copy of each account file that is itself as it was before the lab."""
     for name, what in was["kept"].items():
         accounts = Path(name.rstrip("-"))
         is_same = accounts.exists() and record.describe(accounts) == was["was"]["files"].get(str(accounts))
@@ -831,7 +841,7 @@ def restore_accounts(was: record.Record) -> None:
 
 
 def restore(apply: bool) -> None:
-    """Take everything back, and compare with the record."""
+    """Undo all changes, and compare the host with the record; exit with a message if a step fails."""
     entries = read_manifest()
     was: record.Record | None = json.loads(record.RECORD.read_text()) if record.RECORD.exists() else None
     if not entries and not was:
@@ -847,7 +857,7 @@ def restore(apply: bool) -> None:
     others = without_the_labs(Network.read(), entries)
     sysctls = wanted_sysctls(entries, outcome)
     if apply:
-        ask("systemctl", "stop", "mptcp-lab-way-back.timer")  # of a run that was killed
+        ask("systemctl", "stop", "mptcp-lab-way-back.timer")  # a killed run may have left it
         TRIAL.unlink(missing_ok=True)
     again = stop_units(entries, entries, packages, outcome)
     restore_nft(entries, outcome)
@@ -871,7 +881,7 @@ def restore(apply: bool) -> None:
 
 
 def finish(was: record.Record | None, outcome: Outcome) -> None:
-    """Compare with the record, name what differs, and remove record and manifest."""
+    """Compare the host with the record, print the differences, and remove record and manifest."""
     compared = "there is no record of before the lab to compare with"
     if was:
         restore_accounts(was)
@@ -882,13 +892,13 @@ def finish(was: record.Record | None, outcome: Outcome) -> None:
         compared = f"compared with the record of before the lab, {word}: {counted}"
     record.RECORD.unlink(missing_ok=True)
     MANIFEST.unlink(missing_ok=True)
-    for folder in (record.RECORD.parent, record.RUN):  # what else is in them is the lab's own state
+    for folder in (record.RECORD.parent, record.RUN):  # both hold nothing but state of the lab
         shutil.rmtree(folder, ignore_errors=True)
     print("\n".join([*outcome.left, f"changed: {len(outcome.done)} changes were taken back; {compared}"]))
 
 
 def remove(apply: bool, owners: list[str]) -> None:
-    """Take back what these roles changed, and no other role did too; their packages stay."""
+    """Undo the changes that only these roles made; their packages stay."""
     entries = read_manifest()
 
     def is_of(owner: str) -> bool:
@@ -920,7 +930,7 @@ def remove(apply: bool, owners: list[str]) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the command that the arguments name."""
     os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
     os.environ["LC_ALL"] = "C.UTF-8"
     verb, *rest = sys.argv[1:]

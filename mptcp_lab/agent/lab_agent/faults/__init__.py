@@ -1,1 +1,1 @@
-"""Faults: each writes on the host how it is undone before it is applied."""
+"""Faults: before one is applied, a file on the host records how to undo it."""

@@ -13,7 +13,7 @@ from .reads import device_addresses, root_qdisc, route_lines
 
 
 def device_undo(device: str) -> list[tuple[str, Json]]:
-    """The step that brings back what a device loses when it goes down or loses an address."""
+    """Return the undo step that restores all that a device loses when it goes down or loses an address."""
     addresses = device_addresses(device)
     marks = [f" dev {device} "] + [f" src {argv[0].partition('/')[0]} " for argv in addresses]
     routes = [
@@ -32,7 +32,7 @@ def device_undo(device: str) -> list[tuple[str, Json]]:
 
 
 def plan_link_down(_fault: str, device: str) -> Plan:
-    """Take a NIC down."""
+    """Plan to set a NIC down."""
     refuse_management(device)
     return Plan(
         f"device {device}", device_undo(device), lambda: run_tool(["ip", "link", "set", device, "down"])
@@ -40,9 +40,10 @@ def plan_link_down(_fault: str, device: str) -> Plan:
 
 
 def plan_link_up(_fault: str, device: str, address: str | None = None) -> Plan:
-    """Bring up a NIC that is down; afterwards it is down again.
+    """Plan to set a NIC up that is down; the undo sets it down again.
 
-    `address`, one of its own, comes after the link, as from DHCP: daemons hear of it by that event.
+    `address`, which the NIC must have, is removed first and added again when the link is up, as DHCP would
+    do: daemons learn of it by that event. Raises AgentError "refused" if the NIC is up.
     """
     refuse_management(device)
     if "UP" in read_link(device)["flags"]:
@@ -61,10 +62,10 @@ def plan_link_up(_fault: str, device: str, address: str | None = None) -> Plan:
 
 
 def endpoints_undo(device: str) -> list[tuple[str, Json]]:
-    """The steps that bring the limits and the endpoints of a device's addresses back.
+    """Return the undo steps that restore the limits and the endpoints of a device's addresses.
 
-    A daemon (seen of mptcpd 0.13) makes endpoints and raises limits for a device that comes up, and leaves
-    both when it goes down.
+    A daemon (mptcpd 0.13 was seen to do so) creates endpoints and raises limits for a device that comes up,
+    and does not remove them when it goes down. The list is empty on a kernel without a path manager.
     """
     with contextlib.suppress(AgentError), PathManager() as manager:
         known = {endpoint["address"]: endpoint for endpoint in manager.endpoints()}
@@ -75,7 +76,7 @@ def endpoints_undo(device: str) -> list[tuple[str, Json]]:
 
 
 def matching_address(device: str, address: str) -> list[str]:
-    """An address of a NIC with its prefix length, as `ip address` takes it."""
+    """Return an address of a NIC as arguments of `ip address`; raise AgentError "refused" if it has none."""
     for argv in device_addresses(device):
         if argv[0].partition("/")[0] == address.partition("/")[0]:
             return argv
@@ -83,7 +84,7 @@ def matching_address(device: str, address: str) -> list[str]:
 
 
 def plan_address_remove(_fault: str, device: str, address: str) -> Plan:
-    """Remove an address from a NIC."""
+    """Plan to remove an address from a NIC."""
     refuse_management(device)
     matching = matching_address(device, address)[0]
     return Plan(
@@ -94,7 +95,7 @@ def plan_address_remove(_fault: str, device: str, address: str) -> Plan:
 
 
 def qdisc_fault(device: str, kind: str, options: list[str]) -> Plan:
-    """A root qdisc on a NIC that has none but the kernel's default."""
+    """Plan to add a root qdisc to a NIC; raise AgentError "refused" if it has one besides the default."""
     refuse_management(device)
     require(kind)
     present = root_qdisc(device)
@@ -107,7 +108,7 @@ def qdisc_fault(device: str, kind: str, options: list[str]) -> Plan:
 
 
 def plan_rate(_fault: str, device: str, mbit: float, burst_kb: int = 32, latency_ms: float = 50) -> Plan:
-    """Limit what leaves by a NIC."""
+    """Plan to limit the rate (Mbit/s) of the traffic that leaves through a NIC."""
     options = [
         "rate",
         f"{round(mbit * 1e6)}bit",
@@ -122,6 +123,6 @@ def plan_rate(_fault: str, device: str, mbit: float, burst_kb: int = 32, latency
 def plan_netem(
     _fault: str, device: str, delay_ms: float = 0, jitter_ms: float = 0, loss_percent: float = 0
 ) -> Plan:
-    """Delay or lose what leaves by a NIC."""
+    """Plan to delay (ms) or drop (per cent) packets that leave through a NIC."""
     options = ["delay", f"{float(delay_ms)}ms", f"{float(jitter_ms)}ms", "loss", f"{float(loss_percent)}%"]
     return qdisc_fault(device, "netem", options)

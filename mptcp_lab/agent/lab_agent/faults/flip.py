@@ -1,4 +1,4 @@
-"""The fault that flips payload, with the TCP checksum made right."""
+"""The fault that changes payload bytes and corrects the TCP checksum."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def _nest(kind: int, *attrs: bytes) -> bytes:
 
 
 def add_flip_rule(table: str, chain: str, offset: int, mask: bytes) -> None:
-    """Append a rule that XORs two bytes at `offset` of the TCP segment and mends the checksum.
+    """Append a rule that XORs the two bytes at `offset` of the TCP segment and updates the checksum.
 
-    The nft tool cannot say "mend the checksum of a raw payload", the kernel can (nft_payload).
+    The kernel can update the checksum of a raw payload (nft_payload), but the nft tool has no syntax for it.
     """
     where = _be32(PAYLOAD_BASE, TRANSPORT_HEADER) + _be32(PAYLOAD_OFFSET, offset)
     where += _be32(PAYLOAD_LEN, len(mask))
@@ -72,14 +72,15 @@ def add_flip_rule(table: str, chain: str, offset: int, mask: bytes) -> None:
 def plan_flip(
     fault: str, position: int = 0, mask: int = 0xFF, direction: str = "forward", every: int = 1, **match: Any
 ) -> Plan:
-    """XOR the payload byte at `position` of every n-th segment with `mask`; the TCP checksum is made right.
+    """Plan to XOR the payload byte at `position` of each segment with `mask`, and to correct the checksum.
 
-    Shorter segments pass unchanged. There is a chain per TCP header length, as that moves the payload.
+    `every` = n changes every n-th segment only. Shorter segments pass unchanged. There is one chain per TCP
+    header length, because the payload's offset depends on it.
     """
     chosen = f"numgen inc mod {int(every)} 0 " if every > 1 else ""
     jumps = ", ".join(f"{words} : jump doff{words}" for words in DOFFS)
     plan = packet_fault(fault, f"{chosen}tcp doff vmap {{ {jumps} }}", direction, match)
-    # two bytes, as the kernel sums 16-bit words
+    # Two bytes, because the checksum is a sum of 16-bit words.
     pair = bytes([0, mask]) if position % 2 else bytes([mask, 0])
     create = plan.apply
 

@@ -1,4 +1,4 @@
-"""Faults of the packet filter."""
+"""Faults that a packet filter rule causes: drop, reject, strip an option."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def nft_match(
     device: str | None = None,
     out_device: str | None = None,
 ) -> str:
-    """The match of a rule. `swapped` is for the answers: addresses and ports change places."""
+    """Return the nft match of a rule; `swapped` exchanges source and destination, for the answers.
+
+    Raises AgentError "refused" unless an address, port or device is given.
+    """
     if not any((source, destination, sport, dport, device, out_device)):
         raise AgentError("refused", "a packet fault names at least one address, port or device")
     if swapped:
@@ -56,7 +59,10 @@ def nft_match(
 
 
 def packet_fault(fault: str, rule: str, direction: str, match: Json, capability: str = "nft") -> Plan:
-    """A table of its own with `rule` for the packets that match."""
+    """Plan a table for this fault alone, with `rule` for the packets that match.
+
+    Raises AgentError "unsupported" if the host lacks `capability`.
+    """
     require(capability)
     if match.get("device") and not match.keys() - {"device"}:
         refuse_management(match["device"])
@@ -72,24 +78,24 @@ def packet_fault(fault: str, rule: str, direction: str, match: Json, capability:
 
 
 def plan_drop(fault: str, direction: str = "in", **match: Any) -> Plan:
-    """Drop TCP packets. "both" drops what matches on its way in and the answers on their way out."""
+    """Plan to drop TCP packets; "both" drops those that match at input, and their answers at output."""
     return packet_fault(fault, "drop", direction, match)
 
 
 def plan_reject(fault: str, direction: str = "in", **match: Any) -> Plan:
-    """Answer TCP packets with RST."""
+    """Plan to answer TCP packets with RST."""
     return packet_fault(fault, "reject with tcp reset", direction, match)
 
 
 def plan_strip_option(fault: str, direction: str = "forward", packets: str = "all", **match: Any) -> Plan:
-    """Take the MPTCP option out of SYNs, of SYN/ACKs or of all packets."""
+    """Plan to remove the MPTCP option from SYNs, from SYN/ACKs or from all packets."""
     return packet_fault(
         fault, PACKETS[packets] + "reset tcp option mptcp", direction, match, "nft_tcp_option_reset"
     )
 
 
 def plan_drop_option(fault: str, direction: str = "forward", **match: Any) -> Plan:
-    """Drop SYNs that carry the MPTCP option."""
+    """Plan to drop SYNs that carry the MPTCP option."""
     return packet_fault(
         fault, PACKETS["syn"] + "tcp option mptcp exists drop", direction, match, "nft_tcp_option"
     )

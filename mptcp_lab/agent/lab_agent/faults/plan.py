@@ -1,4 +1,4 @@
-"""What a fault is before it is applied, and what no fault may touch."""
+"""The plan of a fault that is not applied yet, and checks of devices and units that every fault makes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from ..basics import AgentError, Json
 from .reads import device_addresses
 
-MANAGEMENT: list[str] = []  # this host's address of the controller's connection, where it has one
+MANAGEMENT: list[str] = []  # this host's address in the controller's SSH connection, if it has one
 
 
 class Plan:
-    """What a fault touches (no two faults may touch the same), how to undo it, and how to apply it."""
+    """A fault's plan: the object that it touches (one fault per object), its undo steps, how to apply it."""
 
     def __init__(self, touches: str, undo: list[tuple[str, Json]], apply: Callable[[], object]) -> None:
         self.touches = touches
@@ -22,14 +22,14 @@ class Plan:
 
 
 def refuse_management(device: str) -> None:
-    """A device that carries the controller's connection is never touched, nor is the loopback."""
+    """Raise AgentError "refused" for the loopback and for the device of the controller's connection."""
     addresses = [argv[0].partition("/")[0] for argv in device_addresses(device)]
     if device == "lo" or set(MANAGEMENT) & set(addresses):
         raise AgentError("refused", f"{device} is the loopback or carries the management connection")
 
 
 def require_unit(unit: str) -> None:
-    """Raise "unsupported" where there is no systemd, "refused" for a unit that does not run."""
+    """Raise AgentError "unsupported" without systemd, and "refused" if the unit is not active."""
     if not Path("/run/systemd/system").is_dir():
         raise AgentError("unsupported", "systemd does not run here", capability="systemd")
     done = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Faults of processes and units."""
+"""Faults that stop or kill processes and systemd units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .undo import undo_signal
 
 
 def plan_stall(_fault: str, unit: str | None = None, pid: int | None = None) -> Plan:
-    """Stop the processes of a unit, or one process (SIGSTOP); they go on afterwards (SIGCONT)."""
+    """Plan to stop the processes of a unit, or one process, with SIGSTOP; the undo sends SIGCONT."""
     if unit is not None:
         require_unit(unit)
     elif pid is None or not process_started(pid):
@@ -23,13 +23,13 @@ def plan_stall(_fault: str, unit: str | None = None, pid: int | None = None) -> 
 
 
 def plan_kill(_fault: str, unit: str) -> Plan:
-    """Kill the processes of a unit (SIGKILL); it is started afterwards unless systemd did that already."""
+    """Plan to kill the processes of a unit (SIGKILL); the undo starts it unless systemd has done so."""
     require_unit(unit)
     argv = ["systemctl", "kill", "--signal=KILL", unit]
     return Plan(f"process {unit}", [("unit", {"unit": unit})], lambda: run_tool(argv))
 
 
 def plan_unit_stop(_fault: str, unit: str) -> Plan:
-    """Stop a unit; it is started afterwards."""
+    """Plan to stop a unit; the undo starts it again."""
     require_unit(unit)
     return Plan(f"process {unit}", [("unit", {"unit": unit})], lambda: run_tool(["systemctl", "stop", unit]))

@@ -1,4 +1,4 @@
-"""What faults and their undo steps read."""
+"""Read the host's addresses, routes, rules, qdiscs and processes, for faults and their undo steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from ..tools import read_records, run_tool
 
 
 def device_addresses(device: str) -> list[list[str]]:
-    """A device's addresses as arguments of `ip address add`; link-local ones come back by themselves."""
+    """Return a device's addresses as arguments of `ip address add`.
+
+    IPv6 link-local addresses are left out: the kernel adds them again by itself.
+    """
     found = []
     links = read_records(["ip", "-j", "address", "show", "dev", device], "addr_info")
     for entry in (entry for link in links for entry in link["addr_info"] if entry):
@@ -25,7 +28,7 @@ def device_addresses(device: str) -> list[list[str]]:
 
 
 def route_lines(family: str) -> list[str]:
-    """Every route that was not made by the kernel for an address, as `ip route` takes it."""
+    """Return the routes of all tables as arguments of `ip route`, without those of protocol kernel."""
     lines = run_tool(["ip", "-o", family, "route", "show", "table", "all"]).replace("\\", " ").splitlines()
     volatile = {"linkdown", "dead", "offload", "trap", "rt_offload", "rt_trap"}
     words = [[word for word in line.split() if word not in volatile] for line in lines]
@@ -33,7 +36,7 @@ def route_lines(family: str) -> list[str]:
 
 
 def route_key(line: str) -> tuple[str, str]:
-    """(destination, table) of a route as `ip route` prints or takes it."""
+    """Return (destination, table) of a route line as `ip route` prints or accepts it."""
     words = line.split()
     kinds = (
         "unicast",
@@ -55,19 +58,22 @@ def route_key(line: str) -> tuple[str, str]:
 
 
 def rule_lines(family: str) -> list[str]:
-    """Every rule as `ip rule` takes it."""
+    """Return all policy rules as arguments of `ip rule`."""
     lines = run_tool(["ip", family, "rule", "show"]).splitlines()
     return ["priority " + line.replace(":\t", " ", 1).replace("[detached]", "").strip() for line in lines]
 
 
 def root_qdisc(device: str) -> Json:
-    """The root qdisc of a device."""
+    """Return the root qdisc of a device; {"kind": "noqueue", "handle": "0:"} if it has none."""
     qdiscs = read_records(["tc", "-j", "qdisc", "show", "dev", device], "kind", "handle")
     return next((qdisc for qdisc in qdiscs if qdisc.get("root")), {"kind": "noqueue", "handle": "0:"})
 
 
 def process_started(pid: int) -> str:
-    """When a process was started (field 22 of /proc/PID/stat), "" when it does not run: tells used ids."""
+    """Return the start time of a process (field 22 of /proc/PID/stat), or "" if it does not run.
+
+    A different start time shows that the process id has been reused.
+    """
     try:
         return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

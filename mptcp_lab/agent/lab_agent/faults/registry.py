@@ -1,4 +1,4 @@
-"""Faults, each with its undo written down first."""
+"""Apply faults: record the undo first, then start the watchdogs, then apply."""
 
 from __future__ import annotations
 
@@ -55,9 +55,10 @@ PLANS: dict[str, Callable[..., Plan]] = {
 
 
 def apply_fault(kind: str, ttl: float, params: Json, run: str) -> str:
-    """Put the undo on record, start keeper and timer, apply; return the fault's id.
+    """Record the undo steps, start keeper and timer, apply the fault for `ttl` seconds, and return its id.
 
-    Raises AgentError "no-lease" where ``run`` does not hold this host's lease.
+    Raises ValueError for an unknown kind or a `ttl` out of range, AgentError "no-lease" if `run` does not
+    hold this host's lease, and AgentError "conflict" if another fault touches the same object.
     """
     if kind not in PLANS:
         raise ValueError(f"fault {kind!r}: use one of {', '.join(PLANS)}")
@@ -81,7 +82,7 @@ def apply_fault(kind: str, ttl: float, params: Json, run: str) -> str:
             ensure_keeper()
             arm_timer(fault, ttl)
             plan.apply()
-            if not record_file.exists():  # we were frozen, and the keeper lifted it in the meantime
+            if not record_file.exists():  # this process was frozen, and the keeper has lifted the fault
                 run_undo(plan.undo)
         except BaseException:
             undo_and_forget(record_file)
@@ -90,7 +91,7 @@ def apply_fault(kind: str, ttl: float, params: Json, run: str) -> str:
 
 
 def keep_keeper() -> None:
-    """Start the keeper again where it is gone while faults are in force, and no systemd does it."""
+    """Restart the keeper, on a host without systemd, if it has ended while faults are in force."""
     if not SYSTEMD.is_dir() and FAULTS.is_dir() and read_faults():
         with contextlib.suppress(AgentError, OSError), fault_lock():
             if read_faults():
@@ -98,18 +99,21 @@ def keep_keeper() -> None:
 
 
 class AppliedFault:
-    """A fault of this probe; lifted when the probe ends."""
+    """A fault that this probe applied; it is lifted when the probe ends."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
 
     def close(self) -> bool:
-        """Lift it; False when its time was over before."""
+        """Lift the fault; return False if it was lifted before, because its time was over."""
         return lift_fault(self.fault)
 
 
 def recover_faults() -> list[Json]:
-    """For a probe that starts: lift what is over its time, see that the rest has a keeper, report all."""
+    """Lift the expired faults of earlier probes, ensure a keeper for the others, and return all of them.
+
+    A probe calls this when it starts.
+    """
     if not FAULTS.is_dir():
         return []
     found = []

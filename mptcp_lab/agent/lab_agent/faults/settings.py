@@ -1,4 +1,4 @@
-"""Faults in settings: endpoints, limits, sysctls, routes, rules."""
+"""Faults that change settings: endpoints, limits, sysctls, routes, rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .reads import route_key, route_lines, rule_lines
 
 
 def find_endpoint(address: str) -> Json | None:
-    """The MPTCP endpoint with this address."""
+    """Return the MPTCP endpoint with this address, or None."""
     with PathManager() as manager:
         return {endpoint["address"]: endpoint for endpoint in manager.endpoints()}.get(address)
 
@@ -34,14 +34,14 @@ def _with_path_manager(action: Callable[[PathManager], None]) -> Callable[[], No
 
 
 def plan_endpoint_remove(_fault: str, address: str) -> Plan:
-    """Remove an MPTCP endpoint."""
+    """Plan to remove an MPTCP endpoint."""
     before = _present_endpoint(address)
     undo: list[tuple[str, Json]] = [("endpoint", {"address": address, "before": before})]
     return Plan(f"endpoint {address}", undo, _with_path_manager(lambda manager: manager.delete(before)))
 
 
 def plan_endpoint_change(_fault: str, address: str, flags: list[str]) -> Plan:
-    """Change "backup" and "fullmesh" of an MPTCP endpoint; `flags` are all it shall have."""
+    """Plan to change "backup" and "fullmesh" of an MPTCP endpoint; `flags` is the complete new list."""
     before = _present_endpoint(address)
     undo: list[tuple[str, Json]] = [("endpoint", {"address": address, "before": before})]
     after = {**before, "flags": flags}
@@ -51,7 +51,7 @@ def plan_endpoint_change(_fault: str, address: str, flags: list[str]) -> Plan:
 def plan_endpoint_add(
     _fault: str, address: str, device: str = "", flags: tuple[str, ...] = (), port: int = 0
 ) -> Plan:
-    """Add an MPTCP endpoint."""
+    """Plan to add an MPTCP endpoint; raise AgentError "refused" if the address has one."""
     undo: list[tuple[str, Json]] = [("endpoint", {"address": address, "before": None})]
     if find_endpoint(address) is not None:
         raise AgentError("refused", f"there is an endpoint {address} already")
@@ -60,7 +60,7 @@ def plan_endpoint_add(
 
 
 def plan_limits(_fault: str, subflows: int | None = None, add_addr_accepted: int | None = None) -> Plan:
-    """Change MPTCP limits."""
+    """Plan to change the MPTCP limits; None keeps a limit as it is."""
     with PathManager() as manager:
         before = manager.limits()
     first = before["subflows"] if subflows is None else subflows
@@ -71,7 +71,10 @@ def plan_limits(_fault: str, subflows: int | None = None, add_addr_accepted: int
 
 
 def plan_sysctl(_fault: str, name: str, value: str | int) -> Plan:
-    """Change a sysctl below net; those that the kernel changes along with it are brought back too."""
+    """Plan to change a sysctl below net; the undo also restores the sysctls that the kernel changes with it.
+
+    Raises AgentError "refused" for other sysctls, and "unsupported" if the kernel does not have it.
+    """
     path = PROC_SYS.joinpath(*(part.replace("/", ".") for part in name.split(".")))
     if not name.startswith("net.") or ".." in path.parts:
         raise AgentError("refused", f"{name}: there is no such sysctl below net")
@@ -91,7 +94,11 @@ def _family(version: int) -> str:
 
 
 def plan_routes(_fault: str, commands: list[str], version: int = 4) -> Plan:
-    """Run `ip route COMMAND` ("add ...", "del ...", "replace ..."), which name destination and table."""
+    """Plan to run `ip route COMMAND` for commands such as "add ...", "del ..." or "replace ...".
+
+    Each command starts with the destination and names the table (else main): the undo restores the routes of
+    these pairs. `version` is the IP version, 4 or 6.
+    """
     family = _family(version)
     keys = [route_key(command.partition(" ")[2]) for command in commands]
     lines = [line for line in route_lines(family) if route_key(line) in keys]
@@ -104,7 +111,7 @@ def plan_routes(_fault: str, commands: list[str], version: int = 4) -> Plan:
 
 
 def plan_rules(_fault: str, commands: list[str], version: int = 4) -> Plan:
-    """Run `ip rule COMMAND` ("add ...", "del ..."). Afterwards all rules are what they were."""
+    """Plan to run `ip rule COMMAND` ("add ...", "del ..."); the undo restores all rules of the IP version."""
     family = _family(version)
 
     def apply() -> None:

@@ -1,6 +1,6 @@
-"""The system's own timer of a fault: it lifts the fault even if no keeper runs any more.
+"""The systemd timer of a fault: it lifts the fault even if no keeper runs any more.
 
-Without systemd there is none: the probe then starts the keeper again when it is gone.
+Without systemd there is no timer: the probe then restarts a keeper that has ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ SYSTEMD = Path("/run/systemd/system")
 
 
 def stored_program() -> Path:
-    """Return this program where it stays when this process ends: it may have come as a zip in memory."""
+    """Return the path of a copy of this program that stays when this process ends.
+
+    The program may run from a temporary zip file; it is then copied to /run/mptcp-lab/keeper.zip.
+    """
     archive = getattr(__spec__.loader, "archive", None)
     if archive is None:
         return Path(__file__).parents[1]
@@ -28,17 +31,17 @@ def stored_program() -> Path:
 
 
 def program_command() -> list[str]:
-    """Return the command that runs this program apart from the SSH session."""
+    """Return the command that runs this program independently of the SSH session."""
     return [sys.executable, "-I", "-B", str(stored_program())]
 
 
 def timer_name(fault: str) -> str:
-    """Return the name of a fault's timer, without its suffix."""
+    """Return the name of a fault's timer unit, without the suffix `.timer`."""
     return f"mptcp-lab-lift-{fault}"
 
 
 def arm_timer(fault: str, ttl: float) -> None:
-    """Have systemd lift a fault after ``ttl`` seconds of its monotonic clock."""
+    """Start a systemd timer that lifts a fault after `ttl` seconds; do nothing without systemd."""
     if not SYSTEMD.is_dir():
         return
     timer = [f"--on-active={ttl:.3f}s", "--timer-property=AccuracySec=100ms"]
@@ -48,7 +51,7 @@ def arm_timer(fault: str, ttl: float) -> None:
 
 
 def disarm_timer(fault: str) -> None:
-    """Stop a fault's timer; one that has elapsed is gone by itself."""
+    """Stop a fault's timer; systemd removes one that has elapsed."""
     if SYSTEMD.is_dir():
         argv = ["systemctl", "--quiet", "--no-block", "stop", f"{timer_name(fault)}.timer"]
         subprocess.run(argv, capture_output=True, timeout=patient(TOOL_WITHIN), check=False)

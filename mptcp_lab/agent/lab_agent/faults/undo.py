@@ -1,4 +1,4 @@
-"""The steps that undo faults; each may be run twice, or when its fault was never applied."""
+"""The steps that undo faults. Each can run twice, and also if its fault was never applied."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SIGNALS = (signal.SIGCONT, signal.SIGSTOP)
 
 
 def require_match(pattern: re.Pattern[str], text: str, what: str) -> None:
-    """Refuse text that is not what a fault of the probe would have put on record."""
+    """Raise AgentError "refused" for text that no fault of the probe would have recorded."""
     if not pattern.fullmatch(text):
         raise AgentError("refused", f"{text!r} is no {what} that a fault of the lab changes")
 
 
 def sysctl_path(name: str) -> Path:
-    """Return the path of a sysctl below /proc/sys/net; AgentError for any other, symbolic links resolved."""
+    """Return the resolved path of a sysctl; raise AgentError "refused" unless it is below /proc/sys/net."""
     path = Path(os.path.realpath(name))
     root = PROC_SYS / "net"
     if root not in path.parents:
@@ -39,13 +39,13 @@ def sysctl_path(name: str) -> Path:
 
 
 def undo_nft_table(name: str) -> None:
-    """Delete a table, whether it is there or not."""
+    """Delete a table; it is no error if there is none."""
     require_match(TABLE, name, "table")
     run_tool(["nft", f"add table inet {name}; delete table inet {name}"])
 
 
 def undo_device(device: str, up: bool, addresses: list[list[str]], routes: list[list[str]]) -> None:
-    """Bring a device's flags, addresses and routes back: what is missing is added."""
+    """Set a device up if it was up, and add the addresses and routes that are missing."""
     require_match(DEVICE, device, "device")
     if up:
         run_tool(["ip", "link", "set", device, "up"])
@@ -61,21 +61,21 @@ def undo_device(device: str, up: bool, addresses: list[list[str]], routes: list[
 
 
 def undo_link_up(device: str) -> None:
-    """Take a device down."""
+    """Set a device down."""
     require_match(DEVICE, device, "device")
     run_tool(["ip", "link", "set", device, "down"])
 
 
 def undo_endpoint(address: str, before: Json | None) -> None:
-    """Make the endpoint with this address what it was, or go away."""
+    """Restore the endpoint with this address, or delete it if there was none before."""
     with PathManager() as manager:
         now = {endpoint["address"]: endpoint for endpoint in manager.endpoints()}.get(address)
-        # A join to an address without an endpoint makes an implicit one, which no flags turn into another.
+        # A join to an address without an endpoint creates an implicit one; set_flags cannot make it normal.
         if now and (before is None or before["id"] != now["id"] or "implicit" in now["flags"]):
             manager.delete(now)
             now = None
         if before and not now:
-            for other in manager.endpoints():  # the kernel's own may have taken the id meanwhile
+            for other in manager.endpoints():  # an implicit endpoint may have got the id in the meantime
                 if other["id"] == before["id"] and "implicit" in other["flags"]:
                     manager.delete(other)
             manager.add(before)
@@ -84,13 +84,13 @@ def undo_endpoint(address: str, before: Json | None) -> None:
 
 
 def undo_limits(subflows: int, add_addr_accepted: int) -> None:
-    """Set MPTCP limits."""
+    """Restore the MPTCP limits."""
     with PathManager() as manager:
         manager.set_limits(subflows, add_addr_accepted)
 
 
 def undo_sysctls(values: dict[str, str]) -> None:
-    """Write those sysctls (by path) that differ."""
+    """Restore the sysctls (by path) whose values differ."""
     paths = {sysctl_path(name): value for name, value in values.items()}
     for path, value in paths.items():
         if path.exists() and path.read_text().strip() != value:
@@ -98,7 +98,7 @@ def undo_sysctls(values: dict[str, str]) -> None:
 
 
 def undo_routes(family: str, keys: list[list[str]], lines: list[str]) -> None:
-    """Make the routes to these (destination, table) what they were."""
+    """Restore the routes of these (destination, table) pairs: delete new ones, add missing ones."""
     require_match(FAMILY, family, "family")
     wanted = [tuple(key) for key in keys]
     now = [line for line in route_lines(family) if route_key(line) in wanted]
@@ -111,7 +111,7 @@ def undo_routes(family: str, keys: list[list[str]], lines: list[str]) -> None:
 
 
 def undo_rules(family: str, lines: list[str]) -> None:
-    """Make the rules what they were."""
+    """Restore the policy rules of a family: delete new ones, add missing ones."""
     require_match(FAMILY, family, "family")
     now = rule_lines(family)
     for line in now:
@@ -123,14 +123,14 @@ def undo_rules(family: str, lines: list[str]) -> None:
 
 
 def undo_qdisc(device: str, kind: str) -> None:
-    """Remove a root qdisc of this kind; the kernel puts its default back."""
+    """Remove the root qdisc if it is of this kind; the kernel then restores its default."""
     require_match(DEVICE, device, "device")
     if root_qdisc(device)["kind"] == kind:
         run_tool(["tc", "qdisc", "del", "dev", device, "root"])
 
 
 def undo_signal(number: int, unit: str | None = None, pid: int | None = None, started: str = "") -> None:
-    """Signal a unit's processes, or a process unless its id belongs to another one by now."""
+    """Send a signal to a unit's processes, or to one process unless its id has been reused."""
     if number not in SIGNALS:
         raise AgentError("refused", f"signal {number}: a fault of the lab stops processes and continues them")
     if unit is not None:
@@ -141,9 +141,9 @@ def undo_signal(number: int, unit: str | None = None, pid: int | None = None, st
 
 
 def undo_unit(unit: str) -> None:
-    """Start a unit again, whatever became of it."""
+    """Start a unit again, also if it failed or was stopped."""
     require_match(UNIT, unit, "unit")
-    with contextlib.suppress(AgentError):  # systemd has forgotten units that stopped without a failure
+    with contextlib.suppress(AgentError):  # reset-failed fails for a unit that is not loaded any more
         run_tool(["systemctl", "reset-failed", unit])
     run_tool(["systemctl", "start", unit])
 

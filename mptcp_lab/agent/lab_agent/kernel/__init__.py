@@ -1,1 +1,1 @@
-"""What the kernel says and is told: netlink, path manager, facts of sockets and of the host."""
+"""The interface to the kernel: netlink, path manager, events, facts of sockets and of the host."""

@@ -1,4 +1,4 @@
-"""What this host can do, each found by doing it."""
+"""Find out the host's capabilities by trying each one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..basics import AgentError, Json, patient
 from ..sockets import new_socket, open_listener
 from .socket_facts import LEGACY, MPTCP_INFO, SOL_MPTCP, TCP_IS_MPTCP, read_full_info, read_subflow_addresses
 
-# Tried in a network namespace that exists for the length of the command: nothing of the host is touched.
+# Each command runs in a new network namespace that ends with it, so that the host itself is not changed.
 SCRATCH_TRIALS = {
     "nft": ["nft", "add table inet t"],
     "nft_tcp_option": [
@@ -43,7 +43,7 @@ SCRATCH_TRIALS = {
 
 
 def read_capabilities() -> Json:
-    """What works here, each found by using it: {name: {"ok": bool, "errno": int|None, "reason": str}}."""
+    """Try every capability and return {name: {"ok": bool, "errno": int|None, "reason": str}}."""
     found: Json = {"legacy": {"ok": LEGACY.exists(), "errno": None, "reason": str(LEGACY)}}
     found.update(_socket_capabilities())
     trials = {}
@@ -73,7 +73,7 @@ def _attempt(action: Callable[[], object]) -> Json:
 
 
 def _socket_capabilities() -> Json:
-    """A connection to itself over the loopback device shows which socket options the kernel has."""
+    """Try the socket options on a connection of the host to itself over the loopback device."""
     found = {"packet_socket": _attempt(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close())}
     found["mptcp"] = _attempt(lambda: new_socket("127.0.0.1", "mptcp").close())
     protocol = "mptcp" if found["mptcp"]["ok"] else "tcp"
@@ -97,7 +97,7 @@ def _socket_capabilities() -> Json:
 
 
 def require(capability: str) -> None:
-    """Raise "unsupported", naming the capability, when trying it out fails."""
+    """Raise AgentError "unsupported" with the capability's name if its trial fails."""
     done = subprocess.run(["unshare", "--net", *SCRATCH_TRIALS[capability]], capture_output=True, check=False)
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Netlink events: MPTCP's, and those of links, addresses, routes and rules."""
+"""Netlink events of MPTCP connections, and of links, addresses, routes and rules."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ MPTCP_EVENT_ATTRS = {
 MPTCP_EVENT_ADDRESSES = {5: "saddr", 6: "saddr", 7: "daddr", 8: "daddr"}
 # RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, RTNLGRP_IPV6_RULE
 ROUTE_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | (1 << 18)
-# include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h; what rules have is numbered as in routes
+# include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h; rules use the same attribute numbers as routes
 RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR = 16, 17, 20, 21
 RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWRULE, RTM_DELRULE = 24, 25, 32, 33
 IFF_UP, IFLA_IFNAME, IFLA_CARRIER, IFA_ADDRESS, IFA_LOCAL = 1, 3, 33, 1, 2
 RTA_DST, RTA_OIF, RTA_TABLE = 1, 4, 15
-IFINFOMSG, IFADDRMSG, RTMSG = 16, 8, 12  # lengths of what stands before the attributes
+IFINFOMSG, IFADDRMSG, RTMSG = 16, 8, 12  # lengths in bytes of the structures before the attributes
 ROUTE_EVENTS = {
     RTM_NEWLINK: "link",
     RTM_DELLINK: "link_removed",
@@ -73,7 +73,7 @@ ROUTE_EVENTS = {
 
 
 def decode_mptcp_event(payload: bytes) -> Json:
-    """A message of the mptcp_pm_events group."""
+    """Return the event in a message of the mptcp_pm_events group (include/uapi/linux/mptcp_pm.h)."""
     event: Json = {"event": "mptcp", "type": MPTCP_EVENTS.get(payload[0], str(payload[0]))}
     for kind, data in parse_attrs(payload[4:]).items():
         if kind in MPTCP_EVENT_ATTRS:
@@ -88,7 +88,7 @@ def decode_mptcp_event(payload: bytes) -> Json:
 
 
 def decode_route_event(kind: int, payload: bytes) -> Json | None:
-    """A message of rtnetlink's groups; None for a kind that is not listed above."""
+    """Return the event in an rtnetlink message, or None if its type is not in ROUTE_EVENTS."""
     if kind not in ROUTE_EVENTS:
         return None
     event: Json = {"event": "network", "type": ROUTE_EVENTS[kind]}
@@ -114,7 +114,7 @@ def decode_route_event(kind: int, payload: bytes) -> Json | None:
 
 
 class EventWatch:
-    """Reports netlink events as they come, until closed."""
+    """Reports netlink events as they arrive, in two threads, until it is closed."""
 
     def __init__(self, report: Callable[[Json], None]) -> None:
         self._report = report
@@ -138,7 +138,7 @@ class EventWatch:
                 self._waker.wait(sock, select.POLLIN)
                 try:
                     data = sock.recv(1 << 18)
-                except OSError as error:  # ENOBUFS: events came faster than they were read
+                except OSError as error:  # ENOBUFS: events arrived faster than they were read
                     self._report({"event": "lost", "at": time.monotonic(), "error": str(error)})
                     continue
                 now = time.monotonic()
@@ -152,7 +152,7 @@ class EventWatch:
                         self._report({**event, "at": now})
 
     def close(self) -> None:
-        """Stop reporting."""
+        """Stop the threads and close the sockets."""
         self._waker.wake()
         for thread in self._threads:
             thread.join()

@@ -1,4 +1,4 @@
-"""What the host's network is: counters, NICs, settings, and everything that a fault may change."""
+"""Read the state of the host's network: counters, NICs, settings, and everything that a fault may change."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ VOLATILE = {
     "stats",
 }
 PROC_SYS = Path("/proc/sys")
-AUTOMATIC_HANDLE = re.compile("[89a-f][0-9a-f]{3}:$")  # of a qdisc that was added without one
+AUTOMATIC_HANDLE = re.compile("[89a-f][0-9a-f]{3}:$")  # the kernel's handle for a qdisc added without one
 
 
 def read_counters() -> Json:
-    """MIB counters by group ("MPTcpExt", "TcpExt", "IpExt", "Tcp", ...)."""
+    """Return the MIB counters by group ("MPTcpExt", "TcpExt", "IpExt", "Tcp", ...) and name."""
     groups: Json = {}
     for name in ("netstat", "snmp"):
         lines = Path("/proc/net", name).read_text().splitlines()
@@ -60,7 +60,7 @@ def read_counters() -> Json:
 
 
 def read_nics() -> Json:
-    """Bytes and packets per network device."""
+    """Return the counts of bytes, packets and dropped packets per network device (/proc/net/dev)."""
     nics = {}
     for line in Path("/proc/net/dev").read_text().splitlines()[2:]:
         device, _, rest = line.partition(":")
@@ -77,7 +77,7 @@ def read_nics() -> Json:
 
 
 def read_sysctls() -> Json:
-    """The sysctls that decide about multipath, by dotted name."""
+    """Return the values of the sysctls that affect multipath (`SYSCTLS`), by dotted name."""
     values = {}
     for pattern in SYSCTLS:
         for path in sorted(PROC_SYS.glob(pattern)):
@@ -87,12 +87,15 @@ def read_sysctls() -> Json:
 
 
 def sysctl_name(path: Path) -> str:
-    """net.ipv4.conf.eth1/5.rp_filter for .../eth1.5/...: as sysctl(8) writes it."""
+    """Return a sysctl's name as sysctl(8) prints it: net.ipv4.conf.eth1/5.rp_filter for .../eth1.5/..."""
     return ".".join(part.replace(".", "/") for part in path.relative_to(PROC_SYS).parts)
 
 
 def read_json_tools(commands: dict[str, list[str]]) -> Json:
-    """Run tools that print JSON, all at once: {name: parsed}; one that fails gives {"error": text}."""
+    """Run tools that print JSON in parallel, and return the parsed output by name.
+
+    The result of a tool that fails is {"error": text}.
+    """
     started: dict[str, subprocess.Popen[str] | None] = {}
     for name, argv in commands.items():
         try:
@@ -112,7 +115,7 @@ def read_json_tools(commands: dict[str, list[str]]) -> Json:
 
 
 def _document(out: str, argv: list[str]) -> Any:
-    """What a tool printed, parsed; an error document where it is no JSON."""
+    """Return a tool's parsed output, or an error document if it is not JSON."""
     try:
         return json.loads(out or "[]")
     except (ValueError, RecursionError):
@@ -132,14 +135,14 @@ IP_READINGS = {
 
 
 def read_tool(name: str) -> Any:
-    """One of IP_READINGS; failure is an error here."""
+    """Return the parsed output of one of IP_READINGS; raise AgentError "tool" if it fails."""
     document = read_json_tools({name: IP_READINGS[name]})[name]
     if isinstance(document, dict) and "error" in document:
         raise AgentError("tool", f"{' '.join(IP_READINGS[name])}: {document['error']}")
     return document
 
 
-#: What one run of ip(8) can read together: its options, and names of IP_READINGS.
+#: The readings that one run of ip(8) can do together: its options, and names of IP_READINGS.
 IP_BATCHES: tuple[tuple[list[str], tuple[str, ...]], ...] = (
     ([], ("addresses", "neighbours")),
     (["-4"], ("routes4", "rules4")),
@@ -148,7 +151,10 @@ IP_BATCHES: tuple[tuple[list[str], tuple[str, ...]], ...] = (
 
 
 def read_ip_batches() -> Json:
-    """All of IP_READINGS that ip(8) reads, with three processes; one by one where a batch fails."""
+    """Return all readings of ip(8) in IP_BATCHES, with three processes.
+
+    If a batch fails, its readings are run one by one.
+    """
     started = []
     for options, names in IP_BATCHES:
         words = (IP_READINGS[name] for name in names)
@@ -167,7 +173,7 @@ def read_ip_batches() -> Json:
         with process.stdout:
             try:
                 documents = split_json(process.stdout.read())
-            except (ValueError, RecursionError):  # each tool by itself says which one it was
+            except (ValueError, RecursionError):  # the single runs show which reading fails
                 documents = []
         if process.wait(timeout=patient(10)) == 0 and len(documents) == len(names):
             found.update(zip(names, documents))
@@ -177,7 +183,7 @@ def read_ip_batches() -> Json:
 
 
 def split_json(text: str) -> list[Any]:
-    """Documents that follow one another."""
+    """Return the JSON documents that follow one another in a text; raise ValueError if one is malformed."""
     documents, decoder, text = [], json.JSONDecoder(), text.lstrip()
     while text:
         document, end = decoder.raw_decode(text)
@@ -187,11 +193,11 @@ def split_json(text: str) -> list[Any]:
 
 
 def network_state() -> Json:
-    """Everything about this host's network that a fault may change, without what changes by itself."""
+    """Return all network state that a fault may change, without the fields that change by themselves."""
     state = read_ip_batches()
     state |= read_json_tools({name: IP_READINGS[name] for name in ("nft", "qdiscs")})
     for route in state["routes6"] if isinstance(state["routes6"], list) else []:
-        # A prefix that is on link has protocol kernel, whoever announced it.
+        # The route of an on-link prefix has protocol kernel, also if a router advertisement announced it.
         if isinstance(route, dict) and "expires" in route:
             route["protocol"] = "ra"
     shown = state.pop("neighbours")
@@ -208,7 +214,7 @@ def network_state() -> Json:
 
 
 def _without_noise(value: Any) -> Any:
-    """The document without volatile fields: lifetimes, counters, handles that the kernel numbers."""
+    """Return a document without volatile fields: lifetimes, counters, handles that the kernel chose."""
     if isinstance(value, list):
         kept = [_without_noise(item) for item in value if not (isinstance(item, dict) and "metainfo" in item)]
         return [item for item in kept if item not in ({}, None)]

@@ -1,4 +1,4 @@
-"""A small netlink client."""
+"""A small netlink client: sockets, messages and attributes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
 
 
 def pack_attr(kind: int, data: bytes) -> bytes:
-    """One netlink attribute, padded."""
+    """Return one netlink attribute, padded to 4 bytes."""
     return struct.pack("=HH", len(data) + 4, kind) + data + bytes(-len(data) % 4)
 
 
 def parse_attrs(data: bytes) -> dict[int, bytes]:
-    """Attributes by type; of repeated ones the last."""
+    """Return the attributes by type; if a type is repeated, the last one counts."""
     found = {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("=HH", data)
@@ -35,7 +35,7 @@ def parse_attrs(data: bytes) -> dict[int, bytes]:
 
 
 def split_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, payload) of each netlink message in a datagram."""
+    """Yield (type, payload) of each netlink message in a datagram."""
     while len(data) >= 16:
         length, kind = struct.unpack_from("=IH", data)
         yield kind, data[16:length]
@@ -57,7 +57,7 @@ class Netlink:
         self.sock.close()
 
     def request(self, kind: int, payload: bytes, flags: int = NLM_F_ACK) -> list[bytes]:
-        """Send one request, collect the payloads of its answers. Raises OSError with the kernel's errno."""
+        """Send one request and return the payloads of its answers; raise OSError with the kernel's errno."""
         self.send(((kind, flags, payload),))
         return self.receive()
 
@@ -71,7 +71,10 @@ class Netlink:
         )
 
     def receive(self) -> list[bytes]:
-        """The payloads of the answers up to the acknowledgement or the end of a dump."""
+        """Return the payloads of the answers up to the acknowledgement or the end of a dump.
+
+        Raises OSError with the kernel's errno if the kernel reports an error.
+        """
         answers: list[bytes] = []
         while True:
             for kind, data in split_messages(self.sock.recv(1 << 18)):
@@ -86,7 +89,7 @@ class Netlink:
 
 
 def device_name(index: int) -> str:
-    """Name of a network device, "" for 0 or one that is gone."""
+    """Return the name of a network device, or "" for index 0 and for a device that no longer exists."""
     with contextlib.suppress(OSError):
         return socket.if_indextoname(index) if index > 0 else ""
     return ""

@@ -1,4 +1,4 @@
-"""MPTCP's path managers by generic netlink (Documentation/netlink/specs/mptcp_pm.yaml)."""
+"""Control MPTCP's path managers by generic netlink (Documentation/netlink/specs/mptcp_pm.yaml)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ ENDPOINT_FLAGS = {"signal": 1, "subflow": 2, "backup": 4, "fullmesh": 8, "implic
 
 
 class PathManager:
-    """Path management in the kernel and in user space; not by `ip`, which may be older than the kernel."""
+    """A netlink connection to the path managers, in the kernel and in user space.
+
+    It does not use ip(8), which may be older than the kernel. Raises AgentError "unsupported" if the kernel
+    has no mptcp_pm family.
+    """
 
     def __init__(self) -> None:
         self.netlink = Netlink(NETLINK_GENERIC)
@@ -68,7 +72,7 @@ class PathManager:
         return [answer[4:] for answer in answers]
 
     def endpoints(self) -> list[Json]:
-        """Every endpoint, by id."""
+        """Return all endpoints, sorted by id."""
         found = []
         for answer in self._generic(self.family, PM_GET_ADDR, b"", NLM_F_DUMP):
             attrs = parse_attrs(parse_attrs(answer)[PM_ATTR_ADDR])
@@ -109,11 +113,11 @@ class PathManager:
         self._generic(self.family, PM_DEL_ADDR, self._address(endpoint))
 
     def set_flags(self, endpoint: Json) -> None:
-        """Make "backup" and "fullmesh" of an endpoint what `flags` says."""
+        """Set "backup" and "fullmesh" of an endpoint as its `flags` say."""
         self._generic(self.family, PM_SET_FLAGS, self._address(endpoint))
 
     def limits(self) -> Json:
-        """{"subflows", "add_addr_accepted"}."""
+        """Return the limits: {"subflows": n, "add_addr_accepted": n}."""
         attrs = parse_attrs(self._generic(self.family, PM_GET_LIMITS, b"")[0])
         return {
             "subflows": struct.unpack("=I", attrs[PM_ATTR_SUBFLOWS])[0],
@@ -134,7 +138,11 @@ class PathManager:
         remote: Json | None = None,
         identity: int | None = None,
     ) -> None:
-        """Give an order about one connection, known by its local token, to the userspace path manager."""
+        """Run a command of the userspace path manager for the connection with this local token.
+
+        `command` is a key of STEERING, `identity` an address id. Raises AgentError "os" if the kernel
+        refuses the command.
+        """
         attrs = pack_attr(PM_ATTR_TOKEN, struct.pack("=I", token))
         if local is not None:
             attrs += self._address(local)
@@ -153,7 +161,10 @@ class PathManager:
 
 
 def endpoint_main(endpoint: Json) -> int:
-    """Add one endpoint, as `ip mptcp endpoint add` does; say in one line why that is refused."""
+    """Add one endpoint as `ip mptcp endpoint add` does, and return the exit status.
+
+    If that fails, print one line with the reason to standard error.
+    """
     try:
         with PathManager() as manager:
             manager.add(endpoint)

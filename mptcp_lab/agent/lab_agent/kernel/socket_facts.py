@@ -1,4 +1,4 @@
-"""What the kernel says about a socket (include/uapi/linux/mptcp.h, include/uapi/linux/tcp.h)."""
+"""Read the kernel's facts about a socket (include/uapi/linux/mptcp.h, include/uapi/linux/tcp.h)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ SO_PROTOCOL = 38
 IPPROTO_MPTCP = 262
 SOL_MPTCP = 284
 MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS, MPTCP_FULL_INFO = 1, 2, 3, 4
-TCP_IS_MPTCP = 43  # upstream 6.10; on v0.9x kernels 43 is MPTCP_SCHEDULER, so it is not asked there
+TCP_IS_MPTCP = 43  # since Linux 6.10; on v0.9x kernels 43 is MPTCP_SCHEDULER, so it is not read there
 MAX_SUBFLOWS = 64
 SOCKADDR_STORAGE = 128
 SUBFLOW_READINGS = 5
-# name, struct format, offset; kernels only ever append, so what lies beyond the returned length is left out
+# Name, struct format, offset in bytes. Newer kernels only append fields, so those beyond the returned length
+# are left out.
 MPTCP_INFO_FIELDS = (
     ("subflows", "B", 0),
     ("add_addr_signal", "B", 1),
@@ -80,7 +81,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def decode_fields(data: bytes, fields: tuple[tuple[str, str, int], ...]) -> Json:
-    """The fields of a kernel struct that lie within `data`."""
+    """Return the fields of a kernel struct that lie within `data`, by name."""
     return {
         name: struct.unpack_from("=" + form, data, offset)[0]
         for name, form, offset in fields
@@ -89,7 +90,10 @@ def decode_fields(data: bytes, fields: tuple[tuple[str, str, int], ...]) -> Json
 
 
 def decode_sockaddr(data: bytes) -> tuple[str, int]:
-    """(address, port) of a sockaddr_in or sockaddr_in6; IPv4-mapped addresses as IPv4."""
+    """Return (address, port) of a sockaddr_in or sockaddr_in6, IPv4-mapped addresses as IPv4.
+
+    The result is ("", 0) for any other family.
+    """
     family = struct.unpack_from("=H", data)[0]
     port = struct.unpack_from("!H", data, 2)[0]
     if family == socket.AF_INET:
@@ -100,13 +104,13 @@ def decode_sockaddr(data: bytes) -> tuple[str, int]:
 
 
 def plain_address(address: str) -> str:
-    """::ffff:192.0.2.1 as 192.0.2.1, everything else as it is."""
+    """Return an IPv4-mapped address as IPv4 (192.0.2.1 for ::ffff:192.0.2.1), any other one unchanged."""
     mapped = address.lower().startswith("::ffff:") and "." in address
     return address[7:] if mapped else address
 
 
 def socket_name(read: Callable[[], Any]) -> tuple[str, int] | None:
-    """getsockname() or getpeername() as (address, port); None when there is none (any more)."""
+    """Call getsockname() or getpeername() and return (address, port), or None if the call fails."""
     try:
         name = read()
     except OSError:
@@ -117,7 +121,7 @@ def socket_name(read: Callable[[], Any]) -> tuple[str, int] | None:
 def _getsockopt_into(
     sock: socket.socket, level: int, option: int, buffer: ctypes.Array[ctypes.c_char]
 ) -> int:
-    """getsockopt() that also hands the buffer's content in, as MPTCP's do; returns the length written."""
+    """Call getsockopt(2) with input in the buffer, as MPTCP's options need; return the length written."""
     length = ctypes.c_uint32(len(buffer))
     if _libc.getsockopt(sock.fileno(), level, option, buffer, ctypes.byref(length)) != 0:
         number = ctypes.get_errno()
@@ -126,9 +130,12 @@ def _getsockopt_into(
 
 
 def read_full_info(sock: socket.socket) -> tuple[Json, list[Json]]:
-    """MPTCP_FULL_INFO (6.5): (mptcp_info, subflows with their tcp_info). Raises OSError where it lacks."""
+    """Read MPTCP_FULL_INFO (Linux 6.5) and return (mptcp_info, subflows with their tcp_info).
+
+    Raises OSError if the kernel does not have it.
+    """
     address_size = 8 + 2 * SOCKADDR_STORAGE  # struct mptcp_subflow_info: id, padding, addresses
-    tcp_size = 512  # more than any kernel's tcp_info: the array is then laid out by the kernel's size
+    tcp_size = 512  # larger than any kernel's tcp_info: the array's elements then have the kernel's size
     addresses = ctypes.create_string_buffer(address_size * MAX_SUBFLOWS)
     tcp = ctypes.create_string_buffer(tcp_size * MAX_SUBFLOWS)
     head = struct.pack(
@@ -155,15 +162,19 @@ def read_full_info(sock: socket.socket) -> tuple[Json, list[Json]]:
 
 
 def array_of(data: bytes, size: int, count: int) -> list[bytes]:
-    """The elements of an array that the kernel wrote, each `size` octets: the smaller of its and our size.
+    """Return the first `count` elements, of `size` octets each, of an array that the kernel wrote.
 
-    net/mptcp/sockopt.c, mptcp_getsockopt_full_info; tcp_info has 248 octets in Linux 6.12, more in 6.18.
+    The caller passes the smaller one of the kernel's size and the agent's size (net/mptcp/sockopt.c,
+    mptcp_getsockopt_full_info): tcp_info has 248 octets in Linux 6.12, and more in 6.18.
     """
     return [data[index * size : (index + 1) * size] for index in range(count)]
 
 
 def read_subflow_addresses(sock: socket.socket) -> list[Json]:
-    """MPTCP_SUBFLOW_ADDRS (5.16): the subflows' addresses. Raises OSError where the kernel has none."""
+    """Return the subflows' addresses by MPTCP_SUBFLOW_ADDRS (Linux 5.16).
+
+    Raises OSError if the kernel does not have it.
+    """
     size = 2 * SOCKADDR_STORAGE
     head = struct.pack("=4I", 16, 0, 0, size)
     buffer = ctypes.create_string_buffer(head, len(head) + size * MAX_SUBFLOWS)
@@ -173,7 +184,7 @@ def read_subflow_addresses(sock: socket.socket) -> list[Json]:
 
 
 def read_tcp_infos(sock: socket.socket) -> list[Json]:
-    """Return the subflows' struct tcp_info by MPTCP_TCPINFO (5.16). Raises OSError without it."""
+    """Return the subflows' struct tcp_info by MPTCP_TCPINFO (Linux 5.16); raise OSError without it."""
     size = 512  # as in read_full_info
     head = struct.pack("=4I", 16, 0, 0, size)
     buffer = ctypes.create_string_buffer(head, len(head) + size * MAX_SUBFLOWS)
@@ -190,33 +201,35 @@ def _subflow(identity: int | None, addresses: bytes, tcp: Json | None) -> Json:
 
 
 def try_option(read: Callable[[], Any]) -> tuple[Any, int | None]:
-    """(value, None) or (None, errno)."""
+    """Call `read` and return (value, None), or (None, errno) if it raises OSError."""
     try:
         return read(), None
     except OSError as error:
         return None, error.errno
 
 
-_found: set[str] = set()  # what this kernel was seen to have
+_found: set[str] = set()  # options that this kernel has been seen to support
 
 
 def kernel_has_mptcp_info() -> bool:
-    """Tell whether MPTCP_INFO (5.16) exists here: a socket that is not connected yet has it as well.
+    """Return whether the kernel has MPTCP_INFO (Linux 5.16), read from a socket that is not connected.
 
-    Without this, EOPNOTSUPP could mean a kernel without the option as well as a connection that fell back.
+    Without this check, EOPNOTSUPP can mean a kernel without the option, or a connection that fell back.
     """
     if "mptcp_info" not in _found:
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as fresh:
                 fresh.getsockopt(SOL_MPTCP, MPTCP_INFO, 256)
         except OSError:
-            return False  # asked again next time: MPTCP may only be switched off now
+            return False  # not stored, so that it is tried again: MPTCP may be switched off only now
         _found.add("mptcp_info")
     return True
 
 
 def read_is_mptcp(sock: socket.socket) -> bool | None:
-    """Return TCP_IS_MPTCP (6.10), else whether MPTCP_INFO answers (5.16), else None: unknown here.
+    """Return whether a socket uses MPTCP, or None if the kernel cannot tell.
+
+    It reads TCP_IS_MPTCP (Linux 6.10), and without it tries MPTCP_INFO (Linux 5.16).
 
     Kernels without TCP_IS_MPTCP answer EOPNOTSUPP on an MPTCP connection and ENOPROTOOPT on TCP.
     """
@@ -232,15 +245,19 @@ def read_is_mptcp(sock: socket.socket) -> bool | None:
 
 
 def is_mptcp_by_info(answers: bool, exists: bool) -> bool | None:
-    """Judge a connection by MPTCP_INFO: whether it answers there, and whether the kernel has it at all."""
+    """Return whether a connection is MPTCP, or None if unknown.
+
+    `answers` says that MPTCP_INFO works on its socket, `exists` that the kernel has the option.
+    """
     return answers if answers or exists else None
 
 
 def read_subflows(sock: socket.socket) -> list[Json]:
-    """Return the subflows by MPTCP_SUBFLOW_ADDRS and MPTCP_TCPINFO (5.16). Raises OSError without them.
+    """Return the subflows by MPTCP_SUBFLOW_ADDRS and MPTCP_TCPINFO (Linux 5.16); raise OSError without them.
 
-    The kernel walks the same list for both. Subflows that come or go in between make the addresses differ
-    before and after, and everything is read again; states that still do not fit are left out.
+    The kernel walks the same list for both options. If a subflow is added or removed in between, the
+    addresses before and after differ, and everything is read again, up to `SUBFLOW_READINGS` times. After
+    that, the subflows are returned without tcp_info.
     """
     for _ in range(SUBFLOW_READINGS):
         before, infos = read_subflow_addresses(sock), read_tcp_infos(sock)
@@ -251,7 +268,7 @@ def read_subflows(sock: socket.socket) -> list[Json]:
 
 
 def socket_facts(sock: socket.socket) -> Json:
-    """Return what the kernel reports about a TCP or MPTCP socket, by the sound oracles only."""
+    """Return the kernel's facts about a TCP or MPTCP socket; a fact that cannot be read reliably is None."""
     info, info_errno = try_option(
         lambda: decode_fields(sock.getsockopt(SOL_MPTCP, MPTCP_INFO, 256), MPTCP_INFO_FIELDS)
     )
@@ -262,7 +279,7 @@ def socket_facts(sock: socket.socket) -> Json:
         info, subflows = full
     elif is_mptcp:
         subflows = try_option(lambda: read_subflows(sock))[0]
-    else:  # a connection that fell back has none; unknown where the kernel cannot tell
+    else:  # a connection that fell back has no subflows; None if the kernel cannot tell
         subflows = [] if is_mptcp is False else None
     tcp = try_option(
         lambda: decode_fields(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), TCP_INFO_FIELDS)
@@ -283,5 +300,5 @@ def socket_facts(sock: socket.socket) -> Json:
 
 
 def text_address(raw: bytes) -> str:
-    """4 or 16 octets as an address is written."""
+    """Return 4 or 16 octets as the text of an IPv4 or IPv6 address."""
     return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)

@@ -1,1 +1,1 @@
-"""The origin service: what it listens on, and what it does with a connection."""
+"""The origin service: its listeners, its connections, and the greeting that clients send."""

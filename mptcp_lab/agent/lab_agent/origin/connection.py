@@ -15,7 +15,7 @@ from ..data import BLOCK, Pattern, Timeline
 from ..kernel.socket_facts import SO_PROTOCOL, read_is_mptcp, socket_facts, socket_name
 from .greeting import BadStart, Incomplete, parse_greeting, parse_length, parse_proxy_header
 
-BACKLOG_BYTES = 262144  # an echo that is not read back stops reading at this
+BACKLOG_BYTES = 262144  # an echo stops reading when so many bytes wait to be sent back
 
 
 class OriginConnection:
@@ -47,7 +47,7 @@ class OriginConnection:
             "facts": None,
         }
         self._proxy = bool(listener.get("proxy_protocol"))
-        self._start: bytes | None = b""  # what came before the end of the greeting; None afterwards
+        self._start: bytes | None = b""  # the bytes received up to the end of the greeting; None afterwards
         self._received_digest = hashlib.sha256()
         self._sent_digest = hashlib.sha256()
         self._out = bytearray()
@@ -59,17 +59,20 @@ class OriginConnection:
 
     @property
     def is_greeted(self) -> bool:
-        """Whether the client has sent its whole greeting."""
+        """Return whether the client has sent its whole greeting."""
         return self._start is None
 
     def wanted(self) -> int:
-        """Which readiness it waits for."""
+        """Return the selector events that the connection waits for."""
         read = not self._eof and not self.paused and len(self._out) < BACKLOG_BYTES
         write = bool(self._out) or self._to_send > 0
         return (selectors.EVENT_READ if read else 0) | (selectors.EVENT_WRITE if write else 0)
 
     def handle(self, mask: int) -> None:
-        """Do what is possible now; closes when both directions have ended."""
+        """Read and write once, as far as `mask` allows; close when both directions have ended.
+
+        Every error closes this connection and is written to its record; none is raised.
+        """
         try:
             if mask & selectors.EVENT_READ:
                 self._read()
@@ -82,7 +85,7 @@ class OriginConnection:
             self.close("bad-start", str(problem))
         except OSError as error:
             self.close("error", errno.errorcode.get(error.errno or 0, str(error)))
-        except Exception as error:  # whatever one client makes go wrong here, the others are served on
+        except Exception as error:  # an error that one client causes must not end the service for the others
             self.close("error", f"{type(error).__name__}: {error}")
 
     def _read(self) -> None:
@@ -134,7 +137,7 @@ class OriginConnection:
             del self._out[:count]
 
     def _finish(self) -> None:
-        """End our direction when there is nothing more to send, the connection when both have ended."""
+        """Shut down the sending direction when all is sent, and close when both directions have ended."""
         if self.mode == "sink" and self._eof and not self._answered:
             self._answered = True
             summary = {"bytes": self.received.total, "sha256": self._received_digest.hexdigest()}
@@ -150,21 +153,21 @@ class OriginConnection:
             self.close("eof", None)
 
     def close(self, end: str, error: str | None) -> None:
-        """Complete the record and close the socket."""
-        with contextlib.suppress(OSError):  # the socket is closed whether the kernel still has facts or not
+        """Complete the record with `end`, `error`, socket facts and time, and close the socket."""
+        with contextlib.suppress(OSError):  # close the socket even if the kernel has no more facts about it
             self.record["facts"] = self.record["facts"] or socket_facts(self.sock)
         self.record.update(end=end, error=error, closed=time.monotonic())
         self.sock.close()
         self.open = False
-        self._pattern = Pattern(0, "zero")  # its last block goes: thousands of closed connections are kept
+        self._pattern = Pattern(0, "zero")  # frees its last block: thousands of closed connections are kept
 
     def forget_timeline(self) -> None:
-        """Keep the gaps, drop the points."""
+        """Drop the points of both timelines to save memory; the gaps stay."""
         self.received.points.clear()
         self.sent.points.clear()
 
     def document(self, timeline: bool) -> Json:
-        """The record as JSON."""
+        """Return the record as a JSON object, with the points of the timelines if `timeline`."""
         received, sent = self.received.document(), self.sent.document()
         if not timeline:
             received["timeline"] = sent["timeline"] = []

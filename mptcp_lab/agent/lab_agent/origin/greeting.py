@@ -1,13 +1,13 @@
-"""What a client of the origin service says first.
+"""Parse the start of a connection to the origin service: PROXY header and greeting.
 
-Its first line is `MPTCPLAB/1 <mode> <tag> [key=value...]\n`:
+The greeting is the client's first line, `MPTCPLAB/1 <mode> <tag> [key=value...]\n`. Its mode is one of:
 
-    echo     send back what arrives
+    echo     send back all received data
     sink     read everything; at the end of the stream answer one JSON line with bytes and sha256
-    source   send `bytes=` of pattern (`seed=`, `pattern=`)
-    duplex   read everything and send pattern at the same time
+    source   send `bytes=` bytes of the pattern (`seed=`, `pattern=`)
+    duplex   read everything and send the pattern at the same time
 
-Bytes and digests in records do not count that line, nor the PROXY header that may come before it.
+Bytes and digests in records include neither that line nor the PROXY header that may come before it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROXY_V1_LIMIT = 107
 PROXY_V2_LIMIT = 4096  # the specification allows 65,535 octets; proxies send a few hundred at most
 PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
 PROXY_V2_LOCAL, PROXY_V2_PROXY = 0, 1
-#: Family octet of version 2: name, address family, octets per address.
+#: By the family octet of version 2: name, address family, octets per address.
 PROXY_V2_FAMILIES = {0x11: ("TCP4", socket.AF_INET, 4), 0x21: ("TCP6", socket.AF_INET6, 16)}
 PROXY_V1_FAMILIES = {"TCP4": socket.AF_INET, "TCP6": socket.AF_INET6}
 MODES = ("echo", "sink", "source", "duplex")
@@ -36,13 +36,14 @@ class BadStart(Exception):
 
 
 class Incomplete(Exception):
-    """More bytes are needed."""
+    """More bytes are needed before the start can be parsed."""
 
 
 def parse_proxy_header(data: bytes) -> tuple[Json, int]:
-    """Parse a PROXY protocol header (haproxy's proxy-protocol.txt, version 1 or 2); return its length too.
+    """Parse a PROXY protocol header and return (document, length in bytes).
 
-    Raises Incomplete while octets are missing, and BadStart for everything that is no such header.
+    The specification is haproxy's proxy-protocol.txt, versions 1 and 2. Raises Incomplete while octets are
+    missing, and BadStart if the data are not such a header.
     """
     if data[: len(PROXY_V2)] == PROXY_V2[: len(data)]:
         return _proxy_v2(data)
@@ -103,7 +104,10 @@ def _proxy_v2(data: bytes) -> tuple[Json, int]:
 
 
 def parse_greeting(data: bytes) -> tuple[str, str, dict[str, str], int]:
-    """Parse the greeting and return mode, tag, options and the length of the line."""
+    """Parse the greeting and return (mode, tag, options, length of the line in bytes).
+
+    Raises Incomplete while the end of the line is missing, and BadStart if the line is not a greeting.
+    """
     line, found, _ = data[: GREETING_LIMIT + 1].partition(b"\n")
     if not found:
         if len(data) > GREETING_LIMIT:
@@ -118,7 +122,7 @@ def parse_greeting(data: bytes) -> tuple[str, str, dict[str, str], int]:
 
 
 def parse_length(text: str) -> int:
-    """Parse the number of bytes that a client asks for."""
+    """Return the number of bytes that a client asks for; raise BadStart if it is not 0 to `MOST_BYTES`."""
     if not NUMBER.fullmatch(text) or int(text) > MOST_BYTES:
         raise BadStart(f"bytes={text[:20]}: use 0 to {MOST_BYTES}")
     return int(text)

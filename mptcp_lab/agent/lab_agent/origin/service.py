@@ -1,6 +1,7 @@
-"""The origin service: B of the scenarios.
+"""The origin service: the server at the far end, B in the scenarios.
 
-One thread and one selector: a thousand connections cost a thousand small records, not a thousand stacks.
+It uses one thread and one selector: a thousand connections need a thousand small records, not a thousand
+thread stacks.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from ..sockets import open_listener
 from ..tools import notify
 from .connection import OriginConnection
 
-RECORDS_KEPT = 20000  # closed connections remembered
-TIMELINES_KEPT = 500  # of those, how many of the newest keep their timeline
+RECORDS_KEPT = 20000  # records of closed connections that are kept
+TIMELINES_KEPT = 500  # the newest closed connections that keep their timeline
 GREETING_SECONDS = 30.0  # a client that has not greeted by then is disconnected
-MOST_PER_PEER = 4096  # open connections of one address; those beyond it are reset
-REST_SECONDS = 0.25  # a listener that found no descriptor left accepts nothing for so long
+MOST_PER_PEER = 4096  # open connections from one address; further ones are reset
+REST_SECONDS = 0.25  # a listener accepts nothing for so long when file descriptors or memory are used up
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 REQUEST_LIMIT, ANSWER_LIMIT = 1 << 16, 1 << 26
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -39,9 +40,10 @@ RST_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger
 
 
 def control_path(name: str) -> Path:
-    """Return the socket that answers queries about an origin.
+    """Return the path of the Unix socket that answers queries about an origin service.
 
-    Its folder belongs to the user of the service: nothing else that root reads lies in it.
+    Its folder belongs to the service's user and holds nothing else that root reads. Raises AgentError
+    "origin" for a name that is not allowed.
     """
     if not NAME.fullmatch(name):
         raise AgentError("origin", f"{name!r} is no name of an origin service")
@@ -49,7 +51,7 @@ def control_path(name: str) -> Path:
 
 
 class Origin:
-    """The service: listeners, connections, and the local socket that answers queries about them."""
+    """The service: its listeners, its connections, and the Unix socket that answers queries about them."""
 
     def __init__(self, config: Json) -> None:
         self.selector = selectors.DefaultSelector()
@@ -84,7 +86,7 @@ class Origin:
             raise AgentError("listen", f"cannot listen on {where}: {error.strerror}", error.errno) from None
 
     def _open_control(self) -> socket.socket:
-        self.control_path.parent.mkdir(mode=0o700, exist_ok=True)  # systemd has made it for its service
+        self.control_path.parent.mkdir(mode=0o700, exist_ok=True)  # under systemd it exists already
         with contextlib.suppress(FileNotFoundError):
             self.control_path.unlink()
         control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -98,7 +100,7 @@ class Origin:
         return control
 
     def run(self) -> None:
-        """Serve until the process is told to end."""
+        """Serve until the process ends (SIGTERM)."""
         notify("READY=1")
         while True:
             for key, mask in self.selector.select(self._next_timeout()):
@@ -110,14 +112,14 @@ class Origin:
                         self._drop(key)
                     else:
                         self._rest(key)
-                except Exception as error:  # one peer's octets must not end the service
+                except Exception as error:  # data from one peer must not end the service
                     sys.stderr.write(f"origin: {type(error).__name__}: {error}\n")
                     self._drop(key)
             self._wake_rested()
             self._expire_greetings()
 
     def _drop(self, key: selectors.SelectorKey) -> None:
-        """Close what an exception came from, unless it is a listener."""
+        """Close the connection that raised an exception; a listener stays open."""
         sock, (action, context) = key.fileobj, key.data
         if action == self._serve:
             if context.open:
@@ -130,7 +132,7 @@ class Origin:
             sock.close()
 
     def _rest(self, key: selectors.SelectorKey) -> None:
-        """Take a listener out of the selector for a while: it would be ready at once, again and again."""
+        """Remove a listener from the selector for `REST_SECONDS`: it would be ready again at once."""
         if isinstance(key.fileobj, socket.socket) and key.data[0] in (self._accept, self._accept_control):
             self.selector.unregister(key.fileobj)
             self._resting[key.fileobj] = (time.monotonic() + REST_SECONDS, key.data)
@@ -149,7 +151,7 @@ class Origin:
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _expire_greetings(self) -> None:
-        """Disconnect clients that did not greet in time; one whose reading is paused gets its time again."""
+        """Close connections whose greeting is late; a connection whose reading is paused gets more time."""
         now = time.monotonic()
         while self._ungreeted and self._ungreeted[0][0] <= now:
             _, connection = self._ungreeted.popleft()
@@ -168,7 +170,7 @@ class Origin:
         except OSError as error:
             if error.errno in EXHAUSTED:
                 raise
-            return  # gone again before it was accepted
+            return  # the client closed the connection before it was accepted
         if self._peers[peer[0]] >= self._most_per_peer:
             self.refused += 1
             with sock:
@@ -186,7 +188,7 @@ class Origin:
         self._rearm(connection)
 
     def _serve(self, _: socket.socket, connection: OriginConnection, mask: int) -> None:
-        if not connection.open:  # closed by an earlier event of the same round
+        if not connection.open:  # an earlier event of the same select() call has closed it
             return
         descriptor = connection.sock.fileno()
         known = connection.tag
@@ -199,7 +201,7 @@ class Origin:
         self._retire(connection, descriptor)
 
     def _retire(self, connection: OriginConnection, descriptor: int) -> None:
-        """Wait for a closed connection no more, and forget what is too old."""
+        """Remove a closed connection from the selector, and drop timelines and records that are too old."""
         if connection.events:
             self.selector.unregister(descriptor)
             connection.events = 0
@@ -259,22 +261,25 @@ class Origin:
         return [connection for connection in found if number in (None, connection.number)]
 
     def ask_connections(self, since: int = 0, tag: str | None = None, timeline: bool = True) -> list[Json]:
-        """Records of the connections after number `since`, by tag if given."""
+        """Return the records of the connections with a number above `since`, and with this tag if given."""
         return [c.document(timeline) for c in self._matching(None, tag) if c.number > since]
 
     def ask_facts(self, number: int) -> Json:
-        """Live socket facts of a connection; those at its end when it has ended."""
+        """Return the current socket facts of a connection, or the last ones if it has ended."""
         connection = self.connections[number]
         return socket_facts(connection.sock) if connection.open else dict(connection.record["facts"])
 
     def ask_counts(self) -> Json:
-        """How many were accepted, how many are open."""
+        """Return the numbers of accepted, refused and open connections, and whether the service accepts."""
         open_now = sum(connection.open for connection in self.connections.values())
         counts = {"accepted": self.accepted, "refused": self.refused, "open": open_now}
         return {**counts, "accepting": self.accepting}
 
     def ask_reading(self, paused: bool, number: int | None = None, tag: str | None = None) -> int:
-        """Stop or go on reading: one connection, a tag, or all present and future; returns how many."""
+        """Stop or resume reading, and return the number of open connections that this affects.
+
+        `number` or `tag` selects the connections; without them it applies to all, future ones included.
+        """
         if number is None and tag is None:
             self.pause_new = paused
         chosen = [connection for connection in self._matching(number, tag) if connection.open]
@@ -284,7 +289,7 @@ class Origin:
         return len(chosen)
 
     def ask_reset(self, tag: str) -> int:
-        """Close a tag's connections with RST; returns how many."""
+        """Close the open connections of a tag with RST, and return how many there were."""
         chosen = [connection for connection in self._matching(None, tag) if connection.open]
         for connection in chosen:
             descriptor = connection.sock.fileno()
@@ -294,7 +299,10 @@ class Origin:
         return len(chosen)
 
     def ask_accepting(self, paused: bool) -> bool:
-        """Stop or go on accepting; the kernel still completes handshakes up to the backlog."""
+        """Stop or resume accepting, and return whether the service accepts now.
+
+        The kernel still completes handshakes up to the backlog.
+        """
         if paused == self.accepting:
             for listener, sock in self.listeners:
                 if paused:
@@ -307,7 +315,7 @@ class Origin:
 
 
 def origin_main(config_file: Path) -> int:
-    """Run the origin service by its configuration file (JSON: name, listeners)."""
+    """Run the origin service with a configuration file (JSON: name, listeners); return the exit status."""
     try:
         config = json.loads(config_file.read_text())
         origin = Origin(config)
@@ -330,7 +338,10 @@ def origin_main(config_file: Path) -> int:
 
 
 def ask_origin(name: str, request: Json) -> Any:
-    """Ask an origin on this host; see Origin.ask_*."""
+    """Send a request to an origin service on this host and return its result; see Origin.ask_*.
+
+    Raises AgentError "origin" if the service cannot be reached, or answers with an error.
+    """
     path = control_path(name)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(patient(5))
@@ -356,7 +367,7 @@ def ask_origin(name: str, request: Json) -> Any:
 def _check_served_by_owner(path: Path, sock: socket.socket) -> None:
     """Raise AgentError unless the socket's process runs as the user whose folder holds the socket.
 
-    The service may replace its socket by a symbolic link: a request must not end up at another program.
+    The service's user can replace the socket by a symbolic link; a request must not reach another program.
     """
     uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
     if not stat.S_ISSOCK(path.lstat().st_mode) or path.parent.lstat().st_uid != uid:
