@@ -1,4 +1,4 @@
-"""Fixtures of the checks: the lab's machines by what they are for, and the guard against traces."""
+"""Provide the fixtures of the checks: the lab's machines by their function, and the guard against traces."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ GUARD = pytest.StashKey[Guard]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Ask the guard about every check that fails."""
+    """Create the guard, let it explain failed checks, and register what the fixtures require."""
     config.stash[GUARD] = Guard(_is_about_the_lab)
     explain_failures(config, config.stash[GUARD].explain)
     fixtures_require(config, OF_FIXTURES)
 
 
 def _is_about_the_lab(item: pytest.Item) -> bool:
-    """Tell whether a check's subject is the state of hosts: it may use those that are broken."""
+    """Return whether a check is about the state of hosts, so that it may use broken ones."""
     case = case_of(item)
     return case is None or case.claim.family == "state"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let the guard know which check begins."""
+    """Start the check in the guard."""
     item.config.stash[GUARD].begin(item)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """Begin no check on machines that are broken."""
+    """Stop a check before it begins if its fixtures contain a broken machine."""
     item.config.stash[GUARD].require(item)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Let the guard know what the check was given."""
+    """Record in the guard which machines the check's fixtures contain."""
     item.config.stash[GUARD].end(item)
 
 
 @pytest.fixture(scope="session")
 def lab(pytestconfig: pytest.Config) -> Lab:
-    """The lab, as its inventory describes it."""
+    """Return the lab, as its inventory describes it."""
     return lab_of(pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
-    """Every machine of the lab, with a probe on it for the whole run."""
+    """Yield every machine of the lab, with a probe that stays open for the whole run."""
     with session(lab) as opened, lease(opened):
         for machine in opened.machines.values():
             hello = machine.probe.hello
@@ -75,7 +75,7 @@ def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
 
 @pytest.fixture(scope="session")
 def untouched(pytestconfig: pytest.Config, machines: Session) -> dict[str, NetworkState]:
-    """The network state of every host as it was when the run began, and no earlier run had a part in it."""
+    """Return the network state of every host at the start of the run, without faults of earlier runs."""
     with pytestconfig.stash[GUARD].lowering():
         no_faults(machines)
         wait_for_addresses(machines)
@@ -84,7 +84,7 @@ def untouched(pytestconfig: pytest.Config, machines: Session) -> dict[str, Netwo
 
 @pytest.fixture(autouse=True)
 def still_ours(machines: Session) -> None:
-    """Touch nothing once the lease is lost."""
+    """Stop a check before it begins if the run has lost its lease."""
     machines.check_lease()
 
 
@@ -92,11 +92,11 @@ def still_ours(machines: Session) -> None:
 def no_traces(
     request: pytest.FixtureRequest, machines: Session, untouched: dict[str, NetworkState]
 ) -> Iterator[None]:
-    """A check that leaves a trace on any host fails, even if it passed.
+    """Fail a check that leaves a trace on any host, even if the check itself passed.
 
-    Hundreds of checks only look at one session's packets (`ordinary`): while no probe has been asked for
-    anything since the last comparison, there is nothing to compare. Nor is there on a host that somebody
-    broke meanwhile; once repaired, it is compared with what it is then.
+    Hundreds of checks only look at one session's packets (`ordinary`): if no probe has started an operation
+    since the last comparison, there is nothing to compare. A host that broke during the run is not compared
+    either. Once it is repaired, it is compared with its state after the repair.
     """
     guard = request.config.stash[GUARD]
     if repaired := guard.take_repaired():
@@ -116,7 +116,7 @@ def no_traces(
 
 @pytest.fixture(autouse=True)
 def kept_captures(machines: Session, evidence: EvidenceBox) -> Iterator[None]:
-    """Every capture that a check makes is evidence, also of a check that passes."""
+    """Keep every capture of a check as evidence, also if the check passes."""
     yield
     for host, pcapng in machines.take_captures():
         evidence.pcap(f"capture at {host}", pcapng)
@@ -124,17 +124,17 @@ def kept_captures(machines: Session, evidence: EvidenceBox) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def client(machines: Session) -> Machine:
-    """A: the client, with two or more NICs."""
+    """Return A: the client, with two or more NICs."""
     return machines.of(find_client(machines.lab))
 
 
 @pytest.fixture(scope="session")
 def server(machines: Session) -> Machine:
-    """B that speaks MPTCP, on the client's paths."""
+    """Return the B that speaks MPTCP, on the client's paths."""
     return machines.of(find_server(machines.lab))
 
 
 @pytest.fixture(scope="session")
 def tcp_server(machines: Session) -> Machine:
-    """B that does not speak MPTCP."""
+    """Return the B that does not speak MPTCP."""
     return machines.of(find_tcp_server(machines.lab))

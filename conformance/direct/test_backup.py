@@ -1,4 +1,4 @@
-"""DIRECT-11: a backup endpoint serves only while no regular path works."""
+"""DIRECT-11: a backup endpoint is used only while no regular path works."""
 
 from contextlib import ExitStack
 
@@ -11,13 +11,13 @@ from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.traffic import Flow
 from mptcp_lab.wire import MpJoinSyn
 
-#: So much is watched in each phase, and a returned path has this long to be taken up again.
+#: How many bytes each phase transfers, and how long the stream may take to return to a restored path.
 PHASE_BYTES = 100_000
 RETURNS_WITHIN_SECONDS = 20.0
 
 
 def carried(data: Flow, address: str) -> int:
-    """Let the stream run for a while; return how much of it the subflows from `address` sent meanwhile."""
+    """Let the stream run for `PHASE_BYTES`; return how many bytes the subflows from `address` sent in it."""
     before = data.sent_by_subflow()
     data.until_received(PHASE_BYTES)
     after = data.sent_by_subflow()
@@ -26,7 +26,7 @@ def carried(data: Flow, address: str) -> int:
 
 @claim("DIRECT-11", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 def test_backup(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """A backup endpoint is unused, then used while all regular paths fail, then left again."""
+    """A backup endpoint is unused, is used while all regular paths fail, and is unused again afterwards."""
     backup, port = client.address(1), origin_of(server).port
     flags = ["subflow", "fullmesh", "backup"]
     with (

@@ -40,7 +40,7 @@ def test_first_path_only(client: Machine, server: Machine, evidence: EvidenceBox
 
 @claim("DIRECT-2", requires=ORIGIN)
 def test_idle_connection(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """No MP_JOIN while a connection has carried nothing: B, told to, announces no address."""
+    """A connection without data sends no MP_JOIN, if B is set to announce no address."""
     with (
         announcing_nothing(server),
         tcp_capture(client, origin_of(server).port) as capture,
@@ -59,7 +59,7 @@ def test_idle_connection(client: Machine, server: Machine, evidence: EvidenceBox
 
 @claim("DIRECT-2", case="announced", requires=(ORIGIN, FULL_MESH))
 def test_idle_connection_with_announcements(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """Where B announces addresses, its first ADD_ADDR stands for the first data, and joins follow at once."""
+    """Where B announces addresses, joins follow its first ADD_ADDR at once, without any data."""
     with tcp_capture(client, origin_of(server).port) as capture, direct_flow(client, server) as idle:
         joined = wait_for_joins(idle, expected_pairs(client, server))
         packets = capture.stop()

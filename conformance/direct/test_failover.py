@@ -14,7 +14,7 @@ from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_P
 def test_firewall_drops_first_path(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox
 ) -> None:
-    """B's firewall drops A-1: the stream goes on over A-2, whole and without a reconnect."""
+    """B's firewall drops A-1: the stream goes on over A-2 without a reconnect, and arrives whole."""
     check_survives(
         client, direct_target(server), lambda: LOSSES[FIREWALL](machines, client, server), evidence
     )
@@ -25,5 +25,5 @@ def test_firewall_drops_first_path(
 def test_first_path_lost(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, loss: str
 ) -> None:
-    """The first path is lost in another way: the stream goes on over the others, whole."""
+    """The first path is lost in another way: the stream goes on over the others, and arrives whole."""
     check_survives(client, direct_target(server), lambda: LOSSES[loss](machines, client, server), evidence)

@@ -1,4 +1,4 @@
-"""DIRECT-15: a stream from the server, or one each way, survives the loss of its first path."""
+"""DIRECT-15: a stream from the server, or one in each direction, survives the loss of its first path."""
 
 import pytest
 
@@ -15,5 +15,5 @@ from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_P
 def test_first_path_lost(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, direction: str, loss: str
 ) -> None:
-    """The first path is lost: what the server sends goes on over the others, whole."""
+    """The first path is lost: the server's data goes on over the others, and arrives whole."""
     check_stream_survives(client, server, direction, lambda: LOSSES[loss](machines, client, server), evidence)

@@ -1,4 +1,4 @@
-"""DIRECT-12: for how long the stream pauses when its first path is lost."""
+"""DIRECT-12: how long the stream pauses when its first path is lost."""
 
 import pytest
 
@@ -13,7 +13,7 @@ STALE_LOSS_CNT = "net.mptcp.stale_loss_cnt"
 
 @pytest.fixture
 def repetitions(pytestconfig: pytest.Config) -> int:
-    """How often each fault is repeated."""
+    """Return how often each fault is repeated."""
     return int(pytestconfig.option.repetitions)
 
 
@@ -22,7 +22,7 @@ def repetitions(pytestconfig: pytest.Config) -> int:
 def test_gap(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, loss: str
 ) -> None:
-    """The gap over repetitions of one fault, by the probe's clock and by the capture at B."""
+    """Measure the gap over repetitions of one fault, by the probe's clock and by the capture at B."""
     evidence.figure("stale_loss_cnt", int(client.probe.sysctls()[STALE_LOSS_CNT]))
     keep(
         (
@@ -38,7 +38,7 @@ def test_gap(
 def test_gap_by_stale_loss_cnt(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, repetitions: int, count: int
 ) -> None:
-    """The gap when B's firewall drops A-1, with other values of A's `stale_loss_cnt`."""
+    """Measure the gap when B's firewall drops A-1, with other values of A's `stale_loss_cnt`."""
     evidence.figure("stale_loss_cnt", count)
     with client.probe.fault("sysctl", ttl=600, name=STALE_LOSS_CNT, value=count):
         loss = LOSSES[FIREWALL]

@@ -1,4 +1,4 @@
-"""DIRECT-13: the same over IPv6, and with A on both families."""
+"""DIRECT-13: full mesh and failover over IPv6, and with A on both families."""
 
 from contextlib import ExitStack
 
@@ -18,7 +18,7 @@ JOIN_TIMEOUT_S = 10.0
 
 
 def over_both_families(pairs: set[AddressPair]) -> bool:
-    """Return whether subflows are over IPv4 and over IPv6."""
+    """Return whether some subflows are over IPv4 and some over IPv6."""
     return {":" in local for local, _ in pairs} == {True, False}
 
 
@@ -43,7 +43,7 @@ def test_fullmesh(client: Machine, server: Machine, evidence: EvidenceBox) -> No
 
 @claim("DIRECT-13", case="first-path-lost", requires=(ORIGIN, IPV6, TWO_PATHS, FULL_MESH))
 def test_first_path_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """B's firewall drops A-1's IPv6: the stream goes on over A-2, whole and without a reconnect."""
+    """B's firewall drops A-1's IPv6: the stream goes on over A-2 without a reconnect, and arrives whole."""
 
     def fault() -> Fault:
         return server.probe.fault("drop", source=client.address(0, family=6))
@@ -53,7 +53,7 @@ def test_first_path_lost(client: Machine, server: Machine, evidence: EvidenceBox
 
 @claim("DIRECT-13", case="one-family-lost", requires=(ORIGIN, IPV6, FULL_MESH))
 def test_one_family_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """A connection made over IPv6 joins IPv4 addresses too, and outlives the loss of all IPv6."""
+    """A connection made over IPv6 also joins IPv4 addresses, and survives the loss of all IPv6."""
     with ExitStack() as lost, direct_flow(client, server, family=6) as data:
         transfer = data.start()
         wait_for_joins(data, expected_pairs(client, server, family=6))

@@ -17,7 +17,7 @@ ENOUGH_BYTES = 50_000
 @claim("DIRECT-10", requires=(ORIGIN, SPARE_NIC, FULL_MESH))
 @pytest.mark.parametrize("owner", ["kernel", "mptcpd"])
 def test_new_nic(client: Machine, server: Machine, evidence: EvidenceBox, owner: str) -> None:
-    """A-1 and A-2 are taken away while A-3 appears: the stream goes on over A-3 and ends there, whole."""
+    """A-3 appears, then A-1 and A-2 go down: the stream goes on over A-3, and arrives whole."""
     spare = spare_nic(client)
     port = origin_of(server).port
     with (

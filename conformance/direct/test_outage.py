@@ -9,10 +9,11 @@ from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
 
-#: The paths stay cut until every subflow with data on its way has retransmitted so often for nothing.
+#: The paths stay cut until a subflow has had so many retransmission timeouts in a row.
 RETRANSMISSIONS = 3
 CUT_WITHIN_SECONDS = 20.0
-#: What was under way on paths that stay dead comes again a segment per timeout of MPTCP's own (Corrections).
+#: Data that was in flight on paths that stay cut is sent again, one segment per timeout of MPTCP
+#: (Corrections).
 RESUMED_WITHIN_SECONDS = 120.0
 LASTS_SECONDS = CUT_WITHIN_SECONDS + RESUMED_WITHIN_SECONDS + 30.0
 ENOUGH_BYTES, RESUMED_BYTES = 50_000, 20_000
@@ -20,7 +21,7 @@ ENOUGH_BYTES, RESUMED_BYTES = 50_000, 20_000
 
 @claim("DIRECT-9", requires=(ORIGIN, FULL_MESH))
 def test_all_paths_cut(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """All paths are cut, one is restored: the stream resumes over it, and nothing is lost."""
+    """All paths are cut and one is restored: the stream resumes over it, and nothing is lost."""
     with (
         client.probe.capture([nic.device for nic in client.paths]) as capture,
         direct_flow(client, server) as data,
@@ -44,7 +45,7 @@ def test_all_paths_cut(client: Machine, server: Machine, evidence: EvidenceBox) 
             data.until_received(RESUMED_BYTES, within=RESUMED_WITHIN_SECONDS)
             seconds = time.monotonic() - restored
         ended = data.end(transfer, within=RESUMED_WITHIN_SECONDS)
-        capture.stop()  # evidence: how what was under way came again
+        capture.stop()  # evidence: how data in flight was sent again
     evidence.document("retransmission timeouts in a row, per subflow", tries)
     evidence.figure("gap", 1000 * ended.got.received.max_gap, "ms")
     evidence.figure("resumed", seconds, "s")

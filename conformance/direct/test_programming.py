@@ -1,4 +1,4 @@
-"""DIRECT-14: the examples of docs/programming.md say of their connections what is true."""
+"""DIRECT-14: the examples of docs/programming.md report the truth about their connections."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from mptcp_lab.suite.direct import programs
 from mptcp_lab.suite.expectations import expected_pairs, origin_of
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
 
-#: MPTCP_INFO of a connection that fell back, and socket() with net.mptcp.enabled=0.
+#: The errors of MPTCP_INFO on a connection that fell back, and of socket() with net.mptcp.enabled=0.
 NOT_MPTCP, SWITCHED_OFF = os.strerror(errno.EOPNOTSUPP), os.strerror(errno.ENOPROTOOPT)
 MESSAGE = "MPTCPLAB/1 echo programming\nhello"
 
@@ -22,7 +22,7 @@ MESSAGE = "MPTCPLAB/1 echo programming\nhello"
 def test_client(
     client: Machine, server: Machine, tcp_server: Machine, evidence: EvidenceBox, language: str
 ) -> None:
-    """The example client knows MPTCP with its subflows, a fallback, and a kernel that has MPTCP off."""
+    """The example client recognizes MPTCP and its subflows, a fallback, and a kernel with MPTCP off."""
     to_b = (server.address(0), str(origin_of(server).port), MESSAGE)
     to_plain = (str(tcp_server.host.nics[0].address()), str(origin_of(tcp_server).port), MESSAGE)
     mptcp = programs.client(client, language, *to_b)
@@ -41,7 +41,7 @@ def test_client(
 
 @claim("DIRECT-14", case="settings")
 def test_settings(client: Machine) -> None:
-    """The example's sysctl, limits and endpoint are what the kernel has afterwards."""
+    """After the example script, the kernel has the sysctl, limits and endpoint that the script sets."""
     said = programs.script(client, "settings.sh", "192.0.2.1", "lo")
     assert "net.mptcp.enabled = 1" in said, f"the example said: {said}"
     assert "subflows 8" in said and "add_addr_accepted 8" in said, f"the limits: {said}"

@@ -10,16 +10,16 @@ from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
 
 MESSAGES, MESSAGE_BYTES, EVERY_SECONDS = 50, 100, 0.01
 LINK_MBIT = 20
-#: A queue that loses nothing: the scheduler is looked at, not how losses are made good.
+#: A queue that loses nothing, because the check is about the scheduler and not about retransmissions.
 QUEUE_MS, BURST_KB = 200, 64
 BULK_BYTES = 8_000_000
-#: Each of two equal paths should carry half; what uses all of them gives none less than this.
+#: Each of two equal paths should carry half; a scheduler that uses all paths gives each at least this share.
 LEAST_SHARE = 0.2
 
 
 @claim("DIRECT-5", timing=True, requires=(ORIGIN, FULL_MESH))
 def test_small_messages(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """An application that sends less than the first path takes stays on that path."""
+    """An application that sends less than the first path can carry stays on that path."""
     with direct_flow(client, server) as data:
         transfer = data.start(chunk=MESSAGE_BYTES, interval=EVERY_SECONDS)
         wait_for_joins(data, expected_pairs(client, server))

@@ -1,4 +1,4 @@
-"""The plain router of the lab."""
+"""Provide the lab's plain router, and another machine that forwards packets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mptcp_lab.suite.requirements import find_other_router, find_router
 
 @pytest.fixture
 def router(machines: Session) -> Machine:
-    """The plain router between A's paths and B."""
+    """Return the plain router between A's paths and B."""
     return machines.of(find_router(machines.lab))
 
 
 @pytest.fixture
 def other_router(machines: Session) -> Machine:
-    """Another machine that forwards packets."""
+    """Return another machine that forwards packets."""
     return machines.of(find_other_router(machines.lab))

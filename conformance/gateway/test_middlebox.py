@@ -1,4 +1,4 @@
-"""GATEWAY-5: a router meddles with MPTCP's options: the connection falls back, and the doctor says why."""
+"""GATEWAY-5: a router strips or drops MPTCP's options: TCP is used, and the doctor names the cause."""
 
 import pytest
 
@@ -23,7 +23,7 @@ STRIPPED = {
 def test_stripping_router(
     client: Machine, server: Machine, router: Machine, evidence: EvidenceBox, packets: str
 ) -> None:
-    """Options stripped on the way: plain TCP without a delay, whole, and the doctor names the cause."""
+    """If a router strips options, plain TCP carries all data without a delay; the doctor names the cause."""
     target = routed_target(router, client, server)
     at_a, at_b = client.probe.counters(), server.probe.counters()
     towards = {"sport": target.port} if packets == "synack" else {"dport": target.port}
@@ -44,12 +44,12 @@ def test_stripping_router(
 
 @claim("GATEWAY-5", case="drops", requires=(ORIGIN, SERVER_BEHIND_ROUTER))
 def test_dropping_router(client: Machine, server: Machine, router: Machine, evidence: EvidenceBox) -> None:
-    """SYNs with options dropped: SYNs without them follow after the documented number of retransmissions."""
+    """If a router drops SYNs with options, SYNs without them follow after the documented retransmissions."""
     target = routed_target(router, client, server)
     tries = 1 + retransmissions_before_fallback(client)
     at_a, at_b = client.probe.counters(), server.probe.counters()
     with (
-        blackhole_timeout(client, 1),  # MPTCP is on again after the check
+        blackhole_timeout(client, 1),  # so that MPTCP is on again after the check
         router.probe.fault("drop_option", dport=target.port),
         tcp_capture(client, target.port, [client.paths[0].device]) as capture,
         target.flow(client, within=10) as data,

@@ -1,4 +1,4 @@
-"""GATEWAY-1 to GATEWAY-4: a plain router is no MPTCP proxy, and routes are what they were told to be."""
+"""GATEWAY-1 to GATEWAY-4: a plain router is no MPTCP proxy, and routes are as they were set."""
 
 from ipaddress import ip_address
 
@@ -39,7 +39,7 @@ from mptcp_lab.suite.traffic import is_mptcp
 
 @claim("GATEWAY-1", requires=TCP_SERVER_BEHIND_ROUTER)
 def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence: EvidenceBox) -> None:
-    """Through a router to a B without MPTCP: plain TCP, FallbackSYNACK, no subflow."""
+    """A connection through a router to a B without MPTCP falls back to plain TCP and has no subflow."""
     before, target = client.probe.counters(), routed_target(router, client, tcp_server)
     inside = router.host.nic_on(client.paths[0].segment)
     assert inside is not None, f"{router.name} is not on {client.paths[0].segment}"
@@ -70,7 +70,7 @@ def test_router(client: Machine, tcp_server: Machine, router: Machine, evidence:
 def test_router_before_mptcp(
     client: Machine, server: Machine, router: Machine, evidence: EvidenceBox
 ) -> None:
-    """Through a router to a B with MPTCP: the subflows of all of A's NICs end at B, not at the router."""
+    """On a connection through a router to a B with MPTCP, the subflows of all of A's NICs end at B."""
     target = routed_target(router, client, server)
     pairs = [
         Pair(nic.device, ip_address(client.address(n)), ip_address(target.address))
@@ -103,7 +103,7 @@ def test_router_before_mptcp(
 def test_route_taken(
     client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:
-    """From each of A's addresses packets take the route asked for: as configured, then through another."""
+    """Packets from each of A's addresses take the configured route, then one set through another router."""
     to = behind(router, client, server)
     for nic in client.paths:
         mine, hops = str(nic.address()), [on_segment(host, nic.segment) for host in (router, other_router)]
@@ -122,7 +122,7 @@ def test_route_taken(
 def test_routes_afterwards(
     client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:
-    """Routes are set for an experiment: afterwards they are as before, byte for byte."""
+    """After an experiment that sets routes, all routes are as before, byte for byte."""
     to, segment = behind(router, client, server), client.paths[0].segment
     hops = [on_segment(host, segment) for host in (router, other_router)]
     commands = [f"add default via {hops[0]}", f"replace {network_of(client.lab, to)} via {hops[1]}"]

@@ -1,4 +1,4 @@
-"""The proxies of the lab, one case per engine and way of enabling MPTCP."""
+"""Provide the proxies of the lab, one case per engine and method of enabling MPTCP."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mptcp_lab.suite.traffic import Target
 
 @pytest.fixture(params=PROXY_TARGETS)
 def target(request: pytest.FixtureRequest, machines: Session) -> Target:
-    """A listener of this engine, with MPTCP by this method, before one backend that speaks only TCP."""
+    """Return a listener of this engine, with MPTCP by this method and one backend that speaks only TCP."""
     return proxy_target(machines, request.param)
 
 
 @pytest.fixture(params=PROXY_TARGETS)
 def impatient(request: pytest.FixtureRequest, machines: Session) -> Target:
-    """The same with short timeouts."""
+    """Return such a listener with short timeouts."""
     return proxy_target(machines, request.param, has_short_timeouts, SHORT_TIMEOUTS)

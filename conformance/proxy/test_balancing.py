@@ -1,4 +1,4 @@
-"""PROXY-8: nginx shares connections out to backends, and leaves out one that is dead."""
+"""PROXY-8: nginx distributes connections over backends, and skips one that is dead."""
 
 from collections.abc import Callable
 
@@ -15,13 +15,13 @@ from mptcp_lab.suite.requirements import METHODS, balances
 
 Find = Callable[[Callable[[Service], bool], str], Balanced]
 ROUNDS = 5
-#: How an nginx balances, in words: see the function of nearly the same name.
+#: How an nginx balances, as words for messages. The condition for each is a function with a similar name.
 BY_WEIGHT, BY_HASH, SOON_TRIED = "by unequal weights", "by hash", "soon tried again"
 
 
 @pytest.fixture(params=METHODS)
 def find(request: pytest.FixtureRequest, machines: Session) -> Find:
-    """Finds a balancing service, with MPTCP by this method."""
+    """Return a function that finds a balancing service with MPTCP by this method."""
     return lambda suits, what: balanced(machines, request.param, suits, what)
 
 
@@ -31,7 +31,7 @@ def uneven(service: Service) -> bool:
 
 
 def hashed(service: Service) -> bool:
-    """Return whether connections are shared out by the client's address."""
+    """Return whether connections are distributed by the client's address."""
     return service.hashed
 
 
@@ -64,7 +64,7 @@ def test_hash(client: Machine, find: Find, evidence: EvidenceBox) -> None:
 
 @claim("PROXY-8", case="dead-backend", requires=balances(soon_tried, SOON_TRIED))
 def test_dead_backend(client: Machine, find: Find, evidence: EvidenceBox) -> None:
-    """A dead backend is left out after max_fails attempts, for fail_timeout, and comes back."""
+    """A dead backend is skipped for fail_timeout after max_fails attempts, and is used again later."""
     weighted = find(soon_tried, SOON_TRIED)
     settings = weighted.service.backends[0]
     machine, service = weighted.backends[0]

@@ -1,4 +1,4 @@
-"""PROXY-6: what B learns of A's address."""
+"""PROXY-6: which client address B sees."""
 
 import pytest
 

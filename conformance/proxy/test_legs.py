@@ -1,4 +1,4 @@
-"""PROXY-1, -5 and -7: MPTCP in front, plain TCP behind, and what happens when a path goes."""
+"""PROXY-1, -5 and -7: MPTCP in front, plain TCP behind, a path that is lost, and a plain TCP client."""
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
@@ -16,13 +16,13 @@ def test_legs(client: Machine, target: Target, evidence: EvidenceBox) -> None:
 
 @claim("PROXY-1", case="ipv6", requires=(TARGET_OVER_IPV6, PROXY_MESH))
 def test_legs_over_ipv6(client: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """The same where A comes over IPv6."""
+    """Over IPv6 too, the front leg is MPTCP with all of A's subflows, and the back leg is plain TCP."""
     check_two_legs(client, target.over(6), evidence)
 
 
 @claim("PROXY-5", requires=(TWO_PATHS, PROXY_MESH))
 def test_path_lost(client: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """A's first path is lost: the connection through the proxy lives, B notices nothing."""
+    """A's first path is lost: the connection through the proxy goes on, and B is not affected."""
     ended = check_survives(
         client, target, lambda: target.machine.probe.fault("drop", source=client.address(0)), evidence
     )

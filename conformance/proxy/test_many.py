@@ -1,4 +1,4 @@
-"""PROXY-10: very many connections, at once and one after another; everybody's counts agree."""
+"""PROXY-10: very many connections, at once and one after another; client, proxy and origin count the same."""
 
 import hashlib
 import uuid
@@ -13,8 +13,8 @@ from mptcp_lab.suite.traffic import Target, greeting
 AT_ONCE = 1000
 IN_TURN = 10_000
 MESSAGE = b"x" * 1000
-#: Of A's connections that have ended. Those of ten thousand take nearly all of its ports, and each join looks
-#: for one that is free: ten times as long as all the rest.
+#: The most connections in TIME-WAIT at A. Ten thousand would take nearly all of its ports, and then each join
+#: takes long to find a free one: ten times as long as all the rest.
 TIME_WAITS = 2000
 
 

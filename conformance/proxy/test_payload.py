@@ -1,4 +1,4 @@
-"""PROXY-2: what goes in comes out, byte for byte, in both directions."""
+"""PROXY-2: a proxy passes data on unchanged, byte for byte, in both directions."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ DUPLEX_BYTES = 16 * MIB
 
 @dataclass(frozen=True)
 class Payload:
-    """What is sent: bytes in all, bytes per write, what they look like."""
+    """The data to send: bytes in all, bytes per write, and their pattern."""
 
     nbytes: int
     chunk: int = 65536

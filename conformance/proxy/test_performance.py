@@ -1,4 +1,4 @@
-"""PROXY-11: what a proxy costs, against a direct connection in the same run."""
+"""PROXY-11: the cost of a proxy, compared with a direct connection in the same run."""
 
 import uuid
 from contextlib import AbstractContextManager
@@ -17,7 +17,7 @@ CONNECTIONS = 500
 
 
 def goodput(opened: AbstractContextManager[Flow]) -> float:
-    """Return the megabits per second of a bulk transfer, from the first byte at B to the last."""
+    """Return the goodput of a bulk transfer in Mbit/s, from the first byte at B to the last."""
     with opened as data:
         ended = data.upload(BULK_BYTES)
     assert ended.intact, ended.difference
@@ -25,7 +25,7 @@ def goodput(opened: AbstractContextManager[Flow]) -> float:
 
 
 def rate(client: Machine, address: str, port: int, protocol: str = "mptcp") -> float:
-    """Return how many short connections come to an end per second, one after another."""
+    """Return how many short connections, one after another, complete per second."""
     tag = uuid.uuid4().hex
     done = begin(client, address, port, tag, CONNECTIONS, protocol=protocol).wait()
     assert done.completed == CONNECTIONS, f"not all were served: {done.failed}"
@@ -34,7 +34,7 @@ def rate(client: Machine, address: str, port: int, protocol: str = "mptcp") -> f
 
 @claim("PROXY-11", requires=ORIGIN)
 def test_cost(client: Machine, server: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """Goodput and connection rate through the proxy, over direct MPTCP and direct TCP; CPU per gigabit."""
+    """Measure goodput and connection rate relative to direct MPTCP and TCP, and CPU time per gigabit."""
     origin, to = origin_of(server), server.address()
     before, used = Counts.read(target), cpu_seconds(target)
     through = goodput(target.flow(client))

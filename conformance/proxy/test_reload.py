@@ -1,4 +1,4 @@
-"""PROXY-9: what a reload and a restart of the proxy do to connections."""
+"""PROXY-9: the effect of a proxy's reload and restart on connections."""
 
 import uuid
 
@@ -29,7 +29,7 @@ def test_reload(client: Machine, target: Target, evidence: EvidenceBox) -> None:
         )
         data.until_received(ENOUGH_BYTES)
         ended, done = data.end(transfer), load.wait()
-    counted = accepted(target) - counted - 1  # the stream is no load
+    counted = accepted(target) - counted - 1  # the stream is not a part of the load
     with target.flow(client) as after:
         assert is_mptcp(after.stream), "the listener speaks plain TCP after the reload"
     evidence.figure("longest pause of the stream", 1000 * ended.got.received.max_gap, "ms")
@@ -41,7 +41,7 @@ def test_reload(client: Machine, target: Target, evidence: EvidenceBox) -> None:
 
 @claim("PROXY-9", case="restart")
 def test_restart(client: Machine, target: Target) -> None:
-    """A restart ends what is established, as documented, and the listener speaks MPTCP afterwards."""
+    """A restart ends established connections, as documented, and the listener speaks MPTCP afterwards."""
     with target.flow(client) as data:
         data.start()
         answer = data.stream.receive()

@@ -22,7 +22,7 @@ SOME_BYTES = 100_000
 
 @claim("PROXY-3", case="half-close-by-A")
 def test_half_close_by_client(client: Machine, impatient: Target) -> None:
-    """A ends its direction: B gets all and the end; its answer reaches A if the proxy keeps half-open."""
+    """A ends its direction: B gets all data and the end, and A the answer if the proxy keeps half-open."""
     with impatient.flow(client) as data:
         answer = data.stream.receive()
         data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(10)
@@ -38,7 +38,7 @@ def test_half_close_by_client(client: Machine, impatient: Target) -> None:
 
 @claim("PROXY-3", case="half-close-by-B")
 def test_half_close_by_origin(client: Machine, impatient: Target) -> None:
-    """B ends its direction: A gets all and the end, and may go on sending if the proxy keeps half-open."""
+    """B ends its direction: A gets all data and the end, and may still send if the proxy keeps half-open."""
     with impatient.flow(client) as data:
         data.stream.send(0, header=data.greeting("source", bytes=SOME_BYTES, seed=data.tag)).wait(20)
         got = data.stream.receive().wait(20)
@@ -54,7 +54,7 @@ def test_half_close_by_origin(client: Machine, impatient: Target) -> None:
 
 @claim("PROXY-3", case="reset-by-A")
 def test_reset_by_client(client: Machine, impatient: Target) -> None:
-    """A resets: B has what was sent before, and its connection ends as the proxy documents."""
+    """A resets: B has all data that was sent before, and its connection ends as the proxy documents."""
     with impatient.flow(client) as data:
         data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
         arrived(data, SOME_BYTES)
@@ -65,7 +65,7 @@ def test_reset_by_client(client: Machine, impatient: Target) -> None:
 
 @claim("PROXY-3", case="reset-by-B", timing=True)
 def test_reset_by_origin(client: Machine, impatient: Target) -> None:
-    """B resets: A's connection ends at once, and not only when it has been idle for too long."""
+    """B resets: A's connection ends at once, and not only after the idle timeout."""
     with impatient.flow(client) as data:
         answer = data.stream.receive()
         data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
@@ -79,7 +79,7 @@ def test_reset_by_origin(client: Machine, impatient: Target) -> None:
 
 @claim("PROXY-3", case="refused", timing=True)
 def test_refused(client: Machine, impatient: Target, evidence: EvidenceBox) -> None:
-    """B refuses: A is connected, then its connection ends after the proxy's attempts, with no data."""
+    """B refuses: A's connection is opened, then ends without data after the proxy's attempts."""
     with (
         impatient.origin.probe.fault("reject", dport=impatient.origin_service.port),
         impatient.flow(client) as data,
@@ -107,7 +107,7 @@ def test_unreachable(client: Machine, impatient: Target, evidence: EvidenceBox) 
 
 @claim("PROXY-3", case="slow-to-accept")
 def test_slow_to_accept(client: Machine, impatient: Target) -> None:
-    """B is slow to accept: what A sends waits, and all of it arrives once B accepts."""
+    """B is slow to accept: the data that A sends waits, and all of it arrives once B accepts."""
     with not_accepting(impatient) as accept, impatient.flow(client) as data:
         sent = data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(20)
         before = len(data.records())

@@ -1,4 +1,4 @@
-"""The targets that speak MPTCP with A: B itself, and every proxy's listener."""
+"""Provide the targets that speak MPTCP with A: B itself, and every proxy's listener."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGETS = ("direct", *PROXY_TARGETS)
 
 @pytest.fixture(scope="module", params=TARGETS)
 def target(request: pytest.FixtureRequest, machines: Session, server: Machine) -> Target:
-    """B's own listener, or a proxy's."""
+    """Return B's own listener, or a proxy's."""
     if request.param == "direct":
         return direct_target(server)
     return proxy_target(machines, request.param)
@@ -23,5 +23,5 @@ def target(request: pytest.FixtureRequest, machines: Session, server: Machine) -
 
 @pytest.fixture(scope="module")
 def ordinary(client: Machine, target: Target) -> Traffic:
-    """One session of ordinary traffic with this target, as both ends captured it."""
+    """Return one session of ordinary traffic with this target, as both ends captured it."""
     return ordinary_traffic(client, target)

@@ -12,12 +12,13 @@ from mptcp_lab.suite.traffic import is_mptcp
 from mptcp_lab.wire import analyse
 from mptcp_lab.wire.rows import ROWS, Outcome
 
-#: net.ipv4.tcp_fastopen: as client without a cookie; as server, for every listener, without a cookie.
+#: Values of net.ipv4.tcp_fastopen: as client without a cookie; as server, for every listener, without a
+#: cookie.
 CLIENT, SERVER, OFF = 0x1 | 0x4, 0x2 | 0x200 | 0x400, 0
 MSG_FASTOPEN = 0x20000000
 FIRST, THEN = b"in the SYN, ", b"and after it"
 FAST_OPEN = next(row for row in ROWS if row.alias == "R60")
-#: Sends the first data with MSG_FASTOPEN, more afterwards, and waits for the end of the connection.
+#: Sends the first data with MSG_FASTOPEN and more data afterwards, then waits for the end of the connection.
 CLIENT_PROGRAM = f"""
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, {IPPROTO_MPTCP})
@@ -29,7 +30,7 @@ s.sendall({THEN!r}); s.shutdown(socket.SHUT_WR); s.recv(1)
 @claim("R60")
 @pytest.mark.parametrize("server_setting", [SERVER, OFF], ids=["accepted", "refused"])
 def test_data_in_syn(client: Machine, server: Machine, evidence: EvidenceBox, server_setting: int) -> None:
-    """Data in the SYN is delivered once, outside the data stream; where it is refused, it comes again."""
+    """Data in the SYN is delivered once, outside the data sequence space; if refused, it is sent again."""
     knob = "net.ipv4.tcp_fastopen"
     with (
         client.probe.fault("sysctl", name=knob, value=CLIENT),

@@ -1,4 +1,4 @@
-"""Wave 2: what lies between A and B drops, rewrites or leaves no room (R11, R59, R61), or goes away (R48)."""
+"""Wave 2: SYNs dropped, sources rewritten, no space for options (R11, R59, R61), a path removed (R48)."""
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
@@ -16,7 +16,7 @@ from mptcp_lab.wire.packet import ACK, FIN, SYN
 
 @claim("R11", requires=ORIGIN)
 def test_option_dropped(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """Where SYNs with the option are lost, the client tries again without it, after as many as configured."""
+    """If SYNs with the option are lost, the client sends one without it after the configured retries."""
     wanted = retransmissions_before_fallback(client)
     with (
         blackhole_timeout(client, 0),
@@ -34,7 +34,7 @@ def test_option_dropped(client: Machine, server: Machine, evidence: EvidenceBox)
 
 @claim("R59", requires=FORWARDERS)
 def test_source_rewritten(client: Machine, server: Machine, machines: Session, evidence: EvidenceBox) -> None:
-    """A join whose source address is rewritten on the way is accepted: the address id stands for it."""
+    """A join whose source address is rewritten on the way is accepted, since its address id identifies it."""
     split = split_of(machines, client, server, snat=True)
     with split.announced(), tcp_capture(server, split.origin.port) as capture, split.flow() as data:
         transfer = data.start()
@@ -49,7 +49,7 @@ def test_source_rewritten(client: Machine, server: Machine, machines: Session, e
 
 @claim("R61", requires=(ORIGIN, IPV6))
 def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """An ADD_ADDR of IPv6 with port never makes the options longer than 40 octets: it waits or is dropped."""
+    """An ADD_ADDR of IPv6 with port never makes the options exceed 40 octets: it waits or is dropped."""
     core = next(nic for nic in server.host.nics if nic not in server.paths and nic.up)
     address, before = str(core.address(6)), server.probe.counters()
     with (
@@ -74,7 +74,7 @@ def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -
 
 @claim("R48", requires=TWO_PATHS)
 def test_address_removed(client: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """After REMOVE_ADDR of a path that works, a keepalive asks before its subflow is closed."""
+    """After REMOVE_ADDR for a working path, the kernel sends a keepalive before it closes the subflow."""
     with peer(client, evidence) as wire_client:
         first = talks_to(wire_client, target)
         further = wire_client.joins(target.machine.address(), target.port, client.address(1))

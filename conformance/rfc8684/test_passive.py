@@ -1,6 +1,6 @@
-"""Wave 1: what a session of ordinary traffic shows, row by row, as both ends captured it.
+"""Wave 1: check each row on a session of ordinary traffic, as both ends captured it.
 
-| about | rows (each one's function is in mptcp_lab/wire/rows/) |
+| about | rows (the function of each is in mptcp_lab/wire/rows/) |
 | --- | --- |
 | connection initiation, keys | R01 R02 R03 R04 R05 R06 R08 R09 R10 R12 R13 R14 R15 R16 |
 | starting subflows | R17 R18 R19 R24 R25 R26 R57 R58 |
@@ -18,7 +18,8 @@ from mptcp_lab.wire import Side
 from mptcp_lab.wire.rows import ROWS, Outcome, Row
 
 FIRST_JOIN = next(row for row in ROWS if row.alias == "R16")
-#: Below; in test_peer_client.py, for a capture alone never shows it (docs/dev/wire.md); in test_fastopen.py.
+#: R16 is checked below. R20 is checked in test_peer_client.py, because a capture alone never shows it
+#: (docs/dev/wire.md), and R60 in test_fastopen.py.
 ELSEWHERE = ("R16", "R20", "R60")
 PASSIVE = [
     pytest.param(row, marks=claim(row.alias), id=row.alias) for row in ROWS if row.alias not in ELSEWHERE
@@ -43,14 +44,14 @@ def test_ordinary_traffic(ordinary: Traffic, evidence: EvidenceBox, row: Row) ->
 
 
 def told(found: Shown) -> str:
-    """Say what is wrong, and in which packets."""
+    """Return what is wrong, on which host it was seen, and in which packets."""
     packets = shown(found.end.named(found.observation.packets))
     return f"{found.observation.detail} (seen at {found.end.host}: {packets})"
 
 
 @claim("R29", case="whole-session")
 def test_every_scenario_ended(ordinary: Traffic) -> None:
-    """Whatever a scenario does to the subflows, its streams are delivered and it comes to its end."""
+    """Every scenario completes and its streams are delivered, whatever happens to the subflows."""
     assert not ordinary.unfinished, "; ".join(ordinary.unfinished)
     if ordinary.lacking:
         raise ordinary.lacking[0]
@@ -83,7 +84,7 @@ def test_server_announces_nothing(ordinary: Traffic) -> None:
 def test_server_announces(ordinary: Traffic) -> None:
     """Where the server announces addresses, no MP_JOIN comes before its first ADD_ADDR.
 
-    A MP_JOIN after it is the known deviation of the row, as ./lab pcap shows it.
+    An MP_JOIN after the ADD_ADDR is the known deviation of this row, as ./lab pcap shows it.
     """
     found = [each for each in ordinary.of(FIRST_JOIN) if each.connection.announcements.total]
     early = [each for each in found if each.observation.outcome is Outcome.BREACH]
@@ -92,7 +93,7 @@ def test_server_announces(ordinary: Traffic) -> None:
 
 
 def announced_first(found: Shown) -> bool:
-    """Whether the server announced an address before the first join."""
+    """Return whether the server announced an address before the first join."""
     first = min(each.first_packet for each in found.connection.subflows[1:])
     announced = (each.packet for each in found.connection.announcements if each.side is Side.SERVER)
     return min(announced, default=first) < first

@@ -1,4 +1,4 @@
-"""Wave 3: a user-space client against B's kernel and the proxies' listeners, right and wrong.
+"""Wave 3: a user-space client sends right and wrong packets to B's kernel and the proxies' listeners.
 
 Handshake: R04 R05 R06 R07 R10. Joins: R20 R21 R23. Data: R27 R30 R56. Other options: R41 R47 R50 R51.
 """
@@ -33,7 +33,7 @@ REFUSED_SYNS = {
 
 
 def unused(opened: Peer, target: Target) -> Subflow:
-    """A subflow from A-1 to a target, before its SYN."""
+    """Return a subflow from A-1 to a target, on which no SYN was sent yet."""
     return opened.subflow(target.machine.address(), target.port, opened.machine.address(0))
 
 
@@ -44,7 +44,7 @@ def unused(opened: Peer, target: Target) -> Subflow:
 def test_refused_syn(
     client: Machine, target: Target, evidence: EvidenceBox, why: str, option: MptcpOption
 ) -> None:
-    """A SYN whose MP_CAPABLE asks for what this version does not have is answered as plain TCP."""
+    """A SYN whose MP_CAPABLE asks for a feature that this version lacks is answered as plain TCP."""
     with peer(client, evidence) as wire_client:
         first = unused(wire_client, target)
         first.says(SYN, option)
@@ -65,7 +65,7 @@ def test_later_version(client: Machine, target: Target, evidence: EvidenceBox) -
 
 @claim("R04", case="third-packet-lost")
 def test_third_packet_lost(client: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """Data with both keys stands for a third packet that was lost: it is acknowledged as MPTCP."""
+    """Data with both keys replaces a third packet that was lost: it is acknowledged as MPTCP."""
     with peer(client, evidence) as wire_client:
         first = unused(wire_client, target)
         first.says(SYN, MpCapable())
@@ -90,7 +90,7 @@ def test_third_packet_without_option(client: Machine, target: Target, evidence: 
 
 @claim("R20")
 def test_unknown_token(client: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """A join with a token that nobody has is answered with RST that says why, not with SYN/ACK."""
+    """A join with an unknown token is answered with a RST that gives a reason, not with a SYN/ACK."""
     before = target.machine.probe.counters()
     with peer(client, evidence) as wire_client:
         first = unused(wire_client, target)
@@ -121,7 +121,7 @@ def test_no_proof(client: Machine, target: Target, evidence: EvidenceBox) -> Non
 
 
 def _join_ends_with(wire_client: Peer, target: Target, *third: MptcpOption) -> Segment:
-    """Join from A-2 with this third packet, and wait for the RST."""
+    """Join from A-2 with this third packet, and return the RST that answers it."""
     further = wire_client.subflow(target.machine.address(), target.port, wire_client.machine.address(1))
     further.says(SYN, wire_client.endpoint.join(1, randbits(32)))
     further.hears(SYN | ACK, what="SYN/ACK of the join")
@@ -134,7 +134,7 @@ def _join_ends_with(wire_client: Peer, target: Target, *third: MptcpOption) -> S
 def test_checksum_as_negotiated(
     client: Machine, target: Target, evidence: EvidenceBox, negotiated: bool
 ) -> None:
-    """A mapping without the checksum that was negotiated, or with one that was not, closes its subflow."""
+    """A mapping without the negotiated checksum, or with one that was not negotiated, closes its subflow."""
     with peer(client, evidence, flags=0x81 if negotiated else 0x01) as wire_client:
         first = talks_to(wire_client, target)
         further = wire_client.joins(target.machine.address(), target.port, client.address(1))
@@ -175,7 +175,7 @@ def test_wrong_hmac_of_address(client: Machine, target: Target, evidence: Eviden
     "row", [pytest.param(row, marks=claim(row, case="ignored"), id=row) for row in IGNORED]
 )
 def test_ignored(client: Machine, target: Target, evidence: EvidenceBox, row: str) -> None:
-    """REMOVE_ADDR of an unknown id, MP_FASTCLOSE with a wrong key and MP_TCPRST without RST do nothing."""
+    """REMOVE_ADDR of an unknown id, MP_FASTCLOSE with wrong key and MP_TCPRST without RST have no effect."""
     with peer(client, evidence) as wire_client:
         first = talks_to(wire_client, target)
         first.says(ACK, IGNORED[row](wire_client.endpoint))
@@ -184,7 +184,7 @@ def test_ignored(client: Machine, target: Target, evidence: EvidenceBox, row: st
 
 @claim("R56")
 def test_data_outside_window(client: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """Data beyond the receive window is dropped: no DATA_ACK covers it, and the stream goes on before it."""
+    """Data beyond the receive window is dropped: no DATA_ACK covers it, and the stream goes on without it."""
     with peer(client, evidence) as wire_client:
         first = talks_to(wire_client, target)
         first.says_beyond_window()

@@ -1,4 +1,4 @@
-"""Waves 2 and 3: a user-space server against A's kernel, right and wrong.
+"""Waves 2 and 3: a user-space server sends right and wrong packets to A's kernel.
 
 SYN/ACK: R05 R06 R07 R09. Joins: R21 R22 R23. Data: R27 R30 R56. Other options: R41 R47 R50 R51.
 """
@@ -36,7 +36,7 @@ from mptcp_lab.wire import (
 )
 from mptcp_lab.wire.packet import ACK, PSH, RST, SYN
 
-#: More than the first subflow's window takes, so that A has data for the second one.
+#: More data than the first subflow's window takes, so that A has some to send on the second one.
 MUCH_DATA = 1_000_000
 
 WRONG_SYN_ACKS = {
@@ -54,7 +54,7 @@ WRONG_SYN_ACKS = {
 def test_wrong_syn_ack(
     client: Machine, server: Machine, evidence: EvidenceBox, why: str, option: MptcpOption | None
 ) -> None:
-    """After a SYN/ACK that offers no MPTCP of this version, the client's third packet and data are TCP."""
+    """After a SYN/ACK that does not offer this version of MPTCP, the client's next packets are plain TCP."""
     with peer(server, evidence) as wire_server:
         _, first, connecting = called(client, wire_server)
         first.says(SYN | ACK, *([option] if option else []))
@@ -67,13 +67,13 @@ def test_wrong_syn_ack(
 
 
 def asked_to_join(wire_server: Peer, wire: Wire) -> tuple[Subflow, MpJoinSyn]:
-    """Wait for a join of the client; return our side of the subflow, and the MP_JOIN."""
+    """Wait for a join of the client; return the peer's side of the subflow, and the MP_JOIN."""
     further, syn = wire_server.answers(wire, lambda segment: joins([segment]))
     return further, option_of(syn, MpJoinSyn)
 
 
 def joined(wire_server: Peer, wire: Wire) -> Subflow:
-    """Take a join of the client."""
+    """Accept a join of the client, and return the established subflow."""
     further, asked = asked_to_join(wire_server, wire)
     further.says(SYN | ACK, wire_server.endpoint.join_answer(asked, 0, randbits(32)))
     further.hears(ACK, proves, "the third packet of the join")
@@ -103,13 +103,13 @@ def test_wrong_answer_to_join(
 
 
 def proves(segment: Segment) -> bool:
-    """Whether a segment is the third packet of a join."""
+    """Return whether a segment is the third packet of a join."""
     return any(isinstance(option, MpJoinAck) for option in segment.options)
 
 
 @claim("R22")
 def test_fourth_packet_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """The third packet is sent again until the fourth has come, and data only after that."""
+    """A join's third packet is sent again until the fourth arrives, and data is sent only after that."""
     with peer(server, evidence) as wire_server, served(client, wire_server) as (wire, _, stream):
         further, asked = asked_to_join(wire_server, wire)
         further.says(SYN | ACK, wire_server.endpoint.join_answer(asked, 0, randbits(32)))
@@ -127,7 +127,7 @@ def test_fourth_packet_lost(client: Machine, server: Machine, evidence: Evidence
 def test_checksum_as_negotiated(
     client: Machine, server: Machine, evidence: EvidenceBox, negotiated: bool
 ) -> None:
-    """A mapping without the checksum that was negotiated, or with one that was not, closes its subflow."""
+    """A mapping without the negotiated checksum, or with one that was not negotiated, closes its subflow."""
     with (
         peer(server, evidence, flags=0x81 if negotiated else 0x01) as wire_server,
         served(client, wire_server) as (wire, first, _),
@@ -166,7 +166,7 @@ def test_wrong_hmac_of_address(client: Machine, server: Machine, evidence: Evide
     "row", [pytest.param(row, marks=claim(row, case="ignored-by-client"), id=row) for row in IGNORED]
 )
 def test_ignored(client: Machine, server: Machine, evidence: EvidenceBox, row: str) -> None:
-    """REMOVE_ADDR of an unknown id, MP_FASTCLOSE with a wrong key and MP_TCPRST without RST do nothing."""
+    """REMOVE_ADDR of an unknown id, MP_FASTCLOSE with wrong key and MP_TCPRST without RST have no effect."""
     with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
         first.says(ACK, IGNORED[row](wire_server.endpoint))
         check_alive(first)
@@ -174,7 +174,7 @@ def test_ignored(client: Machine, server: Machine, evidence: EvidenceBox, row: s
 
 @claim("R56", case="by-server")
 def test_data_outside_window(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """Data beyond the receive window is dropped: no DATA_ACK covers it, and the stream goes on before it."""
+    """Data beyond the receive window is dropped: no DATA_ACK covers it, and the stream goes on without it."""
     with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
         first.says_beyond_window()
         check_alive(first)

@@ -1,4 +1,4 @@
-"""Two ways from A to B, each through a proxy."""
+"""Provide two ways from A to B, each through a proxy."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mptcp_lab.suite.traffic import Target
 
 @pytest.fixture
 def split(machines: Session, client: Machine, server: Machine) -> Split:
-    """A-1 to proxy 1 to B and A-2 to proxy 2 to B; the proxies forward packets, with source NAT."""
+    """Return A-1 to proxy 1 to B and A-2 to proxy 2 to B; the proxies forward packets, with source NAT."""
     return split_of(machines, client, server)
 
 
 @pytest.fixture(params=ENGINES)
 def targets(request: pytest.FixtureRequest, machines: Session) -> tuple[Target, Target]:
-    """Two terminating proxies of an engine, with MPTCP in front, before a B that speaks only TCP."""
+    """Return two terminating proxies of an engine, with MPTCP in front, before a B that speaks only TCP."""
     preload, native = (
         proxy_target(machines, f"{request.param}-{method}") for method in ("preload", "native")
     )

@@ -121,7 +121,7 @@ def test_a_proxy_dies(
     begins: int,
     death: str,
 ) -> None:
-    """The proxy that carries the stream dies: the stream goes on through the other, whole."""
+    """The proxy that carries the stream dies: the stream goes on through the other, and arrives whole."""
     way = split if begins == 0 else reversed_ways(split)
     with way.announced_to_one_address():
         check_survives(way.client, way.target, lambda: DEATHS[death](way, machines), evidence)
@@ -129,7 +129,7 @@ def test_a_proxy_dies(
 
 @claim("SPLIT-5", requires=(FORWARDERS_ON_ONE_NIC, CABLES_OF_OTHER_PATHS))
 def test_one_nic(machines: Session, client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """A client with one NIC only uses both proxies: two subflows from one address."""
+    """A client with only one NIC uses both proxies, with two subflows from one address."""
     split = split_of(machines, client, server, one_nic=True)
     with ExitStack() as stack:
         for nic in client.paths[1:]:

@@ -23,7 +23,7 @@ Death = tuple[int, Callable[[Session, Target], AbstractContextManager[object]]]
 def test_join_at_another_proxy(
     client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox
 ) -> None:
-    """The second proxy does not know the token: it answers the join with RST; the first subflow lives on."""
+    """The second proxy does not have the token and answers the join with RST; the first subflow goes on."""
     first, second = targets
     before, device = second.machine.probe.counters(), second.machine.paths[1].device
     with (

@@ -1,4 +1,4 @@
-"""SPLIT-6: an MPTCP endpoint in user space, its own packets, one subflow through each of two proxies."""
+"""SPLIT-6: a user-space MPTCP endpoint with its own packets has a subflow through each of two proxies."""
 
 from hashlib import sha256
 from secrets import token_bytes

@@ -1,4 +1,4 @@
-"""STATE-1 to STATE-6: the hosts are what the inventory and the playbooks say."""
+"""STATE-1 to STATE-6: the hosts are as the inventory and the playbooks describe them."""
 
 import errno
 from dataclasses import asdict
@@ -17,7 +17,7 @@ ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
 
 @claim("STATE-1")
 def test_mptcp_sockets(machines: Session, evidence: EvidenceBox) -> None:
-    """A host that is to speak MPTCP opens an MPTCP socket; one that is not refuses it."""
+    """A host that has to speak MPTCP opens an MPTCP socket, and any other host refuses to open one."""
     found = {name: machine.probe.capabilities()["mptcp"] for name, machine in machines.machines.items()}
     evidence.document("socket(IPPROTO_MPTCP)", found)
     for name, machine in machines.machines.items():
@@ -47,7 +47,7 @@ def test_units(machines: Session, evidence: EvidenceBox) -> None:
 
 @claim("STATE-3")
 def test_listeners(machines: Session, evidence: EvidenceBox) -> None:
-    """Every listener that the inventory asks for, on each address, speaks MPTCP or does not, as it is to."""
+    """Every listener of the inventory exists on each of its addresses, with or without MPTCP as it should."""
     wrong: list[str] = []
     for name, machine in machines.machines.items():
         mptcp, tcp = listeners(machine.probe)
@@ -55,7 +55,7 @@ def test_listeners(machines: Session, evidence: EvidenceBox) -> None:
         ours = {service.port for service in machine.host.services}
         wrong += wrong_listeners(machines.lab, machine.host, mptcp, tcp)
         wild = {port for address, port in tcp if address.strip("[]*") in ("", "::", ANY_IPV4)}
-        if machines.lab.flavour != "embedded":  # where a host has programs of its own, SSH first of all
+        if machines.lab.flavour != "embedded":  # such a host has other programs too, at least SSH
             wild &= ours
         assert not wild, f"{name} listens on every address, ports {sorted(wild)}"
     assert not wrong, f"no such listener: {'; '.join(wrong)}"
@@ -72,7 +72,7 @@ def test_rendering(lab: Lab, evidence: EvidenceBox) -> None:
 
 @claim("STATE-5", requires=LOCK)
 def test_lock(lab: Lab, machines: Session, evidence: EvidenceBox) -> None:
-    """Kernel, packages, files and settings are those of the lock; the files are also those of a rendering."""
+    """Kernel, packages, files and settings equal those of the lock; the files equal a fresh rendering too."""
     drift = drift_from_lock(machines, find_lock(lab))
     evidence.document("drift", [asdict(each) for each in drift])
     assert not drift, "drifted: " + "; ".join(map(str, drift))
@@ -80,7 +80,7 @@ def test_lock(lab: Lab, machines: Session, evidence: EvidenceBox) -> None:
 
 @claim("STATE-6")
 def test_forwarding(machines: Session, evidence: EvidenceBox) -> None:
-    """Packets are forwarded between the lab's NICs only; routers and redirects of others are ignored."""
+    """Packets are forwarded only between the lab's NICs; redirects and router advertisements are ignored."""
     wrong = []
     for machine in machines.machines.values():
         wrong += wrong_settings(machine) + wrong_filter(machine)

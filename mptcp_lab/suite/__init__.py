@@ -1,1 +1,1 @@
-"""What the checks share: traffic, targets, expectations, packets, traces; a folder for each family's own."""
+"""Helpers that the checks share: traffic, targets, expectations, packets, traces; one folder per family."""

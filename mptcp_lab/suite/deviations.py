@@ -1,6 +1,7 @@
-"""What older kernels are known to do otherwise with subflows: accepted where a correction names them.
+"""Accept what older kernels are known to do differently with subflows, where a correction names them.
 
-On any other kernel the same is a failure. The corrections are in mptcp_lab/catalogue/corrections.toml.
+On any other kernel the same behaviour is a failure. The corrections are in
+mptcp_lab/catalogue/corrections.toml.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from mptcp_lab.inventory.model import Host
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.sockets import AddressPair
 
-#: The names of corrections that checks ask for.
+#: The names of the corrections that checks use.
 SELF_JOINS, NO_ROOM, ONE_FAMILY = "self-joins", "no room for a new NIC", "one family"
 
 
 def known(name: str, kernel: str) -> Correction | None:
-    """Return the correction of this name if it is about a kernel, given by its release; else None."""
+    """Return the correction with this name if it applies to a kernel release; else None."""
     return next((each for each in corrections() if each.name == name and each.is_about(kernel)), None)
 
 
@@ -40,14 +41,14 @@ def is_self_join(pair: AddressPair, own: Collection[str]) -> bool:
 
 
 def known_self_joins(pairs: Iterable[AddressPair], own: Collection[str], kernel: str) -> set[AddressPair]:
-    """Return the self-joins among the pairs of a client, if its kernel is known to make them; else none."""
+    """Return the self-joins among a client's pairs if its kernel is known to make them; else an empty set."""
     if known(SELF_JOINS, kernel) is None:
         return set()
     return {pair for pair in pairs if is_self_join(pair, own)}
 
 
 def keep_self_joins(client: Machine, pairs: Iterable[AddressPair], evidence: EvidenceBox) -> set[AddressPair]:
-    """Return the self-joins that are known of the client's kernel, and report each pair as a deviation."""
+    """Return the known self-joins of the client's kernel, and keep each pair as evidence of a deviation."""
     found = known_self_joins(pairs, own_addresses(client.host), client.probe.kernel)
     correction = known(SELF_JOINS, client.probe.kernel)
     if found and correction is not None:
@@ -61,7 +62,7 @@ def keep_self_joins(client: Machine, pairs: Iterable[AddressPair], evidence: Evi
 
 
 def keep(correction: Correction, evidence: EvidenceBox) -> None:
-    """Keep a correction that a check has made use of, in words."""
+    """Keep as evidence the text of a correction that a check has used."""
     evidence.text(
         f"known deviation: {correction.name}",
         f"{correction.claim}, Linux {correction.kernel}, until {correction.until}: {correction.sentence}\n",

@@ -1,4 +1,4 @@
-"""Read what the rules of `missing.py` look at, from both ends of a connection that lacks subflows."""
+"""Read the input of the rules of `missing.py` from both ends of a connection that lacks subflows."""
 
 from __future__ import annotations
 
@@ -27,16 +27,19 @@ from mptcp_lab.suite.traffic import FarEnd, Flow
 from mptcp_lab.wire.options import AddAddr, MpJoinAck, TcpRst
 from mptcp_lab.wire.packet import ACK, RST, SYN, Segment
 
-#: A second connection, made for captures, gets this long for its joins.
+#: How long a second connection, which is made for the captures, may take for its joins.
 WATCHED_FOR_SECONDS = 3.0
-#: The verdicts of rules that keep packets from passing.
+#: Verdicts of nftables rules that stop packets.
 DROPPING = ("drop", "reject")
-#: Packets of the captures at the client, by device, and at its peer; None where that sees other addresses.
+#: Captured packets: at the client, by device, and at its peer (None where the peer sees other addresses).
 Seen = tuple[Mapping[str, Sequence[Segment]], Sequence[Segment] | None]
 
 
 def examine(flow: Flow, matrix: Matrix, missing: Iterable[tuple[str, str]]) -> Readings:
-    """Read both ends of a connection without some expected subflows, and capture another one like it."""
+    """Read both ends of a connection that lacks subflows, and capture a second connection like it.
+
+    `missing` are the missing subflows as (local, remote) addresses.
+    """
     client, far_end = flow.opening.client, flow.opening.far_end
     server = far_end.machine
     facts = flow.stream.facts()
@@ -67,7 +70,7 @@ def examine(flow: Flow, matrix: Matrix, missing: Iterable[tuple[str, str]]) -> R
 
 
 def _strange_peers(matrix: Matrix, far_end: FarEnd, theirs: Sequence[TcpSocket]) -> frozenset[str]:
-    """Return the peers' addresses of established sockets at the far end that no expected pair explains."""
+    """Return the remote addresses of established sockets at the far end that no expected pair explains."""
     pairs = [(str(pair.local), str(pair.remote)) for pair in matrix.present]
     expected = {far_end.seen_as(pair) if far_end.seen_as else pair[0] for pair in pairs}
     return frozenset(each.remote for each in theirs if each.state == ESTABLISHED) - expected
@@ -103,7 +106,7 @@ def _ruleset(machine: Machine) -> object:
 
 
 def addresses_of(links: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the device of each address, of devices that are up, from ``ip -j address``."""
+    """Map each address of a device that is up to that device, from the output of ``ip -j address``."""
     return {
         str(each["local"]): str(link["ifname"])
         for link in links
@@ -114,7 +117,7 @@ def addresses_of(links: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def dropping_tables(document: object) -> tuple[str, ...]:
-    """Return the tables that drop or reject something, by a rule or a chain's policy, from ``nft -j``."""
+    """Return the tables with a rule or chain policy that drops or rejects, from the output of ``nft -j``."""
     found = set()
     entries = document.get("nftables", []) if isinstance(document, Mapping) else document
     for entry in entries if isinstance(entries, list) else []:
@@ -152,13 +155,13 @@ def _pair(
 
 
 def _route(client: Machine, local: str, remote: str, device: str) -> Route:
-    """Return the way that the client's kernel chooses for a socket that is bound to `device`."""
+    """Return the route that the client's kernel chooses for a socket that is bound to `device`."""
     done = client.probe.run(["ip", "-o", "route", "get", remote, "from", local, "oif", device])
     return parse_route(done.stdout, done.stderr)
 
 
 def parse_route(printed: str, complaint: str = "") -> Route:
-    """Return the way from what ``ip -o route get`` printed, or from what it complained of."""
+    """Return the route that ``ip -o route get`` printed, or its error message."""
     words = printed.split()
     after = {word: following for word, following in pairwise(words) if word in ("dev", "via")}
     if "dev" in after and words[0] not in ("unreachable", "prohibit", "blackhole"):
@@ -167,7 +170,7 @@ def parse_route(printed: str, complaint: str = "") -> Route:
 
 
 def _watched(flow: Flow, matrix: Matrix, port: int) -> Seen | None:
-    """Make the connection once more while both ends capture; None where that is not possible."""
+    """Make a second connection while both ends capture; return the packets, or None if that failed."""
     client, far_end = flow.opening.client, flow.opening.far_end
     with suppress(ProbeError, ConnectFailed, TransferFailed, AssertionError), ExitStack() as stack:
         mine = {
@@ -220,7 +223,7 @@ def _is_third(segment: Segment) -> bool:
 
 
 def _refusal(pair: Pair, at_client: Sequence[Segment], at_server: Sequence[Segment] | None) -> str:
-    """Return who reset a join, and for what reason; empty where nobody did, or only after data."""
+    """Return who reset a join, and for what reason; empty without a RST, or if data was sent before."""
     resets = [s for s in at_client if s.flags & RST]
     if not resets or any(s.payload_length for s in at_client):
         return ""

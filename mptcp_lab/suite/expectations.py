@@ -1,4 +1,4 @@
-"""What a check expects of two machines, from the inventory and the settings that their kernels have now."""
+"""Derive what a check expects of two machines from the inventory and their kernels' current settings."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ JOINED_WITHIN_SECONDS = 10.0
 
 
 def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:
-    """Return the subflow matrix between two machines; what their kernels decide is read from them.
+    """Return the subflow matrix between two machines, with the ARP and rp_filter settings of their kernels.
 
-    `Unsupported` where the inventory gives them endpoints that do not make a full mesh.
+    Raises:
+        Unsupported: the inventory gives them endpoints that do not make a full mesh.
     """
     require_mesh(client.lab, client.host, {"subflow", "fullmesh"})
     require_mesh(server.lab, server.host, {"signal"})
@@ -33,7 +34,7 @@ def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:
 
 
 def room_between(client: Host, server: Host) -> Room:
-    """Return the room for subflows that the limits of two hosts leave, by the inventory; both ends count."""
+    """Return the room for subflows that the inventory's limits of both hosts leave."""
 
     def limit(host: Host, name: str) -> int:
         return min(KERNEL_LIMIT, int(host.variables.get(name, KERNEL_LIMIT)))
@@ -54,14 +55,14 @@ def _by_device(machine: Machine, setting: str) -> dict[str, int]:
 
 
 class SubflowsMissing(NeverHappened):
-    """Expected subflows did not come up; says which, and why each is missing."""
+    """Expected subflows did not come up; the message lists them and the cause of each."""
 
 
 @dataclass(frozen=True)
 class Joined:
-    """The subflows of a connection that both ends have established, of those that were expected.
+    """The subflows of a connection that both ends have established, and the matrix expected of it.
 
-    ``matrix`` is what is expected of this connection: without what turned out to have no room.
+    ``matrix`` does not expect the pairs for which the connection turned out to have no room.
     """
 
     pairs: set[AddressPair]
@@ -75,12 +76,12 @@ class Joined:
         return {pair for pair in self.pairs if (":" in pair[0]) == (family == 6)}
 
     def check_exact(self, family: int) -> None:
-        """Check that nothing but the expected subflows came up over a family, or what may replace them."""
+        """Check that over a family only expected subflows came up, or left-out ones that may replace them."""
         more = self.of_family(family) - self.matrix.possible
         assert not more, f"subflows that nobody expects: {sorted(more)}"
 
     def keep(self, evidence: EvidenceBox) -> None:
-        """Keep the matrix and how many subflows there are; say how many have no room."""
+        """Keep as evidence the matrix, the number of subflows, and how many the limit left out."""
         evidence.subflows(self.matrix.rows())
         evidence.figure("subflows", len(self.pairs))
         if self.matrix.left_out:
@@ -91,8 +92,10 @@ class Joined:
 def wait_for_joins(flow: Flow, matrix: Matrix) -> Joined:
     """Wait until both ends have established every expected subflow of a stream; return all that they have.
 
-    Raises `SubflowsMissing` with the cause of each that did not come. What the limits of the connection kept
-    out is not expected, and noted in the matrix that is returned.
+    A pair that the connection's limits kept out is no error: the returned matrix has it as left out.
+
+    Raises:
+        SubflowsMissing: other subflows did not come up; the message has the cause of each.
     """
     try:
         pairs = eventually(
@@ -110,7 +113,7 @@ def wait_for_joins(flow: Flow, matrix: Matrix) -> Joined:
 
 
 def _without(matrix: Matrix, pairs: set[AddressPair]) -> Matrix:
-    """Return a matrix with these pairs left out, whose places other possible pairs have taken."""
+    """Return the matrix with these pairs moved to ``left_out``, since other pairs have taken their places."""
     late = {pair: how for pair, how in matrix.present.items() if (str(pair.local), str(pair.remote)) in pairs}
     why = "no room, others were first"
     return replace(
@@ -121,7 +124,7 @@ def _without(matrix: Matrix, pairs: set[AddressPair]) -> Matrix:
 
 
 def origin_of(machine: Machine) -> Service:
-    """Return the origin service of a machine that fits it: MPTCP where the machine speaks it."""
+    """Return a machine's origin service: one with MPTCP if the machine speaks it, else one without."""
     return find_origin(machine.host)
 
 
@@ -136,18 +139,18 @@ def direct_flow(client: Machine, server: Machine, family: int = 4) -> AbstractCo
 
 
 def subflows_to(client: Machine, target: Target) -> Matrix:
-    """Return the subflows to expect of a client's connection to a target."""
+    """Return the subflows to expect on a client's connection to a target."""
     return target.subflows or expected_pairs(client, target.machine, target.family)
 
 
 def announcing_nothing(server: Machine) -> AbstractContextManager[None]:
-    """Take away the endpoints that a server announces."""
+    """Remove the endpoints that a server announces, and restore them at the end of the block."""
     return announcing_only(server, ())
 
 
 @contextmanager
 def announcing_only(server: Machine, addresses: Collection[str]) -> Iterator[None]:
-    """Take away the endpoints that a server announces, except those with one of the given addresses."""
+    """Remove the endpoints that a server announces in the block, except those with one of these addresses."""
     with ExitStack() as stack:
         for endpoint in server.probe.endpoints():
             if "signal" in endpoint.flags and endpoint.address not in addresses:

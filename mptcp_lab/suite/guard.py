@@ -1,4 +1,4 @@
-"""The guard over checks: one that uses a broken host is not decided, and its cause is named."""
+"""Guard the checks: one that uses a broken host is inconclusive, and the cause is named."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, eventually
 from mptcp_lab.suite.preconditions import Cause, read
 
-#: A unit that a check stopped or killed is back, and its listeners with it, this long after the check's end.
+#: How long a unit that a check stopped or killed may take, after the check, to be up and listening again.
 SETTLE_WITHIN_SECONDS = 5.0
-#: Longer collections hold packets, not machines.
+#: Longer collections are not searched for machines: they hold packets.
 MOST_SEARCHED = 8
 
 
 class Guard:
-    """Knows what is broken on which host, and which hosts the check at hand uses."""
+    """Records what is broken on each host, and which hosts the current check uses."""
 
     def __init__(self, may_use_broken: Callable[[pytest.Item], bool]) -> None:
-        """`may_use_broken` tells whether a check is about what is broken, as those of STATE are."""
+        """Create a guard; `may_use_broken` returns whether a check may use broken hosts, as STATE may."""
         self._may_use_broken = may_use_broken
         self._machines: Mapping[str, Machine] = {}
         self._broken: dict[str, list[Cause]] = {}
@@ -33,14 +33,17 @@ class Guard:
         self._refuses = False
 
     def watch(self, machines: Mapping[str, Machine]) -> None:
-        """Read every host, and note from now on which of them are used."""
+        """Read every host, and record from now on which of them are used."""
         self._broken = read(machines.values())
         self._machines = machines
         for machine in machines.values():
             machine.probe.on_use = self._use
 
     def begin(self, item: pytest.Item) -> None:
-        """Make ready for a check; what was broken may be repaired by now. STATE may use broken hosts."""
+        """Start a check: read the broken hosts again, since they may be repaired by now.
+
+        STATE checks may use broken hosts.
+        """
         self._refuses = False
         for machine in self._machines.values():
             machine.handled.clear()
@@ -49,18 +52,21 @@ class Guard:
         self._refuses = not self._may_use_broken(item)
 
     def require(self, item: pytest.Item) -> None:
-        """Raise `Inconclusive` where a machine that the check was given is broken."""
+        """Raise `Inconclusive` if a machine in the check's own fixtures is broken."""
         for machine in _machines_in(_arguments(item)):
             self._use(machine.name)
 
     def end(self, item: pytest.Item) -> None:
-        """Note what the check was given, before that is torn down; all its fixtures where it used no host."""
+        """Record the machines in the check's own fixtures, or in all of its fixtures if it used no host.
+
+        This happens before the fixtures are torn down.
+        """
         given = _arguments(item) if self._used else getattr(item, "funcargs", None)
         self._given = {machine.name for machine in _machines_in(given or {})}
 
     @contextmanager
     def lowering(self) -> Iterator[None]:
-        """Let the block use every host, which does not count as used by the check."""
+        """Let the block use every host, without recording it as used by the check."""
         refuses, used = self._refuses, self._used
         self._refuses, self._used = False, set()
         try:
@@ -69,9 +75,10 @@ class Guard:
             self._refuses, self._used = refuses, used
 
     def explain(self, item: pytest.Item) -> LabError | None:
-        """Return what is broken on a host that a failed check needed; None where the failure is its own.
+        """Return the error about a broken host that a failed check needed; None if no cause explains it.
 
-        A STATE claim fails by what it finds broken; only a full disk explains that.
+        A STATE check fails because of the causes that it finds. Only a cause that no STATE claim finds, such
+        as a full disk, explains its failure.
         """
         needed = self._needed()
         known = {cause for causes in self._broken.values() for cause in causes}
@@ -92,16 +99,16 @@ class Guard:
         except LabBroken as error:
             return error
         except LabError:
-            return None  # the failure itself says more
+            return None  # the check's own failure is more useful than this error
         return min(causes, key=lambda cause: not cause.is_about_host).error() if causes else None
 
     @property
     def unsound(self) -> set[str]:
-        """The hosts on which nothing means anything now."""
+        """Return the hosts with a cause that affects the whole host."""
         return {name for name, causes in self._broken.items() if any(each.is_about_host for each in causes)}
 
     def take_repaired(self) -> set[str]:
-        """Return the hosts that were unsound, and are not any more since the last call."""
+        """Return the hosts that were unsound and have been repaired since the last call."""
         taken, self._repaired = self._repaired, set()
         return taken
 
@@ -115,7 +122,7 @@ class Guard:
         self._repaired |= before - self.unsound
 
     def _needed(self) -> list[str]:
-        """Return the hosts that a check used or was given, and the gateways, which all packets may pass."""
+        """Return the hosts that a check used or was given, and the gateways: any packet may pass them."""
         names = self._used | self._given
         return [
             name
@@ -124,7 +131,7 @@ class Guard:
         ]
 
     def _use(self, host: str) -> None:
-        """Note that the check uses a host, and refuse one on which nothing means anything."""
+        """Record that the check uses a host; raise `Inconclusive` if a cause affects the whole host."""
         self._used.add(host)
         if self._refuses:
             for cause in self._broken.get(host, ()):
@@ -133,7 +140,7 @@ class Guard:
 
 
 def _wait_for_recovery(found: Callable[[], list[Cause]]) -> list[Cause]:
-    """Return what is still broken when everything has had the time to come back."""
+    """Wait until nothing is broken any more; return what still is after `SETTLE_WITHIN_SECONDS`."""
     try:
         return eventually(found, until=lambda causes: not causes, within=SETTLE_WITHIN_SECONDS)
     except NeverHappened:
@@ -141,13 +148,13 @@ def _wait_for_recovery(found: Callable[[], list[Cause]]) -> list[Cause]:
 
 
 def _arguments(item: pytest.Item) -> dict[str, object]:
-    """Return the fixtures that a check names itself."""
+    """Return the values of the fixtures that a check's function has as arguments."""
     names = getattr(getattr(item, "_fixtureinfo", None), "argnames", ())
     return {name: value for name, value in (getattr(item, "funcargs", None) or {}).items() if name in names}
 
 
 def _machines_in(value: object, depth: int = 4) -> Iterator[Machine]:
-    """Yield the machines that a value is made of."""
+    """Yield the machines in a value: in dataclass fields, mappings, tuples and lists."""
     if isinstance(value, Machine):
         yield value
     elif depth and is_dataclass(value):

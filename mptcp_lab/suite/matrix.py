@@ -1,8 +1,8 @@
-"""Which subflows to expect between two machines: derived from the inventory and the hosts' settings.
+"""Derive the subflows to expect between two hosts from the inventory and the hosts' settings.
 
-Pure. A fullmesh client joins every NIC of its own with every address that the server announces. Which of
-these pairs can come up depends on what can be reached, which differs by family (see `expected`), and on how
-many subflows the connection may have (see `in_order`).
+Pure. A fullmesh client joins each of its NICs with every address that the server announces. A pair can come
+up if the address can be reached, which differs by family (see `expected`), and if the connection may have a
+further subflow (see `in_order`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from mptcp_lab.inventory.model import Address, Host, Lab, Nic
 
 #: By device, the effective value of a setting below net.ipv4.conf (the larger of the device's and `all`).
 Setting = Mapping[str, int]
-#: Subflows beside the first that the kernel allows, whatever `ip mptcp limits` says (MPTCP_SUBFLOWS_MAX).
+#: Subflows besides the first that the kernel allows, whatever `ip mptcp limits` shows (MPTCP_SUBFLOWS_MAX).
 KERNEL_LIMIT = 8
 
 
 @dataclass(frozen=True)
 class Room:
-    """How many subflows a connection may have beside its first, and how many announced addresses it may join.
+    """How many subflows besides the first a connection may have, and how many announced addresses it may use.
 
-    Both are the limits that the inventory gives the two ends; the kernel has its own for the subflows.
+    Both come from the limits that the inventory gives the two ends; the kernel has its own limit for the
+    subflows.
     """
 
     subflows: int = KERNEL_LIMIT
@@ -40,11 +41,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The expected subflows with how each is reached, and the others with why they are not expected.
+    """The expected subflows, each with how it is reached, and the others, each with why it is not expected.
 
-    ``left_out`` are subflows that could be reached, but that the limits have no room for: the kernel may make
-    one of these where another attempt has failed. ``made_by_endpoints`` is false where something else than
-    the inventory's endpoints makes the subflows, such as a command of the check.
+    ``left_out`` are subflows that can be reached, but exceed the limits: the kernel may make one of them if
+    another attempt has failed. ``made_by_endpoints`` is false if the subflows are not made by the inventory's
+    endpoints, but by a command of the check, for example.
     """
 
     present: Mapping[Pair, str]
@@ -55,22 +56,22 @@ class Matrix:
 
     @property
     def possible(self) -> set[tuple[str, str]]:
-        """The subflows that can come up, as (local, remote) addresses: expected or left out."""
+        """Return the subflows that can come up, expected or left out, as (local, remote) addresses."""
         return {(str(pair.local), str(pair.remote)) for pair in [*self.present, *self.left_out]}
 
     @property
     def addresses(self) -> set[tuple[str, str]]:
-        """The expected subflows as (local, remote) addresses."""
+        """Return the expected subflows as (local, remote) addresses."""
         return {(str(pair.local), str(pair.remote)) for pair in self.present}
 
     @property
     def tried(self) -> set[tuple[str, str]]:
-        """All pairs, as (local, remote) addresses: fullmesh tries the unexpected ones too."""
+        """Return all pairs as (local, remote) addresses: fullmesh also tries those that are not expected."""
         pairs = [*self.present, *self.absent, *self.left_out]
         return {(str(pair.local), str(pair.remote)) for pair in pairs}
 
     def towards(self, remotes: Collection[str]) -> Matrix:
-        """Return the matrix with the pairs that lead to one of the given addresses, and no others."""
+        """Return the matrix with only the pairs that lead to one of the given addresses."""
 
         def kept(pairs: Mapping[Pair, str]) -> dict[Pair, str]:
             return {pair: why for pair, why in pairs.items() if str(pair.remote) in remotes}
@@ -100,14 +101,15 @@ def expected(
 ) -> Matrix:
     """Return the subflows that fullmesh makes between `client` and `server`, over IPv4 (4) or IPv6 (6).
 
-    Reachable are, in this order: two NICs on one segment; two segments that a gateway of the lab joins; and,
-    for IPv4 only, an address of the server whose other NIC is on the client's segment: a socket bound to a
-    device takes an address without a route as on-link (net/ipv4/route.c, ip_route_output_key_hash_rcu), and
-    with arp_ignore=0 the server answers ARP for it on any NIC (the weak host model). The server's packets
-    from that address must also get past the client's rp_filter: 1 drops them, and 2 does where the client
-    has no route to the address (net/ipv4/fib_frontend.c, __fib_validate_source).
+    A pair is reachable in one of three ways, in this order: the two NICs are on one segment; a gateway of the
+    lab joins their two segments; or, for IPv4 only, another NIC of the server is on the client's segment. The
+    third way works for two reasons: a socket bound to a device treats an address without a route as on-link
+    (net/ipv4/route.c, ip_route_output_key_hash_rcu), and with arp_ignore=0 the server answers ARP for the
+    address on any NIC (the weak host model). The server's packets from that address must also pass the
+    client's rp_filter: 1 drops them, and 2 drops them if the client has no route to the address
+    (net/ipv4/fib_frontend.c, __fib_validate_source).
 
-    ``arp_ignore`` is the server's, ``rp_filter`` the client's.
+    ``arp_ignore`` is the server's setting, and ``rp_filter`` the client's.
     """
     room = room or Room()
     present, absent = _reached(lab, client, server, family, (arp_ignore, rp_filter))
@@ -121,7 +123,7 @@ def expected(
 def _reached(
     lab: Lab, client: Host, server: Host, family: int, settings: tuple[Setting, Setting]
 ) -> tuple[dict[Pair, str], dict[Pair, str]]:
-    """Return the pairs that can be reached with how, and those that cannot with why."""
+    """Return the pairs that can be reached, each with how, and those that cannot, each with why."""
     present: dict[Pair, str] = {}
     absent: dict[Pair, str] = {}
     for mine in _paths(lab, client):
@@ -140,12 +142,12 @@ def _reached(
 
 
 def in_order(lab: Lab, client: Host, server: Host, family: int, room: Room) -> list[Pair]:
-    """Return the pairs in the order in which the client's kernel tries them, those that fail among them.
+    """Return all pairs in the order in which the client's kernel tries them, including those that fail.
 
-    The first announcement is handled first; then every other address of the client joins the first address
-    of the server; then come the further announcements, in the order of the server's endpoints (net/mptcp/
-    pm_kernel.c, mptcp_pm_nl_add_addr_received and mptcp_pm_create_subflow_or_signal_addr). A connection over
-    IPv6 joins over both families, one over IPv4 over IPv4 only.
+    The kernel handles the first announcement first. Then every other address of the client joins the first
+    address of the server. The further announcements follow in the order of the server's endpoints
+    (net/mptcp/pm_kernel.c, mptcp_pm_nl_add_addr_received and mptcp_pm_create_subflow_or_signal_addr). A
+    connection over IPv6 joins over both families, and one over IPv4 joins over IPv4 only.
     """
     families = (4, 6) if family == 6 else (4,)
     locals_ = [(nic.device, a) for nic in _paths(lab, client) for f in families if (a := nic.address(f))]
@@ -164,12 +166,12 @@ def in_order(lab: Lab, client: Host, server: Host, family: int, room: Room) -> l
 
 
 def _paths(lab: Lab, host: Host) -> list[Nic]:
-    """Return the host's NICs that are endpoints: up, on a path segment."""
+    """Return the host's NICs that are endpoints: those that are up and on a path segment."""
     return [nic for nic in host.nics if nic.up and lab.segments[nic.segment].kind == "path"]
 
 
 def _gateway(lab: Lab, one: str, other: str) -> Host | None:
-    """Return a gateway that is plugged into both segments, if there is one."""
+    """Return the first gateway that has a NIC on both segments, or None."""
     return next((g for g in lab.hosts_with("gateways") if g.nic_on(one) and g.nic_on(other)), None)
 
 
@@ -185,7 +187,7 @@ def reached_by(lab: Lab, mine: Nic, theirs: Nic) -> str:
 def _not_weak(
     client: Host, server: Host, nics: tuple[Nic, Nic], family: int, settings: tuple[Setting, Setting]
 ) -> str:
-    """Say why the weak host model does not reach a NIC of the server's either; empty where it does."""
+    """Return why even the weak host model does not reach a NIC of the server; empty where it does."""
     (mine, theirs), (arp_ignore, rp_filter) = nics, settings
     unjoined = f"no gateway joins {mine.segment} with {theirs.segment}"
     neighbour = server.nic_on(mine.segment)

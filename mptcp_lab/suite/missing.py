@@ -1,4 +1,7 @@
-"""Why an expected subflow is missing: rules over what both ends, routes and captures show. Pure."""
+"""Find out why an expected subflow is missing, by rules over sockets, counters, routes and captures.
+
+Pure: `examination.py` reads the hosts, and the rules here only look at what it read.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ PAIRS_SHOWN = 6
 
 @dataclass(frozen=True)
 class EndReading:
-    """What one end of a connection has, and what it counted since the connection began.
+    """The state of one end of a connection, and what its counters counted since the connection began.
 
-    ``addresses`` maps each address of a device that is up to the device. ``filters`` are the tables of the
-    packet filter that drop or reject something.
+    ``addresses`` maps each address of a device that is up to that device. ``filters`` names the nftables
+    tables that drop or reject packets.
     """
 
     name: str
@@ -38,10 +41,12 @@ class EndReading:
 
 @dataclass(frozen=True)
 class Handshake:
-    """Which packets of a join were captured where.
+    """The packets of a join's handshake that were captured at the client and at the server.
 
-    ``syn_arrived``, ``answered`` and ``third_arrived`` are seen at the server; None where its packets cannot
-    be told apart, since addresses are translated on the way. ``refused_by`` says who reset it, and why.
+    ``devices`` are the client's devices on which the SYN was captured. ``syn_arrived``, ``answered`` and
+    ``third_arrived`` are seen at the server; they are None where its packets cannot be matched with the
+    client's, because addresses are translated on the way. ``refused_by`` names the sender of a RST and its
+    reason.
     """
 
     devices: frozenset[str] = frozenset()
@@ -56,7 +61,7 @@ class Handshake:
 
 @dataclass(frozen=True)
 class Route:
-    """The way that a kernel chooses: device and next hop (empty for a neighbour), or its error."""
+    """The route that a kernel chooses: device and next hop (empty for an on-link address), or its error."""
 
     device: str = ""
     via: str = ""
@@ -64,16 +69,16 @@ class Route:
 
 
 NOT_READ = Route()
-#: How `matrix.py` names the way of a pair that a gateway joins.
+#: The text with which `matrix.py` begins to describe how a pair is reached through a gateway.
 ROUTED = "routed by "
 
 
 @dataclass(frozen=True)
 class PairReading:
-    """One missing subflow: its sockets at both ends, the client's route, and its packets where captured.
+    """One missing subflow: the state of its sockets at both ends, the client's route, and captured packets.
 
-    ``way`` is how the matrix expects it to be reached. ``announced`` tells whether the server's announcement
-    of the address was captured at the client; None without a capture.
+    ``way`` is the matrix's description of how the server's address is reached. ``announced`` is whether the
+    server's announcement of the address was captured at the client; None without a capture.
     """
 
     device: str
@@ -91,22 +96,23 @@ class PairReading:
 
     @property
     def tried(self) -> bool:
-        """Whether the client's kernel has sent, or would have sent, a SYN for it."""
+        """Return whether the client's kernel has a socket for the subflow, or its SYN was captured."""
         return bool(self.client_state) or (self.handshake is not None and self.handshake.syn_sent)
 
     def packet(self, name: str) -> bool | None:
-        """Return whether a packet of the handshake was captured; None where that is not known."""
+        """Return whether a packet, a field of `Handshake`, was captured; None where that is not known."""
         found: bool | None = None if self.handshake is None else getattr(self.handshake, name)
         return found
 
 
 @dataclass(frozen=True)
 class Readings:
-    """Everything that the rules look at.
+    """The input of the rules.
 
-    ``first`` is the first subflow (local, remote), ``established`` how many subflows both ends have.
-    ``server_addresses`` are those that the inventory gives the server; others are translated on the way.
-    ``strange_peers`` are addresses of established peers at the server that are no addresses of the client.
+    ``first`` is the first subflow as (local, remote), and ``established`` the number of subflows that both
+    ends have established. ``server_addresses`` are the addresses that the inventory gives the server; any
+    other address is translated on the way. ``strange_peers`` are remote addresses of established sockets at
+    the server that no expected subflow explains.
     """
 
     client: EndReading
@@ -123,20 +129,20 @@ class Readings:
 
 @dataclass(frozen=True)
 class Cause:
-    """Why subflows are missing, what shows it, and what to do."""
+    """A reason why subflows are missing, with its evidence and advice."""
 
     cause: str
     evidence: str
     advice: str
 
 
-#: A rule returns what shows its cause, or an empty text where it does not apply.
+#: A rule's function returns the evidence for its cause, or an empty string where the rule does not apply.
 Finds = Callable[[Readings, PairReading], str]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A cause by name, how it is found, and what to do about it."""
+    """A cause, the function that finds evidence for it, and advice."""
 
     cause: str
     finds: Finds
@@ -199,7 +205,7 @@ def _server_limit(r: Readings, pair: PairReading) -> str:
     rejected = counted(r.server.counters, "MPJoinRejected")
     limits = r.server.limits
     low = limits is not None and limits.subflows < r.room.subflows
-    # A server whose subflows are used up announces no more addresses: those were not tried either.
+    # A server that has reached its limit announces no further address, so the client does not try it.
     if not (pair.tried or (low and pair.announced is False)) or not (low or rejected):
         return ""
     if not rejected and limits is not None and r.established - 1 < limits.subflows:
@@ -340,7 +346,7 @@ def _join_counts(r: Readings) -> str:
 
 
 def _filtered(end: EndReading) -> str:
-    """Return what else may keep a packet: tables that drop, and what strict rp_filter has dropped."""
+    """Return, as text to append, what may have dropped a packet: nftables tables, and rp_filter's counter."""
     found = []
     if end.filters:
         found.append(f"its packet filter drops in {' and '.join(end.filters)}")
@@ -352,7 +358,7 @@ def _filtered(end: EndReading) -> str:
 ENDPOINTS = "ansible-playbook lab.yml sets endpoints again (systemctl restart mptcp-lab-mptcp on the host)"
 ADDRESSES = "ansible-playbook lab.yml sets addresses again (systemctl restart mptcp-lab-network on the host)"
 LIMITS = "ip mptcp limits set subflows 8 add_addr_accepted 8"
-#: The first rule that finds something names the cause.
+#: Ordered: the first rule that finds evidence names the cause.
 RULES: tuple[Rule, ...] = (
     Rule(
         "the connection is not MPTCP", _not_mptcp, "the causes of a fallback are in docs/troubleshooting.md"
@@ -389,12 +395,12 @@ RULES: tuple[Rule, ...] = (
     Rule("third packet lost", _not_taken, "look for a stateful firewall that sees one direction"),
     Rule(LEFT_OUT, _full, "nothing is wrong: other subflows were first"),
 )
-#: These look at endpoints, which make the subflows only where `Readings.made_by_endpoints`.
+#: Rules about endpoints, which make the subflows only where `Readings.made_by_endpoints` is true.
 BY_ENDPOINTS = (_client_endpoint_gone, _client_endpoint_flags, _not_announced)
 
 
 def cause_of(readings: Readings, pair: PairReading) -> Cause:
-    """Return why a subflow is missing; where no rule finds it, the join counters that moved."""
+    """Return why a subflow is missing; if no rule applies, its socket states and the join errors."""
     for rule in RULES:
         if rule.finds in BY_ENDPOINTS and not readings.made_by_endpoints:
             continue
@@ -408,7 +414,7 @@ def cause_of(readings: Readings, pair: PairReading) -> Cause:
 
 
 def causes(readings: Readings) -> dict[Cause, tuple[PairReading, ...]]:
-    """Return the missing subflows by their cause, one entry for each cause."""
+    """Return the missing subflows grouped by their cause."""
     found: dict[Cause, list[PairReading]] = {}
     for pair in readings.pairs:
         found.setdefault(cause_of(readings, pair), []).append(pair)
@@ -416,7 +422,7 @@ def causes(readings: Readings) -> dict[Cause, tuple[PairReading, ...]]:
 
 
 def told(found: Mapping[Cause, Sequence[PairReading]], expected: int) -> str:
-    """Return what is missing and why, a line for each cause."""
+    """Return a message: how many subflows are missing, and one line for each cause."""
     missing = sum(len(pairs) for pairs in found.values())
     lines = [f"{missing} of {expected} expected subflows are missing"]
     for cause, pairs in found.items():

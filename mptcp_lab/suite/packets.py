@@ -1,4 +1,4 @@
-"""From a probe's capture to facts that a check can assert on, and to rows that a report can show."""
+"""Turn the captures of a probe into facts that checks assert on, and into rows that reports show."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def segments_of_port(found: Iterable[Segment], port: int) -> list[Segment]:
 
 
 class TcpCapture:
-    """A capture under way on a machine, of which the segments of one TCP port are wanted."""
+    """A running capture on a machine, from which only the segments of one TCP port are returned."""
 
     def __init__(self, capture: Capture, port: int, where: str) -> None:
         self._capture, self._port, self._where = capture, port, where
@@ -47,8 +47,8 @@ class TcpCapture:
     def stop(self, *, may_be_empty: bool = False) -> list[Segment]:
         """End the capture; return the port's segments in order of time.
 
-        Without any the check fails here, and the message names what is missing. A check whose claim is that
-        nothing was sent passes ``may_be_empty``.
+        The check fails here if there are none, unless it passes ``may_be_empty`` because its claim is that
+        nothing is sent.
         """
         found = segments_of_port(segments(self._capture.stop()), self._port)
         assert found or may_be_empty, f"no packet of port {self._port} was captured at {self._where}"
@@ -69,7 +69,7 @@ def first_syns(found: Iterable[Segment]) -> list[Segment]:
 
 
 def first_syn(found: Sequence[Segment]) -> Segment:
-    """Return the SYN that opens the connection; a check fails here when none was captured."""
+    """Return the first SYN, which opens the connection; the check fails here if none was captured."""
     syns = first_syns(found)
     assert syns, f"no SYN was captured, only {shown(found) or 'nothing'}"
     return syns[0]
@@ -86,12 +86,12 @@ def joins(found: Iterable[Segment]) -> list[Segment]:
 
 
 def joins_sent(moved: Counters, captured: Sequence[Segment]) -> int:
-    """Return how many joins a client has sent: by MPJoinSynTx (Linux 6.12), else by its capture."""
+    """Return how many joins a client has sent: from MPJoinSynTx (Linux 6.12), else from its capture."""
     return moved.mptcp("MPJoinSynTx") if moved.has("MPJoinSynTx") else len(joins(captured))
 
 
 def capable(segment: Segment) -> bool:
-    """Tell whether a segment carries MP_CAPABLE."""
+    """Return whether a segment carries MP_CAPABLE."""
     return any(isinstance(option, MpCapable) for option in segment.options)
 
 
@@ -112,14 +112,14 @@ def reset_reasons(found: Iterable[Segment]) -> list[str]:
 
 
 def unforwarded(found: Iterable[Segment]) -> list[Segment]:
-    """Return the SYNs that a router's capture holds less than twice: coming in, and going out unchanged."""
+    """Return the SYNs that a router did not forward unchanged: its capture does not have them twice."""
     syns = [s for s in found if s.flags & SYN]
     seen = Counter((s.src, s.sport, s.dst, s.dport, s.seq, s.options) for s in syns)
     return [s for s in syns if seen[s.src, s.sport, s.dst, s.dport, s.seq, s.options] < 2]
 
 
 def flag_letters(segment: Segment) -> str:
-    """Return the flags as tcpdump writes them."""
+    """Return a segment's flags as the letters that tcpdump prints."""
     return "".join(letter for bit, letter in LETTERS if segment.flags & bit)
 
 
@@ -134,7 +134,10 @@ def _names(segment: Segment) -> str:
 
 
 def rows(found: Iterable[Segment], host: str, nic: str = "", most: int = 40) -> list[dict[str, object]]:
-    """Return rows for `EvidenceBox.packets`: of the packets worth showing the first ones, at most `most`."""
+    """Return rows for `EvidenceBox.packets`: at most the first `most` of the packets worth showing.
+
+    These are the packets with SYN, FIN or RST, or with an MPTCP option other than DSS.
+    """
     telling = [
         s for s in found if s.flags & (SYN | FIN | RST) or any(not _is_dss(o) for o in mptcp_options(s))
     ]
@@ -159,14 +162,20 @@ def _is_dss(option: MptcpOption) -> bool:
 def bytes_by_sender(
     found: Iterable[Segment], port: int, start_ns: int, names: Mapping[str, str]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Return, per sender (`names` by address), (seconds since start, payload bytes so far) to `port`."""
+    """Return, for each sender, points of (seconds since start, payload bytes so far) of the data to `port`.
+
+    `names` maps the senders' addresses to the keys of the result, and `start_ns` is in nanoseconds.
+    """
     return _running_totals(((str(s.src), s) for s in found if s.dport == port), start_ns, names)
 
 
 def bytes_by_receiver(
     found: Iterable[Segment], port: int, start_ns: int, names: Mapping[str, str]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Return, per receiver (`names` by address), (seconds since start, payload bytes so far) from `port`."""
+    """Return, for each receiver, points of (seconds since start, payload bytes so far) of data from `port`.
+
+    `names` maps the receivers' addresses to the keys of the result, and `start_ns` is in nanoseconds.
+    """
     return _running_totals(((str(s.dst), s) for s in found if s.sport == port), start_ns, names)
 
 

@@ -1,6 +1,7 @@
-"""What has to hold on a host before a check there means anything; one round trip per host.
+"""Find what is broken on a host, so that checks there would mean nothing; one round trip per host.
 
-The STATE claims check the same things, and more. `find_broken` is pure but for what `read` fetches.
+The STATE claims check the same things, and more. `find_broken` is pure: it works on the text that `read`
+fetches.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import RunResult
 from mptcp_lab.suite.state.units import NETWORK, engine_of, parse_listeners, services_without_listener, units
 
-#: A line of its own after each part of the answer, with the exit status of the command.
+#: The line after each part of the answer; it has the exit status of the part's command.
 MARK = re.compile(r"^=mptcp-lab (\d+)=\n", re.MULTILINE)
 FOLDERS = "/run /var /var/log /tmp"
 LEAST_KB = 64
@@ -24,9 +25,10 @@ RUNNING = ("active", "reloading")
 
 @dataclass(frozen=True)
 class Cause:
-    """Why checks on a host are not decided: ``what`` is broken, and the command that repairs it.
+    """Why checks on a host are inconclusive: ``what`` is broken, and ``next_step`` repairs it.
 
-    ``claim`` is the STATE claim that finds it too. With an ``engine``, only its services suffer.
+    ``claim`` is the STATE claim that finds it too. If ``engine`` is set, only the services of this engine are
+    affected.
     """
 
     host: str
@@ -37,17 +39,17 @@ class Cause:
 
     @property
     def is_about_host(self) -> bool:
-        """Whether nothing on the host means anything."""
+        """Return whether the cause affects every check on the host."""
         return bool(self.claim) and not self.engine
 
     def error(self) -> Inconclusive:
-        """Return what a check on this host ends with."""
+        """Return the error with which a check on this host ends."""
         why = f"{self.what}, {self.claim}" if self.claim else self.what
         return Inconclusive(self.host, why, self.next_step)
 
 
 def read(machines: Iterable[Machine]) -> dict[str, list[Cause]]:
-    """Read hosts side by side; return what is broken on each, and nothing for a sound one."""
+    """Read hosts in parallel; return the causes found on each broken host."""
     pending = [
         (machine, machine.probe.start("run", argv=["sh", "-c", _script(machine)], timeout=15.0, stdin=""))
         for machine in machines
@@ -61,7 +63,7 @@ def read(machines: Iterable[Machine]) -> dict[str, list[Cause]]:
 
 
 def find_broken(machine: Machine, printed: str) -> Iterator[Cause]:
-    """Yield what is broken on a host, from what the script printed there: the worst first."""
+    """Yield the causes on a host, the worst first, from what the script printed there."""
     parts = MARK.split(printed)
     answers = [text if status == "0" else None for text, status in zip(parts[::2], parts[1::2], strict=False)]
     enabled, states, mptcp, tcp, space = [*answers, None, None, None, None, None][:5]
@@ -115,7 +117,7 @@ def _units(machine: Machine, states: str | None) -> Iterator[Cause]:
 
 
 def _full(space: str) -> Iterator[str]:
-    """Yield each mount point without room that one of the folders lies on."""
+    """Yield each mount point without free space that holds one of the folders."""
     lines = [line.split(None, 5) for line in space.splitlines()[1:]]
     for words in {words[-1]: words for words in lines if len(words) == 6}.values():
         sizes = [int(word) for word in words[1:4] if word.isdecimal()]

@@ -1,6 +1,7 @@
-"""What checks need of a lab, found in the inventory: each requirement, and how it is looked for.
+"""Define what checks require of a lab, and find it in the inventory.
 
-The same functions decide before a run (``--list`` names what is missing) and during it (`Unsupported`).
+The same functions serve before a run, where ``--list`` shows what is missing, and during a run, where they
+raise `Unsupported`.
 """
 
 from __future__ import annotations
@@ -16,39 +17,43 @@ from mptcp_lab.lock import NAME, beside
 from mptcp_lab.machines.cables import require_cable
 
 Suits = Callable[[Service], object]
-#: The ways in which a proxy's listener gets MPTCP.
+#: The methods by which a proxy's listener gets MPTCP.
 METHODS = ("native", "preload")
 
 
 def find_client(lab: Lab) -> Host:
-    """Return the client."""
+    """Return the first client; raise `Unsupported` if the lab has none."""
     return find_host(lab, "clients")
 
 
 def find_server(lab: Lab) -> Host:
-    """Return the origin with MPTCP on a path."""
+    """Return the first origin that speaks MPTCP on a path; raise `Unsupported` if the lab has none."""
     return find_host(lab, "origins", lambda host: host.mptcp and lab.path_nics(host), " with MPTCP on a path")
 
 
 def find_tcp_server(lab: Lab) -> Host:
-    """Return the origin without MPTCP."""
+    """Return the first origin without MPTCP; raise `Unsupported` if the lab has none."""
     return find_host(lab, "origins", lambda host: not host.mptcp, " without MPTCP")
 
 
 def find_router(lab: Lab) -> Host:
-    """Return the plain router."""
+    """Return the first gateway, a plain router; raise `Unsupported` if the lab has none."""
     return find_host(lab, "gateways")
 
 
 def find_other_router(lab: Lab) -> Host:
-    """Return another host that forwards packets."""
+    """Return the first proxy that runs a forwarder; raise `Unsupported` if the lab has none."""
     return find_host(
         lab, "proxies", lambda host: any(s.engine == "forwarder" for s in host.services), " that forward"
     )
 
 
 def find_origin(host: Host) -> Service:
-    """Return the origin service of a host that fits it: MPTCP where the host speaks it."""
+    """Return a host's origin service: one with MPTCP if the host speaks MPTCP, else one without.
+
+    Raises:
+        Unsupported: the inventory gives the host no such service.
+    """
     wanted = "native" if host.mptcp else "off"
     for service in host.services:
         if service.engine == "origin" and service.mptcp == wanted:
@@ -57,7 +62,7 @@ def find_origin(host: Host) -> Service:
 
 
 def find_spare_nic(lab: Lab, host: Host) -> Nic:
-    """Return the first NIC on a path segment that the inventory keeps down."""
+    """Return the first NIC on a path segment that the inventory keeps down, or raise `Unsupported`."""
     for nic in host.nics:
         if not nic.up and lab.segments[nic.segment].kind == "path":
             return nic
@@ -65,7 +70,11 @@ def find_spare_nic(lab: Lab, host: Host) -> Nic:
 
 
 def find_address_behind(router: Host, client: Host, server: Host) -> str:
-    """Return an address of the server that the client reaches through the router only."""
+    """Return an IPv4 address of the server that the client reaches only through the router.
+
+    Raises:
+        Unsupported: no segment of the server is behind the router only.
+    """
     for nic in server.nics:
         if nic.up and nic.ipv4 and router.nic_on(nic.segment) and not client.nic_on(nic.segment):
             return str(nic.ipv4.ip)
@@ -73,7 +82,7 @@ def find_address_behind(router: Host, client: Host, server: Host) -> str:
 
 
 def find_address_on(host: Host, segment: str) -> str:
-    """Return a host's IPv4 address on a segment."""
+    """Return a host's IPv4 address on a segment; raise `Unsupported` if it has none there."""
     nic = host.nic_on(segment)
     if nic is None or nic.ipv4 is None:
         raise Unsupported("router", f"not on {segment}", host.name)
@@ -91,17 +100,21 @@ def require_mesh(lab: Lab, host: Host, flags: set[str]) -> None:
 
 
 def _may_use(service: Service, method: str) -> bool:
-    """Return whether a proxy's listener has MPTCP by a method, as far as the inventory decides it.
+    """Return whether a service may get MPTCP by a method, as far as the inventory decides it.
 
-    A session replaces ``auto`` by the method in use (`machines.methods`); before it either one is possible.
+    A session replaces ``auto`` by the method in use (`machines.methods`). Before that, ``auto`` may become
+    any of `METHODS`.
     """
     return service.mptcp == method or (service.mptcp == "auto" and method in METHODS)
 
 
 def find_proxy(lab: Lab, name: str, suits: Suits = lambda _: True, what: str = "") -> Service:
-    """Return the listener of a name such as ``haproxy-native``, before one backend that speaks only TCP.
+    """Return the listener of a name such as ``haproxy-native``, with one backend that speaks only TCP.
 
-    `suits` decides which of them, and `what` says it in words.
+    `suits` is a further condition on the service, and `what` describes it in the error message.
+
+    Raises:
+        Unsupported: the inventory lists no such service.
     """
     engine, method = name.split("-")
     for service in lab.services(engine):
@@ -113,7 +126,13 @@ def find_proxy(lab: Lab, name: str, suits: Suits = lambda _: True, what: str = "
 
 
 def find_balancing(lab: Lab, method: str, suits: Suits, what: str) -> Service:
-    """Return nginx's listener before several backends that suits."""
+    """Return the nginx listener with several backends that meets the condition `suits`.
+
+    `what` describes the condition in the error message.
+
+    Raises:
+        Unsupported: the inventory lists no such service.
+    """
     for service in lab.services("nginx"):
         if _may_use(service, method) and len(service.backends) > 1 and suits(service):
             return service
@@ -122,7 +141,11 @@ def find_balancing(lab: Lab, method: str, suits: Suits, what: str) -> Service:
 
 @dataclass(frozen=True)
 class Forwarders:
-    """Two forwarders between client and server: the service, and client NIC, host and outside NIC of each."""
+    """Two forwarders between client and server.
+
+    ``service`` is the service of the first one. ``ways`` has, for each forwarder, the client's NIC, the
+    forwarder's host, and the host's NIC on the same segment.
+    """
 
     service: Service
     ways: tuple[tuple[Nic, Host, Nic], tuple[Nic, Host, Nic]]
@@ -131,9 +154,12 @@ class Forwarders:
 def find_forwarders(
     lab: Lab, client: Host, server: Host, *, snat: bool = True, one_nic: bool = False
 ) -> Forwarders:
-    """Return two forwarders with (or without) source NAT that lead to the server on two of A's ways.
+    """Return two forwarders to the server on two of A's paths, with or without source NAT (`snat`).
 
-    With `one_nic` both are reached from the client's first NIC.
+    With `one_nic`, the client reaches both from its first NIC.
+
+    Raises:
+        Unsupported: the inventory does not list two such forwarders.
     """
     found = [each for each in lab.services("forwarder") if _leads_to(lab, each, server, snat)]
     port = found[0].port if found else 0
@@ -152,14 +178,14 @@ def find_forwarders(
 
 
 def _leads_to(lab: Lab, service: Service, server: Host, snat: bool) -> bool:
-    """Return whether a forwarder's service leads to the server, with or without source NAT as asked."""
+    """Return whether a forwarder's backend is on the server, and its source NAT setting equals `snat`."""
     entries = lab.hosts[service.host].variables["lab_services"]
     entry = next(entry for entry in entries if entry["name"] == service.name)
     return service.backends[0].host == server.name and bool(entry.get("snat", True)) == snat
 
 
 def find_lock(lab: Lab) -> Path:
-    """Return the lock beside the inventory."""
+    """Return the path of the lock file beside the inventory; raise `Unsupported` if there is none."""
     if (path := beside(lab.source)) is None:
         raise Unsupported(NAME, f"there is none beside {lab.source}; ./lab lock writes one")
     return path
@@ -230,21 +256,21 @@ def _target(lab: Lab, parameters: Parameters) -> object:
 
 
 def has_short_timeouts(service: Service) -> bool:
-    """Return whether a proxy's service has both timeouts of its own."""
+    """Return whether the inventory sets both a connect timeout and an idle timeout for a service."""
     return bool(service.connect_timeout and service.idle_timeout)
 
 
-#: `has_short_timeouts` in words.
+#: The condition `has_short_timeouts` as words for messages.
 SHORT_TIMEOUTS = ", connect_timeout and idle_timeout of its own"
 
 
 def sends_proxy_header(version: int) -> tuple[Suits, str]:
-    """Return whether a service sends the PROXY protocol of a version, as a condition and in words."""
+    """Return the condition that a service sends PROXY protocol `version`, and words for it in messages."""
     return lambda service: service.proxy_protocol == version, f" and PROXY protocol {version}"
 
 
 def balances(suits: Suits, what: str) -> Requirement:
-    """Return the requirement of an nginx that balances over backends in a way that suits."""
+    """Return the requirement of an nginx listener with several backends that meets the condition `suits`."""
     return Requirement(
         f"nginx balancing {what}, MPTCP by {{find}}",
         lambda lab, parameters: find_balancing(lab, parameters["find"], suits, what),
@@ -310,7 +336,7 @@ FORWARDERS_ON_ONE_NIC = Requirement(
     "two forwarders on the client's first path",
     lambda lab, _: find_forwarders(lab, find_client(lab), find_server(lab), one_nic=True),
 )
-#: The requirement that each fixture of the checks stands for: what uses the fixture needs it.
+#: The requirement of each fixture: a check that uses the fixture has this requirement.
 OF_FIXTURES = {
     "client": CLIENT,
     "server": SERVER,

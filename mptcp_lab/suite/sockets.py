@@ -1,4 +1,4 @@
-"""TCP sockets as a host's kernel has them: each subflow is one, whichever program owns it."""
+"""Read the TCP sockets of a host from `ss`: each subflow is one, whichever program owns it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mptcp_lab.probe.facts import TCP_ESTABLISHED, Subflow
 
-#: Local and remote address of a subflow, as the client names them.
+#: The local and remote address of a subflow, as seen from the client.
 AddressPair = tuple[str, str]
 ESTABLISHED, SYN_SENT, SYN_RECEIVED = "ESTAB", "SYN-SENT", "SYN-RECV"
 MAPPED = "::ffff:"
@@ -16,7 +16,7 @@ MAPPED = "::ffff:"
 
 @dataclass(frozen=True)
 class TcpSocket:
-    """A TCP socket that is no listener; a subflow in the making is in state SYN-SENT or SYN-RECV."""
+    """A TCP socket that is not a listener; while its handshake lasts, it is in state SYN-SENT or SYN-RECV."""
 
     state: str
     local: str
@@ -28,15 +28,15 @@ class TcpSocket:
 def ss_command(side: str, port: int) -> list[str]:
     """Return the command that prints the sockets whose ``sport`` or ``dport`` (`side`) is `port`.
 
-    Only those that are established or in the making: a busy port leaves thousands in TIME-WAIT. With one
-    state alone, `ss` would leave its column out.
+    It prints only sockets that are established or in their handshake, because a busy port leaves thousands in
+    TIME-WAIT. It asks for several states, because `ss` omits the state's column if it is asked for one.
     """
     states = ("established", "syn-recv", "syn-sent")
     return ["ss", "-Htn", *(word for state in states for word in ("state", state)), side, "=", f":{port}"]
 
 
 def parse_sockets(printed: str) -> tuple[TcpSocket, ...]:
-    """Parse what `ss_command` printed; lines that are no sockets and listeners are left out."""
+    """Return the sockets in the output of `ss_command`, without listeners and lines that are not sockets."""
     found = []
     for line in printed.splitlines():
         words = line.split()
@@ -49,7 +49,7 @@ def parse_sockets(printed: str) -> tuple[TcpSocket, ...]:
 
 
 def _end(text: str) -> tuple[str, str]:
-    """Split ``[2001:db8::1%eth1]:7000`` into address and port; IPv4-mapped addresses become IPv4."""
+    """Split ``[2001:db8::1%eth1]:7000`` into address and port; convert IPv4-mapped addresses to IPv4."""
     address, _, port = text.rpartition(":")
     address = address.strip("[]").partition("%")[0]
     mapped = address.startswith(MAPPED) and "." in address
@@ -63,11 +63,12 @@ def at_both_ends(
 ) -> set[AddressPair]:
     """Return the subflows that the client and its peer have both established.
 
-    The client has one as soon as the SYN/ACK of its join has come; its peer only when the third packet has
-    come too, and stays in SYN-RECV until then. `seen_as` returns which address the peer sees for a pair of
-    the client's, where addresses are translated in between; else addresses and ports have to agree.
+    The client establishes a subflow when the SYN/ACK of its join arrives. Its peer stays in SYN-RECV until
+    the third packet arrives. `seen_as` returns the address that the peer sees for one of the client's pairs,
+    where addresses are translated in between. Without it, addresses and ports of both ends must agree.
     """
-    # A kernel before 5.16 does not report the state; what its peer has established, it has too.
+    # A kernel before 5.16 does not report the state: a subflow that its peer has established counts as
+    # established.
     up = [each for each in mine if each.tcp.get("state", TCP_ESTABLISHED) == TCP_ESTABLISHED]
     far = [each for each in theirs if each.state == ESTABLISHED]
     if seen_as is None:

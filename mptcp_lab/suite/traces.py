@@ -1,4 +1,4 @@
-"""What a check left behind: every host's network state, compared with what it was."""
+"""Find the traces of a check: compare every host's network state with the state before."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from mptcp_lab.machines.cables import port_states
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.probe import NetworkState, NeverHappened, changes, eventually
 
-#: What undoes itself (an ARP entry, a socket that closes, a port that forwards again) has this long to do so.
+#: How long a change that undoes itself may take: an ARP entry, a socket that closes, a port that forwards
+#: again.
 SETTLE_WITHIN_SECONDS = 15.0
-#: Faults last half a minute where nobody asks for more.
+#: Longer than a fault lasts by default, which is half a minute.
 LIFTED_WITHIN_SECONDS = 90.0
 FABRIC = "the fabric"
 
 
 def no_faults(machines: Session) -> None:
-    """Wait until the faults of probes that died are lifted, as their hosts do by themselves."""
+    """Wait until hosts have lifted the faults of probes that died, as they do when a fault's time is over.
+
+    Raises:
+        LabBroken: some of these faults are still in force after `LIFTED_WITHIN_SECONDS`.
+    """
 
     def left() -> list[str]:
         probes = {name: machine.probe for name, machine in machines.machines.items()}
@@ -38,9 +43,12 @@ def no_faults(machines: Session) -> None:
 
 
 def wait_for_addresses(machines: Session) -> None:
-    """Wait until no host tries out an address any more (duplicate address detection, RFC 4862 section 5.4).
+    """Wait until no address is tentative any more (duplicate address detection, RFC 4862 section 5.4).
 
-    A host that was just booted does, for a second or two; its new local route would be taken for a trace.
+    On a host that was just booted this takes a second or two; its new local route would count as a trace.
+
+    Raises:
+        LabBroken: some addresses are still tentative after `SETTLE_WITHIN_SECONDS`.
     """
 
     def tentative() -> list[str]:
@@ -60,7 +68,7 @@ def wait_for_addresses(machines: Session) -> None:
 
 
 def network_states(machines: Session) -> dict[str, NetworkState]:
-    """Return the network state of every host, read side by side, and of the switch where it is ours."""
+    """Return the network state of every host, read in parallel, and the switch ports of a local lab."""
     pending = {name: machine.probe.start("network_state") for name, machine in machines.machines.items()}
     states: dict[str, NetworkState] = {name: call.read(dict[str, Any]) for name, call in pending.items()}
     if machines.lab.local:
@@ -69,10 +77,10 @@ def network_states(machines: Session) -> dict[str, NetworkState]:
 
 
 def resolving(machine: Machine, state: NetworkState) -> list[str]:
-    """Return which neighbours a machine waits for on the lab's NICs.
+    """Return the neighbours that a machine is resolving on the lab's NICs.
 
-    A request that went into a cable that was out fails seconds later (EHOSTUNREACH), and a connection of the
-    next check would fail with it.
+    A request that was sent while a cable was out fails seconds later (EHOSTUNREACH), and would make a
+    connection of the next check fail.
     """
     words = tuple(f" on {nic.device}" for nic in machine.host.nics)
     return [
@@ -83,7 +91,10 @@ def resolving(machine: Machine, state: NetworkState) -> list[str]:
 
 
 def advertised(state: NetworkState) -> Iterator[tuple[str, Any]]:
-    """Yield every IPv6 address and route that a router advertisement brought, with its device."""
+    """Yield every IPv6 address and route from a router advertisement, as (description, entry).
+
+    The description of a local route is empty.
+    """
     networks = []
     for link in state.get("addresses", []):
         for address in link.get("addr_info", []):
@@ -101,7 +112,10 @@ def advertised(state: NetworkState) -> Iterator[tuple[str, Any]]:
 
 
 def without_advertised(state: NetworkState) -> NetworkState:
-    """Return a network state without what router advertisements brought, which comes and goes by itself."""
+    """Return a network state without the addresses and routes from router advertisements.
+
+    They come and go by themselves.
+    """
     theirs = [entry for _, entry in advertised(state)]
     if not theirs:
         return state
@@ -114,7 +128,7 @@ def without_advertised(state: NetworkState) -> NetworkState:
 
 
 def check_undisturbed(machines: Session, before: Mapping[str, NetworkState]) -> None:
-    """Raise `Disturbed` when a router advertisement changed a host; each change is named once in a run."""
+    """Raise `Disturbed` if a router advertisement changed a host; each change is reported once in a run."""
     now = network_states(machines)
     found = [
         f"{name}: {what}"
@@ -135,9 +149,13 @@ def check_undisturbed(machines: Session, before: Mapping[str, NetworkState]) -> 
 
 
 def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
-    """Return what differs from before, host by host, in words; waits for what settles by itself.
+    """Return the differences from the state before, one text each, once those that undo themselves are gone.
 
-    What router advertisements bring is no trace of a check: see `check_undisturbed`.
+    Changes by router advertisements are not a check's traces: see `check_undisturbed`. If the states cannot
+    be compared, the only text is the error.
+
+    Raises:
+        LabBroken: a host cannot be reached any more.
     """
 
     def differences() -> list[str]:
@@ -156,6 +174,6 @@ def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
     except NeverHappened:
         return differences()
     except LabBroken:
-        raise  # a host that is gone explains whatever else went wrong
+        raise  # a host that cannot be reached explains every other failure
     except LabError as error:
         return [f"could not be compared: {error}"]

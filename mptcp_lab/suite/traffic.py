@@ -1,4 +1,4 @@
-"""Traffic of the checks: a stream from a client to an origin, and what both ends say of it."""
+"""Send streams from a client to an origin, and collect what both ends report about them."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ STUCK_BACKOFF = 3
 
 @dataclass(frozen=True)
 class Ended:
-    """A stream that has ended, as the client sent it and as the origin got it."""
+    """A stream that has ended: what the client sent, and what the origin received."""
 
     sent: TransferResult
     got: OriginRecord
 
     @property
     def intact(self) -> bool:
-        """Whether every byte arrived, in order, once."""
+        """Return whether every byte arrived once and in order, by length and SHA-256."""
         return (self.sent.nbytes, self.sent.sha256) == (self.got.bytes_received, self.got.sha256_received)
 
     @property
     def difference(self) -> str:
-        """What was sent and what arrived, for the message of a check whose stream did not arrive whole."""
+        """Return how sent and received data differ, for the message of a check whose stream was damaged."""
         if self.sent.nbytes == self.got.bytes_received:
             return f"{self.sent.nbytes} octets were sent and as many arrived, but not the same ones"
         return f"{self.sent.nbytes} octets were sent, {self.got.bytes_received} arrived"
 
     @property
     def goodput(self) -> float:
-        """Megabits per second, from the first byte at the origin to the last; of something that was sent."""
+        """Return the goodput in Mbit/s from the first to the last byte at the origin; fail without any."""
         first, last = self.got.received.first, self.got.received.last
         assert first is not None and last is not None, "no data arrived at the origin: no goodput"
         return 8e-6 * self.got.bytes_received / (last - first)
 
 
 def stuck(facts: SocketFacts) -> str:
-    """Return which subflows have sent the same segment again and again, in words to append; else nothing."""
+    """Return the subflows that repeat the same segment without an answer, as text to append; else nothing."""
     subflows = () if isinstance(facts.subflows, Absent) else facts.subflows
     if not subflows and facts.local and facts.peer and facts.tcp:
         local, peer = facts.local, facts.peer
@@ -75,17 +75,17 @@ def stuck(facts: SocketFacts) -> str:
 
 
 def greeting(mode: str, tag: str, **options: object) -> bytes:
-    """Return the first line that tells an origin what to do with a connection."""
+    """Return the first line of a connection, which asks an origin for a mode under a tag."""
     words = [f"{key}={value}" for key, value in options.items()]
     return " ".join(["MPTCPLAB/1", mode, tag, *words]).encode() + b"\n"
 
 
 @dataclass(frozen=True)
 class FarEnd:
-    """The host where a client's subflows end, at this port of its own.
+    """The host at which a client's subflows end, and the TCP port there.
 
-    ``seen_as`` returns the address that it sees for one of the client's pairs, where addresses are translated
-    on the way (a forwarder's); None where they are not.
+    ``seen_as`` returns the address that this host sees for one of the client's pairs, where addresses are
+    translated on the way (by a forwarder); None where they are not.
     """
 
     machine: Machine
@@ -93,15 +93,16 @@ class FarEnd:
     seen_as: Callable[[AddressPair], str] | None = None
 
     def sockets(self) -> tuple[TcpSocket, ...]:
-        """Return the TCP sockets of this port, subflows in the making among them."""
+        """Return the TCP sockets of this port, including subflows whose handshake is not complete."""
         return parse_sockets(self.machine.probe.run(ss_command("sport", self.port)).stdout)
 
 
 @dataclass(frozen=True)
 class Opening:
-    """How a connection was opened: by whom and to which peer.
+    """How a connection was opened: by which client, and to which peer.
 
-    ``before`` are the counters of client and peer before, ``again`` opens another connection like it.
+    ``before`` has the counters of client and peer from before it was opened. ``again`` opens another
+    connection like it.
     """
 
     client: Machine
@@ -111,7 +112,7 @@ class Opening:
 
 
 class Flow:
-    """One connection of a client to an origin service, known at the origin by its tag."""
+    """One connection from a client to an origin service, which identifies it by its tag."""
 
     def __init__(self, stream: Stream, origin: Machine, service: Service, opening: Opening) -> None:
         self.stream = stream
@@ -120,31 +121,42 @@ class Flow:
         self._origin, self._service = origin, service
 
     def greeting(self, mode: str, **options: object) -> bytes:
-        """Return the first line that tells the origin what to do."""
+        """Return the first line of this connection, which asks the origin for a mode."""
         return greeting(mode, self.tag, **options)
 
     def start(self, *, chunk: int = 1400, interval: float = 0.002) -> Transfer:
-        """Begin to send to the origin, which reads everything, until `end`."""
+        """Start to send an endless stream to the origin, which reads everything; `end` ends it.
+
+        `chunk` is in bytes, and one chunk is sent every `interval` seconds.
+        """
         header = self.greeting("sink")
         return self.stream.send(ENDLESS, seed=self.tag, chunk=chunk, interval=interval, header=header)
 
     def end(self, transfer: Transfer, within: float = 20.0) -> Ended:
-        """Let a started stream end; return what both ends saw of it."""
+        """End a stream that `start` began; return what both ends saw of it.
+
+        Each step of this may take `within` seconds.
+        """
         return self._ended(transfer.finish(within), within)
 
     def upload(
         self, nbytes: int, *, chunk: int = 65536, pattern: str = "random", within: float = 60.0
     ) -> Ended:
-        """Send so many bytes, as fast as they go, and end; return what both ends saw."""
+        """Send so many bytes without pauses, and end the stream; return what both ends saw of it."""
         return self.uploaded(self.begin(nbytes, chunk=chunk, pattern=pattern), within)
 
     def begin(self, nbytes: int, *, chunk: int = 65536, pattern: str = "random") -> Transfer:
-        """Begin to send so many bytes, as fast as they go."""
+        """Start to send so many bytes without pauses; `uploaded` waits for the end."""
         header = self.greeting("sink")
         return self.stream.send(nbytes, seed=self.tag, chunk=chunk, pattern=pattern, header=header)
 
     def uploaded(self, transfer: Transfer, within: float = 60.0) -> Ended:
-        """Wait until all of a transfer that was begun is sent, and end; return what both ends saw."""
+        """Wait until a transfer that `begin` started is sent, and end the stream; return what both ends saw.
+
+        Raises:
+            TransferFailed: the transfer failed or took longer than `within` seconds; the message
+                names stuck subflows.
+        """
         try:
             sent = transfer.wait(within)
         except TransferFailed as error:
@@ -162,7 +174,7 @@ class Flow:
         return self._origin.probe.origin(self._service.name).connections(tag=self.tag)
 
     def record(self, within: float = 10.0) -> OriginRecord:
-        """Return the origin's record of this stream; there must be just one connection."""
+        """Return the origin's record of this stream; fail unless the origin has just one such connection."""
         found = eventually(
             self.records, until=len, within=within, what=f"a connection at {self._origin.name}"
         )
@@ -170,7 +182,11 @@ class Flow:
         return found[0]
 
     def until_received(self, more: int, within: float = 20.0) -> None:
-        """Wait until so many bytes more than now have arrived at the origin."""
+        """Wait until so many bytes more than now have arrived at the origin.
+
+        Raises:
+            NeverHappened: they did not arrive within `within` seconds; the message names stuck subflows.
+        """
         arrived = self.record().bytes_received
         try:
             eventually(
@@ -209,7 +225,7 @@ def flow(
     within: float = 20.0,
     far_end: FarEnd | None = None,
 ) -> Iterator[Flow]:
-    """Connect a client to `address`, behind which the origin `service` is; close at the end.
+    """Connect a client to `address`, behind which the origin `service` is, and close at the end of the block.
 
     ``source`` is the client's own address; without it the kernel chooses. ``far_end`` is where the client's
     subflows end; without it they end at the origin itself.
@@ -237,11 +253,11 @@ def flow(
 
 @dataclass(frozen=True)
 class Target:
-    """Where a client connects: a listener and the origin behind it, over IPv4 (4) or IPv6 (6).
+    """The listener to which a client connects, and the origin behind it, over IPv4 (4) or IPv6 (6).
 
-    ``to`` is the address to connect to, where it is not the one of the machine's first path. ``subflows`` are
-    those to expect and ``ends_at`` is where they end, where addresses are translated on the way (a
-    forwarder's); None where they end at the machine itself.
+    ``to`` is the address to connect to, if it is not that of the machine's first path. ``subflows`` are the
+    subflows to expect and ``ends_at`` is the host where they end, if addresses are translated on the way (by
+    a forwarder). Both are None if they are not: then the subflows end at the machine itself.
     """
 
     machine: Machine
@@ -255,17 +271,17 @@ class Target:
 
     @property
     def port(self) -> int:
-        """The listener's port."""
+        """Return the listener's port."""
         return self.service.port
 
     @property
     def address(self) -> str:
-        """The address to connect to."""
+        """Return the address to connect to."""
         return self.to or self.machine.address(0, self.family)
 
     @property
     def far_end(self) -> FarEnd:
-        """Where a client's subflows end."""
+        """Return the host and port where a client's subflows end."""
         return self.ends_at or FarEnd(self.machine, self.port)
 
     def over(self, family: int) -> Target:
@@ -274,13 +290,13 @@ class Target:
 
     @contextmanager
     def flow(self, client: Machine, protocol: str = "mptcp", within: float = 20.0) -> Iterator[Flow]:
-        """Connect a client to the origin through this target."""
+        """Connect a client to the origin through this target, and close at the end of the block."""
         to = (self.address, self.port, self.origin, self.origin_service)
         with flow(client, *to, protocol=protocol, within=within, far_end=self.far_end) as opened:
             yield opened
 
 
 def is_mptcp(stream: Stream) -> bool:
-    """Return whether a connection really is MPTCP: by TCP_IS_MPTCP or MPTCP_INFO, never by `ss`."""
+    """Return whether a connection is MPTCP, from TCP_IS_MPTCP or MPTCP_INFO of its socket, not from `ss`."""
     facts = stream.facts()
     return facts.protocol == IPPROTO_MPTCP and bool(facts.is_mptcp)

@@ -1,4 +1,4 @@
-"""Whether each path carries full-sized packets both ways (DIRECT-27)."""
+"""Check that each path carries full-sized packets in both directions (DIRECT-27)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mptcp_lab.probe import NeverHappened, Transfer, TransferFailed, TransferRes
 from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.traffic import Flow, flow
 
-#: Many full-sized packets, of which none is the last and small one.
+#: Enough bytes for many full-sized packets before the last, smaller one.
 BULK_BYTES = 200_000
-#: Together these make one small packet at most, also where the kernel joins them.
+#: Even if the kernel joins these chunks, they make one small packet at most.
 SMALL_CHUNKS, SMALL_BYTES = 5, 100
 #: Black-hole detection takes a few retransmission timeouts before it sends smaller packets.
 ECHO_TIMEOUT_S = 20.0
@@ -23,7 +23,7 @@ MTU_PROBING = "net.ipv4.tcp_mtu_probing"
 
 @dataclass(frozen=True)
 class Path:
-    """A way between two hosts: a NIC's address of the client's, and the server's address nearest to it."""
+    """One path between two hosts: a NIC and address of the client, and the nearest address of the server."""
 
     device: str
     source: str
@@ -33,14 +33,14 @@ class Path:
         return f"{self.device}, {self.source} to {self.destination}"
 
     def connect(self, client: Machine, server: Machine) -> AbstractContextManager[Flow]:
-        """Connect over this path by plain TCP, which has no other path to go to."""
+        """Connect over this path by plain TCP, which cannot move to another path."""
         origin = origin_of(server)
         to = (self.destination, origin.port, server, origin)
         return flow(client, *to, protocol="tcp", source=self.source)
 
 
 def paths_between(client: Machine, server: Machine) -> Iterator[Path]:
-    """Yield a path for each NIC and family of the client that the server has an address of."""
+    """Yield a path for each NIC and family of the client for which the server has an address."""
     for nic in client.paths:
         for family in (4, 6):
             near = server.host.nic_on(nic.segment)
@@ -51,7 +51,7 @@ def paths_between(client: Machine, server: Machine) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Echoing:
-    """Bytes that are on their way to the server and back."""
+    """Bytes on their way to the server and back."""
 
     path: Path
     flow: Flow
@@ -60,25 +60,25 @@ class Echoing:
 
     @classmethod
     def begin(cls, path: Path, data: Flow, nbytes: int, *, chunk: int, interval: float = 0.0) -> Echoing:
-        """Begin to send, and to receive what comes back."""
+        """Start to send, and to receive the bytes that come back."""
         received = data.stream.receive(nbytes)
         header = data.greeting("echo")
         sent = data.stream.send(nbytes, seed=data.tag, chunk=chunk, interval=interval, header=header)
         return cls(path, data, sent, received)
 
     def wait(self) -> tuple[TransferResult, TransferResult]:
-        """Return what was sent and what came back; raise `TransferFailed` when that takes too long."""
+        """Return what was sent and what came back; raise `TransferFailed` if either fails or times out."""
         return self.sent.wait(ECHO_TIMEOUT_S), self.received.wait(ECHO_TIMEOUT_S)
 
     def segment_bytes(self) -> int:
-        """Return the size of the segments that the client sends, without headers."""
+        """Return the size of the segments that the client sends, in bytes without headers."""
         return (self.flow.stream.facts().tcp or {}).get("snd_mss", 0)
 
 
 def check_full_size(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """Check that bulk data comes through on every path, both ways; keep the segments' sizes.
+    """Check that bulk data passes on every path in both directions; keep the segment sizes as evidence.
 
-    It does where full-sized packets pass, and where black-hole detection makes the packets smaller.
+    It passes where full-sized packets pass, or where black-hole detection makes the packets smaller.
     """
     sizes, stopped = [], list[str]()
     with ExitStack() as opened:
@@ -123,7 +123,7 @@ def _arrived(data: Flow) -> int:
 
 
 def _small_passes(client: Machine, server: Machine, path: Path) -> bool:
-    """Tell whether a few small packets come through on a path, both ways."""
+    """Return whether a few small packets pass on a path in both directions."""
     nbytes = SMALL_CHUNKS * SMALL_BYTES
     with path.connect(client, server) as data:
         try:

@@ -1,4 +1,4 @@
-"""The shape of DIRECT-3: the first data joins every NIC with every address that it reaches."""
+"""Check that the first data joins every NIC with every address that it reaches (DIRECT-3)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mptcp_lab.suite.packets import first_syns, rows, tcp_capture
 
 
 def check_joins_all(client: Machine, server: Machine, family: int, evidence: EvidenceBox) -> None:
-    """Assert that the expected subflows of a family come up, each on its own NIC; keep how many there are.
+    """Check that the expected subflows of a family come up, each on its own NIC; keep how many there are.
 
-    Subflows of the other family may come up beside them. Every NIC's capture and byte counters are looked at:
-    an endpoint without a device has perfect join counters while its join leaves by another NIC. The server
-    has to count a third packet for each join: a client believes in a join as soon as its SYN/ACK has come.
-    Joins to the client's own addresses are left out where its kernel is known to make them.
+    Subflows of the other family may come up as well. The check reads every NIC's capture and byte counters,
+    because an endpoint without a device has perfect join counters while its join leaves by another NIC. The
+    server must count a third packet for each join, because a client counts a join as established as soon as
+    its SYN/ACK arrives. Joins to the client's own addresses are ignored if its kernel is known to make them.
     """
     port = origin_of(server).port
     before = client.probe.nics()

@@ -1,4 +1,4 @@
-"""The example programs of docs/programming.md, run on a host of the lab without leaving anything there."""
+"""Run the example programs of docs/programming.md on a host of the lab, without leaving files there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN_BINARY = 'f=$(mktemp) && trap "rm -f $f" EXIT && base64 -d >"$f" && chmod 70
 
 
 def client(machine: Machine, language: str, *arguments: str) -> dict[str, Any]:
-    """Run the example client in "python" or "c" on a host and return what it printed."""
+    """Run the example client in "python" or "c" on a host, and return the JSON document that it printed."""
     if language == "c":
         command, program = ["sh", "-c", RUN_BINARY, "client"], base64.b64encode(compiled()).decode()
     else:
@@ -29,20 +29,24 @@ def client(machine: Machine, language: str, *arguments: str) -> dict[str, Any]:
 
 
 def script(machine: Machine, name: str, *arguments: str) -> str:
-    """Run an example shell script on a host, in a network namespace of its own; return what it printed."""
+    """Run an example shell script in a new network namespace of a host, and return what it printed."""
     command = ["unshare", "--net", "sh", "-s", "--"]
     return output(machine, command, arguments, (EXAMPLES / name).read_text())
 
 
 def output(machine: Machine, command: list[str], arguments: tuple[str, ...], program: str) -> str:
-    """Run a program that is handed in on standard input; it must succeed."""
+    """Run a program that is passed on standard input; return its output, or fail if it fails."""
     done = machine.probe.run([*command, *arguments], stdin=program)
     assert done.returncode == 0, f"the example failed on {machine.name}: {done.stderr.strip()}"
     return done.stdout
 
 
 def compiled() -> bytes:
-    """Compile the example client in C here, without shared libraries; Unsupported where that fails."""
+    """Return the example client in C, compiled on the controller and linked statically.
+
+    Raises:
+        Unsupported: there is no compiler, or it cannot link statically.
+    """
     compiler = shutil.which("cc")
     if compiler is None:
         raise Unsupported("cc", "there is no C compiler on the controller")

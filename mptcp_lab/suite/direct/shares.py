@@ -1,4 +1,4 @@
-"""Which of a client's NICs carried how much, how much of it twice, and what its links can carry."""
+"""Measure the share of bytes on each of a client's NICs, retransmissions, and what its links can carry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mptcp_lab.suite.traffic import flow
 
 
 def by_nic(client: Machine, before: Mapping[str, NicBytes]) -> dict[str, float]:
-    """Return, per path NIC, its share of the bytes that left by all of them since `before`."""
+    """Return each path NIC's share, from 0 to 1, of the bytes that left by all of them since `before`."""
     now = client.probe.nics()
     sent = {nic.device: now[nic.device].delta(before[nic.device]).tx_bytes for nic in client.paths}
     return {device: nbytes / max(1, sum(sent.values())) for device, nbytes in sent.items()}
@@ -27,9 +27,10 @@ def sent_again(client: Machine, before: Counters) -> float:
 
 
 def plain_goodput(client: Machine, server: Machine, nbytes: int) -> float:
-    """Return the sum of what plain TCP gets through each of the client's paths, all at once, in Mbit/s.
+    """Return the summed goodput of plain TCP over all of the client's paths at once, in Mbit/s.
 
-    Each path carries so many bytes, to the server's address on the same segment where it has one there.
+    Each path carries `nbytes` bytes to the server's address on the same segment, or to its first one if it
+    has none there.
     """
     origin = origin_of(server)
     with ExitStack() as opened:

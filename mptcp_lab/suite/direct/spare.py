@@ -1,4 +1,4 @@
-"""The client's spare NIC: down until a check brings it up."""
+"""Use the client's spare NIC, which is down until a check brings it up."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from mptcp_lab.suite.expectations import announcing_only, expected_pairs
 from mptcp_lab.suite.matrix import Matrix
 from mptcp_lab.suite.requirements import find_spare_nic
 
-#: A daemon makes the endpoint of a new NIC within this time.
+#: How long a daemon may take to make the endpoint of a new NIC.
 NOTICED_WITHIN_SECONDS = 20.0
 
 
 def spare_nic(client: Machine) -> Nic:
-    """Return the first NIC on a path segment that the inventory keeps down."""
+    """Return the first NIC on a path segment that the inventory keeps down, or raise `Unsupported`."""
     return find_spare_nic(client.lab, client.host)
 
 
 def path_manager(client: Machine) -> str:
-    """Return who makes the endpoints: NetworkManager, a mptcpd that runs, or the kernel (the lab's list)."""
+    """Return which program makes the endpoints: NetworkManager, a running mptcpd, or the kernel.
+
+    If it is the kernel, its endpoints are those that the lab lists.
+    """
     if client.host.variables.get("lab_mptcp_owner") == "networkmanager":
         return "networkmanager"
     active = client.probe.run(["systemctl", "is-active", "--quiet", "mptcp.service"]).returncode == 0
@@ -34,9 +37,12 @@ def path_manager(client: Machine) -> str:
 
 @contextmanager
 def appears(client: Machine, nic: Nic, owner: str) -> Iterator[None]:
-    """Bring a NIC up, give it its address, and add its endpoint where no daemon does.
+    """Bring a NIC up, give it its address, and add its endpoint, unless a daemon adds it.
 
-    Raises Unsupported for an owner of the path manager that is not the client's.
+    All of this is undone at the end of the block.
+
+    Raises:
+        Unsupported: the client's path manager is not `owner`.
     """
     if path_manager(client) != owner:
         raise Unsupported(owner, f"the path manager here is {path_manager(client)}", client.name)
@@ -58,10 +64,10 @@ def appears(client: Machine, nic: Nic, owner: str) -> Iterator[None]:
 
 @contextmanager
 def room_for(client: Machine, server: Machine, nic: Nic, evidence: EvidenceBox) -> Iterator[Matrix]:
-    """Leave room for a new NIC's subflows in the connections to come; yield the subflows to expect of them.
+    """Leave room for a new NIC's subflows in the connections to come; yield the subflows to expect on them.
 
-    Nothing needs to be done, except where the client's kernel is known to take the room itself: there the
-    server announces only its address on the NIC's segment.
+    Nothing has to be done, unless a known deviation says that the client's kernel uses up the room by itself:
+    then the server announces only its address on the NIC's segment.
     """
     matrix = expected_pairs(client, server)
     correction = known(NO_ROOM, client.probe.kernel)

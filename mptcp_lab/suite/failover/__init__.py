@@ -1,1 +1,1 @@
-"""Failover of a live stream: how a path is lost, what goes on over the others, how long it pauses."""
+"""Failover of a live stream: how a path is lost, how other paths take over, how long the stream pauses."""

@@ -1,4 +1,4 @@
-"""When a stream's data could be delivered in order, from a capture at the receiver. Pure."""
+"""Find when a stream's data could be delivered in order, from a capture at the receiver. Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ from mptcp_lab.wire.options import Dss
 from mptcp_lab.wire.packet import SYN, IpAddress, Segment
 from mptcp_lab.wire.ranges import RangeSet
 
-#: Sequence numbers of TCP count modulo 2^32; more than half of that ahead is behind.
+#: TCP sequence numbers count modulo 2^32; a number more than half of that ahead is behind.
 WRAP, HALF = 1 << 32, 1 << 31
 
 
 @dataclass
 class _Subflow:
-    """One subflow's data that the receiver has not acknowledged: by place in its stream, the last sending."""
+    """Data of one subflow that the receiver has not acknowledged, by its place in the subflow's stream.
+
+    If data was sent repeatedly, only the last time is kept.
+    """
 
     isn: int
     waiting: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # time_ns, dsn, length
 
     def accepted(self, ack: int) -> list[tuple[int, int, int]]:
-        """Take out what an acknowledgement covers."""
+        """Remove and return the data that an acknowledgement covers."""
         upto = (ack - self.isn) % WRAP
         ssns = [ssn for ssn, (_, _, length) in self.waiting.items() if ssn + length <= upto]
         return [self.waiting.pop(ssn) for ssn in ssns]
 
     def delivered(self, upto: int, accepted: RangeSet) -> list[tuple[int, int, int]]:
-        """Take out, and note as accepted, what a DATA_ACK covers and no subflow's acknowledgement did."""
+        """Remove and return the data that a DATA_ACK covers but no subflow's acknowledgement did.
+
+        The data is added to `accepted`.
+        """
         found = []
         for ssn, (_, dsn, length) in list(self.waiting.items()):
             if dsn + length <= upto and not accepted.covers(dsn, dsn + length):
@@ -37,12 +43,13 @@ class _Subflow:
 
 
 def in_order(packets: Iterable[Segment], port: int) -> list[tuple[float, int]]:
-    """Return when the data sent to `port` grew without a hole: seconds since the epoch, bytes up to there.
+    """Return when the data sent to `port` grew without a hole, as (seconds since the epoch, bytes by then).
 
-    `packets` hold one MPTCP connection from its first SYN on; subflows whose SYN is missing are none of it. A
-    capture also has what the receiver's firewall drops, so a packet counts once the receiver has acknowledged
-    it, at the time of its last sending before that: at the level of its subflow, or by a DATA_ACK where its
-    subflow's acknowledgements do not get out any more (RFC 8684 section 3.3.2).
+    `packets` hold one MPTCP connection from its first SYN on; subflows whose SYN is missing are ignored. A
+    capture also has packets that the receiver's firewall drops. Therefore a packet counts only once the
+    receiver has acknowledged it, at the time when it was last sent before that. The acknowledgement is that
+    of its subflow, or a DATA_ACK where the subflow's acknowledgements are not sent any more (RFC 8684 section
+    3.3.2).
     """
     subflows: dict[tuple[IpAddress, int], _Subflow] = {}
     first: int | None = None
@@ -75,18 +82,18 @@ def in_order(packets: Iterable[Segment], port: int) -> list[tuple[float, int]]:
 
 
 def _mapping(segment: Segment) -> Dss | None:
-    """Return the mapping of a segment's payload."""
+    """Return the mapping of a segment's payload, or None."""
     found = (o for o in segment.options if isinstance(o, Dss) and o.data_length)
     return next(found, None) if segment.payload_length else None
 
 
 def _data_ack(segment: Segment) -> int | None:
-    """Return the data sequence number up to which the receiver has everything."""
+    """Return a segment's DATA_ACK: the data sequence number before which the receiver has everything."""
     return next((o.data_ack for o in segment.options if isinstance(o, Dss)), None)
 
 
 def _growth(arrived: list[tuple[int, int, int]]) -> list[tuple[float, int]]:
-    """Return when the range that begins with the first data grew, and to which length."""
+    """Return when the range that begins with the first data grew, and to what length."""
     have, edge, growth = RangeSet(), 0, list[tuple[float, int]]()
     for time_ns, dsn, length in sorted(arrived):
         have.add(max(dsn, 0), dsn + length)

@@ -1,4 +1,4 @@
-"""A live stream from the server to the client, or both ways at once, whose first path is lost (DIRECT-15)."""
+"""Check a stream from the server, or one in each direction, whose first path is lost (DIRECT-15)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ DIRECTIONS = (DOWNLOAD, BOTH)
 #: A chunk of this size every two milliseconds: slow enough for every path, fast enough to show a pause.
 CHUNK_BYTES, CHUNK_INTERVAL_S = 1400, 0.002
 END_TIMEOUT_S = 20.0
-#: Counters of the sender that a lost path moves (net/mptcp/mib.c).
+#: Counters that move at the sender when a path is lost (net/mptcp/mib.c).
 SENDER_COUNTERS = ("SubflowStale", "SubflowRecover")
 
 
 class Served(Flow):
-    """One connection of a client to a listener that the server's probe holds for one check.
+    """One connection from a client to a listener that the server's probe opened for the check.
 
-    ``accepted`` is the server's end of it.
+    ``accepted`` is the server's end of the connection.
     """
 
     def __init__(self, stream: Stream, accepted: Stream, far_end: FarEnd, examined: Opening) -> None:
@@ -44,7 +44,7 @@ class Served(Flow):
 
 @dataclass(frozen=True)
 class Way:
-    """Data that goes one way: who sends it and who receives it."""
+    """One direction of the connection: its sender and receiver, and the transfer at either end."""
 
     name: str
     sender: Machine
@@ -58,7 +58,7 @@ class Way:
         return self.receiving.progress().nbytes
 
     def end(self) -> tuple[TransferResult, TransferResult]:
-        """Let the sender end; return what it sent and what arrived."""
+        """End the sender's stream; return what it sent and what arrived."""
         sent = self.sending.finish(END_TIMEOUT_S)
         self.source.shutdown()
         return sent, self.receiving.wait(END_TIMEOUT_S)
@@ -71,10 +71,11 @@ def check_stream_survives(
     fault: Callable[[], AbstractContextManager[object]],
     evidence: EvidenceBox,
 ) -> None:
-    """Check that a stream from the server, or one each way, outlives `fault`, the loss of its first path.
+    """Check that a stream from the server, or one in each direction, survives the loss of its first path.
 
-    Asserted: the first path carried the server's data before, another one does under the fault, each way goes
-    on, the server accepted one connection, and every octet arrives once and in order. The gap is the longest
+    `direction` is one of `DIRECTIONS`, and `fault` is the loss. The first path must carry the server's data
+    before the fault, and another path during the fault. Each direction must go on, the server must accept
+    only one connection, and every octet must arrive once and in order. The gap in the evidence is the longest
     pause in what each receiver read.
     """
     before = server.probe.counters()
@@ -113,7 +114,7 @@ def check_stream_survives(
 
 @contextmanager
 def listening(server: Machine) -> Iterator[list[Listener]]:
-    """Listen with MPTCP on one free port of each of the server's IPv4 addresses on paths."""
+    """Listen with MPTCP on the server's IPv4 path addresses, on one free port that is the same on each."""
     with ExitStack() as stack:
         first, *others = [str(nic.address()) for nic in server.paths if nic.address()]
         listeners = [stack.enter_context(server.probe.listen(first, 0))]
@@ -124,7 +125,7 @@ def listening(server: Machine) -> Iterator[list[Listener]]:
 
 @contextmanager
 def served(client: Machine, server: Machine, listeners: list[Listener]) -> Iterator[Served]:
-    """Connect a client to the first listener of a server, and take the server's end of the connection."""
+    """Connect a client to the server's first listener, and accept the connection there."""
     to = listeners[0].local
     assert to is not None, f"the listener at {server.name} has no local address"
     origin = origin_of(server)
@@ -142,7 +143,7 @@ def served(client: Machine, server: Machine, listeners: list[Listener]) -> Itera
 
 
 def _begin(connection: Served, client: Machine, server: Machine, direction: str) -> list[Way]:
-    """Begin to send from the server, and with ``both`` from the client too."""
+    """Start to send from the server, and with ``both`` also from the client."""
 
     def way(name: str, sender: Machine, receiver: Machine, source: Stream, sink: Stream) -> Way:
         sending = source.send(ENDLESS, seed=name, chunk=CHUNK_BYTES, interval=CHUNK_INTERVAL_S)
@@ -155,7 +156,7 @@ def _begin(connection: Served, client: Machine, server: Machine, direction: str)
 
 
 def _wait_for_data(ways: list[Way], arrived: dict[int, int], when: str) -> None:
-    """Wait until enough more has arrived each way."""
+    """Wait until each direction has received `ENOUGH_BYTES` more than `arrived` has for it."""
     for way in ways:
         _wait_for_octets(way, arrived[id(way)] + ENOUGH_BYTES, when)
 
@@ -170,7 +171,7 @@ def _wait_for_octets(way: Way, wanted: int, when: str) -> None:
 
 
 def _receivers(packets: list[Segment], port: int, since: float, until: float) -> set[str]:
-    """Return the client's addresses to which the server's data came, between two times of the epoch."""
+    """Return the client's addresses that received server data between two times (seconds since the epoch)."""
     data = (s for s in packets if s.sport == port and s.payload_length)
     return {str(s.dst) for s in data if int(since * 1e9) <= s.time_ns < int(until * 1e9)}
 
@@ -178,7 +179,7 @@ def _receivers(packets: list[Segment], port: int, since: float, until: float) ->
 def _keep(
     packets: list[Segment], port: int, times: tuple[float, float], client: Machine, evidence: EvidenceBox
 ) -> None:
-    """Keep the octets of every path over time, and the packets that open and close subflows."""
+    """Keep as evidence the octets of each path over time, and the packets that open and close subflows."""
     zero = packets[0].time_ns
     series = bytes_by_receiver(packets, port, zero, path_names(client.paths))
     marks = [

@@ -1,4 +1,4 @@
-"""How long a stream pauses when its first path is lost: one repetition, and the distribution of many."""
+"""Measure how long a stream pauses when its first path is lost, in one repetition and in many."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of,
 from mptcp_lab.suite.failover.arrivals import in_order
 from mptcp_lab.suite.packets import tcp_capture
 
-#: When (seconds since the epoch) how many bytes of a stream had passed.
+#: A point of a stream: a time (seconds since the epoch), and how many bytes had passed by then.
 Growth = tuple[float, int]
-#: This much arrives before the loss, and again under it: enough for the pauses that follow the first one.
+#: So many bytes arrive before the loss, and during it: enough to include the pauses that follow the first
+#: one.
 BEFORE_BYTES, UNDER_BYTES = 30_000, 150_000
 RESUMED_WITHIN_SECONDS = 20.0
-#: A port of a switch with a spanning tree forwards nothing for half a minute.
+#: A switch port with a spanning tree forwards nothing for half a minute.
 ANSWERS_WITHIN = 60.0
-#: A pause this long is no matter of scheduling any more: the stream is stalled.
+#: A pause longer than this is not due to scheduling: the stream is stalled.
 STALLED_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Pauses:
-    """What a stream's receiver saw while the first path was lost, in seconds.
+    """The pauses that a stream's receiver saw while the first path was lost, in seconds.
 
-    ``gap`` is the longest pause by the probe's clock (when the application got its data) and ``captured`` the
-    same by the capture (when in-order data reached the host); ``stalled`` is the sum of all long pauses.
-    ``clocks`` are the least delays from capture to application, before the loss and after the gap: what
-    scheduling adds has no part in a least delay, so they tell how far the clocks themselves are apart.
+    ``gap`` is the longest pause between the application's reads, by the probe's clock. ``captured`` is the
+    longest pause between arrivals of in-order data at the host, by the capture. ``stalled`` is the sum of all
+    pauses above `STALLED_SECONDS`. ``clocks`` are the least delays from capture to application, before the
+    loss and after it. Scheduling only makes a delay longer, so the least delays show how far the two clocks
+    are apart.
     """
 
     gap: float
@@ -46,13 +48,13 @@ class Pauses:
 
     @property
     def apart(self) -> float:
-        """How far the two gaps lie apart: scheduling, at either end of the gap."""
+        """Return the difference of the two gaps in seconds, due to scheduling at either end of the gap."""
         return abs(self.gap - self.captured)
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of some values: nearest-rank percentiles."""
+    """The minimum, median, 95th percentile (nearest rank) and maximum of some values."""
 
     least: float
     median: float
@@ -61,7 +63,7 @@ class Distribution:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """Of at least one value."""
+        """Return the distribution of at least one value."""
         ranked = sorted(values)
         p95 = ranked[math.ceil(0.95 * len(ranked)) - 1]
         return cls(ranked[0], statistics.median(ranked), p95, ranked[-1])
@@ -75,7 +77,7 @@ def within(times: Sequence[float], since: float, until: float) -> list[float]:
 def first_path_lost(
     client: Machine, server: Machine, loss: Callable[[], AbstractContextManager[object]]
 ) -> Pauses:
-    """Take a live stream's first path away, once; return its pauses until it has gone on."""
+    """Take away the first path of a live stream once; return the stream's pauses until it has resumed."""
     port = origin_of(server).port
     eventually(
         lambda: _answers(client, server, port), until=bool, within=ANSWERS_WITHIN, what="the first path"
@@ -110,7 +112,7 @@ def first_path_lost(
 
 
 def _answers(client: Machine, server: Machine, port: int) -> bool:
-    """Tell whether the first path works: the repetition before may have plugged its cable in just now."""
+    """Return whether the first path works: the previous repetition may have plugged its cable in just now."""
     try:
         with client.probe.connect(server.address(0), port, protocol="tcp", within=1.0) as stream:
             stream.close(reset=True)
@@ -120,9 +122,10 @@ def _answers(client: Machine, server: Machine, port: int) -> bool:
 
 
 def least_delays(got: Sequence[Growth], seen: Sequence[Growth], split: float) -> tuple[float, float]:
-    """Return the least delay from `seen` (the capture) to `got` (the application), before a moment and after.
+    """Return the least delays in seconds from `seen` to `got`, before the time `split` and after it.
 
-    Both end with the same byte; the capture may have a greeting before the first one that counts.
+    `seen` is from the capture, and `got` from the application. Both end with the same byte. The capture may
+    begin with a greeting that the application does not count.
     """
     greeting = seen[-1][1] - got[-1][1]
     lengths = [length for _, length in seen]
@@ -132,7 +135,7 @@ def least_delays(got: Sequence[Growth], seen: Sequence[Growth], split: float) ->
 
 
 def keep(pauses: Iterable[Pauses], evidence: EvidenceBox) -> None:
-    """Keep the distribution over all repetitions as figures, in milliseconds."""
+    """Keep the distribution over all repetitions as evidence, in milliseconds."""
     every = list(pauses)
     gaps = Distribution.of([1000 * each.gap for each in every])
     evidence.document("every repetition, in seconds", every)

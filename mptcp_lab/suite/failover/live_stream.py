@@ -1,4 +1,4 @@
-"""The one shape of every failover check: a live stream, a path taken away, the stream goes on, whole."""
+"""Check failover in its common shape: a live stream loses a path, goes on, and arrives whole."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mptcp_lab.suite.packets import bytes_by_sender, rows, tcp_capture
 from mptcp_lab.suite.traffic import Ended, Target
 from mptcp_lab.wire import Segment
 
-#: A stream whose path is lost must go on within this time: several retransmission timeouts.
+#: A stream whose path is lost must go on within this time, which is several retransmission timeouts.
 RESUMED_WITHIN_SECONDS = 20.0
-#: This much is sent before the fault, and again after the stream has gone on.
+#: So many bytes are sent before the fault, and again after the stream has resumed.
 ENOUGH_BYTES = 200_000
 
 
@@ -28,10 +28,11 @@ def check_survives(
     fault: Callable[[], AbstractContextManager[object]],
     evidence: EvidenceBox,
 ) -> Ended:
-    """Check that a stream from a client to a target outlives `fault`, the loss of its first path.
+    """Check that a stream from a client to a target survives `fault`, the loss of its first path.
 
-    Asserted: the first path carried it before, paths from another address carry it under the fault, and the
-    origin accepted one connection and got every byte once and in order. The gap is the longest pause there.
+    The first path must carry the stream before the fault, and paths from another address during it. The
+    origin must accept one connection and receive every byte once and in order. The gap in the evidence is the
+    longest pause at the origin.
     """
     pairs = subflows_to(client, target)
     with (
@@ -70,7 +71,7 @@ def check_survives(
 
 @dataclass(frozen=True)
 class Story:
-    """What a capture at the client tells of a failover; times are seconds since the epoch."""
+    """The events of a failover in a capture at the client; times are seconds since the epoch."""
 
     packets: list[Segment]
     port: int
@@ -79,14 +80,17 @@ class Story:
     back: float
 
     def senders(self, since: float, until: float) -> set[str]:
-        """Return the client's addresses that sent data in this time."""
+        """Return the client's addresses that sent data between two times."""
         times = (int(since * 1e9), int(until * 1e9))
         data = (s for s in self.packets if s.dport == self.port and s.payload_length)
         return {str(s.src) for s in data if times[0] <= s.time_ns < times[1]}
 
 
 def path_names(nics: Sequence[Nic]) -> dict[str, str]:
-    """Return the paths of these NICs' addresses by name, with the NIC where several are on one segment."""
+    """Map the addresses of these NICs to names of their paths.
+
+    The name is the segment, followed by the NIC's device if several of the NICs are on the segment.
+    """
     used = Counter(nic.segment for nic in nics)
     names: dict[str, str] = {}
     for nic in nics:
@@ -96,7 +100,7 @@ def path_names(nics: Sequence[Nic]) -> dict[str, str]:
 
 
 def _keep(story: Story, ended: Ended, behind: Machine, client: Machine, evidence: EvidenceBox) -> None:
-    """Keep the gap at the origin, the bytes of every path over time, and the telling packets."""
+    """Keep as evidence the gap at the origin, the bytes of every path over time, and the main packets."""
     zero = story.packets[0].time_ns
     gap = ended.got.received.gaps[0]
     begun = behind.probe.clock().realtime_of(gap.start) - zero / 1e9

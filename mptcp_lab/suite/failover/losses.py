@@ -1,4 +1,4 @@
-"""The ways in which a stream's first path is lost (DIRECT-7, DIRECT-8, DIRECT-12)."""
+"""Define the ways in which a stream's first path can be lost (DIRECT-7, DIRECT-8, DIRECT-12, DIRECT-15)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mptcp_lab.machines.session import Machine, Session
 
 Loss = Callable[[Session, Machine, Machine], AbstractContextManager[object]]
 
-#: B's firewall drops A-1: the loss that the founding document tried.
+#: B's firewall drops A-1: the loss that the founding document tested.
 FIREWALL = "dropped-at-B"
 
-#: By name, what takes A-1's path to B away (of the lab's machines, A and B) until it is lifted.
+#: By name, the faults that take A-1's path to B away until they are lifted; called with session, A and B.
 LOSSES: dict[str, Loss] = {
     FIREWALL: lambda _, client, server: server.probe.fault("drop", source=client.address(0)),
     "dropped-at-A": lambda _, client, __: client.probe.fault(

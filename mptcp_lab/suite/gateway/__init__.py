@@ -1,1 +1,1 @@
-"""Connections through a gateway: what it routes, and what a middlebox makes of MPTCP."""
+"""Connections through a gateway: which packets it routes, and how a middlebox changes MPTCP."""

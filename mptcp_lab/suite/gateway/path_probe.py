@@ -1,7 +1,7 @@
-"""The way that packets take, hop by hop: what traceroute does. Runs on a host, with its Python alone.
+"""Find the way that packets take, hop by hop, as traceroute does. It runs on a host and needs only Python.
 
-``python3 path_probe.py SOURCE DESTINATION`` prints the IPv4 address that answers for each TTL, one a line,
-until the destination itself does. Exits with 1 when a hop does not answer.
+``python3 path_probe.py SOURCE DESTINATION`` prints the IPv4 address that answers for each TTL, one per line,
+until the destination itself answers. It exits with 1 if a hop does not answer.
 """
 
 import select
@@ -10,13 +10,13 @@ import struct
 import sys
 
 IP_RECVERR, MSG_ERRQUEUE = 11, 0x2000  # include/uapi/linux/in.h, socket.h
-PORT = 33434  # where nobody listens: the destination answers "port unreachable"
-EXTENDED_ERROR = 16  # sizeof(struct sock_extended_err); the sockaddr of who complained follows
+PORT = 33434  # no program listens there: the destination answers "port unreachable"
+EXTENDED_ERROR = 16  # sizeof(struct sock_extended_err); the sockaddr of the answering host follows
 TRIES, PATIENCE_MS, MOST_HOPS = 3, 1000, 16
 
 
 def hop(source: str, destination: str, ttl: int) -> str:
-    """Return who answers a packet that may pass `ttl` - 1 routers; empty when nobody does."""
+    """Return the address that answers a packet which may pass `ttl` - 1 routers; empty if nobody answers."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((source, 0))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
@@ -32,7 +32,7 @@ def hop(source: str, destination: str, ttl: int) -> str:
 
 
 def main(source: str, destination: str) -> int:
-    """Print the hops."""
+    """Print the address of each hop; return the exit status."""
     for ttl in range(1, MOST_HOPS):
         answered = hop(source, destination, ttl)
         if not answered:

@@ -1,4 +1,4 @@
-"""Routes as a host has them, and the ways that its packets really take."""
+"""Read a host's routes, and find the ways that its packets really take."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ READINGS = tuple(f"ip -{v} {what}" for v in (4, 6) for what in ("route show tabl
 
 
 def behind(router: Machine, client: Machine, server: Machine) -> str:
-    """Return an address of B's that A reaches through the router only."""
+    """Return an address of B that A reaches only through the router."""
     return find_address_behind(router.host, client.host, server.host)
 
 
 def routed_target(router: Machine, client: Machine, server: Machine) -> Target:
-    """Return a server's origin at an address that the client reaches through the router only."""
+    """Return a server's origin at an address that the client reaches only through the router."""
     origin = origin_of(server)
     return Target(server, origin, server, origin, to=behind(router, client, server))
 
@@ -41,16 +41,20 @@ def network_of(lab: Lab, address: str) -> str:
 
 
 def way(machine: Machine, source: str, destination: str) -> list[str]:
-    """Return who answers at each hop from a source address, at last the destination (path_probe.py).
+    """Return the address that answers at each hop from a source address (path_probe.py).
 
-    The list ends early where nobody answers.
+    The last one is the destination, unless the list ends early because nobody answers.
     """
     text = Path(path_probe.__file__).read_text()
     return machine.probe.run(["python3", "-", source, destination], stdin=text).stdout.split()
 
 
 def chosen(machine: Machine, source: str, destination: str) -> tuple[str, str]:
-    """Return (next hop, device) that the kernel chooses for packets from a source address."""
+    """Return (next hop, device) that the kernel chooses for packets from a source address.
+
+    Raises:
+        Inconclusive: `ip route get` named no device.
+    """
     done = machine.probe.run(["ip", "-o", "route", "get", destination, "from", source])
     words = done.stdout.split()
     if "dev" not in words[:-1]:
@@ -68,12 +72,12 @@ def all_routes(machine: Machine) -> dict[str, str]:
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Return the lines that came (+) and went (-), as one line."""
+    """Return the lines that were added (+) and removed (-), as one line of text."""
     diffs = (ndiff(before[name].splitlines(), after[name].splitlines()) for name in READINGS)
     return "; ".join(line for diff in diffs for line in diff if line[0] in "+-")
 
 
 def source_table(machine: Machine, address: str) -> str:
-    """Return the routing table that a rule gives to packets from an address; the main one without a rule."""
+    """Return the routing table that a rule selects for packets from an address, or ``main`` without one."""
     rules = machine.probe.read("rules4")
     return next((str(rule["table"]) for rule in rules if rule.get("src") == address), "main")

@@ -1,4 +1,4 @@
-"""A proxy before several backends: which of them gets how many connections."""
+"""Count how many connections each backend of a proxy gets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def begin(
     source: str | None = None,
     within: float = 60.0,
 ) -> RunningBatch:
-    """Begin many connections to an origin (behind a proxy or not) that ends each after a short answer."""
+    """Start many connections to an origin, directly or through a proxy; it ends each after a short answer.
+
+    `concurrent` is how many are open at a time, and `within` is in seconds.
+    """
     message = greeting("source", tag, bytes=ANSWER_BYTES, seed=1)
     return client.probe.many(
         address, port, message, ANSWER_BYTES, count, concurrent, False, protocol, source, within
@@ -44,7 +47,7 @@ class Balanced:
     backends: tuple[tuple[Machine, Service], ...]
 
     def serve(self, client: Machine, count: int, source: str | None = None) -> tuple[int, ...]:
-        """Make connections one by one, all of which must be served; return how many each backend got."""
+        """Make connections one by one, all of which must succeed; return how many each backend got."""
         tag = uuid.uuid4().hex
         family = 6 if source and ":" in source else 4
         address = self.machine.address(0, family)
@@ -57,12 +60,18 @@ class Balanced:
         )
 
     def dead(self, number: int) -> AbstractContextManager[object]:
-        """Let a backend refuse every connection."""
+        """Let a backend's host refuse every connection, until the end of the block."""
         machine, service = self.backends[number]
         return machine.probe.fault("reject", dport=service.port)
 
 
 def balanced(machines: Session, method: str, suits: Callable[[Service], bool], what: str) -> Balanced:
-    """Return nginx's listener before several backends that suits; raise `Unsupported` where there is none."""
+    """Return the nginx listener with several backends that meets the condition `suits`.
+
+    `what` describes the condition in the error message.
+
+    Raises:
+        Unsupported: the lab has no such listener.
+    """
     service = find_balancing(machines.lab, method, suits, what)
     return Balanced(machines.machines[service.host], service, machines.backends(service))

@@ -1,4 +1,4 @@
-"""Whether client, proxy and origin count the same connections."""
+"""Check that client, proxy and origin count the same connections."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mptcp_lab.suite.traffic import Target
 
 @dataclass(frozen=True)
 class Counts:
-    """How many connections the proxy (its own statistics) and the origin have counted."""
+    """How many connections the proxy, by its own statistics, and the origin have counted."""
 
     proxy: int
     origin: int
 
     @classmethod
     def read(cls, target: Target) -> Self:
-        """Ask both."""
+        """Read the current counts of the proxy and of the origin behind it."""
         return cls(sessions(target), accepted(target))
 
     def check_agreement(self, target: Target, made: int, evidence: EvidenceBox) -> None:
-        """Assert that both have counted just what the client has made since; keep all three counts."""
+        """Check that both have counted exactly `made` more connections than here; keep all three counts."""
         now = eventually(
             lambda: Counts.read(target),
             until=lambda n: n.proxy >= self.proxy + made,
@@ -43,6 +43,6 @@ def accepted(target: Target) -> int:
 
 
 def keep(evidence: EvidenceBox, **counts: int) -> None:
-    """Keep who counted how many connections."""
+    """Keep as evidence how many connections each party has counted."""
     for who, count in counts.items():
         evidence.figure(f"counted by {who}", count)

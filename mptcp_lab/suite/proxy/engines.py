@@ -1,4 +1,4 @@
-"""What a proxy engine says of itself: how many connections it had, what CPU time it took; and its reload."""
+"""Read a proxy engine's own figures (version, connections, CPU time), and reload or restart it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ with socket.socket(socket.AF_UNIX) as stats:
     stats.sendall(b"show stat\\n")
     sys.stdout.write(stats.makefile().read())
 """
-#: The version in what `haproxy -v` and `nginx -v` print.
+#: Matches the version in the output of `haproxy -v` and `nginx -v`.
 VERSION = re.compile(r"(?:version |nginx/)(\d[^\s-]*)")
 PROXIES = ("haproxy", "nginx")
 NGINX_LOG = "/var/log/nginx/stream.log"
 
 
 def versions(machine: Machine) -> dict[str, str]:
-    """Return the version of each proxy engine of a machine: of the program that runs, not of a package."""
+    """Return the version of each proxy engine of a machine, from the running program, not from a package."""
     found = {}
     for engine in sorted({service.engine for service in machine.host.services} & set(PROXIES)):
         main = machine.probe.run(
             ["systemctl", "show", "--property=MainPID", "--value", engine]
         ).stdout.strip()
-        # By the shell, which says that there is no such program where the engine is down: no version then.
+        # The shell runs it, since it reports a missing program where the engine is down; then there is no
+        # version.
         said = machine.probe.run(["sh", "-c", f"exec /proc/{main}/exe -v"])
         if version := VERSION.search(said.stdout + said.stderr):
             found[engine] = version[1]
@@ -39,7 +40,10 @@ def versions(machine: Machine) -> dict[str, str]:
 
 
 def sessions(target: Target) -> int:
-    """Return how many connections a listener has had: haproxy's statistics, nginx's log of the ended ones."""
+    """Return how many connections a listener has had.
+
+    For haproxy, its statistics show this; for nginx, its log, which has only connections that have ended.
+    """
     return _haproxy_sessions(target) if target.service.engine == "haproxy" else _nginx_sessions(target)
 
 
@@ -59,24 +63,24 @@ def _haproxy_sessions(target: Target) -> int:
 
 def _nginx_sessions(target: Target) -> int:
     pattern = f"^[^ ]* [^ ]* [^ ]*:{target.port} "
-    counted = target.machine.probe.run(["grep", "-c", pattern, NGINX_LOG])  # 1: not one line
+    counted = target.machine.probe.run(["grep", "-c", pattern, NGINX_LOG])  # exit status 1: no line matches
     return int(counted.stdout or 0)
 
 
 def reload(target: Target) -> None:
-    """Have the engine read its configuration again, as an administrator would."""
+    """Reload the engine's configuration, as an administrator would."""
     target.machine.handled.add(target.service.engine)
     _output(target.machine, ["systemctl", "reload", target.service.engine])
 
 
 def restart(target: Target) -> None:
-    """Have the engine end and start again; returns when it is up."""
+    """Restart the engine; return when it is running again."""
     target.machine.handled.add(target.service.engine)
     _output(target.machine, ["systemctl", "restart", target.service.engine])
 
 
 def cpu_seconds(target: Target) -> float:
-    """Return the CPU time that the engine's unit has used since it started."""
+    """Return the CPU time in seconds that the engine's unit has used since it started."""
     shown = ["systemctl", "show", "--property=CPUUsageNSec", "--value", target.service.engine]
     used = _output(target.machine, shown)
     if not used.isdecimal():
@@ -92,7 +96,7 @@ def _output(machine: Machine, command: list[str]) -> str:
 
 
 def workers(target: Target) -> set[int]:
-    """Return the process ids of the engine's workers: its main process' children."""
+    """Return the process ids of the engine's workers, the children of its main process."""
     main = _output(
         target.machine, ["systemctl", "show", "--property=MainPID", "--value", target.service.engine]
     )

@@ -1,4 +1,4 @@
-"""The shape of PROXY-1: a stream through a proxy, looked at from both of its legs."""
+"""Check a stream through a proxy on both of its legs (PROXY-1)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mptcp_lab.suite.traffic import Target, is_mptcp
 def check_two_legs(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Check that a proxy's front leg is MPTCP with all of a client's subflows and its back leg plain TCP.
 
-    By the sockets of client and origin, the proxy's counters, and captures of both legs. A client may join
-    over the other family too, as fullmesh does where both are announced.
+    The check reads the sockets of client and origin, the proxy's counters, and captures of both legs. A
+    client may also join over the other family, as fullmesh does where addresses of both are announced.
     """
     proxy, port, inner = target.machine, target.port, target.origin_service.port
     expected, before, family = subflows_to(client, target), proxy.probe.counters(), target.family
@@ -44,7 +44,7 @@ def check_two_legs(client: Machine, target: Target, evidence: EvidenceBox) -> No
     joined.check_exact(family)
     opened = moved.mptcp("MPCapableACKRX")
     assert opened == 1, f"{proxy.name} counted {opened} MPTCP connections (MPCapableACKRX), one was made"
-    # Between the look at the sockets and the end more may come up over the other family.
+    # After the sockets were read, more subflows may come up over the other family.
     found, counted = joined.pairs, moved.mptcp("MPJoinAckRx")
     asked_for = {(s.src, s.sport, s.dst) for s in joins(asked)}
     assert len(found) - 1 <= counted <= len(asked_for), f"{counted} joins counted, {len(asked_for)} asked for"
@@ -58,5 +58,5 @@ def check_two_legs(client: Machine, target: Target, evidence: EvidenceBox) -> No
 
 
 def _first(client: Machine, proxy: Machine, family: int) -> tuple[str, str]:
-    """Return the addresses of the first subflow."""
+    """Return the client's and the proxy's address of the first subflow."""
     return client.address(0, family), proxy.address(0, family)

@@ -1,4 +1,4 @@
-"""What the checks of proxies do to a proxy's backend, and what each engine documents of itself."""
+"""Act on the backend of a proxy for a check, and compare with the behaviour that each engine documents."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from mptcp_lab.wire.analyse import Analyser
 from mptcp_lab.wire.model import Connection
 from mptcp_lab.wire.packet import Segment
 
-#: A busy machine may be this much later than a timeout.
+#: How much later than a timeout a busy machine may act.
 LATE_SECONDS = 3.0
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
 class Documented:
-    """What an engine's manual says that a client sees.
+    """The behaviour that an engine's manual promises to a client.
 
-    ``keeps_half_open``: one direction may end before the other. ``attempts`` at connecting to the backend.
-    ``end_after_reset``: how the backend's connection may end after a client's RST (error is a RST).
+    ``keeps_half_open``: one direction may end before the other. ``attempts``: how often it tries to connect
+    to the backend. ``end_after_reset``: how the backend's connection may end after a client's RST (``error``
+    is a RST).
     """
 
     keeps_half_open: bool
@@ -38,18 +39,21 @@ DOCUMENTED = {
 
 
 def documented(target: Target) -> Documented:
-    """Return what the engine behind a target documents."""
+    """Return the behaviour that the engine behind a target documents."""
     return DOCUMENTED[target.service.engine]
 
 
 def in_seconds(time: str) -> float:
-    """Return a time such as ``500ms``, as proxies write it, in seconds."""
+    """Convert a time as proxies write it, such as ``500ms``, to seconds."""
     number = time.rstrip("hms")
     return int(number) * UNITS[time[len(number) :]]
 
 
 def ends(receiving: Transfer, since: float, within: float) -> tuple[TransferResult, float]:
-    """Wait until a stream that is being received ends, however; return that and the seconds since `since`."""
+    """Wait until a stream that is being received ends in any way; return the result and the time it took.
+
+    The time is in seconds from `since`, on the monotonic clock of the receiving host.
+    """
     result = receiving.wait(within, check=False)
     return result, result.clock.monotonic - since
 
@@ -67,20 +71,23 @@ def backend(target: Target) -> Origin:
 
 
 def arrived(flow: Flow, nbytes: int, within: float = 20.0) -> OriginRecord:
-    """Wait until the origin has got so many bytes of a stream."""
+    """Wait until the origin has received so many bytes of a stream; return its record."""
     return eventually(
         flow.record, until=lambda record: record.bytes_received >= nbytes, within=within, what="bytes at B"
     )
 
 
 def longest_attempt(target: Target) -> float:
-    """Return for how long a proxy tries to connect to its backend, in seconds."""
+    """Return how long a proxy tries to connect to its backend at most, in seconds."""
     return documented(target).attempts * in_seconds(target.service.connect_timeout)
 
 
 @contextmanager
 def not_accepting(target: Target) -> Iterator[Callable[[], None]]:
-    """Let the origin behind a target leave connections in its backlog, until the end or until called."""
+    """Let the origin behind a target leave connections in its backlog during the block.
+
+    It accepts again at the end of the block, or when the function that is yielded is called.
+    """
     backend(target).pause_accepting()
     try:
         yield backend(target).resume_accepting
@@ -90,7 +97,7 @@ def not_accepting(target: Target) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def not_reading(target: Target, flow: Flow) -> Iterator[None]:
-    """Let the origin behind a target read no more from a stream."""
+    """Stop the origin behind a target from reading a stream, until the end of the block."""
     backend(target).pause_reading(tag=flow.tag)
     try:
         yield
@@ -100,14 +107,14 @@ def not_reading(target: Target, flow: Flow) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Legs:
-    """How many of A's bytes were acknowledged to A (DATA_ACK), and how many B acknowledged (TCP)."""
+    """How many bytes of A were acknowledged to A (DATA_ACK), and how many bytes B acknowledged (TCP)."""
 
     front: int
     back: int
 
 
 def acknowledged(found: list[Segment], target: Target) -> Legs:
-    """Return what a capture on the proxy says of the one stream through it."""
+    """Return what was acknowledged on either leg of the one stream in a capture on the proxy."""
     analyser = Analyser()
     for segment in found:
         analyser.feed(segment)
@@ -120,11 +127,12 @@ def acknowledged(found: list[Segment], target: Target) -> Legs:
 
 
 def ahead_of_backend(target: Target, flow: Flow, nbytes: int, within: float = 10.0) -> None:
-    """Wait until B's kernel takes no more, and so many more bytes are DATA_ACKed to A than it has got."""
+    """Wait until B's kernel takes no more data, and `nbytes` more than it has are DATA_ACKed to A."""
     number = flow.record().number
 
     def reading() -> tuple[int, int]:
-        # A's figure first: of one connection from end to end, B's kernel would have had all of it before.
+        # A's figure is read first: if both legs were one connection, B's kernel would already have these
+        # bytes.
         info, tcp = flow.stream.facts().info, backend(target).facts(number).tcp
         return (info["bytes_acked"] if info else 0), (tcp["bytes_received"] if tcp else 0)
 

@@ -1,4 +1,4 @@
-"""The proxies' listeners of a lab, by engine and way of enabling MPTCP."""
+"""Find the proxies' listeners of a lab, by engine and by the method that gives them MPTCP."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ PROXY_TARGETS = tuple(f"{engine}-{method}" for engine in ENGINES for method in M
 def proxy_target(
     machines: Session, name: str, suits: Callable[[Service], object] = lambda _: True, what: str = ""
 ) -> Target:
-    """Return the listener of a name such as ``haproxy-native``, before one backend that speaks only TCP.
+    """Return the listener of a name such as ``haproxy-native``, with one backend that speaks only TCP.
 
-    `suits` tells which of them, and `what` says it in words. Raises `Unsupported` where the lab has none.
+    `suits` is a further condition on the service, and `what` describes it in the error message.
+
+    Raises:
+        Unsupported: the lab has no such listener.
     """
     service = find_proxy(machines.lab, name, suits, what)
     return Target(machines.machines[service.host], service, *machines.backend(service))

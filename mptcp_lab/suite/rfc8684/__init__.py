@@ -1,1 +1,1 @@
-"""What RFC 8684 asks of a kernel, seen on an ordinary connection or by a peer of our own."""
+"""Requirements of RFC 8684 on a kernel, checked with ordinary traffic or with a user-space peer."""

@@ -1,6 +1,7 @@
-"""A session of ordinary traffic that shows every passive requirement of RFC 8684, captured at both ends.
+"""Generate ordinary traffic that shows every passive requirement of RFC 8684, captured at both ends.
 
-Each scenario is one habit of a real connection: it joins, moves data, loses a path, is closed, falls back.
+Each scenario is one event in the life of a connection: it joins, moves data, loses a path, is closed, or
+falls back.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SOME_BYTES = 100_000
 
 @dataclass(frozen=True)
 class End:
-    """What one end of the session saw: its packets to and from the client, numbered from 1."""
+    """The capture of one end of the session: its packets to and from the client, numbered from 1."""
 
     host: str
     packets: tuple[Segment, ...]
@@ -36,20 +37,20 @@ class End:
 
     @classmethod
     def of(cls, host: str, pcapng: bytes, client: Machine) -> End:
-        """Analyse a capture; a proxy's back leg is left out."""
+        """Analyse a host's capture, without packets of others than the client, such as a proxy's back leg."""
         mine = {nic.address(family) for nic in client.host.nics for family in (4, 6)}
         found = (each for each in segments(pcapng) if each.src in mine or each.dst in mine)
         packets = tuple(replace(each, number=number) for number, each in enumerate(found, 1))
         return cls(host, packets, analyse(packets, is_whole_end=True), pcapng)
 
     def named(self, numbers: tuple[int, ...]) -> list[Segment]:
-        """The packets of these numbers."""
+        """Return the packets with these numbers."""
         return [self.packets[number - 1] for number in numbers]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a connection, as one end saw it, shows of a requirement."""
+    """The observation of a requirement on one connection, as one end captured it."""
 
     end: End
     connection: Connection
@@ -58,9 +59,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Traffic:
-    """A session's captures from both ends, and which scenarios did not come to their end, and why.
+    """The captures of a session from both ends, and the scenarios that did not complete.
 
-    ``lacking`` holds what the kernels lack for the scenarios that could not be followed to their end.
+    ``unfinished`` has a text for each scenario that failed. ``lacking`` has the error of each scenario that
+    the kernels do not support.
     """
 
     ends: tuple[End, End]
@@ -68,7 +70,7 @@ class Traffic:
     lacking: tuple[Unsupported, ...] = ()
 
     def of(self, row: Row) -> list[Shown]:
-        """Every connection that shows something of a requirement, whether it is kept or breached."""
+        """Return the observations of a requirement on every connection that shows it, kept or breached."""
         shown = [
             Shown(end, connection, row.check(connection))
             for end in self.ends
@@ -78,7 +80,7 @@ class Traffic:
 
 
 def ordinary_traffic(client: Machine, target: Target) -> Traffic:
-    """Run every scenario between a client and a target, one by one, and return what both ends saw."""
+    """Run every scenario between a client and a target, one by one; return the captures of both ends."""
     ends = (client, target.machine)
     captures = [machine.probe.capture(machine.devices) for machine in ends]
     unfinished, lacking = list[str](), list[Unsupported]()
@@ -95,13 +97,17 @@ def ordinary_traffic(client: Machine, target: Target) -> Traffic:
     return Traffic((first, second), tuple(unfinished), tuple(lacking))
 
 
-#: What moves at nearly the same moment, for kernels that lack a counter: joins are counted when they are
-#: answered instead of when they are sent, and refused joins when they come in.
+#: Substitutes for counters that a kernel lacks, which move at nearly the same moment: MPJoinSynAckRx counts a
+#: join when it is answered, not when it is sent, and MPJoinSynRx counts a refused join when it arrives.
 INSTEAD = {"MPJoinSynTx": "MPJoinSynAckRx", "MPJoinRejected": "MPJoinSynRx"}
 
 
 def _moved(machine: Machine, before: Counters, counter: str, times: int = 1) -> None:
-    """Wait until a host's MPTCP counter has moved so far; `Unsupported` where its kernel has none like it."""
+    """Wait until a host's MPTCP counter, or else its substitute in `INSTEAD`, has grown by `times`.
+
+    Raises:
+        Unsupported: the host's kernel has neither of them.
+    """
     if not before.has(counter):
         counter = INSTEAD.get(counter, counter)
     eventually(
@@ -114,7 +120,7 @@ def _moved(machine: Machine, before: Counters, counter: str, times: int = 1) -> 
 
 @contextmanager
 def _counted(machine: Machine, counter: str, times: int = 1) -> Iterator[None]:
-    """Wait at the end of the block until a host's MPTCP counter has moved since its begin."""
+    """Wait at the end of the block until a host's MPTCP counter has grown by `times` since the start."""
     before = machine.probe.counters()
     yield
     _moved(machine, before, counter, times)
@@ -122,7 +128,7 @@ def _counted(machine: Machine, counter: str, times: int = 1) -> Iterator[None]:
 
 @contextmanager
 def _joined(client: Machine, target: Target) -> Iterator[Flow]:
-    """A stream under way on every expected subflow, ended when the block ends."""
+    """Yield a running stream on every expected subflow, and end it when the block ends."""
     with target.flow(client) as data:
         transfer = data.start()
         wait_for_joins(data, expected_pairs(client, target.machine))
@@ -131,7 +137,7 @@ def _joined(client: Machine, target: Target) -> Iterator[Flow]:
 
 
 def _goes_on(data: Flow) -> None:
-    """Wait until more of a stream has arrived."""
+    """Wait until `SOME_BYTES` more of a stream have arrived."""
     data.until_received(SOME_BYTES, WITHIN_SECONDS)
 
 
@@ -140,7 +146,7 @@ def _fault(target: Target, kind: str, **params: Any) -> Fault:
 
 
 def _lasts_until(client: Machine, target: Target, machine: Machine, counter: str) -> None:
-    """A stream that ends when a host's MPTCP counter has moved."""
+    """Run a stream until a host's MPTCP counter has grown."""
     before = machine.probe.counters()
     with target.flow(client) as data:
         transfer = data.start()
@@ -149,26 +155,26 @@ def _lasts_until(client: Machine, target: Target, machine: Machine, counter: str
 
 
 def _plain_client(client: Machine, target: Target) -> None:
-    """A client without MPTCP."""
+    """Send data from a client without MPTCP."""
     with target.flow(client, protocol="tcp") as data:
         data.upload(SOME_BYTES)
 
 
 def _two_at_once(client: Machine, target: Target) -> None:
-    """Two live connections, all their subflows, closed in order, one direction after the other."""
+    """Run two connections at once on all their subflows, and close each one direction after the other."""
     with _joined(client, target) as one, _joined(client, target) as other:
         _goes_on(one)
         _goes_on(other)
 
 
 def _no_announcements(client: Machine, target: Target) -> None:
-    """The server announces nothing: the client joins by itself when data has been acknowledged."""
+    """Announce nothing at the server: the client joins by itself when its data has been acknowledged."""
     with announcing_nothing(target.machine):
         _lasts_until(client, target, client, "MPJoinSynTx")
 
 
 def _first_path_lost(client: Machine, target: Target) -> None:
-    """The server's firewall drops the first path for a while: its data goes over the others."""
+    """Drop the first path in the server's firewall for a while: its data goes over the other paths."""
     with _joined(client, target) as data:
         _goes_on(data)
         with _counted(client, "MPTCPRetrans"), _fault(target, "drop", source=client.address(0)):
@@ -176,7 +182,7 @@ def _first_path_lost(client: Machine, target: Target) -> None:
 
 
 def _backup_path(client: Machine, target: Target) -> None:
-    """The second path joins as backup, becomes regular, and goes away with its address's endpoint."""
+    """Join the second path as backup, make it regular, and remove the endpoint of its address."""
     address = client.address(1)
     flags = ["subflow", "fullmesh", "backup"]
     with ExitStack() as backup:
@@ -190,7 +196,7 @@ def _backup_path(client: Machine, target: Target) -> None:
 
 
 def _checksums(client: Machine, target: Target) -> None:
-    """The client asks for checksums; then a payload is changed, with several subflows and with one."""
+    """Let the client ask for checksums, then change a payload, with several subflows and with one."""
     first: dict[str, Any] = {"direction": "out", "source": client.address(0), "dport": target.port}
     with client.probe.fault("sysctl", name="net.mptcp.checksum_enabled", value=1):
         failing = _counted(target.machine, "MPFailTx")
@@ -200,7 +206,10 @@ def _checksums(client: Machine, target: Target) -> None:
 
 
 def _eventually_contiguous(client: Machine, target: Target, flipped: dict[str, Any]) -> None:
-    """Change the payload on an only subflow; again where data was sent twice before: then none falls back."""
+    """Change a payload on the only subflow; repeat it, up to twice, if data was sent twice (MPTCPRetrans).
+
+    A connection that has sent data twice before the change does not fall back.
+    """
     for last in (False, False, True):
         before = client.probe.counters()
         try:
@@ -222,27 +231,27 @@ def _only_path_changed(client: Machine, target: Target, flipped: dict[str, Any])
 
 
 def _not_to_this_address(client: Machine, target: Target) -> None:
-    """The server sets flag C."""
+    """Let the server set flag C, which forbids joins to its first address."""
     name = "net.mptcp.allow_join_initial_addr_port"
     with _fault(target, "sysctl", name=name, value=0):
         _lasts_until(client, target, client, "MPJoinSynTx")
 
 
 def _join_refused(client: Machine, target: Target) -> None:
-    """The server has no room for subflows."""
+    """Leave no room for further subflows at the server, which then rejects a join."""
     with _fault(target, "limits", subflows=0):
         _lasts_until(client, target, target.machine, "MPJoinRejected")
 
 
 def _announced_port(client: Machine, target: Target) -> None:
-    """The server announces another address with a port, and the client joins there."""
+    """Announce another address of the server with a port, to which the client joins."""
     there = {"address": _other_address(target), "port": ANNOUNCED_PORT}
     with _fault(target, "endpoint_add", flags=["signal"], **there):
         _lasts_until(client, target, target.machine, "MPJoinPortAckRx")
 
 
 def _unreachable_announced(client: Machine, target: Target) -> None:
-    """The server announces an address where joins are refused by a firewall."""
+    """Announce an address of the server at which a firewall rejects joins."""
     address = _other_address(target)
     before = client.probe.counters()
     with (
@@ -257,7 +266,7 @@ def _unreachable_announced(client: Machine, target: Target) -> None:
 
 
 def _announcement_lost(client: Machine, target: Target) -> None:
-    """The echo of an announcement is lost on the way."""
+    """Drop the echo of an announcement on the way, so that the server announces the address again."""
     address = _other_address(target)
     with target.flow(client) as data:
         data.stream.send(0, header=data.greeting("sink")).wait(5)
@@ -275,7 +284,7 @@ def _announcement_lost(client: Machine, target: Target) -> None:
 
 
 def _aborted(client: Machine, target: Target) -> None:
-    """The client aborts while data is under way."""
+    """Abort the connection at the client while data is in flight."""
     with _counted(target.machine, "MPFastcloseRx"), target.flow(client) as data:
         data.start()
         wait_for_joins(data, expected_pairs(client, target.machine))
@@ -283,7 +292,7 @@ def _aborted(client: Machine, target: Target) -> None:
 
 
 def _stripped(client: Machine, target: Target) -> None:
-    """A middlebox takes the option out: of SYN/ACKs on either side, then of all after the handshake."""
+    """Strip the option like a middlebox: from SYN/ACKs at either side, then from data after the handshake."""
     towards: dict[str, Any] = {"direction": "in", "sport": target.port, "packets": "synack"}
     for machine, match in ((target.machine, {**towards, "direction": "out"}), (client, towards)):
         with machine.probe.fault("strip_option", **match), target.flow(client) as data:
@@ -297,7 +306,7 @@ def _stripped(client: Machine, target: Target) -> None:
 
 
 def _other_address(target: Target) -> str:
-    """An address of the server that is no endpoint of its own."""
+    """Return an IPv4 address of the server that is not on a path, and so is not one of its endpoints."""
     paths = {nic.device for nic in target.machine.paths}
     return next(str(nic.address(4)) for nic in target.machine.host.nics if nic.up and nic.device not in paths)
 

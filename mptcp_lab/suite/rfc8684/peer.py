@@ -1,4 +1,7 @@
-"""A user-space MPTCP peer on a machine of the lab: `mptcp_lab.wire.endpoint` with a wire to speak on."""
+"""Run a user-space MPTCP peer on a host of the lab.
+
+The protocol is in `mptcp_lab.wire.endpoint`. The classes here send and receive its packets on the host.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +40,14 @@ from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK, FIN, PSH, RAW, RST, SYN
 
 HEARD_WITHIN_SECONDS = 5.0
-#: After this long a SYN is sent again (RFC 6298, 2.1): a port that was just plugged in loses the first. So is
-#: data without its DATA_ACK: an ADD_ADDR that goes out with the acknowledgement leaves no room for that.
+#: A SYN is sent again after this time (RFC 6298, 2.1), since a port that was just plugged in loses the first
+#: one. Data without a DATA_ACK is sent again too, since an ADD_ADDR in the acknowledgement leaves no room for
+#: a DATA_ACK.
 RETRANSMIT_SECONDS = 1.0
-#: Below those that kernels choose (net.ipv4.ip_local_port_range).
+#: Ports below the range from which kernels choose (net.ipv4.ip_local_port_range).
 PORTS = range(20000, 30000)
-#: What a host ignores on a live connection, by row: an unknown id, a wrong key, a reason without a reset.
+#: Options that a host must ignore on a live connection, by row: REMOVE_ADDR with an unknown id, MP_FASTCLOSE
+#: with a wrong key, and MP_TCPRST in a packet without RST.
 IGNORED: dict[str, Callable[[Endpoint], MptcpOption]] = {
     "R47": lambda _: RemoveAddr((99,)),
     "R50": lambda endpoint: MpFastclose(endpoint.peer ^ 1),
@@ -53,7 +58,11 @@ Form = TypeVar("Form", bound=MptcpOption)
 
 
 class Wire:
-    """One address and port of a machine that its kernel is kept from: what comes is heard here only."""
+    """One address and port of a host, whose packets do not reach the host's kernel and are received here.
+
+    A firewall rule drops the packets on the host, and a relay in the agent passes them on. ``log`` has all
+    segments that were sent and received.
+    """
 
     def __init__(
         self, machine: Machine, address: str, port: int, heard_within: float = HEARD_WITHIN_SECONDS
@@ -96,15 +105,18 @@ class Wire:
                 self._arrived.notify_all()
 
     def send(self, segment: Segment) -> None:
-        """Put a segment on the wire."""
+        """Send a segment from the host, and append it to the log."""
         self.log.append(replace(segment, time_ns=time.time_ns()))
         packet = base64.b64encode(build_packet(segment)).decode()
         self.machine.probe.order("relay_send", relay=self._relay, packet=packet)
 
     def next(self, suits: Suits, what: str, within: float = 0.0) -> Segment:
-        """Return the first segment not yet heard that suits; wait `within` seconds, or as long as others do.
+        """Return the first received segment that meets the condition `suits`, and take it out of the queue.
 
-        Raises NeverHappened with what came instead.
+        It waits up to `within` seconds, or `heard_within` seconds if that is 0.
+
+        Raises:
+            NeverHappened: no such segment came; the message lists the segments in the queue.
         """
         end = time.monotonic() + (within or self.heard_within)
         with self._arrived:
@@ -119,26 +131,30 @@ class Wire:
 
 
 class Subflow:
-    """A subflow of the peer, on its wire: says and hears segments in the order of a packet ladder."""
+    """One subflow of the peer, on its wire: `says` sends and `hears` receives, in a packet ladder's order."""
 
     def __init__(self, wire: Wire, leg: Leg, endpoint: Endpoint) -> None:
         self.wire, self.leg, self.endpoint = wire, leg, endpoint
         self._last: Segment | None = None
 
     def says(self, flags: int, *options: Option, payload: bytes = b"") -> None:
-        """Send the next segment."""
+        """Send the next segment, with these flags, options and payload."""
         segment = self.leg.segment(flags, *options, payload=payload)
         self._last = segment if payload else self._last
         self.wire.send(segment)
 
     def asks(self, option: Option, what: str = "SYN/ACK") -> Segment:
-        """Send a SYN, again and again, until it is answered; return the SYN/ACK."""
+        """Send a SYN, and repeat it until it is answered; return the SYN/ACK.
+
+        Raises:
+            NeverHappened: no answer came within the wire's `heard_within` seconds.
+        """
         syn = self.leg.segment(SYN, option)
         self.wire.send(syn)
         return self._hears_or_repeats(syn, SYN | ACK, lambda _: True, what)
 
     def _hears_or_repeats(self, sent: Segment, flags: int, suits: Suits, what: str) -> Segment:
-        """Hear the answer to a segment, which is sent again as long as there is none."""
+        """Wait for the answer to a segment, and send the segment again as long as there is none."""
         end = time.monotonic() + self.wire.heard_within
         while True:
             try:
@@ -151,7 +167,11 @@ class Subflow:
     def hears(
         self, flags: int, suits: Suits = lambda _: True, what: str = "", within: float = 0.0
     ) -> Segment:
-        """Return the next segment of the other end with these of SYN, FIN and RST, passing over others."""
+        """Return the next segment of the other end whose SYN, FIN and RST bits are those of `flags`.
+
+        Segments that do not match, or that do not meet the condition `suits`, stay in the wire's queue.
+        `what` names the segment in the error message, and `within` is in seconds (see `Wire.next`).
+        """
 
         def wanted(segment: Segment) -> bool:
             if not self.leg.is_from_peer(segment):
@@ -173,7 +193,7 @@ class Subflow:
         self.says(PSH | ACK, far, payload=payload)
 
     def hears_data_ack(self) -> Segment:
-        """Wait until the other end has acknowledged all data; the last of it is sent again meanwhile."""
+        """Wait until the other end has acknowledged all data, and send the last data again until then."""
         assert self._last is not None, "nothing was sent on this subflow"
         return self._hears_or_repeats(
             self._last,
@@ -191,14 +211,17 @@ def _acknowledges(segment: Segment, dsn: int) -> bool:
 
 
 def option_of(segment: Segment, form: type[Form]) -> Form:
-    """Return the option of this form that a segment must have."""
+    """Return the first option of the class `form` in a segment; fail if the segment has none."""
     found = [option for option in segment.options if isinstance(option, form)]
     assert found, f"no {form.__name__} in {shown([segment])}"
     return found[0]
 
 
 class Peer:
-    """A user-space peer on a machine: one connection, as many subflows as it opens or answers."""
+    """A user-space MPTCP peer on a host, with one connection and any number of subflows.
+
+    When its block ends, it aborts the connection and closes its wires.
+    """
 
     def __init__(self, machine: Machine, flags: int = 0x01) -> None:
         self.machine = machine
@@ -217,22 +240,26 @@ class Peer:
             self._stack.close()
 
     def subflow(self, address: str, port: int, source: str) -> Subflow:
-        """A subflow of ours from `source` to `address`, on which nothing was said yet."""
+        """Return a new subflow of the peer from `source` to `address`, on which no packet was sent yet."""
         wire = self._wire(source)
         leg = Leg(wire.address, wire.port, IPv4Address(address), port)
         return self._add(Subflow(wire, leg, self.endpoint))
 
     def listens(self, address: str) -> Wire:
-        """Hear what comes to a port of its own, as a server."""
+        """Return a new wire on a random port of `address`, on which the peer waits for SYNs as a server."""
         return self._wire(address)
 
     def answers(self, wire: Wire, suits: Suits = lambda _: True) -> tuple[Subflow, Segment]:
-        """Wait for a SYN; return our side of its subflow, and the SYN."""
+        """Wait for a SYN that meets the condition `suits`; return the peer's side of the subflow and the SYN.
+
+        Raises:
+            NeverHappened: no such SYN came.
+        """
         syn = wire.next(lambda segment: first_syns([segment]) and suits(segment), "a SYN")
         return self._add(Subflow(wire, Leg.answering(syn), self.endpoint)), syn
 
     def connects(self, address: str, port: int, source: str) -> Subflow:
-        """Open a connection, with the first data: a greeting to the origin behind it."""
+        """Open a connection and send the first data, a greeting to the origin; return the first subflow."""
         first = self.subflow(address, port, source)
         first.asks(MpCapable(flags=self.endpoint.flags))
         first.says(ACK, self.endpoint.capable())
@@ -242,7 +269,7 @@ class Peer:
         return first
 
     def joins(self, address: str, port: int, source: str, address_id: int = 1) -> Subflow:
-        """Open a further subflow, until the other end has acknowledged the third packet."""
+        """Join a further subflow; return it when the other end has acknowledged the third packet."""
         further = self.subflow(address, port, source)
         nonce = randbits(32)
         answer = further.asks(self.endpoint.join(address_id, nonce), "SYN/ACK of the join")
@@ -251,12 +278,12 @@ class Peer:
         return further
 
     def packets(self) -> list[Segment]:
-        """Every packet that was said or heard, in order of time."""
+        """Return every packet that was sent or received, in order of time."""
         wires = {id(each.wire): each.wire for each in self.subflows}
         return sorted((s for wire in wires.values() for s in wire.log), key=lambda s: s.time_ns)
 
     def acknowledged_beyond(self, dsn: int) -> list[int]:
-        """The DATA_ACKs of the other end above a DSN of ours."""
+        """Return the other end's DATA_ACKs that are above a data sequence number of the peer."""
         ours = {each.leg.src for each in self.subflows}
         options = [o for s in self.packets() if s.src not in ours for o in s.options if isinstance(o, Dss)]
         return [
@@ -266,7 +293,7 @@ class Peer:
         ]
 
     def aborts(self) -> None:
-        """Leave nothing behind: MP_FASTCLOSE on the first subflow, RST on the others."""
+        """Send RST on every subflow; on the first one with MP_FASTCLOSE, if the other end's key is known."""
         for number, each in enumerate(self.subflows):
             known = number == 0 and self.endpoint.peer_key is not None
             each.says(RST | ACK, *([self.endpoint.fastclose()] if known else []))
@@ -281,7 +308,7 @@ class Peer:
 
 @contextmanager
 def peer(machine: Machine, evidence: EvidenceBox, flags: int = 0x01) -> Iterator[Peer]:
-    """A user-space peer on a machine, whose packets are kept as evidence."""
+    """Run a user-space peer on a host in the block, and keep its packets as evidence."""
     with Peer(machine, flags) as opened:
         try:
             yield opened
@@ -291,7 +318,7 @@ def peer(machine: Machine, evidence: EvidenceBox, flags: int = 0x01) -> Iterator
 
 
 def called(client: Machine, server: Peer) -> tuple[Wire, Subflow, Pending]:
-    """Have a client's kernel connect to a peer: the peer's wire, the subflow to answer on, and the call."""
+    """Let a client's kernel connect to a peer; return the wire, the subflow to answer on, and the call."""
     wire = server.listens(server.machine.address())
     to = {"address": str(wire.address), "port": wire.port}
     connecting = client.probe.start("connect", protocol="mptcp", timeout=HEARD_WITHIN_SECONDS, **to)
@@ -301,9 +328,9 @@ def called(client: Machine, server: Peer) -> tuple[Wire, Subflow, Pending]:
 
 @contextmanager
 def served(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Stream]]:
-    """Connect a client's kernel to a peer: the peer's wire, the first subflow, the client's stream.
+    """Connect a client's kernel to a peer; yield the wire, the first subflow and the client's stream.
 
-    The peer has sent data, so that the client may open further subflows.
+    The peer has sent data before, so that the client may open further subflows.
     """
     wire, first, connecting = called(client, server)
     first.says(SYN | ACK, MpCapable(server.endpoint.key, flags=server.endpoint.flags))
@@ -315,11 +342,11 @@ def served(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Strea
 
 
 def talks_to(opened: Peer, target: Target) -> Subflow:
-    """Connect a peer on A to a target, from A-1."""
+    """Connect a peer on A to a target from A-1, and return the first subflow."""
     return opened.connects(target.machine.address(), target.port, opened.machine.address(0))
 
 
 def check_alive(first: Subflow) -> None:
-    """Check that a connection still takes data."""
+    """Check that the other end still acknowledges data on a connection."""
     first.sends(token_bytes(100))
     first.hears_data_ack()

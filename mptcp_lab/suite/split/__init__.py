@@ -1,1 +1,1 @@
-"""Connections that forwarders or applications split and join again."""
+"""Connections whose data two proxies carry: split by forwarders' subflows or by an application."""

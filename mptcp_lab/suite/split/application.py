@@ -1,4 +1,4 @@
-"""Multipath by an application (examples/multipath-app): from A to B, a TCP connection through each proxy."""
+"""Run examples/multipath-app: an application that sends from A to B over a TCP connection per proxy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mptcp_lab.probe import Pending, RunResult, eventually
 from mptcp_lab.suite.traffic import Target
 
 PROGRAM = ROOT / "examples" / "multipath-app" / "multipath.py"
-#: Sends without an end until SIGUSR1, then so many bytes more; its last words are the digest of it all.
+#: Sends without end until SIGUSR1, then so many bytes more; at last it prints the digest of all that it sent.
 SOURCE = """import hashlib, random, signal, sys
 left, signals, pattern, digest = {more}, [], random.Random(8), hashlib.sha256()
 signal.signal(signal.SIGUSR1, lambda *_: signals.append(1))
@@ -26,7 +26,7 @@ print("sha256", digest.hexdigest(), file=sys.stderr)
 SOURCE_PROCESS = "^python3 -c import hashlib"
 SEND = 'python3 -c "$0" | python3 -c "$1" send "$2" "$3"'
 RECEIVE = 'python3 -c "$0" receive "$1" "$2" | sha256sum'
-#: On each of A's NICs, so that what is sent after a proxy's death takes a while.
+#: The rate of each of A's NICs, so that sending the rest after a proxy's death takes a while.
 RATE_MBIT = 30
 MORE_BYTES = 2_000_000
 WITHIN_SECONDS = 90.0
@@ -34,40 +34,40 @@ WITHIN_SECONDS = 90.0
 
 @dataclass(frozen=True)
 class Application:
-    """The program at work on both ends."""
+    """The program, running at both ends."""
 
     client: Machine
     sending: Pending
     receiving: Pending
 
     def end_stream(self) -> None:
-        """Let the stream, which goes on for ever, end after some megabytes more."""
+        """Let the endless stream end after `MORE_BYTES` more."""
         done = self.client.probe.run(["pkill", "-USR1", "-f", SOURCE_PROCESS])
         assert done.returncode == 0, "the sender has ended already"
 
     def ended(self) -> tuple[RunResult, str]:
-        """Wait for both ends; return how the sender ended, and the digest of what the receiver wrote."""
+        """Wait for both ends; return the sender's result, and the digest of what the receiver wrote."""
         sent = self.sending.read(RunResult, WITHIN_SECONDS + 5)
         got = self.receiving.read(RunResult, WITHIN_SECONDS + 5)
         return sent, got.stdout.partition(" ")[0]
 
 
 def digest(sent: RunResult) -> str:
-    """Return the SHA-256 of what was sent, by the source's last words."""
+    """Return the SHA-256 of what was sent, as the source printed it."""
     found = [line.split()[1] for line in sent.stderr.splitlines() if line.startswith("sha256 ")]
     assert len(found) == 1, f"the sender said {sent.stderr!r}"
     return found[0]
 
 
 def carried(client: Machine) -> list[int]:
-    """Return the bytes that each of A's path NICs has sent."""
+    """Return how many bytes each of A's path NICs has sent."""
     nics = client.probe.nics()
     return [nics[nic.device].tx_bytes for nic in client.paths]
 
 
 @contextmanager
 def application(client: Machine, targets: Sequence[Target]) -> Iterator[Application]:
-    """Run the receiver in the place of B's origin, and the sender on A, over paths of a limited rate."""
+    """Run the receiver in place of B's origin, and the sender on A, over paths of limited rate."""
     first, second = targets
     server, port = first.origin, first.origin_service.port
     program = PROGRAM.read_text()
@@ -92,7 +92,7 @@ def _listening(server: Machine, port: int) -> str:
 
 
 def _stop(server: Machine, port: int, receiver: str) -> None:
-    """End a receiver that a failed check has left, so that the origin finds its port free."""
+    """Stop a receiver that a failed check left running, so that the origin finds its port free."""
     server.probe.run(["pkill", "-f", "--", receiver])
     eventually(
         lambda: _listening(server, port), until=lambda found: not found, within=20, what="the port is free"

@@ -1,4 +1,4 @@
-"""A's ways to B through two packet-forwarding proxies: arranged for a check, and looked at afterwards.
+"""Connect A to B through two packet-forwarding proxies, and inspect the connection afterwards.
 
 The proxies rewrite addresses (DNAT) and pass MPTCP's options on, so the two ends speak MPTCP with each other.
 """
@@ -23,13 +23,14 @@ from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import FarEnd, Flow, Target
 from mptcp_lab.wire.packet import Segment
 
-#: After so many bytes at B a connection is fully established, and B's acknowledgement is back at A.
+#: When so many bytes have arrived at B, its acknowledgement is back at A: the connection is fully
+#: established.
 ESTABLISHED_BYTES = 10_000
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to B: the NIC of A that it leaves by, and the proxy with an outside NIC on the same segment."""
+    """One way from A to B: the NIC of A, the proxy, and the proxy's outside NIC on the same segment."""
 
     nic: Nic
     proxy: Machine
@@ -37,18 +38,18 @@ class Way:
 
     @property
     def local(self) -> str:
-        """A's address."""
+        """Return A's address on this way."""
         return str(self.nic.address())
 
     @property
     def remote(self) -> str:
-        """The proxy's outside address."""
+        """Return the proxy's outside address."""
         return str(self.outside.address())
 
 
 @dataclass(frozen=True)
 class Split:
-    """Two ways to B's origin; the connection begins on the first, the second is to be joined."""
+    """Two ways to B's origin: the connection begins on the first, and a subflow joins it on the second."""
 
     client: Machine
     server: Machine
@@ -60,17 +61,17 @@ class Split:
 
     @property
     def far_end(self) -> FarEnd:
-        """B, where A's subflows end, and the addresses that B sees for them."""
+        """Return B, where A's subflows end, with the addresses that B sees for them."""
         return FarEnd(self.server, self.origin.port, self.seen_as)
 
     def seen_as(self, pair: AddressPair) -> str:
-        """Return the address that B sees for a subflow: the proxy's inside one, or A's without SNAT."""
+        """Return the address that B sees for a subflow: the proxy's inside address, or A's without SNAT."""
         proxy = next((way.proxy for way in self.ways if way.remote == pair[1]), None)
         return inside_address(proxy, self.server, self.backend) if proxy and self.snat else pair[0]
 
     @property
     def expected(self) -> Matrix:
-        """One subflow for each way."""
+        """Return the expected subflows: one on each way."""
         present = {
             Pair(way.nic.device, ip_address(way.local), ip_address(way.remote)): f"through {way.proxy.name}"
             for way in self.ways
@@ -79,7 +80,7 @@ class Split:
 
     @property
     def target(self) -> Target:
-        """B's origin through the first proxy, where A connects; a subflow through each proxy is expected."""
+        """Return B's origin through the first proxy, with one expected subflow through each proxy."""
         first = self.ways[0]
         listener = (first.proxy, self.service, self.server, self.origin)
         return Target(*listener, to=first.remote, subflows=self.expected, ends_at=self.far_end)
@@ -90,7 +91,7 @@ class Split:
 
     @property
     def fullmesh(self) -> Matrix:
-        """Return what A's fullmesh endpoints do: each NIC that reaches the second proxy joins it."""
+        """Return the subflows that A's fullmesh endpoints make: each NIC that reaches proxy 2 joins it."""
         second = self.ways[1]
         more = {
             Pair(nic.device, nic.ipv4.ip, ip_address(second.remote)): f"through {second.proxy.name}"
@@ -101,7 +102,7 @@ class Split:
 
     @contextmanager
     def announced(self) -> Iterator[None]:
-        """Let B announce the second proxy's outside address, which is not its own, and nothing else."""
+        """Let B announce only the second proxy's outside address, which is not an address of B."""
         remote = self.ways[1].remote
         with (
             announcing_nothing(self.server),
@@ -111,13 +112,13 @@ class Split:
 
     @contextmanager
     def announced_to_one_address(self) -> Iterator[None]:
-        """The same while A has no endpoints: its kernel joins once, from the address that the route gives."""
+        """Do the same while A has no endpoints: its kernel joins once, from the address of its route."""
         with without_endpoints(self.client), self.announced():
             yield
 
     @contextmanager
     def routed_back(self) -> Iterator[None]:
-        """Let B answer A through the proxies: what they forward without source NAT must return to them."""
+        """Route B's answers to A through the proxies, as needed where these forward without source NAT."""
         table = source_table(self.server, self.backend)
         commands = [
             f"replace {way.local}/32 via {inside_address(way.proxy, self.server, self.backend)} table {table}"
@@ -128,31 +129,34 @@ class Split:
 
     @property
     def insides(self) -> set[str]:
-        """The proxies' own addresses on B's side: what B sees after source NAT."""
+        """Return the proxies' own addresses on B's side, which B sees after source NAT."""
         return {inside_address(way.proxy, self.server, self.backend) for way in self.ways}
 
     def seen_by_b(self, flow: Flow) -> set[str]:
-        """Return the other ends of a connection's subflows, as B's kernel has them."""
+        """Return the remote addresses of a connection's subflows, as B's kernel reports them."""
         facts = self.server.probe.origin(self.origin.name).facts(flow.record().number)
         return {subflow.remote for subflow in facts.subflows}
 
     def first_proxy_gone(self, machines: Session) -> AbstractContextManager[None]:
-        """Let the first proxy be gone without a word."""
+        """Pull every cable of the first proxy, so that it disappears without closing any connection."""
         return isolated(machines, self.ways[0].proxy)
 
     @contextmanager
     def first_proxy_deaf(self, _: Session) -> Iterator[None]:
-        """Let the first proxy forward nothing any more, while its links stay up."""
+        """Switch off forwarding on the first proxy, while its links stay up."""
         proxy = self.ways[0].proxy
         with ExitStack() as stack:
-            for nic in proxy.host.nics:  # forwarding is on for each of the lab's NICs, not for the host
+            for nic in proxy.host.nics:  # forwarding is set per NIC of the lab, not for the whole host
                 name = f"net.ipv4.conf.{nic.device}.forwarding"
                 stack.enter_context(proxy.probe.fault("sysctl", name=name, value=0))
             yield
 
     @contextmanager
     def captured(self) -> Iterator[Callable[[], list[list[Segment]]]]:
-        """Capture on both proxies' outside NICs; what is given returns the packets of each, once."""
+        """Capture on both proxies' outside NICs; yield a function that returns the packets of each.
+
+        The function ends the captures, so it can be called once.
+        """
         with ExitStack() as stack:
             captures = [
                 stack.enter_context(tcp_capture(way.proxy, self.service.port, [way.outside.device]))
@@ -163,7 +167,7 @@ class Split:
 
 @contextmanager
 def isolated(machines: Session, machine: Machine) -> Iterator[None]:
-    """Pull every cable of a machine."""
+    """Pull every cable of a machine, and plug them in again at the end of the block."""
     with ExitStack() as stack:
         for nic in machine.host.nics:
             stack.enter_context(machines.cable_out(machine, nic))
@@ -171,7 +175,7 @@ def isolated(machines: Session, machine: Machine) -> Iterator[None]:
 
 
 def established(flow: Flow) -> None:
-    """Wait until B has so much of a stream that A's connection must be fully established."""
+    """Wait until B has received enough of a stream for A's connection to be fully established."""
     eventually(
         lambda: flow.record().bytes_received,
         until=lambda nbytes: nbytes >= ESTABLISHED_BYTES,
@@ -182,7 +186,7 @@ def established(flow: Flow) -> None:
 
 @contextmanager
 def without_endpoints(machine: Machine) -> Iterator[None]:
-    """Take away all of a machine's MPTCP endpoints."""
+    """Remove all MPTCP endpoints of a machine, and restore them at the end of the block."""
     with ExitStack() as stack:
         for endpoint in machine.probe.endpoints():
             stack.enter_context(machine.probe.fault("endpoint_remove", address=endpoint.address))
@@ -192,9 +196,12 @@ def without_endpoints(machine: Machine) -> Iterator[None]:
 def split_of(
     machines: Session, client: Machine, server: Machine, *, snat: bool = True, one_nic: bool = False
 ) -> Split:
-    """Return two ways from A to B through forwarders with (or without) source NAT.
+    """Return two ways from A to B through forwarders with or without source NAT (`snat`).
 
-    With `one_nic` both leave by A's first NIC. `Unsupported` when the lab has no two such forwarders.
+    With `one_nic` both ways leave by A's first NIC.
+
+    Raises:
+        Unsupported: the lab has no two such forwarders.
     """
     found = find_forwarders(machines.lab, client.host, server.host, snat=snat, one_nic=one_nic)
     first, second = (Way(nic, machines.of(host), outside) for nic, host, outside in found.ways)
@@ -204,13 +211,13 @@ def split_of(
 
 
 def reversed_ways(split: Split) -> Split:
-    """Return the same with the connection beginning on the other way."""
+    """Return the split with its two ways exchanged, so that the connection begins on the second one."""
     first, second = split.ways
     return replace(split, ways=(second, first))
 
 
 def backend_address(proxy: Machine, server: Machine) -> str:
-    """Return the address that a forwarder sends to: B's on a segment they share, a core one before a path."""
+    """Return B's address to which a forwarder sends: on a shared core segment, else on any shared segment."""
     shared = [nic for nic in server.host.nics if proxy.host.nic_on(nic.segment) and nic.up]
     core = [nic for nic in shared if server.lab.segments[nic.segment].kind == "core"]
     return str((core or shared)[0].address())
@@ -226,7 +233,7 @@ def inside_address(proxy: Machine, server: Machine, backend: str) -> str:
 
 @contextmanager
 def userspace_paths(machine: Machine) -> Iterator[None]:
-    """Leave path management to user space, for connections that begin now."""
+    """Leave path management to user space, for connections that begin in the block."""
     by_name = "net.mptcp.path_manager" in machine.probe.sysctls()  # since Linux 6.15
     name, value = ("net.mptcp.path_manager", "userspace") if by_name else ("net.mptcp.pm_type", "1")
     with machine.probe.fault("sysctl", name=name, value=value):
@@ -236,7 +243,7 @@ def userspace_paths(machine: Machine) -> Iterator[None]:
 def check_one_subflow_per_proxy(
     split: Split, seen: Sequence[Sequence[Segment]], evidence: EvidenceBox
 ) -> None:
-    """Assert that the first proxy forwarded the connection's SYN, the second its only join."""
+    """Check that the first proxy forwarded the connection's SYN, and the second one its only join."""
     evidence.subflows(split.expected.rows())
     start = seen[0][0].time_ns
     for way, packets in zip(split.ways, seen, strict=True):
@@ -250,5 +257,5 @@ def check_one_subflow_per_proxy(
 
 
 def subflows(syns: Sequence[Segment]) -> int:
-    """Return how many different subflows these SYNs ask for (a SYN may be sent twice)."""
+    """Return how many different subflows these SYNs ask for; a SYN that was sent twice counts once."""
     return len({(s.src, s.sport) for s in syns})

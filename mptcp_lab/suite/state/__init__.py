@@ -1,1 +1,1 @@
-"""Whether hosts have what the inventory asks for: facts, units, settings, drift from the lock."""
+"""Compare hosts with what the inventory asks for: facts, units, settings, drift from the lock."""

@@ -1,4 +1,4 @@
-"""Whether the hosts are what the playbooks and the lock say."""
+"""Compare the hosts with what the playbooks and the lock ask for."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from mptcp_lab.render import render
 
 RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", re.MULTILINE)
 LINES_PER_FILE = 6
-#: The first lines of a difference, and what a unit needs, as Ansible prints what module `converge` returns.
+#: The first lines of a difference, and the actions that a unit needs, as Ansible prints the result of the
+#: module `converge`.
 HEADER = re.compile(r"^(?:---|\+\+\+) (?:before|after): (.*)$")
 PREPARED = re.compile(r"^\S+[.]service: (?:enable|start|restart|reload)")
 CHANGED = re.compile(r"^changed: \[(\S+?)\]", re.MULTILINE)
 
 
 def rehearsal(inventory: str) -> str:
-    """Run lab.yml in check mode with differences, which touches nothing; return what Ansible printed."""
+    """Run lab.yml in check mode with differences, which changes nothing; return what Ansible printed.
+
+    Raises:
+        LabBroken: the playbook failed; the message has the end of its output.
+    """
     done = run_lab(inventory, "--check", "--diff")
     if done.returncode != 0 or not RECAP.search(done.stdout):
         end = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
@@ -34,7 +39,10 @@ def rehearsal(inventory: str) -> str:
 
 
 def differences(printed: str) -> list[str]:
-    """Return every line that a rehearsal would change: ``host: file or state: line``; else ``host: task``."""
+    """Return every line that a rehearsal would change, as ``host: file or state: line``.
+
+    A task that shows no lines is returned as ``host: task``.
+    """
     found, task, what, lines = [], "", "", list[str]()
     for line in printed.splitlines():
         if line.startswith("TASK ["):
@@ -52,7 +60,7 @@ def differences(printed: str) -> list[str]:
 
 
 def _shortened(lines: list[str]) -> list[str]:
-    """Return the lines of all live state and units; of each file that differs, the first ones and a count."""
+    """Return all lines of live state and units, and for each file the first lines and a count of the rest."""
     kept, files = [], Counter[str]()
     for line in lines:
         path = line.partition(": ")[0] if line.startswith("/") else ""
@@ -67,7 +75,11 @@ def _shortened(lines: list[str]) -> list[str]:
 
 
 def drift_from_lock(machines: Session, path: Path) -> list[lock.Difference]:
-    """Return every difference of the hosts from the lock, and from what the inventory renders today."""
+    """Return every difference of the hosts from the lock, and from what the inventory renders today.
+
+    Raises:
+        Inconclusive: the lock cannot be read, or does not fit the inventory.
+    """
     try:
         locked = lock.read(path)
         locked.check_inventory(machines.lab.hosts, str(path))

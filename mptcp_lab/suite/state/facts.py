@@ -1,4 +1,4 @@
-"""testinfra on the lab's hosts, its commands run by the probe that is there already."""
+"""Use testinfra on the lab's hosts, with the open probes as its connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mptcp_lab.probe import Probe
 
 
 class ProbeBackend(BaseBackend):
-    """Runs testinfra's commands through a probe: no second SSH connection, a few milliseconds each."""
+    """Runs testinfra's commands through a probe: in a few milliseconds, without a second SSH connection."""
 
     NAME = "probe"
 

@@ -1,4 +1,4 @@
-"""Between which NICs a host forwards packets, and whose word on routes and addresses its lab NICs accept."""
+"""Check between which NICs a host forwards packets, and that its lab NICs ignore redirects and routers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mptcp_lab.inventory.model import Host
 from mptcp_lab.machines.session import Machine
 
 TABLE = "mptcp_lab_gateway"
-#: Settings of each lab NIC that have to be off, where the kernel has them.
+#: Settings that have to be off on each lab NIC, where the kernel has them.
 OFF = (
     "net.ipv4.conf.{}.accept_redirects",
     "net.ipv4.conf.{}.send_redirects",
@@ -18,17 +18,17 @@ OFF = (
     "net.ipv6.conf.{}.accept_ra",
     "net.ipv6.conf.{}.autoconf",
 )
-#: An IPv4 NIC follows its own setting or this one, whichever is on.
+#: Settings for all NICs: an IPv4 setting is on for a NIC if it is on here or at the NIC itself.
 OFF_FOR_ALL = ("net.ipv4.conf.all.accept_redirects", "net.ipv4.conf.all.send_redirects")
 
 
 def is_router(host: Host) -> bool:
-    """Tell whether the host is to forward packets: a gateway, or a forwarder."""
+    """Return whether the host has to forward packets: whether it is a gateway or runs a forwarder."""
     return "gateways" in host.functions or any(service.engine == "forwarder" for service in host.services)
 
 
 def wrong_settings(machine: Machine) -> list[str]:
-    """Return the settings of a machine's lab NICs that are not as they have to be."""
+    """Return the settings of a machine's lab NICs that differ from what they have to be."""
     found = machine.probe.sysctls()
     names = [nic.device.replace(".", "/") for nic in machine.host.nics]
     wanted = dict.fromkeys([*OFF_FOR_ALL, *(key.format(name) for name in names for key in OFF)], "0")
@@ -42,7 +42,7 @@ def wrong_settings(machine: Machine) -> list[str]:
 
 
 def wrong_filter(machine: Machine) -> list[str]:
-    """Return why a router forwards packets of NICs that are not the lab's; nothing where it does not."""
+    """Return why a router's packet filter is wrong: it forwards for other NICs, or not for the lab's."""
     if not is_router(machine.host):
         return []
     rules = json.loads(machine.probe.run(["nft", "-j", "list", "ruleset"]).stdout)["nftables"]
@@ -50,7 +50,7 @@ def wrong_filter(machine: Machine) -> list[str]:
 
 
 def filter_faults(name: str, lab: set[str], entries: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield what is wrong with the chain that decides about forwarded packets, in nft's JSON."""
+    """Yield what is wrong with the nftables chain for forwarded packets; `entries` are nft's JSON."""
     chains = [each["chain"] for each in entries if each.get("chain", {}).get("table") == TABLE]
     forward = [chain for chain in chains if chain.get("hook") == "forward"]
     if not forward:
@@ -70,7 +70,7 @@ def filter_faults(name: str, lab: set[str], entries: list[dict[str, Any]]) -> It
 
 
 def _devices(expressions: list[dict[str, Any]]) -> dict[str, set[str]]:
-    """Return the devices that a rule asks for, by the key that it compares (iifname, oifname)."""
+    """Return the devices that a rule matches, by the key that it compares (iifname, oifname)."""
     found = {}
     for match in (each["match"] for each in expressions if "match" in each):
         key = match["left"].get("meta", {}).get("key") if isinstance(match["left"], dict) else None

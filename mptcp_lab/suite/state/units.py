@@ -1,4 +1,4 @@
-"""Which systemd units and listeners a host has, by its services."""
+"""Derive from a host's services which systemd units and listeners it must have."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mptcp_lab.probe import Probe
 NETWORK = ("mptcp-lab-network", "mptcp-lab-mptcp")
 #: Listening sockets, as (address, port).
 Listeners = Set[tuple[str, int]]
-#: The kinds of segments whose addresses each engine listens on: as playbooks/ give them to the roles.
+#: The kinds of segments on whose addresses each engine listens, as playbooks/ give them to the roles.
 LISTENS_ON = {"haproxy": ("path",), "nginx": ("path",), "origin": ("path", "core")}
 ENGINE_UNITS = {"haproxy": "haproxy", "nginx": "nginx", "forwarder": "mptcp-lab-forward"}
 
 
 def units(host: Host) -> list[str]:
-    """Return the units that make a host what it is in the lab."""
+    """Return the systemd units that a host needs for its part in the lab."""
     names = [*NETWORK]
     for service in host.services:
         unit = ENGINE_UNITS.get(service.engine) or f"mptcp-lab-origin@{service.name}"
@@ -31,9 +31,10 @@ def engine_of(unit: str) -> str:
 
 
 def listeners(probe: Probe) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
-    """Return the MPTCP listeners, and all TCP listeners (MPTCP ones too), each as (address, port).
+    """Return the MPTCP listeners, and all TCP listeners (including MPTCP ones), as (address, port).
 
-    From socket diagnostics: a listening socket is of one protocol or the other, it cannot have fallen back.
+    Both come from socket diagnostics: a listening socket has one protocol or the other, and cannot have
+    fallen back.
     """
     return _listening(probe, "-M"), _listening(probe, "-t")
 
@@ -43,7 +44,7 @@ def _listening(probe: Probe, kind: str) -> set[tuple[str, int]]:
 
 
 def parse_listeners(printed: str) -> set[tuple[str, int]]:
-    """Parse what ``ss -Hln`` printed: addresses without brackets and device."""
+    """Return the listeners in the output of ``ss -Hln``, with addresses without brackets and device."""
     found = set()
     for line in printed.splitlines():
         words = line.split()
@@ -54,9 +55,9 @@ def parse_listeners(printed: str) -> set[tuple[str, int]]:
 
 
 def wrong_listeners(lab: Lab, host: Host, mptcp: Listeners, tcp: Listeners) -> list[str]:
-    """Return each listener that the inventory asks for and that is not there as asked, with what is there.
+    """Return each listener that is not as the inventory asks, with what is there instead.
 
-    Every address of the host that a service listens on counts for itself, IPv4 and IPv6. A forwarder has no
+    Every address of the host on which a service listens is checked, over IPv4 and IPv6. A forwarder has no
     listeners.
     """
     return [f"{host.name}: {what}" for _, what in _wrong_listeners(lab, host, mptcp, tcp)]
@@ -81,7 +82,7 @@ def _wrong_listeners(lab: Lab, host: Host, mptcp: Listeners, tcp: Listeners) -> 
 
 
 def listening_addresses(lab: Lab, host: Host, engine: str) -> list[str]:
-    """Return the addresses that services of an engine listen on: of NICs that are up."""
+    """Return the addresses on which services of an engine listen: those of NICs that are up."""
     kinds = LISTENS_ON.get(engine, ())
     return [
         str(address)
