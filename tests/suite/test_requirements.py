@@ -88,7 +88,7 @@ MISSING: dict[str, tuple[Change, str]] = {
     "FORWARDERS": (without_engine("forwarder"), "two forwarders with source NAT: the inventory lists none"),
     "CABLE_OF_LOSS": (
         lambda lab: replace(lab, flavour="hardware"),
-        "cable: lab_nics says no unplug",
+        "cable: lab_nics has no unplug",
     ),
 }
 
