@@ -51,10 +51,9 @@ def test_a_subflow_comes_and_goes_as_ordered(client: Probe, server: Probe) -> No
         assert (subflow.remote, subflow.rport) == (B2, PORT)
         paths.destroy_subflow(subflow)
         eventually(lambda: second(out), until=lambda left: not left, within=5, what="its end")
-        # Connections of earlier tests may still be closing.
-        eventually(
-            lambda: client.counters().mptcp("MPCurrEstab"), until=lambda open_now: open_now == 1, within=30
-        )
+        assert [subflow.remote for subflow in out.facts().subflows] == [B]
+        # The host's gauge counts the connections of earlier tests too, which may take minutes to close.
+        assert client.counters().mptcp("MPCurrEstab") >= 1
 
 
 def test_a_subflow_made_as_backup_becomes_regular(client: Probe, server: Probe) -> None:
