@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from packaging.markers import Marker
 
 from mptcp_lab.inventory import load
 from mptcp_lab.labs import fabric
@@ -130,11 +131,31 @@ def make_disk(system: str, folder: Path) -> None:
 
 
 def wheels(root: Path, folder: Path) -> None:
-    """Fetch what requirements.txt names, for the Python of a root filesystem, by this machine's pip."""
+    """Download what requirements.txt names, for the Python of a root filesystem, by this machine's pip."""
     version = next((root / "usr/lib").glob("python3.*")).name.removeprefix("python")
+    folder.mkdir(parents=True)
+    required = folder / "requirements.txt"
+    required.write_text(requirements_for(version))
     command = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", "--no-deps"]
-    command += ["--python-version", version, "--require-hashes", "-r", str(ROOT / "requirements.txt")]
+    command += ["--python-version", version, "--require-hashes", "-r", str(required)]
     run(*command, "-d", str(folder), within=900)
+
+
+def requirements_for(version: str) -> str:
+    """Return the requirements whose markers hold for a Python such as "3.13", without these markers.
+
+    pip evaluates markers for the Python that runs it, whatever `--python-version` says.
+    """
+    python = {"python_version": version, "python_full_version": f"{version}.0"}
+    lines, kept = [], True
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        name, semicolon, marker = line.removesuffix("\\").partition(";")
+        if not line.startswith((" ", "#")):
+            kept = not semicolon or Marker(marker.strip()).evaluate(python)
+            line = f"{name.strip()} \\" if line.endswith("\\") else name.strip()
+        if kept:
+            lines.append(line)
+    return "\n".join([*lines, ""])
 
 
 def free_port() -> int:
