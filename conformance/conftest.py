@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from mptcp_lab.inventory import Lab
+from mptcp_lab.machines.kernel_logs import KernelLogs, kernel_logs
 from mptcp_lab.machines.session import Machine, Session, lease, session
 from mptcp_lab.plugin import EvidenceBox, case_of, describe, explain_failures, fixtures_require, lab_of
 from mptcp_lab.probe import NetworkState
 from mptcp_lab.suite.guard import Guard
+from mptcp_lab.suite.kernel_reports import check_kernels_quiet
 from mptcp_lab.suite.proxy.engines import versions
 from mptcp_lab.suite.requirements import OF_FIXTURES, find_client, find_server, find_tcp_server
 from mptcp_lab.suite.state.settings import settings_left_out
@@ -112,6 +114,26 @@ def no_traces(
         machines.compared = machines.operation_count
         check_undisturbed(machines, untouched)
     assert not left, "the check left traces: " + "; ".join(left)
+
+
+@pytest.fixture(scope="session")
+def logs(pytestconfig: pytest.Config, machines: Session) -> Iterator[KernelLogs]:
+    """Follow the kernel logs of the lab from the start of the run; the result says which cannot be read."""
+    probes = {name: machine.probe for name, machine in machines.machines.items()}
+    with kernel_logs(machines.lab, probes) as followed:
+        for name, why in followed.unreadable.items():
+            for host in [name] if name in probes else probes:
+                describe(pytestconfig, host, kernel_log=f"not read: {why}")
+        yield followed
+
+
+@pytest.fixture(autouse=True)
+def quiet_kernels(machines: Session, logs: KernelLogs, evidence: EvidenceBox) -> Iterator[None]:
+    """Fail a check during which a kernel reported a fault, such as a warning, an oops or a memory leak."""
+    before = machines.operation_count
+    yield
+    if machines.operation_count != before:
+        check_kernels_quiet(logs.take(), evidence)
 
 
 @pytest.fixture(autouse=True)

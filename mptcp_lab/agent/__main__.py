@@ -5,6 +5,7 @@
     python3 agent probe                  serves JSON lines on standard input and output, started over SSH
     python3 agent origin --config FILE   runs the origin service (a systemd unit starts it)
     python3 agent endpoint ADDRESS ...   adds an MPTCP endpoint, with flags that ip(8) may not know
+    python3 agent kernel-log             prints the kernel log's new lines, a JSON list per line that it reads
     python3 agent keeper                 runs the watchdog that lifts each fault when its time is over
     python3 agent lift FAULT             lifts one fault; its systemd timer runs this command
 """

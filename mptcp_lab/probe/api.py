@@ -204,6 +204,14 @@ class Probe(ProbeClient):
         """Return all state that a fault may change and nothing else changes; compare it with `changes`."""
         return self.ask(dict[str, Any], "network_state")
 
+    def kernel_log(self) -> list[str]:
+        """Return the lines of the host's kernel log since the last call; the first call returns none.
+
+        Raises:
+            ProbeError: the host has no kernel log that can be read, as a container.
+        """
+        return self.ask(list[str], "kernel_log")
+
     def run(self, argv: Sequence[str], timeout: float = 10.0, stdin: str = "") -> RunResult:
         """Run a command on the host; after ``timeout`` seconds, it is killed with its children."""
         started = self.start("run", argv=list(argv), timeout=timeout, stdin=stdin)

@@ -38,6 +38,8 @@ sys.argv = ["agent", "probe", "--management=" + sys.argv[1], "--patience=" + sys
 runpy.run_path(f"/proc/self/fd/{memory}", run_name="__main__")
 """
 Event = Mapping[str, Any]
+#: Operations that a run does around its checks (by the start of their names): they change nothing on a host.
+HOUSEKEEPING = ("lease_", "kernel_log")
 MAKE_ROOM = "make room on the host: df -h /run /var /tmp"
 #: The next step after an operation failed on a host, by errno.
 NEXT_STEPS = {errno.ENOSPC: MAKE_ROOM, errno.EDQUOT: MAKE_ROOM}
@@ -174,7 +176,7 @@ class ProbeClient:
         self.hello: Mapping[str, Any] = {}
         #: Called with the host's name and the pcapng bytes of every capture that was stopped.
         self.on_capture: Callable[[str, bytes], None] = lambda _host, _pcapng: None
-        #: Number of operations started so far, without those of the lease, which do not change the host.
+        #: Number of operations started so far, without those of `HOUSEKEEPING`.
         self.begun = 0
         #: Called with the host's name before each of these operations; an exception prevents the operation.
         self.on_use: Callable[[str], None] = lambda _host: None
@@ -253,11 +255,12 @@ class ProbeClient:
 
     def start(self, op: str, **args: Any) -> Pending:
         """Start an operation, and return the pending call."""
-        if not op.startswith("lease_"):
+        is_of_the_check = not op.startswith(HOUSEKEEPING)
+        if is_of_the_check:
             self.on_use(self.host)
         pending = Pending(self, op)
         number = next(self._ids)
-        self.begun += not op.startswith("lease_")
+        self.begun += is_of_the_check
         line = json.dumps({"id": number, "op": op, "args": args}, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             if self._gone:

@@ -69,6 +69,7 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
         yield from ([(line, "bold" if not number else "")] for number, line in enumerate(table.lines()))
         yield []
     yield from _settings_left_out(result)
+    yield from _logs_not_read(result)
     if left_out := _left_out(result):
         yield left_out
     yield _counts(result)
@@ -148,6 +149,16 @@ def _settings_left_out(result: Result) -> Iterator[Line]:
     for lacking, names in hosts.items():
         text = f"{', '.join(lacking)}, which the kernel lacks on {', '.join(names)}"
         yield [("left out  ", "bold"), (text, "")]
+
+
+def _logs_not_read(result: Result) -> Iterator[Line]:
+    """Yield a line for each reason why kernel logs were not read, with the hosts."""
+    hosts: dict[str, list[str]] = {}
+    for host in result.lab.get("hosts", ()):
+        if why := host["facts"].get("kernel_log"):
+            hosts.setdefault(str(why), []).append(host["name"])
+    for why, names in hosts.items():
+        yield [("kernel log  ", "bold"), (f"{why} ({', '.join(names)})", "")]
 
 
 def _left_out(result: Result) -> Line:

@@ -69,3 +69,12 @@ def test_every_trace_is_named(configured: Configured, tmp_path: Path) -> None:
         assert "the check left traces: " in reason, reason
         assert word in reason
     assert run.result["counts"]["pass"] > 0, "the last ones leave nothing"
+
+
+def test_a_check_fails_that_makes_a_kernel_warn(configured: Configured) -> None:
+    run = configured.suite("--claim=PROXY-6", "-p", "tests.e2e.noisy_kernel")
+    assert run.code == 1, run.output
+    (red,) = [check for check in run.result["checks"] if check["verdict"] == "fail"]
+    assert "a kernel reported a fault during the check: this machine: WARNING: CPU: 1" in red["reason"]
+    kept = [run.folder / evidence["file"] for evidence in red["attempts"][-1]["evidence"]]
+    assert any("mptcp_sendmsg_frag" in path.read_text() for path in kept if path.suffix == ".txt")

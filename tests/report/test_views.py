@@ -207,6 +207,13 @@ def test_settings_that_a_kernel_lacks_are_named(run: Result, tmp_path: Path) -> 
     assert "settings left out net.mptcp.blackhole_timeout" in html.render(older, tmp_path)
 
 
+def test_kernel_logs_that_were_not_read_are_named(run: Result) -> None:
+    unread = {"kernel": "6.18.0", "kernel_log": "not read: /dev/kmsg: Operation not permitted"}
+    hosts = [{**host, "facts": unread} for host in LAB["hosts"]]
+    lines = [paint(line, colour=False) for line in summary(replace(run, lab={**run.lab, "hosts": hosts}))]
+    assert "kernel log  not read: /dev/kmsg: Operation not permitted (client, server2)" in lines
+
+
 def test_a_broken_lab_is_one_sentence_at_the_end(run: Result) -> None:
     undecided = replace(run.checks[-1], attempts=(an_attempt(results.Outcome.INCONCLUSIVE, "gone"),))
     broken = replace(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .basics import set_patience
 from .keeper import keeper_main, lift_main
+from .kernel.log import log_main
 from .kernel.path_manager import ENDPOINT_FLAGS, endpoint_main
 from .origin.service import origin_main
 from .probe import probe_main
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> int:
     keeper.add_argument("--detach", action="store_true", help="go on in the background")
     lift = commands.add_parser("lift", help="lift one fault; a timer of the system runs this")
     lift.add_argument("fault")
+    commands.add_parser("kernel-log", help="print new lines of the kernel log, one JSON list per line read")
     endpoint = commands.add_parser(
         "endpoint", help="add an MPTCP endpoint, with flags that ip(8) may not know"
     )
@@ -39,6 +41,8 @@ def main(argv: list[str]) -> int:
         return keeper_main(chosen.detach)
     if chosen.command == "lift":
         return lift_main(chosen.fault)
+    if chosen.command == "kernel-log":
+        return log_main()
     if chosen.command == "endpoint":
         return endpoint_main(
             {"address": chosen.address, "id": chosen.id, "device": chosen.device, "flags": chosen.flags}

@@ -32,6 +32,7 @@ from .faults.registry import AppliedFault, apply_fault, keep_keeper, recover_fau
 from .kernel.capabilities import read_capabilities
 from .kernel.events import EventWatch
 from .kernel.host import IP_READINGS, network_state, read_counters, read_nics, read_sysctls, read_tool
+from .kernel.log import KernelLog
 from .kernel.path_manager import PathManager
 from .kernel.socket_facts import plain_address, socket_facts, socket_name
 from .lease import refresh_lease, release_lease, take_lease
@@ -59,6 +60,7 @@ class Probe:
         self._recent: collections.deque[str] = collections.deque()
         self.commands = Commands()
         self._capabilities: Json | None = None
+        self._kernel_log: KernelLog | None = None
 
     def run(self) -> None:
         """Serve until the channel ends, then kill all commands and close everything that is open."""
@@ -170,6 +172,12 @@ class Probe:
     def op_network_state(self) -> Json:
         """See network_state."""
         return network_state()
+
+    def op_kernel_log(self) -> list[str]:
+        """Return the kernel's log lines since the last call; the first call begins to follow the log."""
+        if self._kernel_log is None:
+            self._kernel_log = KernelLog()
+        return self._kernel_log.take()
 
     def op_run(self, argv: list[str], timeout: float = 10.0, stdin: str = "") -> Json:
         """Run a command with a timeout in seconds; see Commands.run."""
