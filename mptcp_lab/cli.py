@@ -12,7 +12,10 @@ USAGE_ERROR = 2
 #: From a command to the module whose ``main(arguments)`` runs it, and one line of help.
 COMMANDS = {
     "pcap": ("mptcp_lab.wire.__main__", "report the MPTCP connections of a capture, with RFC 8684 verdicts"),
-    "report": ("mptcp_lab.report.__main__", "render a run's result.json: html, junit, terminal, compare"),
+    "report": (
+        "mptcp_lab.report.__main__",
+        "render a result.json: html, junit, ktap, terminal, compare",
+    ),
 }
 
 

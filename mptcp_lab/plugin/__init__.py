@@ -31,6 +31,7 @@ from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, end_session, ma
 from mptcp_lab.plugin.cases import case_of, claim
 from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.run import Case, Run
+from mptcp_lab.report.ktap import kselftest_status
 from mptcp_lab.report.terminal import summary
 from mptcp_lab.results.result import Check, Result
 from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Verdict
@@ -116,13 +117,18 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return None
     if getattr(config.option, "numprocesses", None):  # the option exists if pytest-xdist is installed
         sentence = "one lab carries one check at a time; leave --numprocesses (-n) out"
-        return _refuse(sentence, ExitCode.NOTHING_RAN)
+        return _refuse(config, sentence, ExitCode.NOTHING_RAN)
     try:
         lab = options.hosts(config)
     except InventoryError as error:
-        return _refuse(f"{error}; then type: pytest conformance/ --hosts=inventory", ExitCode.LAB_BROKEN)
+        sentence = f"{error}; then type: pytest conformance/ --hosts=inventory"
+        return _refuse(config, sentence, ExitCode.LAB_BROKEN)
     if sentence := options.find_testinfra_option(config) or options.unknown_claim(config):
-        return _refuse(sentence, ExitCode.NOTHING_RAN)
+        return _refuse(config, sentence, ExitCode.NOTHING_RAN)
+    if config.option.ktap:
+        config.option.ktap.unlink(
+            missing_ok=True
+        )  # a run that ends early must not leave an old one
     config.stash[RUN] = Run(
         lab=lab,
         rules=options.rules(config),
@@ -256,7 +262,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     coming = case_of(nextitem) if nextitem else None
     if coming and coming.claim.family != case.claim.family:
         try:
-            views.write(run.result(_selected(item.session), unfinished=True), run.folder)
+            views.write(
+                run.result(_selected(item.session), unfinished=True), run.folder, item.config.option.ktap
+            )
         except OSError as full:
             broken = disk_full_error(run.folder, full)
             run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
@@ -317,19 +325,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the result and its views, and set the suite's exit code."""
     run = session.config.stash.get(RUN, None)
     if run is None or LIVE not in session.config.stash:
-        session.exitstatus = _exit_without_checks(exitstatus)
+        session.exitstatus = _status(session.config, _exit_without_checks(exitstatus))
         return
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         run.stop(Ending.INTERRUPTED, "the run was interrupted")
     run.other_failures = session.testsfailed > sum(c.verdict is Verdict.FAIL for c in run.checks)
     try:
-        views.write(run.result(_selected(session)), run.folder)
+        views.write(run.result(_selected(session)), run.folder, session.config.option.ktap)
     except OSError as full:
         broken = disk_full_error(run.folder, full)
         run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
         run.ending = Ending.LAB_BROKEN  # replaces an earlier ending: this is why no result is written
     session.config.stash[RESULT] = run.result(_selected(session))
-    session.exitstatus = run.exit_code()
+    session.exitstatus = _status(session.config, run.exit_code())
     if session.config.option.tbstyle == "auto" and not run.other_failures:
         session.config.option.tbstyle = "no"  # the summary explains failures; --tb prints tracebacks
 
@@ -355,9 +363,9 @@ def _shown(config: pytest.Config, path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _refuse(sentence: str, code: ExitCode) -> int:
+def _refuse(config: pytest.Config, sentence: str, code: ExitCode) -> int:
     print(f"ERROR: {make_printable(sentence)}", file=sys.stderr)
-    return int(code)
+    return _status(config, code)
 
 
 def _exit_without_checks(status: int) -> int:
@@ -367,6 +375,11 @@ def _exit_without_checks(status: int) -> int:
         pytest.ExitCode.INTERNAL_ERROR: ExitCode.LAB_BROKEN,
     }
     return int(mine.get(status, status))
+
+
+def _status(config: pytest.Config, code: int) -> int:
+    """Return the exit status for an exit code of the suite: with ``--ktap`` that of a kselftest."""
+    return kselftest_status(code, config.stash.get(RESULT, None)) if config.option.ktap else code
 
 
 def _report(item: pytest.Item, check: Check, seen: Seen | None) -> pytest.TestReport:

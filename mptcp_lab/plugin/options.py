@@ -94,6 +94,12 @@ def add(parser: pytest.Parser) -> None:
         help="list the checks with their purpose and source, and touch no lab",
     )
     group.addoption(
+        "--ktap",
+        type=Path,
+        metavar="FILE",
+        help="write KTAP version 1 to this file too, and exit as a kselftest does: 0 pass, 1 fail, 4 skip",
+    )
+    group.addoption(
         "--results",
         metavar="DIR",
         help="write the results here (default: .lab/results/<utc time>-<lab name>, linked as latest)",

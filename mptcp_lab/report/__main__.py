@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mptcp_lab.files import write_synced
-from mptcp_lab.report import html, junit
+from mptcp_lab.report import html, junit, ktap
 from mptcp_lab.report.compare import compare
 from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.results.result import Result, ResultError, load
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, help_text in (
         ("html", "the page"),
         ("junit", "JUnit XML for CI servers"),
+        ("ktap", "KTAP version 1 for the kernel's CI systems"),
         ("terminal", "the verdicts and the summary as the suite prints them"),
     ):
         view = views.add_parser(name, help=help_text)
@@ -63,6 +64,7 @@ def _viewed(view: str, run: Path) -> str:
     renderers: dict[str, Callable[[], str]] = {
         "html": lambda: html.render(result, folder),
         "junit": lambda: junit.render(result),
+        "ktap": lambda: ktap.render(result),
         "terminal": lambda: _terminal(result, folder),
     }
     return renderers[view]()

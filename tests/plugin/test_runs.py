@@ -218,6 +218,19 @@ def test_expect_all_turns_a_missing_capability_into_a_failure(suite: Suite) -> N
     assert inner.code == 1
 
 
+def test_ktap_replaces_the_exit_code_and_the_file(suite: Suite, tmp_path: Path) -> None:
+    document = tmp_path / "out.ktap"
+    source = '@claim("SPLIT-6")\ndef test_it():\n    raise Unsupported("x", "not there")\n'
+    assert suite(source, f"--ktap={document}").code == 4
+    assert "ok 1 SPLIT-6 # SKIP unsupported: x: not there" in document.read_text()
+    inner = suite('@claim("DIRECT-4")\ndef test_it():\n    assert 0, "two"\n', f"--ktap={document}")
+    assert (inner.code, inner.result["exit_code"]) == (1, 1)
+    assert "# fail: two" in document.read_text()
+    assert suite("", f"--ktap={document}", "--claim=NONE-1").code == 1
+    assert suite("", f"--ktap={document}").code == 1
+    assert not document.exists(), "the document of an earlier run is left"
+
+
 def test_a_skip_does_not_hide(suite: Suite) -> None:
     inner = suite('@claim("DIRECT-3")\ndef test_it():\n    pytest.skip("no time")\n')
     assert inner.verdicts == {"DIRECT-3": "unsupported"}

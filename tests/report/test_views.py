@@ -262,7 +262,7 @@ def test_a_figure_that_hardly_moved_is_no_news(run: Result) -> None:
     assert compare(run, after) == []
 
 
-@pytest.mark.parametrize("view", ["html", "junit", "terminal"])
+@pytest.mark.parametrize("view", ["html", "junit", "ktap", "terminal"])
 def test_every_view_is_made_again_from_the_file(
     run: Result, tmp_path: Path, view: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
