@@ -126,9 +126,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if sentence := options.find_testinfra_option(config) or options.unknown_claim(config):
         return _refuse(config, sentence, ExitCode.NOTHING_RAN)
     if config.option.ktap:
-        config.option.ktap.unlink(
-            missing_ok=True
-        )  # a run that ends early must not leave an old one
+        config.option.ktap.unlink(missing_ok=True)  # a run that ends early must not leave an old one
     config.stash[RUN] = Run(
         lab=lab,
         rules=options.rules(config),

@@ -11,7 +11,7 @@ from mptcp_lab.results.result import Result
 
 
 def write(result: Result, folder: Path, ktap_file: Path | None = None) -> None:
-    """Write result.json and its views into a run's folder, and KTAP to a file, over those of earlier calls."""
+    """Write result.json and its views into a run's folder, and KTAP to a file, over earlier ones."""
     results.save(result, folder / "result.json")
     write_synced(folder / "junit.xml", junit.render(result))
     write_synced(folder / "report.html", html.render(result, folder))

@@ -33,7 +33,7 @@ def render(result: Result) -> str:
     """Return the document: a test per claim with a subtest per check, each with its duration in ms.
 
     KTAP has three results. A failed or an inconclusive check is "not ok". A check is skipped, with the
-    reason, if it is unsupported, was not started, or is of a SHOULD that does not hold. A flaky check is "ok".
+    reason, if it is unsupported, not started, or of a SHOULD that does not hold. A flaky check is "ok".
     """
     claims: dict[str, list[Subtest]] = {}
     for check in result.checks:
