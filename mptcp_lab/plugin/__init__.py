@@ -161,7 +161,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         pytest.exit(str(error), returncode=ExitCode.NOTHING_RAN)
     if config.option.limit and (sentence := options.unknown_figure(config, items)):
         pytest.exit(sentence, returncode=ExitCode.NOTHING_RAN)
-    cases.select(config, items)
+    run = config.stash.get(RUN, None)
+    cases.select(config, items, run.lab if run else None)
     cases.order(items)
 
 

@@ -115,15 +115,32 @@ def missing(item: pytest.Item, lab: Lab) -> Unsupported | None:
     return next((reason for reason in reasons if reason), None)
 
 
-def select(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect items that ``--claim`` and ``--family`` do not request; with either, also ordinary tests."""
+def select(config: pytest.Config, items: list[pytest.Item], lab: Lab | None) -> None:
+    """Deselect items that ``--claim``, ``--family`` and ``--fast`` leave out, and then ordinary tests too."""
     patterns, families = config.option.claim, config.option.family
-    if not patterns and not families:
+    if not patterns and not families and not config.option.fast:
         return
     kept = [item for item in items if _wanted(case_of(item), patterns, families)]
-    gone = [item for item in items if item not in kept]
+    if config.option.fast and lab:
+        kept = one_per_claim(kept, lab)
+    chosen = set(kept)
+    gone = [item for item in items if item not in chosen]
     items[:] = kept
     config.hook.pytest_deselected(items=gone)
+
+
+def one_per_claim(items: Sequence[pytest.Item], lab: Lab) -> list[pytest.Item]:
+    """Return one item of each claim: the first whose requirements the lab meets, or else the first."""
+    first: dict[str, pytest.Item] = {}
+    supported: set[str] = set()
+    for item in items:
+        if (case := case_of(item)) and case.claim.id not in supported:
+            is_supported = missing(item, lab) is None
+            if is_supported or case.claim.id not in first:
+                first[case.claim.id] = item
+            if is_supported:
+                supported.add(case.claim.id)
+    return list(first.values())
 
 
 def order(items: list[pytest.Item]) -> None:

@@ -65,6 +65,11 @@ def add(parser: pytest.Parser) -> None:
         help="run the claims of this family; repeatable",
     )
     group.addoption(
+        "--fast",
+        action="store_true",
+        help="run one case of each claim: the first that this inventory has what it needs for",
+    )
+    group.addoption(
         "--expect-all",
         action="store_true",
         help="a missing capability is a failure, and so is a check that the deadline left out",
@@ -141,6 +146,7 @@ def recorded(config: pytest.Config) -> Mapping[str, Any]:
     return {
         "claim": option.claim,
         "family": option.family,
+        "fast": option.fast,
         "deadline": option.deadline,
         "repetitions": option.repetitions,
         "limit": [f"{name}={most:g}" for name, most in option.limit],

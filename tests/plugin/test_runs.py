@@ -218,6 +218,31 @@ def test_expect_all_turns_a_missing_capability_into_a_failure(suite: Suite) -> N
     assert inner.code == 1
 
 
+def test_fast_runs_one_case_of_each_claim_that_the_lab_can_run(suite: Suite) -> None:
+    source = """
+from mptcp_lab.inventory.requirement import Requirement
+
+def refuse(_lab, _given):
+    raise Unsupported("router", "there is none")
+
+NEVER = Requirement("a router", refuse)
+
+@claim("DIRECT-7", case="needs", requires=(NEVER,))
+def test_needs(): pass
+
+@claim("DIRECT-7")
+@pytest.mark.parametrize("kind", ["drop", "reject"])
+def test_kinds(kind): pass
+
+@claim("DIRECT-4", requires=(NEVER,))
+def test_never(): pass
+"""
+    inner = suite(source, "--fast")
+    assert inner.verdicts == {"DIRECT-7[drop]": "pass", "DIRECT-4": "unsupported"}
+    assert inner.result["options"]["fast"] is True
+    assert suite(source, "--fast", "--claim=DIRECT-7[reject]").verdicts == {"DIRECT-7[reject]": "pass"}
+
+
 def test_ktap_replaces_the_exit_code_and_the_file(suite: Suite, tmp_path: Path) -> None:
     document = tmp_path / "out.ktap"
     source = '@claim("SPLIT-6")\ndef test_it():\n    raise Unsupported("x", "not there")\n'
