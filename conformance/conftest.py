@@ -92,7 +92,7 @@ def still_ours(machines: Session) -> None:
 
 @pytest.fixture(autouse=True)
 def no_traces(
-    request: pytest.FixtureRequest, machines: Session, untouched: dict[str, NetworkState]
+    request: pytest.FixtureRequest, machines: Session, initial_states: dict[str, NetworkState]
 ) -> Iterator[None]:
     """Fail a check that leaves a trace on any host, even if the check itself passed.
 
@@ -104,15 +104,15 @@ def no_traces(
     if repaired := guard.take_repaired():
         with guard.allowing_all_hosts():
             now = network_states(machines)
-        untouched.update({name: now[name] for name in repaired})
+        initial_states.update({name: now[name] for name in repaired})
     yield
     if "ordinary" in request.fixturenames and machines.operation_count == machines.compared:
         return
-    sound = {name: state for name, state in untouched.items() if name not in guard.unsound}
+    sound = {name: state for name, state in initial_states.items() if name not in guard.unsound}
     with guard.allowing_all_hosts():
         left = traces(machines, sound)
         machines.compared = machines.operation_count
-        check_undisturbed(machines, untouched)
+        check_undisturbed(machines, initial_states)
     assert not left, "the check left traces: " + "; ".join(left)
 
 
