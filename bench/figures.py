@@ -26,7 +26,7 @@ class Figure:
         return statistics.median(self.rounds)
 
     @property
-    def met(self) -> bool | None:
+    def is_met(self) -> bool | None:
         """Whether the median meets the target; None without one."""
         if self.target is None:
             return None
@@ -35,7 +35,7 @@ class Figure:
     def row(self) -> str:
         """Return the figure as a line of the table."""
         target = "" if self.target is None else f"{self.target:g} {self.unit}"
-        word = {None: "", True: "met", False: "NOT MET"}[self.met]
+        word = {None: "", True: "met", False: "NOT MET"}[self.is_met]
         spread = f"{min(self.rounds):.3g} to {max(self.rounds):.3g}"
         return f"{self.name:<52} {self.median:>8.3g} {self.unit:<4} {spread:<18} {target:<10} {word}"
 
@@ -50,6 +50,6 @@ def write(path: Path, figures: Sequence[Figure]) -> None:
     """Write the figures with what they were measured on."""
     document = {
         "kernel": platform.release(),
-        "figures": [{**asdict(figure), "median": figure.median, "met": figure.met} for figure in figures],
+        "figures": [{**asdict(figure), "median": figure.median, "met": figure.is_met} for figure in figures],
     }
     path.write_text(json.dumps(document, indent=1) + "\n")

@@ -89,12 +89,12 @@ def grow(lab: OwnLab, times: int) -> None:
         for group in children.values():
             for name, host in list(group["hosts"].items()):
                 for number in range(1, times):
-                    group["hosts"][f"{name}-{number + 1}"] = _moved(host, 60 * number)
+                    group["hosts"][f"{name}-{number + 1}"] = _move_host(host, 60 * number)
 
     lab.edit(copy)
 
 
-def _moved(host: dict[str, Any], by: int) -> dict[str, Any]:
+def _move_host(host: dict[str, Any], by: int) -> dict[str, Any]:
     """Return a host with other addresses on the same segments."""
     nics = []
     for nic in host["lab_nics"]:

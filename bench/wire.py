@@ -76,7 +76,7 @@ def write(path: Path, segments: Iterator[Segment]) -> None:
             file.write(kept)
 
 
-def timed(command: list[str]) -> float:
+def measure_seconds(command: list[str]) -> float:
     """Seconds that a command takes, start-up and all."""
     start = time.monotonic()
     try:
@@ -116,8 +116,8 @@ def measure() -> dict[str, float]:
         write(tenth, connections(PACKETS // 10))
         write(long, one_connection(PACKETS))
         write(short, one_connection(PACKETS // 10))
-        seconds = statistics.median(timed(ours(many)) for _ in range(RUNS))
-        tshark_seconds = statistics.median(timed(tsharks(many)) for _ in range(RUNS))
+        seconds = statistics.median(measure_seconds(ours(many)) for _ in range(RUNS))
+        tshark_seconds = statistics.median(measure_seconds(tsharks(many)) for _ in range(RUNS))
         mib = [peak_mib(each) for each in (many, tenth, long, short)]
     return {
         "packets": PACKETS,

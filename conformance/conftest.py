@@ -76,9 +76,9 @@ def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="session")
-def untouched(pytestconfig: pytest.Config, machines: Session) -> dict[str, NetworkState]:
+def initial_states(pytestconfig: pytest.Config, machines: Session) -> dict[str, NetworkState]:
     """Return the network state of every host at the start of the run, without faults of earlier runs."""
-    with pytestconfig.stash[GUARD].lowering():
+    with pytestconfig.stash[GUARD].allowing_all_hosts():
         no_faults(machines)
         wait_for_addresses(machines)
         return network_states(machines)
@@ -92,7 +92,7 @@ def still_ours(machines: Session) -> None:
 
 @pytest.fixture(autouse=True)
 def no_traces(
-    request: pytest.FixtureRequest, machines: Session, untouched: dict[str, NetworkState]
+    request: pytest.FixtureRequest, machines: Session, initial_states: dict[str, NetworkState]
 ) -> Iterator[None]:
     """Fail a check that leaves a trace on any host, even if the check itself passed.
 
@@ -102,17 +102,17 @@ def no_traces(
     """
     guard = request.config.stash[GUARD]
     if repaired := guard.take_repaired():
-        with guard.lowering():
+        with guard.allowing_all_hosts():
             now = network_states(machines)
-        untouched.update({name: now[name] for name in repaired})
+        initial_states.update({name: now[name] for name in repaired})
     yield
     if "ordinary" in request.fixturenames and machines.operation_count == machines.compared:
         return
-    sound = {name: state for name, state in untouched.items() if name not in guard.unsound}
-    with guard.lowering():
+    sound = {name: state for name, state in initial_states.items() if name not in guard.unsound}
+    with guard.allowing_all_hosts():
         left = traces(machines, sound)
         machines.compared = machines.operation_count
-        check_undisturbed(machines, untouched)
+        check_undisturbed(machines, initial_states)
     assert not left, "the check left traces: " + "; ".join(left)
 
 
@@ -147,16 +147,16 @@ def kept_captures(machines: Session, evidence: EvidenceBox) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def client(machines: Session) -> Machine:
     """Return A: the client, with two or more NICs."""
-    return machines.of(find_client(machines.lab))
+    return machines.machine_of(find_client(machines.lab))
 
 
 @pytest.fixture(scope="session")
 def server(machines: Session) -> Machine:
     """Return the B that speaks MPTCP, on the client's paths."""
-    return machines.of(find_server(machines.lab))
+    return machines.machine_of(find_server(machines.lab))
 
 
 @pytest.fixture(scope="session")
 def tcp_server(machines: Session) -> Machine:
     """Return the B that does not speak MPTCP."""
-    return machines.of(find_tcp_server(machines.lab))
+    return machines.machine_of(find_tcp_server(machines.lab))

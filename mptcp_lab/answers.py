@@ -20,7 +20,7 @@ def parse(text: str, tool: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise LabError(f"`{tool}` printed no JSON: {_quoted(text)}", "", f"run `{tool}` yourself") from None
+        raise LabError(f"`{tool}` printed no JSON: {_quote(text)}", "", f"run `{tool}` yourself") from None
 
 
 def records(text: str, tool: str, *required: str) -> list[dict[str, Any]]:
@@ -31,12 +31,12 @@ def records(text: str, tool: str, *required: str) -> list[dict[str, Any]]:
     """
     document = parse(text, tool) if text.strip() else []
     if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
-        raise LabError(f"`{tool}` printed no list of objects: {_quoted(text)}", "", f"run `{tool}` yourself")
+        raise LabError(f"`{tool}` printed no list of objects: {_quote(text)}", "", f"run `{tool}` yourself")
     found: list[dict[str, Any]] = [entry for entry in document if entry]
     for entry in found:
         if lacking := [field for field in required if field not in entry]:
             raise LabError(
-                f"`{tool}` printed an entry without {', '.join(lacking)}: {_quoted(json.dumps(entry))}",
+                f"`{tool}` printed an entry without {', '.join(lacking)}: {_quote(json.dumps(entry))}",
                 "",
                 f"run `{tool}` yourself",
             )
@@ -49,7 +49,7 @@ def member(document: Any, tool: str, *path: str) -> Any:
     for field in path:
         if not isinstance(found, dict) or field not in found:
             raise LabError(
-                f"`{tool}` answered without {'.'.join(path)}: {_quoted(json.dumps(document))}",
+                f"`{tool}` answered without {'.'.join(path)}: {_quote(json.dumps(document))}",
                 "",
                 f"run `{tool}` yourself",
             )
@@ -57,6 +57,6 @@ def member(document: Any, tool: str, *path: str) -> Any:
     return found
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     text = " ".join(text.split())
     return repr(text if len(text) <= QUOTED_MAX_CHARACTERS else f"{text[:QUOTED_MAX_CHARACTERS]}...")

@@ -66,22 +66,23 @@ def use(value: float) -> None:
     _factor = value
 
 
-def judged(seconds: float, reference: float) -> float:
+def compute_factor(seconds: float, reference: float) -> float:
     """Return the factor for an action that took `seconds`; a normal machine needs `reference` seconds."""
     ratio = seconds / reference
     return 1.0 if ratio <= BUSY else round(min(ratio, MOST), 1)
 
 
-def of_this_machine() -> float:
+def measure_this_machine() -> float:
     """Measure the factor of this machine, whose CPUs the hosts of an embedded lab share."""
-    return judged(fastest([sys.executable, *START_PYTHON[1:]]), PYTHON_S)
+    return compute_factor(fastest([sys.executable, *START_PYTHON[1:]]), PYTHON_S)
 
 
-def of_hosts(ssh_config: Path, hosts: Sequence[str]) -> float:
+def measure_hosts(ssh_config: Path, hosts: Sequence[str]) -> float:
     """Measure the factor of hosts over SSH, one after the other; the slowest host decides."""
     ssh = ["ssh", "-F", str(ssh_config), "-o", f"ConnectTimeout={MEASURE_TIMEOUT_S:.0f}"]
     return max(
-        (judged(fastest([*ssh, host, *START_PYTHON], tries=1), SSH_PYTHON_S) for host in hosts), default=1.0
+        (compute_factor(fastest([*ssh, host, *START_PYTHON], tries=1), SSH_PYTHON_S) for host in hosts),
+        default=1.0,
     )
 
 
@@ -108,7 +109,7 @@ def keep(state: Path) -> None:
     draft.replace(state / FILE)
 
 
-def kept(state: Path) -> float | None:
+def read_factor(state: Path) -> float | None:
     """Return the factor in a lab's state folder, or None if there is none."""
     try:
         return min(max(1.0, float((state / FILE).read_text())), MOST)

@@ -131,7 +131,7 @@ class Node:
             raise self._not("a number in its range")
         return value
 
-    def whole(self) -> int:
+    def whole_number(self) -> int:
         """Return the value as a whole number."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
             raise self._not("a whole number")
@@ -150,7 +150,7 @@ class Node:
         except ValueError:
             raise self._not(f"one of {', '.join(words)}") from None
 
-    def only(self, *keys: str) -> None:
+    def check_keys(self, *keys: str) -> None:
         """Raise `Malformed` if the object has a member with another name than these."""
         for key in self.mapping():
             if key not in keys:

@@ -31,7 +31,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ids=["fast", "normal", "busy", "emulated", "hung"],
 )
 def test_a_normal_machine_has_one(ratio: float, factor: float) -> None:
-    assert patience.judged(ratio * patience.PYTHON_S, patience.PYTHON_S) == factor
+    assert patience.compute_factor(ratio * patience.PYTHON_S, patience.PYTHON_S) == factor
 
 
 def test_the_fastest_of_some_tries_counts() -> None:
@@ -40,19 +40,19 @@ def test_the_fastest_of_some_tries_counts() -> None:
 
 
 def test_it_is_kept_in_the_lab_s_state(tmp_path: Path) -> None:
-    assert patience.kept(tmp_path) is None
+    assert patience.read_factor(tmp_path) is None
     patience.use(14.2)
     patience.keep(tmp_path)
-    assert patience.kept(tmp_path) == 14.2
+    assert patience.read_factor(tmp_path) == 14.2
     (tmp_path / patience.FILE).write_text("half a li")
-    assert patience.kept(tmp_path) is None
+    assert patience.read_factor(tmp_path) is None
 
 
 def test_the_environment_overrides_and_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(patience.ENVIRONMENT, "3")
     patience.use(14.0)
     patience.keep(tmp_path)
-    assert (patience.patient(10.0), patience.kept(tmp_path)) == (30.0, 14.0)
+    assert (patience.patient(10.0), patience.read_factor(tmp_path)) == (30.0, 14.0)
 
 
 @pytest.mark.parametrize("given", ["much", "0", "1e9", "nan"])

@@ -6,7 +6,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
-from mptcp_lab.suite.packets import joins, rows, shown, tcp_capture
+from mptcp_lab.suite.packets import format_segments, joins, rows, tcp_capture
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.traffic import Flow
 from mptcp_lab.wire import MpJoinSyn
@@ -16,10 +16,10 @@ PHASE_BYTES = 100_000
 RETURNS_WITHIN_SECONDS = 20.0
 
 
-def carried(data: Flow, address: str) -> int:
+def count_phase_bytes(data: Flow, address: str) -> int:
     """Let the stream run for `PHASE_BYTES`; return how many bytes the subflows from `address` sent in it."""
     before = data.sent_by_subflow()
-    data.until_received(PHASE_BYTES)
+    data.wait_for_bytes(PHASE_BYTES)
     after = data.sent_by_subflow()
     return sum(after[pair] - before.get(pair, 0) for pair in after if pair[0] == address)
 
@@ -36,13 +36,13 @@ def test_backup(client: Machine, server: Machine, evidence: EvidenceBox) -> None
     ):
         transfer = data.start()
         wait_for_joins(data, expected_pairs(client, server))
-        unused = carried(data, backup)
+        unused = count_phase_bytes(data, backup)
         with ExitStack() as failing:
             for path in (n for n in range(len(client.paths)) if n != 1):
                 failing.enter_context(server.probe.fault("drop", source=client.address(path)))
-            used = carried(data, backup)
+            used = count_phase_bytes(data, backup)
         eventually(
-            lambda: carried(data, backup),
+            lambda: count_phase_bytes(data, backup),
             until=lambda nbytes: nbytes == 0,
             within=RETURNS_WITHIN_SECONDS,
             what="the backup path is left again",
@@ -53,7 +53,7 @@ def test_backup(client: Machine, server: Machine, evidence: EvidenceBox) -> None
     evidence.figure("on the backup path beside a working one", unused, "bytes")
     evidence.figure("while that failed", used, "bytes")
     regular = [s for s in joins(packets) if not all(o.backup for o in s.options if isinstance(o, MpJoinSyn))]
-    assert not regular, f"joins without the B bit: {shown(regular)}"
+    assert not regular, f"joins without the B bit: {format_segments(regular)}"
     assert unused == 0, f"the backup path carried {unused} bytes beside a working one"
     assert used > 0, "the backup path carried nothing although the other failed"
     assert ended.intact, ended.difference

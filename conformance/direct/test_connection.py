@@ -16,7 +16,15 @@ from mptcp_lab.suite.expectations import (
     origin_of,
     wait_for_joins,
 )
-from mptcp_lab.suite.packets import announcements, first_syns, joins, joins_sent, rows, shown, tcp_capture
+from mptcp_lab.suite.packets import (
+    announcements,
+    first_syns,
+    format_segments,
+    joins,
+    joins_sent,
+    rows,
+    tcp_capture,
+)
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.traffic import is_mptcp
 
@@ -35,7 +43,7 @@ def test_first_path_only(client: Machine, server: Machine, evidence: EvidenceBox
     evidence.figure("failed after", 1000 * failed.value.seconds, "ms")
     expected = {"drop": errno.ETIMEDOUT, "reject": errno.ECONNREFUSED}[fault]
     assert failed.value.errno == expected, f"connect() failed otherwise: {failed.value}"
-    assert not tried, f"A-2 was tried: {shown(tried)}"
+    assert not tried, f"A-2 was tried: {format_segments(tried)}"
 
 
 @claim("DIRECT-2", requires=ORIGIN)
@@ -52,7 +60,7 @@ def test_idle_connection(client: Machine, server: Machine, evidence: EvidenceBox
         asked = joins(capture.stop())
         assert is_mptcp(idle.stream), "the connection fell back to TCP"
     evidence.document("A's socket", facts)
-    assert not asked, f"MP_JOIN before the first data: {shown(asked)}"
+    assert not asked, f"MP_JOIN before the first data: {format_segments(asked)}"
     assert joins_sent(moved, asked) == 0, "A counted joins before the first data (MPJoinSynTx)"
     assert len(facts.subflows) == 1, f"an idle connection has {len(facts.subflows)} subflows"
 
@@ -66,9 +74,9 @@ def test_idle_connection_with_announcements(client: Machine, server: Machine, ev
     announced, asked = announcements(packets), joins(packets)
     evidence.packets(rows(packets, client.name))
     joined.keep(evidence)
-    assert announced, f"no ADD_ADDR was captured, only {shown(packets)}"
-    assert asked, f"no join was captured, only {shown(packets)}"
-    assert asked[0].time_ns > announced[0].time_ns, f"joined before ADD_ADDR: {shown(asked)}"
+    assert announced, f"no ADD_ADDR was captured, only {format_segments(packets)}"
+    assert asked, f"no join was captured, only {format_segments(packets)}"
+    assert asked[0].time_ns > announced[0].time_ns, f"joined before ADD_ADDR: {format_segments(asked)}"
 
 
 @claim("DIRECT-3", requires=(ORIGIN, FULL_MESH))

@@ -58,11 +58,11 @@ def test_one_family_lost(client: Machine, server: Machine, evidence: EvidenceBox
         transfer = data.start()
         wait_for_joins(data, expected_pairs(client, server, family=6))
         wait_for_both_families(client, data)
-        data.until_received(ENOUGH_BYTES)
+        data.wait_for_bytes(ENOUGH_BYTES)
         for path in range(len(client.paths)):
             lost.enter_context(server.probe.fault("drop", source=client.address(path, family=6)))
         before = data.sent_by_subflow()
-        data.until_received(ENOUGH_BYTES)
+        data.wait_for_bytes(ENOUGH_BYTES)
         after = data.sent_by_subflow()
         ended = data.end(transfer)
     sent = {pair: nbytes - before.get(pair, 0) for pair, nbytes in after.items()}

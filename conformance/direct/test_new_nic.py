@@ -27,11 +27,11 @@ def test_new_nic(client: Machine, server: Machine, evidence: EvidenceBox, owner:
     ):
         transfer = data.start()
         wait_for_joins(data, reachable)
-        data.until_received(ENOUGH_BYTES)
+        data.wait_for_bytes(ENOUGH_BYTES)
         with appears(client, spare, owner), ExitStack() as gone:
             for nic in client.paths:
                 gone.enter_context(client.probe.fault("link_down", device=nic.device))
-            data.until_received(ENOUGH_BYTES)
+            data.wait_for_bytes(ENOUGH_BYTES)
             moved = {pair for pair in data.pairs() if pair[0] == str(spare.address())}
             ended = data.end(transfer)
         packets = capture.stop()

@@ -28,7 +28,7 @@ def test_all_paths_cut(client: Machine, server: Machine, evidence: EvidenceBox) 
     ):
         transfer = data.start()
         wait_for_joins(data, expected_pairs(client, server))
-        data.until_received(ENOUGH_BYTES)
+        data.wait_for_bytes(ENOUGH_BYTES)
         with ExitStack() as cut:
             for path in range(1, len(client.paths)):
                 cut.enter_context(server.probe.fault("drop", ttl=LASTS_SECONDS, source=client.address(path)))
@@ -42,7 +42,7 @@ def test_all_paths_cut(client: Machine, server: Machine, evidence: EvidenceBox) 
                 )
                 came = data.record().bytes_received - arrived
             restored = time.monotonic()
-            data.until_received(RESUMED_BYTES, within=RESUMED_WITHIN_SECONDS)
+            data.wait_for_bytes(RESUMED_BYTES, within=RESUMED_WITHIN_SECONDS)
             seconds = time.monotonic() - restored
         ended = data.end(transfer, within=RESUMED_WITHIN_SECONDS)
         capture.stop()  # evidence: how data in flight was sent again

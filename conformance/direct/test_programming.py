@@ -33,7 +33,7 @@ def test_client(
     pairs -= keep_self_joins(client, pairs, evidence)
     assert (mptcp["refused"], mptcp["is_mptcp"]) == ("", True), f"to B: {mptcp}"
     assert isinstance(mptcp["token"], int), f"no token: {mptcp['token']}"
-    assert (client.address(0), server.address(0)) in pairs <= expected_pairs(client, server).tried
+    assert (client.address(0), server.address(0)) in pairs <= expected_pairs(client, server).tried_pairs
     plain = {"refused": "", "is_mptcp": False, "token": NOT_MPTCP, "subflows": []}
     assert fallen == plain, "what the example says of a fallback"
     assert (disabled["refused"], disabled["is_mptcp"]) == (SWITCHED_OFF, False), f"MPTCP is off: {disabled}"

@@ -24,7 +24,7 @@ def test_small_messages(client: Machine, server: Machine, evidence: EvidenceBox)
         transfer = data.start(chunk=MESSAGE_BYTES, interval=EVERY_SECONDS)
         wait_for_joins(data, expected_pairs(client, server))
         started = data.sent_by_subflow()
-        data.until_received(MESSAGES * MESSAGE_BYTES)
+        data.wait_for_bytes(MESSAGES * MESSAGE_BYTES)
         sent = {pair: nbytes - started[pair] for pair, nbytes in data.sent_by_subflow().items()}
         ended = data.end(transfer)
     evidence.subflows([{"local": pair[0], "remote": pair[1], "bytes": sent[pair]} for pair in sorted(sent)])

@@ -11,10 +11,10 @@ from mptcp_lab.suite.requirements import find_other_router, find_router
 @pytest.fixture
 def router(machines: Session) -> Machine:
     """Return the plain router between A's paths and B."""
-    return machines.of(find_router(machines.lab))
+    return machines.machine_of(find_router(machines.lab))
 
 
 @pytest.fixture
 def other_router(machines: Session) -> Machine:
     """Return another machine that forwards packets."""
-    return machines.of(find_other_router(machines.lab))
+    return machines.machine_of(find_other_router(machines.lab))

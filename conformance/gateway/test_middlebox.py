@@ -7,7 +7,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions_before_fallback
 from mptcp_lab.suite.gateway.routing import routed_target
-from mptcp_lab.suite.packets import capable, first_syns, rows, shown, tcp_capture
+from mptcp_lab.suite.packets import capable, first_syns, format_segments, rows, tcp_capture
 from mptcp_lab.suite.requirements import ORIGIN, SERVER_BEHIND_ROUTER
 from mptcp_lab.suite.traffic import is_mptcp
 
@@ -61,7 +61,7 @@ def test_dropping_router(client: Machine, server: Machine, router: Machine, evid
     evidence.figure("connected after", data.stream.seconds, "s")
     evidence.packets(rows(syns, client.name, client.paths[0].device))
     evidence.document("doctor", diagnosis)
-    assert [capable(s) for s in syns] == [True] * tries + [False], f"SYNs: {shown(syns)}"
+    assert [capable(s) for s in syns] == [True] * tries + [False], f"SYNs: {format_segments(syns)}"
     assert fallen_back, "the connection is MPTCP although its first SYNs were dropped"
     assert diagnosis.cause == "SYNs with options dropped", f"the doctor says {diagnosis.cause}"
     assert ended.intact, ended.difference

@@ -7,9 +7,9 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import IPPROTO_TCP
 from mptcp_lab.suite.expectations import announcing_nothing, origin_of, wait_for_joins
 from mptcp_lab.suite.gateway.routing import (
+    address_behind,
     all_routes,
-    behind,
-    chosen,
+    chosen_route,
     differences,
     network_of,
     on_segment,
@@ -21,12 +21,12 @@ from mptcp_lab.suite.matrix import Matrix, Pair
 from mptcp_lab.suite.packets import (
     capable,
     first_syn,
+    format_segments,
     joins_sent,
     mptcp_options,
     rows,
-    shown,
     tcp_capture,
-    unforwarded,
+    unforwarded_syns,
 )
 from mptcp_lab.suite.requirements import (
     ORIGIN,
@@ -91,10 +91,10 @@ def test_router_before_mptcp(
     evidence.subflows(expected.rows())
     evidence.packets(rows(passed, router.name))
     assert found == expected.addresses, "subflows through the router"
-    assert not unforwarded(passed), f"the router kept {shown(unforwarded(passed))}"
+    assert not unforwarded_syns(passed), f"the router kept {format_segments(unforwarded_syns(passed))}"
     opened, further = there.mptcp("MPCapableACKRX"), there.mptcp("MPJoinAckRx")
     assert (opened, further) == (1, len(found) - 1), "connections and joins that B counted"
-    own = [name for name in here.moved() if name.startswith("MPTcpExt")]
+    own = [name for name in here.changes() if name.startswith("MPTcpExt")]
     assert not own, f"the router itself speaks MPTCP: {own}"
     assert ended.intact, ended.difference
 
@@ -104,13 +104,13 @@ def test_route_taken(
     client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:
     """Packets from each of A's addresses take the configured route, then one set through another router."""
-    to = behind(router, client, server)
+    to = address_behind(router, client, server)
     for nic in client.paths:
         mine, hops = str(nic.address()), [on_segment(host, nic.segment) for host in (router, other_router)]
-        configured, kernel = way(client, mine, to), chosen(client, mine, to)
+        configured, kernel = way(client, mine, to), chosen_route(client, mine, to)
         command = f"replace {to}/32 via {hops[1]} dev {nic.device} table {source_table(client, mine)}"
         with client.probe.fault("routes", commands=[command]):
-            asked, kernel_asked = way(client, mine, to), chosen(client, mine, to)
+            asked, kernel_asked = way(client, mine, to), chosen_route(client, mine, to)
         evidence.document(f"from {mine}", {"as configured": configured, f"asked for {hops[1]}": asked})
         routes = ((hops[0], nic.device), (hops[1], nic.device))
         assert (kernel, kernel_asked) == routes, f"the routes that A's kernel chooses from {mine}"
@@ -123,7 +123,7 @@ def test_routes_afterwards(
     client: Machine, server: Machine, router: Machine, other_router: Machine, evidence: EvidenceBox
 ) -> None:
     """After an experiment that sets routes, all routes are as before, byte for byte."""
-    to, segment = behind(router, client, server), client.paths[0].segment
+    to, segment = address_behind(router, client, server), client.paths[0].segment
     hops = [on_segment(host, segment) for host in (router, other_router)]
     commands = [f"add default via {hops[0]}", f"replace {network_of(client.lab, to)} via {hops[1]}"]
     before = all_routes(client)

@@ -9,7 +9,7 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.packets import first_syns, tcp_capture
-from mptcp_lab.suite.proxy.balancing import Balanced, balanced
+from mptcp_lab.suite.proxy.balancing import Balanced, find_balanced
 from mptcp_lab.suite.proxy.proxies import LATE_SECONDS, in_seconds
 from mptcp_lab.suite.requirements import METHODS, balances
 
@@ -22,7 +22,7 @@ BY_WEIGHT, BY_HASH, SOON_TRIED = "by unequal weights", "by hash", "soon tried ag
 @pytest.fixture(params=METHODS)
 def find(request: pytest.FixtureRequest, machines: Session) -> Find:
     """Return a function that finds a balancing service with MPTCP by this method."""
-    return lambda suits, what: balanced(machines, request.param, suits, what)
+    return lambda suits, what: find_balanced(machines, request.param, suits, what)
 
 
 def uneven(service: Service) -> bool:
@@ -30,7 +30,7 @@ def uneven(service: Service) -> bool:
     return len({backend.weight for backend in service.backends}) > 1
 
 
-def hashed(service: Service) -> bool:
+def is_hashed(service: Service) -> bool:
     """Return whether connections are distributed by the client's address."""
     return service.hashed
 
@@ -51,10 +51,10 @@ def test_weight(client: Machine, find: Find, evidence: EvidenceBox) -> None:
     assert got == fair, f"connections per backend are not in proportion to the weights {weights}"
 
 
-@claim("PROXY-8", case="hash", requires=balances(hashed, BY_HASH))
+@claim("PROXY-8", case="hash", requires=balances(is_hashed, BY_HASH))
 def test_hash(client: Machine, find: Find, evidence: EvidenceBox) -> None:
     """All connections from one address go to one backend, `hash $remote_addr consistent`."""
-    listener = find(hashed, BY_HASH)
+    listener = find(is_hashed, BY_HASH)
     sources = [client.address(path, family) for path in range(len(client.paths)) for family in (4, 6)]
     got = {source: listener.serve(client, 6, source=source) for source in sources}
     evidence.document("connections per backend, by A's address", got)

@@ -29,7 +29,7 @@ def test_sees_the_proxy(client: Machine, target: Target) -> None:
 def test_gets_the_client(client: Machine, machines: Session, name: str, version: int, family: int) -> None:
     """With the PROXY protocol B gets A's address and port, and the address and port that A connected to."""
     target = proxy_target(machines, name, *sends_proxy_header(version))
-    with target.over(family).flow(client) as data:
+    with target.with_family(family).flow(client) as data:
         ended = data.upload(1000)
         local, peer = data.stream.local, data.stream.peer
     assert local is not None and peer is not None, "A's socket has no addresses"

@@ -17,7 +17,7 @@ def test_legs(client: Machine, target: Target, evidence: EvidenceBox) -> None:
 @claim("PROXY-1", case="ipv6", requires=(TARGET_OVER_IPV6, PROXY_MESH))
 def test_legs_over_ipv6(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Over IPv6 too, the front leg is MPTCP with all of A's subflows, and the back leg is plain TCP."""
-    check_two_legs(client, target.over(6), evidence)
+    check_two_legs(client, target.with_family(6), evidence)
 
 
 @claim("PROXY-5", requires=(TWO_PATHS, PROXY_MESH))

@@ -4,7 +4,7 @@ import pytest
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.packets import capable, rows, shown, tcp_capture
+from mptcp_lab.suite.packets import capable, format_segments, rows, tcp_capture
 from mptcp_lab.suite.proxy.targets import ENGINES, proxy_target
 from mptcp_lab.suite.requirements import TCP_LISTENER
 from mptcp_lab.suite.traffic import is_mptcp
@@ -25,7 +25,9 @@ def test_falls_back(client: Machine, machines: Session, evidence: EvidenceBox, e
     moved = client.probe.counters().delta(before)
     evidence.packets(rows(packets, client.name))
     asked = [capable(s) for s in packets if s.flags & SYN]
-    assert asked == [True, False], f"a SYN with MP_CAPABLE and an answer without: {shown(packets, 2)}"
+    assert asked == [True, False], (
+        f"a SYN with MP_CAPABLE and an answer without: {format_segments(packets, 2)}"
+    )
     assert not still_mptcp, "A speaks MPTCP with a listener that has it switched off"
     fallen = moved.mptcp("MPCapableFallbackSYNACK")
     assert fallen == 1, f"A counted {fallen} fallbacks (MPCapableFallbackSYNACK) for one connection"

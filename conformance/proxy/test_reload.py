@@ -7,7 +7,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.proxy import engines
 from mptcp_lab.suite.proxy.balancing import begin
-from mptcp_lab.suite.proxy.counts import accepted, keep
+from mptcp_lab.suite.proxy.counts import accepted_count, keep
 from mptcp_lab.suite.proxy.proxies import ends
 from mptcp_lab.suite.traffic import Target, is_mptcp
 
@@ -18,7 +18,7 @@ ENOUGH_BYTES = 200_000
 @claim("PROXY-9", case="reload")
 def test_reload(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A reload under load drops no connection, old or new, and the listener speaks MPTCP afterwards."""
-    before, counted = engines.workers(target), accepted(target)
+    before, counted = engines.workers(target), accepted_count(target)
     with target.flow(client) as data:
         transfer = data.start()
         data.record()
@@ -27,9 +27,9 @@ def test_reload(client: Machine, target: Target, evidence: EvidenceBox) -> None:
         eventually(
             lambda: engines.workers(target), until=lambda now: now - before, within=10, what="new workers"
         )
-        data.until_received(ENOUGH_BYTES)
+        data.wait_for_bytes(ENOUGH_BYTES)
         ended, done = data.end(transfer), load.wait()
-    counted = accepted(target) - counted - 1  # the stream is not a part of the load
+    counted = accepted_count(target) - counted - 1  # the stream is not a part of the load
     with target.flow(client) as after:
         assert is_mptcp(after.stream), "the listener speaks plain TCP after the reload"
     evidence.figure("longest pause of the stream", 1000 * ended.got.received.max_gap, "ms")

@@ -6,14 +6,14 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.proxy.proxies import (
     LATE_SECONDS,
-    arrived,
     backend,
-    documented,
+    documented_behaviour,
     ends,
     in_seconds,
     longest_attempt,
     not_accepting,
     recorded_end,
+    wait_for_bytes,
 )
 from mptcp_lab.suite.traffic import Target
 
@@ -31,7 +31,7 @@ def test_half_close_by_client(client: Machine, impatient: Target) -> None:
         answered = answer.wait(20)
         got = data.record().bytes_received
     assert got == SOME_BYTES, f"B got {got} of {SOME_BYTES} octets"
-    if documented(impatient).keeps_half_open:
+    if documented_behaviour(impatient).keeps_half_open:
         assert end == "eof", f"B's connection ended with {end}, not with the end of A's stream"
         assert answered.nbytes > 0, "B's answer to the end of the stream was lost"
 
@@ -42,12 +42,12 @@ def test_half_close_by_origin(client: Machine, impatient: Target) -> None:
     with impatient.flow(client) as data:
         data.stream.send(0, header=data.greeting("source", bytes=SOME_BYTES, seed=data.tag)).wait(20)
         got = data.stream.receive().wait(20)
-        if documented(impatient).keeps_half_open:
+        if documented_behaviour(impatient).keeps_half_open:
             data.stream.send(SOME_BYTES).wait(20)
             data.stream.shutdown()
         recorded_end(data)
         record = data.record()
-    after_end = SOME_BYTES if documented(impatient).keeps_half_open else 0
+    after_end = SOME_BYTES if documented_behaviour(impatient).keeps_half_open else 0
     assert (got.nbytes, got.sha256) == (SOME_BYTES, record.sha256_sent), "what A got is not what B sent"
     assert record.bytes_received == after_end, "octets that A sent after B had ended its direction"
 
@@ -57,10 +57,10 @@ def test_reset_by_client(client: Machine, impatient: Target) -> None:
     """A resets: B has all data that was sent before, and its connection ends as the proxy documents."""
     with impatient.flow(client) as data:
         data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
-        arrived(data, SOME_BYTES)
+        wait_for_bytes(data, SOME_BYTES)
         data.stream.close(reset=True)
         end = recorded_end(data)
-    assert end in documented(impatient).end_after_reset, "how B's connection ended after A's reset"
+    assert end in documented_behaviour(impatient).end_after_reset, "how B's connection ended after A's reset"
 
 
 @claim("PROXY-3", case="reset-by-B", timing=True)
@@ -69,7 +69,7 @@ def test_reset_by_origin(client: Machine, impatient: Target) -> None:
     with impatient.flow(client) as data:
         answer = data.stream.receive()
         data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
-        arrived(data, SOME_BYTES)
+        wait_for_bytes(data, SOME_BYTES)
         since = client.probe.clock().monotonic
         assert backend(impatient).reset(data.tag) == 1, "B had not just one connection to reset"
         seen, seconds = ends(answer, since, within=10)
@@ -112,7 +112,7 @@ def test_slow_to_accept(client: Machine, impatient: Target) -> None:
         sent = data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(20)
         before = len(data.records())
         accept()
-        got = arrived(data, SOME_BYTES)
+        got = wait_for_bytes(data, SOME_BYTES)
     assert before == 0, "B accepted although it was told not to"
     assert got.sha256_received == sent.sha256, "what B got is not what A sent while B did not accept"
 
@@ -124,7 +124,7 @@ def test_idle(client: Machine, impatient: Target, evidence: EvidenceBox) -> None
     with impatient.flow(client) as data:
         answer = data.stream.receive()
         paused = data.stream.send(6, chunk=1, interval=limit / 4, header=data.greeting("sink")).wait(10)
-        arrived(data, 6)
+        wait_for_bytes(data, 6)
         seen, seconds = ends(answer, paused.last or 0.0, within=15)
         recorded_end(data)
     evidence.figure("idle until the proxy ended it", 1000 * seconds, "ms")

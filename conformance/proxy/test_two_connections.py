@@ -3,7 +3,7 @@
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.packets import segments
-from mptcp_lab.suite.proxy.proxies import acknowledged, ahead_of_backend, not_reading
+from mptcp_lab.suite.proxy.proxies import acknowledged_on_legs, ahead_of_backend, not_reading
 from mptcp_lab.suite.traffic import Target
 
 #: The first is more than B takes without reading. The second is less than the proxy's own buffers take beyond
@@ -20,7 +20,7 @@ def test_acknowledges_by_itself(client: Machine, target: Target, evidence: Evide
         with not_reading(target, data):
             transfer = data.stream.send(SOME_BYTES, seed=data.tag, chunk=16384, interval=0.001)
             ahead_of_backend(target, data, AHEAD_BYTES)
-            legs = acknowledged(segments(capture.stop()), target)
+            legs = acknowledged_on_legs(segments(capture.stop()), target)
         ended = data.end(transfer)
     evidence.figure("acknowledged to A by DATA_ACK", legs.front, "bytes")
     evidence.figure("acknowledged by B", legs.back, "bytes")

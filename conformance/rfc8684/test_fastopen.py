@@ -7,7 +7,7 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import IPPROTO_MPTCP, RunResult
-from mptcp_lab.suite.packets import capable, first_syn, rows, shown, tcp_capture
+from mptcp_lab.suite.packets import capable, first_syn, format_segments, rows, tcp_capture
 from mptcp_lab.suite.traffic import is_mptcp
 from mptcp_lab.wire import analyse
 from mptcp_lab.wire.rows import ROWS, Outcome
@@ -54,6 +54,6 @@ def test_data_in_syn(client: Machine, server: Machine, evidence: EvidenceBox, se
     assert still_mptcp or server_setting == OFF, "the connection fell back although the SYN's data was taken"
     seen = FAST_OPEN.check(analyse(packets).connections[0])
     shows = Outcome.OK if still_mptcp else Outcome.NOT_OBSERVED
-    assert seen.outcome is shows, f"{seen.detail}: {shown(packets)}"
+    assert seen.outcome is shows, f"{seen.detail}: {format_segments(packets)}"
     sent = (len(FIRST + THEN), sha256(FIRST + THEN).hexdigest())
     assert (got.nbytes, got.sha256) == sent, "the data was lost, or delivered twice"

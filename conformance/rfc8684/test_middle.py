@@ -4,7 +4,7 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import announcing_nothing, direct_flow, origin_of, wait_for_joins
 from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions_before_fallback
-from mptcp_lab.suite.packets import capable, first_syns, joins, rows, shown, tcp_capture
+from mptcp_lab.suite.packets import capable, first_syns, format_segments, joins, rows, tcp_capture
 from mptcp_lab.suite.requirements import FORWARDERS, IPV6, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.rfc8684.peer import peer, talks_to
 from mptcp_lab.suite.split.forwarders import split_of
@@ -29,16 +29,16 @@ def test_option_dropped(client: Machine, server: Machine, evidence: EvidenceBox)
         syns = first_syns(capture.stop())
     evidence.packets(rows(syns, client.name))
     tried = [capable(syn) for syn in syns]
-    assert tried == [True] * (wanted + 1) + [False], f"SYNs: {shown(syns)}"
+    assert tried == [True] * (wanted + 1) + [False], f"SYNs: {format_segments(syns)}"
 
 
 @claim("R59", requires=FORWARDERS)
 def test_source_rewritten(client: Machine, server: Machine, machines: Session, evidence: EvidenceBox) -> None:
     """A join whose source address is rewritten on the way is accepted, since its address id identifies it."""
     split = split_of(machines, client, server, snat=True)
-    with split.announced(), tcp_capture(server, split.origin.port) as capture, split.flow() as data:
+    with split.announced_address(), tcp_capture(server, split.origin.port) as capture, split.flow() as data:
         transfer = data.start()
-        wait_for_joins(data, split.expected)
+        wait_for_joins(data, split.expected_matrix)
         seen_by_b = split.seen_by_b(data)
         ended = data.end(transfer)
         asked = joins(capture.stop())
@@ -68,7 +68,7 @@ def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -
         evidence.figure("ADD_ADDR dropped for want of space", moved.mptcp("AddAddrTxDrop"))
     assert sent or moved.mptcp("AddAddrTxDrop"), "the announcement was neither sent nor dropped"
     bad = [s for s in packets if len(encode_options(s.options)) > 40 or s.malformed]
-    assert not bad, f"options over 40 octets, or malformed: {shown(bad)}"
+    assert not bad, f"options over 40 octets, or malformed: {format_segments(bad)}"
     assert ended.intact, ended.difference
 
 

@@ -12,7 +12,7 @@
 import pytest
 
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.packets import rows, shown
+from mptcp_lab.suite.packets import format_segments, rows
 from mptcp_lab.suite.rfc8684.ordinary import Shown, Traffic
 from mptcp_lab.wire import Side
 from mptcp_lab.wire.rows import ROWS, Outcome, Row
@@ -29,10 +29,10 @@ PASSIVE = [
 @pytest.mark.parametrize("row", PASSIVE)
 def test_ordinary_traffic(ordinary: Traffic, evidence: EvidenceBox, row: Row) -> None:
     """Ordinary traffic shows the requirement at work, and neither end sees it breached."""
-    found = ordinary.of(row)
+    found = ordinary.observations(row)
     breaches = [each for each in found if each.observation.outcome is Outcome.BREACH]
     for each in (breaches or found)[:2]:
-        packets = each.end.named(each.observation.packets)
+        packets = each.end.select_packets(each.observation.packets)
         table = rows(packets, each.end.host)
         evidence.packets(table, name=f"packets at {each.end.host}")
     for end in ordinary.ends if breaches or not found else ():
@@ -40,13 +40,17 @@ def test_ordinary_traffic(ordinary: Traffic, evidence: EvidenceBox, row: Row) ->
     if not found and ordinary.lacking:
         raise ordinary.lacking[0]
     assert found, f"{row.requirement}: the session did not show it; {'; '.join(ordinary.unfinished)}"
-    assert not breaches, f"{row.requirement}: {'; '.join(map(told, breaches[:2]))}"
+    assert not breaches, f"{row.requirement}: {'; '.join(map(describe, breaches[:2]))}"
 
 
-def told(found: Shown) -> str:
+def describe(found: Shown) -> str:
     """Return what is wrong, on which host it was seen, and in which packets."""
-    packets = shown(found.end.named(found.observation.packets))
-    return f"{found.observation.detail} (seen at {found.end.host}: {packets})"
+    return f"{found.observation.detail} (seen at {found.end.host}: {format_packets(found)})"
+
+
+def format_packets(found: Shown) -> str:
+    """Return the packets of an observation as text."""
+    return format_segments(found.end.select_packets(found.observation.packets))
 
 
 @claim("R29", case="whole-session")
@@ -74,10 +78,10 @@ def test_local_port(ordinary: Traffic) -> None:
 @claim("R16", case="silent")
 def test_server_announces_nothing(ordinary: Traffic) -> None:
     """Where the server announces no address, no MP_JOIN comes before a DSS of the server."""
-    found = [each for each in ordinary.of(FIRST_JOIN) if not announced_first(each)]
+    found = [each for each in ordinary.observations(FIRST_JOIN) if not announced_first(each)]
     early = [each for each in found if each.observation.outcome is Outcome.BREACH]
     assert found, "no connection had joins without announcements"
-    assert not early, f"{FIRST_JOIN.requirement}: {shown(early[0].end.named(early[0].observation.packets))}"
+    assert not early, f"{FIRST_JOIN.requirement}: {format_packets(early[0])}"
 
 
 @claim("R16", case="announced")
@@ -86,10 +90,10 @@ def test_server_announces(ordinary: Traffic) -> None:
 
     An MP_JOIN after the ADD_ADDR is the known deviation of this row, as ./lab pcap shows it.
     """
-    found = [each for each in ordinary.of(FIRST_JOIN) if each.connection.announcements.total]
+    found = [each for each in ordinary.observations(FIRST_JOIN) if each.connection.announcements.total]
     early = [each for each in found if each.observation.outcome is Outcome.BREACH]
     assert found, "no connection had joins and announcements"
-    assert not early, f"joined before ADD_ADDR: {shown(early[0].end.named(early[0].observation.packets))}"
+    assert not early, f"joined before ADD_ADDR: {format_packets(early[0])}"
 
 
 def announced_first(found: Shown) -> bool:

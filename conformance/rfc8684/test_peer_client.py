@@ -9,7 +9,7 @@ import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.packets import mptcp_options, shown
+from mptcp_lab.suite.packets import format_segments, mptcp_options
 from mptcp_lab.suite.rfc8684.peer import IGNORED, Peer, Subflow, check_alive, option_of, peer, talks_to
 from mptcp_lab.suite.traffic import Target
 from mptcp_lab.wire import (
@@ -32,7 +32,7 @@ REFUSED_SYNS = {
 }
 
 
-def unused(opened: Peer, target: Target) -> Subflow:
+def unused_subflow(opened: Peer, target: Target) -> Subflow:
     """Return a subflow from A-1 to a target, on which no SYN was sent yet."""
     return opened.subflow(target.machine.address(), target.port, opened.machine.address(0))
 
@@ -46,28 +46,28 @@ def test_refused_syn(
 ) -> None:
     """A SYN whose MP_CAPABLE asks for a feature that this version lacks is answered as plain TCP."""
     with peer(client, evidence) as wire_client:
-        first = unused(wire_client, target)
+        first = unused_subflow(wire_client, target)
         first.says(SYN, option)
         answer = first.hears(SYN | ACK, what="SYN/ACK")
-    assert not mptcp_options(answer), f"{why} was answered with {shown([answer])}"
+    assert not mptcp_options(answer), f"{why} was answered with {format_segments([answer])}"
 
 
 @claim("R07", case="version-2")
 def test_later_version(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A SYN of version 2 is answered with version 1, or as plain TCP: never with version 2."""
     with peer(client, evidence) as wire_client:
-        first = unused(wire_client, target)
+        first = unused_subflow(wire_client, target)
         first.says(SYN, MpCapable(version=2))
         answer = first.hears(SYN | ACK, what="SYN/ACK")
     others = [o for o in mptcp_options(answer) if not isinstance(o, MpCapable) or o.version != 1]
-    assert not others, f"the answer has other options: {shown([answer])}"
+    assert not others, f"the answer has other options: {format_segments([answer])}"
 
 
 @claim("R04", case="third-packet-lost")
 def test_third_packet_lost(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """Data with both keys replaces a third packet that was lost: it is acknowledged as MPTCP."""
     with peer(client, evidence) as wire_client:
-        first = unused(wire_client, target)
+        first = unused_subflow(wire_client, target)
         first.says(SYN, MpCapable())
         first.hears(SYN | ACK, what="SYN/ACK")
         greeting = f"MPTCPLAB/1 sink {wire_client.tag}\n".encode()
@@ -79,13 +79,13 @@ def test_third_packet_lost(client: Machine, target: Target, evidence: EvidenceBo
 def test_third_packet_without_option(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """After a third packet and data without MPTCP the server sends no MPTCP option."""
     with peer(client, evidence) as wire_client:
-        first = unused(wire_client, target)
+        first = unused_subflow(wire_client, target)
         first.says(SYN, MpCapable())
         first.hears(SYN | ACK, what="SYN/ACK")
         first.says(ACK)
         first.says(PSH | ACK, payload=f"MPTCPLAB/1 sink {wire_client.tag}\n".encode())
         answer = first.hears(ACK, lambda segment: segment.ack == first.leg.seq, "ACK of the data")
-    assert not mptcp_options(answer), f"MPTCP after plain TCP: {shown([answer])}"
+    assert not mptcp_options(answer), f"MPTCP after plain TCP: {format_segments([answer])}"
 
 
 @claim("R20")
@@ -93,11 +93,13 @@ def test_unknown_token(client: Machine, target: Target, evidence: EvidenceBox) -
     """A join with an unknown token is answered with a RST that gives a reason, not with a SYN/ACK."""
     before = target.machine.probe.counters()
     with peer(client, evidence) as wire_client:
-        first = unused(wire_client, target)
+        first = unused_subflow(wire_client, target)
         first.says(SYN, MpJoinSyn(1, randbits(32), randbits(32)))
         answer = first.hears(RST, what="RST")
     reason = option_of(answer, TcpRst).reason_name
-    assert reason in ("MPTCP-specific error", "administratively prohibited"), f"the reset: {shown([answer])}"
+    assert reason in ("MPTCP-specific error", "administratively prohibited"), (
+        f"the reset: {format_segments([answer])}"
+    )
     unknown = target.machine.probe.counters().delta(before).mptcp("MPJoinNoTokenFound")
     assert unknown == 1, f"joins with an unknown token that {target.machine.name} counted: {unknown}"
 
@@ -168,7 +170,7 @@ def test_wrong_hmac_of_address(client: Machine, target: Target, evidence: Eviden
             ACK, lambda s: any(isinstance(o, AddAddr) and o.echo for o in s.options), "an echo"
         )
         check_alive(first)
-    assert option_of(echo, AddAddr).address_id == 8, f"the wrong one was echoed: {shown([echo])}"
+    assert option_of(echo, AddAddr).address_id == 8, f"the wrong one was echoed: {format_segments([echo])}"
 
 
 @pytest.mark.parametrize(

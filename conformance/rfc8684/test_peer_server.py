@@ -11,17 +11,17 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Stream
 from mptcp_lab.probe.streams import Opened
-from mptcp_lab.suite.packets import joins, mptcp_options, shown
+from mptcp_lab.suite.packets import format_segments, joins, mptcp_options
 from mptcp_lab.suite.rfc8684.peer import (
     IGNORED,
     Peer,
     Subflow,
     Wire,
-    called,
     check_alive,
     option_of,
     peer,
-    served,
+    served_client,
+    start_connect,
 )
 from mptcp_lab.wire import (
     AddAddr,
@@ -56,14 +56,14 @@ def test_wrong_syn_ack(
 ) -> None:
     """After a SYN/ACK that does not offer this version of MPTCP, the client's next packets are plain TCP."""
     with peer(server, evidence) as wire_server:
-        _, first, connecting = called(client, wire_server)
+        _, first, connecting = start_connect(client, wire_server)
         first.says(SYN | ACK, *([option] if option else []))
         with Stream(client.probe, connecting.read(Opened)) as stream:
             third = first.hears(ACK, what="the third packet")
             stream.send(100)
             data = first.hears(ACK, lambda segment: segment.payload_length, "data")
             stream.close(reset=True)
-    assert not [*mptcp_options(third), *mptcp_options(data)], f"after {why}: {shown([third, data])}"
+    assert not [*mptcp_options(third), *mptcp_options(data)], f"after {why}: {format_segments([third, data])}"
 
 
 def asked_to_join(wire_server: Peer, wire: Wire) -> tuple[Subflow, MpJoinSyn]:
@@ -72,12 +72,12 @@ def asked_to_join(wire_server: Peer, wire: Wire) -> tuple[Subflow, MpJoinSyn]:
     return further, option_of(syn, MpJoinSyn)
 
 
-def joined(wire_server: Peer, wire: Wire) -> Subflow:
+def accept_join(wire_server: Peer, wire: Wire) -> Subflow:
     """Accept a join of the client, and return the established subflow."""
     further, asked = asked_to_join(wire_server, wire)
     further.says(SYN | ACK, wire_server.endpoint.join_answer(asked, 0, randbits(32)))
     further.hears(ACK, proves, "the third packet of the join")
-    further.says(ACK, wire_server.endpoint.acknowledging())
+    further.says(ACK, wire_server.endpoint.data_ack_option())
     return further
 
 
@@ -95,7 +95,7 @@ def test_wrong_answer_to_join(
     client: Machine, server: Machine, evidence: EvidenceBox, answer: tuple[MptcpOption, ...]
 ) -> None:
     """A join answered with a wrong HMAC, or without MP_JOIN, is reset; the connection lives on."""
-    with peer(server, evidence) as wire_server, served(client, wire_server) as (wire, first, _):
+    with peer(server, evidence) as wire_server, served_client(client, wire_server) as (wire, first, _):
         further, _ = asked_to_join(wire_server, wire)
         further.says(SYN | ACK, *answer)
         further.hears(RST, what="RST of the join")
@@ -110,16 +110,16 @@ def proves(segment: Segment) -> bool:
 @claim("R22")
 def test_fourth_packet_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A join's third packet is sent again until the fourth arrives, and data is sent only after that."""
-    with peer(server, evidence) as wire_server, served(client, wire_server) as (wire, _, stream):
+    with peer(server, evidence) as wire_server, served_client(client, wire_server) as (wire, _, stream):
         further, asked = asked_to_join(wire_server, wire)
         further.says(SYN | ACK, wire_server.endpoint.join_answer(asked, 0, randbits(32)))
         stream.send(MUCH_DATA)
         further.hears(ACK, proves, "the third packet of the join")
         further.hears(ACK, proves, "the third packet once more")
         early = [s for s in wire.log if further.leg.is_from_peer(s) and s.payload_length]
-        further.says(ACK, wire_server.endpoint.acknowledging())
+        further.says(ACK, wire_server.endpoint.data_ack_option())
         further.hears(ACK, lambda segment: segment.payload_length, "data on the new subflow")
-    assert not early, f"data before the fourth packet: {shown(early)}"
+    assert not early, f"data before the fourth packet: {format_segments(early)}"
 
 
 @claim("R27", case="by-server")
@@ -130,9 +130,9 @@ def test_checksum_as_negotiated(
     """A mapping without the negotiated checksum, or with one that was not negotiated, closes its subflow."""
     with (
         peer(server, evidence, flags=0x81 if negotiated else 0x01) as wire_server,
-        served(client, wire_server) as (wire, first, _),
+        served_client(client, wire_server) as (wire, first, _),
     ):
-        further, end = joined(wire_server, wire), wire_server.endpoint
+        further, end = accept_join(wire_server, wire), wire_server.endpoint
         checksum = None if negotiated else 0x1234
         further.says(PSH | ACK, Dss(end.data_ack, end.dsn, 1, 10, checksum), payload=token_bytes(10))
         further.hears(RST, what="RST of the subflow")
@@ -142,8 +142,8 @@ def test_checksum_as_negotiated(
 @claim("R30", case="by-server")
 def test_unmapped_data(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Data without a mapping on a further subflow is not delivered: the subflow is reset."""
-    with peer(server, evidence) as wire_server, served(client, wire_server) as (wire, first, _):
-        further = joined(wire_server, wire)
+    with peer(server, evidence) as wire_server, served_client(client, wire_server) as (wire, first, _):
+        further = accept_join(wire_server, wire)
         further.says(PSH | ACK, payload=token_bytes(10))
         further.hears(RST, what="RST of the subflow")
         check_alive(first)
@@ -152,14 +152,14 @@ def test_unmapped_data(client: Machine, server: Machine, evidence: EvidenceBox) 
 @claim("R41", case="by-server")
 def test_wrong_hmac_of_address(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """An ADD_ADDR with a wrong HMAC is ignored: only the right one is echoed."""
-    with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
+    with peer(server, evidence) as wire_server, served_client(client, wire_server) as (_, first, _):
         first.says(ACK, AddAddr(7, first.leg.src, hmac=token_bytes(8)))
         first.says(ACK, wire_server.endpoint.add_addr(8, first.leg.src))
         echo = first.hears(
             ACK, lambda s: any(isinstance(o, AddAddr) and o.echo for o in s.options), "an echo"
         )
         check_alive(first)
-    assert option_of(echo, AddAddr).address_id == 8, f"the wrong one was echoed: {shown([echo])}"
+    assert option_of(echo, AddAddr).address_id == 8, f"the wrong one was echoed: {format_segments([echo])}"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_wrong_hmac_of_address(client: Machine, server: Machine, evidence: Evide
 )
 def test_ignored(client: Machine, server: Machine, evidence: EvidenceBox, row: str) -> None:
     """REMOVE_ADDR of an unknown id, MP_FASTCLOSE with wrong key and MP_TCPRST without RST have no effect."""
-    with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
+    with peer(server, evidence) as wire_server, served_client(client, wire_server) as (_, first, _):
         first.says(ACK, IGNORED[row](wire_server.endpoint))
         check_alive(first)
 
@@ -175,7 +175,7 @@ def test_ignored(client: Machine, server: Machine, evidence: EvidenceBox, row: s
 @claim("R56", case="by-server")
 def test_data_outside_window(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Data beyond the receive window is dropped: no DATA_ACK covers it, and the stream goes on without it."""
-    with peer(server, evidence) as wire_server, served(client, wire_server) as (_, first, _):
+    with peer(server, evidence) as wire_server, served_client(client, wire_server) as (_, first, _):
         first.says_beyond_window()
         check_alive(first)
     beyond = wire_server.acknowledged_beyond(wire_server.endpoint.dsn)

@@ -19,29 +19,29 @@ from mptcp_lab.suite.requirements import (
 from mptcp_lab.suite.split.forwarders import (
     Split,
     check_one_subflow_per_proxy,
-    established,
     reversed_ways,
     split_of,
     userspace_paths,
+    wait_until_established,
 )
 
 
 @claim("SPLIT-1")
 def test_announced_by_b(split: Split, evidence: EvidenceBox) -> None:
     """B announces proxy 2's outside address, A joins through it: one subflow through each proxy."""
-    with split.announced_to_one_address(), split.captured() as packets, split.flow() as data:
+    with split.announced_to_one_address(), split.outside_captures() as packets, split.flow() as data:
         transfer = data.start()
-        found = wait_for_joins(data, split.expected).pairs
+        found = wait_for_joins(data, split.expected_matrix).pairs
         ended = data.end(transfer)
         check_one_subflow_per_proxy(split, packets(), evidence)
-    assert found == split.expected.addresses, "not one subflow through each proxy"
+    assert found == split.expected_matrix.addresses, "not one subflow through each proxy"
     assert ended.intact, ended.difference
 
 
 @claim("SPLIT-1", case="fullmesh")
 def test_announced_to_fullmesh(split: Split, evidence: EvidenceBox) -> None:
     """Where A's endpoints are fullmesh, every NIC of A joins proxy 2: more subflows, still one connection."""
-    with split.announced(), split.flow() as data:
+    with split.announced_address(), split.flow() as data:
         transfer = data.start()
         found = wait_for_joins(data, split.fullmesh).pairs
         ended = data.end(transfer)
@@ -57,18 +57,18 @@ def test_opened_by_a(split: Split, evidence: EvidenceBox) -> None:
     with (
         announcing_nothing(split.server),
         userspace_paths(split.client),
-        split.captured() as packets,
+        split.outside_captures() as packets,
         split.flow() as data,
     ):
         transfer = data.start()
-        established(data)
+        wait_until_established(data)
         steering = split.client.probe.steering(data.stream)
         steering.create_subflow(second.local, 1, second.remote, split.service.port, device=second.nic.device)
-        found = wait_for_joins(data, split.expected).pairs
+        found = wait_for_joins(data, split.expected_matrix).pairs
         ended = data.end(transfer)
         seen = packets()
     check_one_subflow_per_proxy(split, seen, evidence)
-    assert found == split.expected.addresses, "not one subflow through each proxy"
+    assert found == split.expected_matrix.addresses, "not one subflow through each proxy"
     assert not [s for each in seen for s in announcements(each)], "an address was announced"
     assert ended.intact, ended.difference
 
@@ -89,15 +89,15 @@ def test_addresses_that_b_sees(
                 server.probe.fault("sysctl", name="net.mptcp.allow_join_initial_addr_port", value=0)
             )
         stack.enter_context(split.announced_to_one_address())
-        packets = stack.enter_context(split.captured())
+        packets = stack.enter_context(split.outside_captures())
         data = stack.enter_context(split.flow())
         transfer = data.start()
-        found = wait_for_joins(data, split.expected).pairs
+        found = wait_for_joins(data, split.expected_matrix).pairs
         sources = split.seen_by_b(data)
         ended = data.end(transfer)
         seen = packets()
     check_one_subflow_per_proxy(split, seen, evidence)
-    assert found == split.expected.addresses, "not one subflow through each proxy"
+    assert found == split.expected_matrix.addresses, "not one subflow through each proxy"
     translated = split.insides if snat else {way.local for way in split.ways}
     assert sources == translated, "the addresses of A's subflows as B sees them"
     assert {option.no_join_initial for option in answers(seen[0])} == {c_flag}, "the C flag of B's SYN/ACK"
@@ -135,12 +135,12 @@ def test_one_nic(machines: Session, client: Machine, server: Machine, evidence: 
         for nic in client.paths[1:]:
             stack.enter_context(machines.cable_out(client, nic))
         stack.enter_context(split.announced_to_one_address())
-        packets = stack.enter_context(split.captured())
+        packets = stack.enter_context(split.outside_captures())
         data = stack.enter_context(split.flow())
         transfer = data.start()
-        found = wait_for_joins(data, split.expected).pairs
+        found = wait_for_joins(data, split.expected_matrix).pairs
         ended = data.end(transfer)
         check_one_subflow_per_proxy(split, packets(), evidence)
-    assert found == split.expected.addresses, "not one subflow through each proxy"
+    assert found == split.expected_matrix.addresses, "not one subflow through each proxy"
     assert {local for local, _ in found} == {client.address(0)}, "subflows of another NIC"
     assert ended.intact, ended.difference

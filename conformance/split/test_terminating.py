@@ -9,10 +9,10 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES
-from mptcp_lab.suite.packets import joins, reset_reasons, rows, shown, tcp_capture
+from mptcp_lab.suite.packets import format_segments, joins, reset_reasons, rows, tcp_capture
 from mptcp_lab.suite.requirements import CABLES_OF_DYING_PROXY, TWO_PATHS
-from mptcp_lab.suite.split.application import application, carried, digest
-from mptcp_lab.suite.split.forwarders import established, isolated, userspace_paths
+from mptcp_lab.suite.split.application import application, count_sent_bytes, digest
+from mptcp_lab.suite.split.forwarders import cables_out, userspace_paths, wait_until_established
 from mptcp_lab.suite.traffic import Target, is_mptcp
 
 #: Which of the proxies dies, and how.
@@ -32,7 +32,7 @@ def test_join_at_another_proxy(
         first.flow(client) as data,
     ):
         transfer = data.start()
-        established(data)
+        wait_until_established(data)
         client.probe.steering(data.stream).create_subflow(
             client.address(1), 1, second.machine.address(1), second.port
         )
@@ -52,10 +52,12 @@ def test_join_at_another_proxy(
         ended = data.end(transfer)
         packets = capture.stop()
     evidence.packets(rows(packets, second.machine.name, device))
-    evidence.document("counters of the second proxy", refused.moved())
-    assert len(joins(packets)) == 1, f"one join was expected at {second.machine.name}: {shown(packets)}"
-    assert reset_reasons(packets) == ["MPTCP-specific error"], f"the answer: {shown(packets)}"
-    assert refused.mptcp("MPJoinNoTokenFound") == 1, f"counters of the second proxy: {refused.moved()}"
+    evidence.document("counters of the second proxy", refused.changes())
+    assert len(joins(packets)) == 1, (
+        f"one join was expected at {second.machine.name}: {format_segments(packets)}"
+    )
+    assert reset_reasons(packets) == ["MPTCP-specific error"], f"the answer: {format_segments(packets)}"
+    assert refused.mptcp("MPJoinNoTokenFound") == 1, f"counters of the second proxy: {refused.changes()}"
     assert pairs == {(client.address(0), first.machine.address(0))}, "subflows of the first connection"
     assert still, "the first connection fell back to TCP"
     assert ended.intact, ended.difference
@@ -63,7 +65,7 @@ def test_join_at_another_proxy(
 
 DEATHS: dict[str, Death] = {
     "first-killed": (0, lambda _, target: target.machine.probe.fault("kill", unit=target.service.engine)),
-    "second-cables-out": (1, lambda machines, target: isolated(machines, target.machine)),
+    "second-cables-out": (1, lambda machines, target: cables_out(machines, target.machine)),
 }
 
 
@@ -73,20 +75,20 @@ def test_application_level(
     machines: Session, client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox, death: str
 ) -> None:
     """An application's stream over two TCP connections, one per proxy, survives the loss of either."""
-    begun = carried(client)
+    begun = count_sent_bytes(client)
     with application(client, targets) as running:
         eventually(
-            lambda: [now - then for now, then in zip(carried(client), begun, strict=True)],
+            lambda: [now - then for now, then in zip(count_sent_bytes(client), begun, strict=True)],
             until=lambda sent: min(sent) > ENOUGH_BYTES,
             within=10,
             what="bytes through both proxies",
         )
         dies, fault = DEATHS[death]
         with fault(machines, targets[dies]):
-            before = carried(client)
+            before = count_sent_bytes(client)
             running.end_stream()
-            sent, received = running.ended()
-            after = carried(client)
+            sent, received = running.wait_for_end()
+            after = count_sent_bytes(client)
     evidence.text("the sender's words", sent.stderr)
     evidence.figure("bytes through the other proxy afterwards", after[1 - dies] - before[1 - dies])
     assert sent.returncode == 0, sent.stderr.strip()

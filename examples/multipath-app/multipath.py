@@ -49,17 +49,17 @@ class Sender:
             offset, data = 0, b"begin"
             while data:
                 data = await asyncio.to_thread(source.read, FRAME_BYTES)
-                await self._until(offset - WINDOW_BYTES)
+                await self._wait_for_answers(offset - WINDOW_BYTES)
                 self._unanswered.add(offset)
                 self._ready.put_nowait((offset, data))
                 offset += len(data)
-            await self._until(offset)
+            await self._wait_for_answers(offset)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _until(self, offset: int) -> None:
+    async def _wait_for_answers(self, offset: int) -> None:
         """Wait until every frame up to this offset is answered."""
         while self._unanswered and min(self._unanswered) <= offset:
             self._answered.clear()

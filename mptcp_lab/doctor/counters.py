@@ -63,15 +63,15 @@ SERVER_ERRORS = (
 )
 
 
-def counted(counters: Counters, name: str) -> int:
+def read_mptcp(counters: Counters, name: str) -> int:
     """Return one of the MPTcpExt counters; 0 where the kernel lacks it."""
     return int(counters.groups.get(MPTCP, {}).get(name, 0))
 
 
 def join_errors(client: Counters, server: Counters) -> str:
     """Return the join error counters that moved at either end, with their values; empty where none did."""
-    moved = [(name, counted(client, name)) for name in CLIENT_ERRORS]
-    moved += [(name, counted(server, name)) for name in SERVER_ERRORS]
+    moved = [(name, read_mptcp(client, name)) for name in CLIENT_ERRORS]
+    moved += [(name, read_mptcp(server, name)) for name in SERVER_ERRORS]
     return ", ".join(f"{name} {value}" for name, value in moved if value)
 
 

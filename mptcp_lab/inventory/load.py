@@ -59,7 +59,7 @@ def load(path: Path | str) -> Lab:
     if not path.exists():
         raise InventoryError(str(path), "path", "no such file or folder", "inventories/embedded")
     sources = read(path)
-    document = _listed(path)
+    document = _list_inventory(path)
     try:
         return lab_from(document, str(path))
     except InventoryError as error:
@@ -70,7 +70,7 @@ def _location(sources: Sequence[Source], error: InventoryError) -> str:
     return locate(sources, error.host, "" if error.variable in ("name", "groups") else error.variable)
 
 
-def _listed(path: Path) -> dict[str, Any]:
+def _list_inventory(path: Path) -> dict[str, Any]:
     """Return the document that ``ansible-inventory --list`` prints."""
     tool = Path(sys.executable).with_name("ansible-inventory")
     command = [str(tool if tool.exists() else "ansible-inventory"), "-i", str(path), "--list"]

@@ -28,7 +28,7 @@ class Requirement:
         """Return the requirement in words, for a check with these parameters."""
         return self.name.format_map(parameters)
 
-    def missing(self, lab: Lab, parameters: Parameters) -> Unsupported | None:
+    def find_reason(self, lab: Lab, parameters: Parameters) -> Unsupported | None:
         """Return why a lab does not meet the requirement; None where it does."""
         try:
             self.find(lab, parameters)

@@ -152,7 +152,7 @@ def _check_sysctls(host: str, name: str, value: Any) -> None:
             raise InventoryError(host, where, f"{setting!r} is not one number or word", "stale_loss_cnt: 4")
 
 
-def _matching(pattern: re.Pattern[str], what: str, example: str) -> Callable[[str, str, Any], None]:
+def _pattern_check(pattern: re.Pattern[str], what: str, example: str) -> Callable[[str, str, Any], None]:
     def check(host: str, name: str, value: Any) -> None:
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise InventoryError(host, name, f"{value!r} is not {what}", example)
@@ -179,8 +179,8 @@ def _check_owner(host: str, name: str, value: Any) -> None:
 CHECKS: Mapping[str, Callable[[str, str, Any], None]] = {
     "lab_mptcp_sysctls": _check_sysctls,
     "lab_mptcp_legacy_sysctls": _check_sysctls,
-    "lab_congestion_control": _matching(CONGESTION_CONTROL, "a congestion control's name", "cubic"),
-    "lab_image": _matching(IMAGE, "an image's name", "debian-13"),
+    "lab_congestion_control": _pattern_check(CONGESTION_CONTROL, "a congestion control's name", "cubic"),
+    "lab_image": _pattern_check(IMAGE, "an image's name", "debian-13"),
     "lab_mptcp_owner": _check_owner,
     "lab_patience": _check_patience,
 }

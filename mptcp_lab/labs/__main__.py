@@ -77,7 +77,7 @@ def main() -> int:
     progress = Progress(arguments.json)
     try:
         if arguments.action == "down":
-            return _down(arguments.inventory, arguments.lab, arguments.json, progress)
+            return _take_down(arguments.inventory, arguments.lab, arguments.json, progress)
         return _act(arguments.action, arguments.inventory, arguments.json, progress)
     except LabError as error:
         progress.close()
@@ -119,27 +119,27 @@ def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
         progress.close()
         seconds = time.monotonic() - progress.begun
         word = "is up" if changed else "was up already"
-        _tell(
+        _print(
             as_json,
             {"changed": changed, "seconds": round(seconds, 3)},
             f"{lab.name}: {len(lab.hosts)} hosts, lab {word} ({seconds:.1f} s)",
         )
         return 0
     states = lifecycle.status(paths, lab)
-    _tell(as_json, {"hosts": states}, "\n".join(f"{name:<16} {state}" for name, state in states.items()))
+    _print(as_json, {"hosts": states}, "\n".join(f"{name:<16} {state}" for name, state in states.items()))
     return 0 if set(states.values()) == {"up"} else 1
 
 
-def _down(inventory: str, name: str | None, as_json: bool, progress: Progress) -> int:
+def _take_down(inventory: str, name: str | None, as_json: bool, progress: Progress) -> int:
     """Take one lab down: the lab with a name, or the lab that an inventory describes."""
     paths = _place_of_name(name) if name else _place_to_take_down(inventory, progress)
     changed = lifecycle.take_down(paths, progress)
     progress.close()
-    _tell(as_json, {"changed": changed}, "the lab is down" if changed else f"lab {paths.name} was not up")
+    _print(as_json, {"changed": changed}, "the lab is down" if changed else f"lab {paths.name} was not up")
     return 0
 
 
-def _tell(as_json: bool, document: dict[str, object], prose: str) -> None:
+def _print(as_json: bool, document: dict[str, object], prose: str) -> None:
     print(json.dumps(document) if as_json else prose)
 
 

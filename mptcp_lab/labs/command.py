@@ -12,7 +12,7 @@ from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.patience import patient
 
 
-def privileged() -> list[str]:
+def root_prefix() -> list[str]:
     """Return the prefix of a command that needs root: nothing for root, else sudo without a password."""
     return [] if os.geteuid() == 0 else ["sudo", "-n"]
 
@@ -42,10 +42,10 @@ def ip_batch(netns: str | None, lines: Iterable[str]) -> None:
     """Run lines of ``ip`` commands in one process, in a network namespace or, for None, in the machine's."""
     text = "\n".join(lines)
     if text:
-        run(*privileged(), "ip", *(("-n", netns) if netns else ()), "-batch", "-", text=text + "\n")
+        run(*root_prefix(), "ip", *(("-n", netns) if netns else ()), "-batch", "-", text=text + "\n")
 
 
 def ip_json(netns: str, *arguments: str) -> list[dict[str, Any]]:
     """Return the links (or addresses) that ``ip -json`` prints in a network namespace, each with a name."""
     argv = ("ip", "-n", netns, "-json", "-details", *arguments)
-    return records(run(*privileged(), *argv), " ".join(argv), "ifname")
+    return records(run(*root_prefix(), *argv), " ".join(argv), "ifname")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mptcp_lab.inventory.model import Lab
-from mptcp_lab.labs.command import ip_batch, ip_json, privileged, run
+from mptcp_lab.labs.command import ip_batch, ip_json, root_prefix, run
 from mptcp_lab.labs.lab_paths import NETNS, LabPaths
 
 #: Limits of a token bucket filter: a burst of a full GSO super-packet, and the latency of its queue.
@@ -145,9 +145,9 @@ def set_rate(paths: LabPaths, cable: Cable, rate: str | None, *, both_ends: bool
     for netns, device in ends:
         if rate:
             bucket = ("rate", rate, "burst", str(TBF_BURST_BYTES), "latency", TBF_LATENCY)
-            run(*privileged(), "tc", "-n", netns, "qdisc", "replace", "dev", device, "root", "tbf", *bucket)
-        elif "tbf" in run(*privileged(), "tc", "-n", netns, "qdisc", "show", "dev", device, "root"):
-            run(*privileged(), "tc", "-n", netns, "qdisc", "del", "dev", device, "root")
+            run(*root_prefix(), "tc", "-n", netns, "qdisc", "replace", "dev", device, "root", "tbf", *bucket)
+        elif "tbf" in run(*root_prefix(), "tc", "-n", netns, "qdisc", "show", "dev", device, "root"):
+            run(*root_prefix(), "tc", "-n", netns, "qdisc", "del", "dev", device, "root")
 
 
 def unplug(paths: LabPaths, hosts: Iterable[str]) -> None:

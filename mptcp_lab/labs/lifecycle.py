@@ -83,11 +83,11 @@ def bring_up(paths: LabPaths, lab: Lab, say: Say) -> bool:
         private_folder(paths.state)
         recorded.write(paths, lab.source)
         private_folder(paths.run)
-        patience.use(patience.kept(paths.state) or 1.0)
+        patience.use(patience.read_factor(paths.state) or 1.0)
         if lab.flavour == "embedded":  # measured before the hosts start, since they share the processors
-            patience.use(patience.of_this_machine())
+            patience.use(patience.measure_this_machine())
         alive = set(hosts.list_running(paths))
-        gone = sorted(_known(paths) - set(lab.hosts))
+        gone = sorted(_list_hosts(paths) - set(lab.hosts))
         fabric.unplug(paths, gone)
         _remove(paths, gone)
         wired = set(fabric.list_namespaces(paths))
@@ -121,14 +121,14 @@ def _converge_hosts(paths: LabPaths, lab: Lab, alive: set[str], wired: set[str],
             kind.discard(paths, host)
         raise
     if start and lab.flavour == "vm":
-        patience.use(patience.of_hosts(paths.state / "ssh_config", list(lab.hosts)))
+        patience.use(patience.measure_hosts(paths.state / "ssh_config", list(lab.hosts)))
         keys.write_ssh_files(paths, host_keys)
     patience.keep(paths.state)
     give_to_caller(paths.state / patience.FILE)
     return bool(start)
 
 
-def _known(paths: LabPaths) -> set[str]:
+def _list_hosts(paths: LabPaths) -> set[str]:
     """Return every host of which files, a namespace or a cgroup exist."""
     spaces = {
         name.removeprefix(paths.prefix) for name in fabric.list_namespaces(paths) if name != paths.fabric
@@ -151,7 +151,7 @@ def take_down(paths: LabPaths, say: Say) -> bool:
     """Remove the lab in whatever state it is, except the cached image; return whether there was one."""
     require_root()
     with _lab_lock(paths):
-        known = sorted(_known(paths))
+        known = sorted(_list_hosts(paths))
         there = exists(paths)
         _remove(paths, known)
         fabric.remove(fabric.list_namespaces(paths))
@@ -171,7 +171,7 @@ def take_down(paths: LabPaths, say: Say) -> bool:
 
 def exists(paths: LabPaths) -> bool:
     """Return whether any file, namespace or process of the lab exists on this machine."""
-    there = _known(paths) or fabric.list_namespaces(paths) or paths.state.exists() or paths.run.exists()
+    there = _list_hosts(paths) or fabric.list_namespaces(paths) or paths.state.exists() or paths.run.exists()
     return bool(there) or recorded.is_old(paths)
 
 

@@ -92,7 +92,7 @@ def examine() -> list[Finding]:
     """Return the findings of all tests; kernel features are tried only as root."""
     findings = [_mptcp(), _cgroup(), _root()]
     modules = (BRIDGE, VETH_PAIR, OVERLAY, NF_TABLES, TBF, TUN, *OTHERS)
-    return findings + [_finding(module) for module in modules]
+    return findings + [_try_module(module) for module in modules]
 
 
 def refusal(module: Module) -> str:
@@ -127,7 +127,7 @@ def _nf_tables_refusal() -> str:
     return os.strerror(code) if code else ""
 
 
-def _finding(module: Module) -> Finding:
+def _try_module(module: Module) -> Finding:
     """Try one kernel feature, if this process is root and the tool is installed."""
     if os.geteuid() != 0:
         return Finding(module.name, None, module.needed, f"{module.purpose}: only root can try it")

@@ -5,7 +5,7 @@ the versions in it or refuses, and check STATE-5 reports drift.
 """
 
 from mptcp_lab.lock.compare import Difference, differences
-from mptcp_lab.lock.document import FORMAT, NAME, Host, Lock, LockError, beside, dump, parse, read
+from mptcp_lab.lock.document import FORMAT, NAME, Host, Lock, LockError, dump, find_lock_file, parse, read
 from mptcp_lab.lock.rendered import expected_files, papers
 
 __all__ = [
@@ -15,10 +15,10 @@ __all__ = [
     "Host",
     "Lock",
     "LockError",
-    "beside",
     "differences",
     "dump",
     "expected_files",
+    "find_lock_file",
     "papers",
     "parse",
     "read",

@@ -51,7 +51,7 @@ def write(lab: Lab, path: Path) -> str:
     with session(lab) as machines:
         hosts = observe(machines)
     wanted = expected_files(render(lab, papers(hosts)))
-    hosts = {name: host.only(wanted.get(name, {})) for name, host in hosts.items()}
+    hosts = {name: host.select_files(wanted.get(name, {})) for name, host in hosts.items()}
     found = {name: dict(host.files) for name, host in hosts.items()}
     if drift := _files_that_differ(wanted, found):
         raise LockError(

@@ -1,4 +1,4 @@
-"""The lock as dataclasses, and as the text of `lab.lock.yml`; only `beside` and `read` access files."""
+"""The lock as dataclasses, and as the text of `lab.lock.yml`; only `find_lock_file` and `read` use files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Host:
     files: Mapping[str, str]
     settings: Mapping[str, str]
 
-    def only(self, paths: Iterable[str]) -> Host:
+    def select_files(self, paths: Iterable[str]) -> Host:
         """Return the host with only the files at these paths."""
         return replace(self, files={path: self.files[path] for path in paths if path in self.files})
 
@@ -65,7 +65,7 @@ class Lock:
         raise LockError(f"it is the lock of another inventory ({self.lab}): it {told}", where, REWRITE)
 
 
-def beside(inventory: str) -> Path | None:
+def find_lock_file(inventory: str) -> Path | None:
     """Return the path of the lock beside an inventory (a folder or a file), or None."""
     source = Path(inventory)
     path = (source if source.is_dir() else source.parent) / NAME
@@ -123,9 +123,9 @@ def parse(text: str, where: str) -> Lock:
 
 
 def _lock(root: Node) -> Lock:
-    root.only("format", "lab", "revision", "tools", "packages", "hosts")
-    if root["format"].whole() != FORMAT:
-        raise Malformed(f"format {root['format'].whole()} was never written")
+    root.check_keys("format", "lab", "revision", "tools", "packages", "hosts")
+    if root["format"].whole_number() != FORMAT:
+        raise Malformed(f"format {root['format'].whole_number()} was never written")
     everywhere = root["packages"].texts()
     hosts = {name: _host(host, everywhere) for name, host in root["hosts"].members()}
     if not hosts:
@@ -134,7 +134,7 @@ def _lock(root: Node) -> Lock:
 
 
 def _host(node: Node, everywhere: Mapping[str, str]) -> Host:
-    node.only(*(field.name for field in fields(Host)))
+    node.check_keys(*(field.name for field in fields(Host)))
     return Host(
         kernel=node["kernel"].text(),
         system=node["system"].text(),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from mptcp_lab.inventory.model import Lab
-from mptcp_lab.labs.command import privileged
+from mptcp_lab.labs.command import root_prefix
 from mptcp_lab.paths import AGENT
 from mptcp_lab.patience import patient
 from mptcp_lab.probe import Probe, ProbeError
@@ -51,20 +51,20 @@ class KernelLogs:
 def kernel_logs(lab: Lab, probes: Mapping[str, Probe]) -> Iterator[KernelLogs]:
     """Follow the kernel logs from now to the end of the block."""
     if lab.flavour == "embedded":
-        with _of_this_machine() as take:
-            yield _opened({THIS_MACHINE: take})
+        with _local_reader() as take:
+            yield _read_first({THIS_MACHINE: take})
     else:
-        yield _opened({name: _of_host(probe) for name, probe in probes.items()})
+        yield _read_first({name: _host_reader(probe) for name, probe in probes.items()})
 
 
-def _opened(logs: Mapping[str, TakeLines]) -> KernelLogs:
+def _read_first(logs: Mapping[str, TakeLines]) -> KernelLogs:
     """Return the logs after a first reading, which sorts out those that cannot be read."""
     opened = KernelLogs(logs, {})
     opened.take()
     return opened
 
 
-def _of_host(probe: Probe) -> TakeLines:
+def _host_reader(probe: Probe) -> TakeLines:
     def take() -> list[str]:
         try:
             return probe.kernel_log()
@@ -75,9 +75,9 @@ def _of_host(probe: Probe) -> TakeLines:
 
 
 @contextmanager
-def _of_this_machine() -> Iterator[TakeLines]:
+def _local_reader() -> Iterator[TakeLines]:
     """Run the agent's kernel-log command as root, and yield a function that reads from it."""
-    command = [*privileged(), sys.executable, "-B", str(AGENT), "kernel-log"]
+    command = [*root_prefix(), sys.executable, "-B", str(AGENT), "kernel-log"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as follower:
         _answer(follower, "")

@@ -86,7 +86,7 @@ def resolve(name: str, arguments: list[str], jumps: str | None = None, hops: int
         known_hosts=files[0],
         more_known_hosts=tuple(files[1:]),
         jump=None if jump == "none" else _jump(jump, _configuration(arguments), hops + 1),
-        proxy_command="" if command == "none" or jump != "none" else _expanded(command, settings),
+        proxy_command="" if command == "none" or jump != "none" else _expand_tokens(command, settings),
         become=settings["user"][0] != "root",
         host_key_alias=settings.get("hostkeyalias", [""])[0],
         identities_only=settings.get("identitiesonly", ["no"])[0] == "yes",
@@ -153,7 +153,7 @@ def _agent(setting: str) -> str:
     return setting if setting == "none" else str(Path(setting).expanduser())
 
 
-def _expanded(command: str, settings: dict[str, list[str]]) -> str:
+def _expand_tokens(command: str, settings: dict[str, list[str]]) -> str:
     """Fill in the tokens of a ProxyCommand (ssh_config(5), TOKENS)."""
     tokens = {"%h": "hostname", "%n": "host", "%p": "port", "%r": "user"}
 

@@ -86,7 +86,7 @@ class Session:
         taken, self._captures = self._captures, []
         return taken
 
-    def of(self, host: Host) -> Machine:
+    def machine_of(self, host: Host) -> Machine:
         """Return the machine of a host."""
         return self.machines[host.name]
 
@@ -112,7 +112,7 @@ class Session:
 def session(lab: Lab) -> Iterator[Session]:
     """Open a probe on every host; raise `LabBroken`, which names the host, if one cannot be reached."""
     targets = [target(lab, host) for host in lab.hosts.values()]
-    patience.use(patience.kept(lab_paths(lab.name).state) or 1.0)
+    patience.use(patience.read_factor(lab_paths(lab.name).state) or 1.0)
     with ExitStack() as stack, ThreadPoolExecutor(max(1, len(targets))) as pool:
         opened = [pool.submit(_timed_open, each) for each in targets]
         for future in opened:
@@ -132,7 +132,7 @@ def _timed_open(each: SshTarget) -> tuple[Probe, float]:
 
 def measure(probes: Mapping[str, Probe], slowest: float) -> None:
     """Set the patience factor, here and on the hosts, from the slowest opening of a probe in seconds."""
-    patience.use(patience.judged(slowest, patience.PROBE_S))
+    patience.use(patience.compute_factor(slowest, patience.PROBE_S))
     if patience.factor() > 1.0:
         for probe in probes.values():
             probe.order("patience", factor=patience.factor())

@@ -132,7 +132,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         rules=options.rules(config),
         folder=options.results_folder(config, lab),
         deadline=config.option.deadline,
-        options=options.recorded(config),
+        options=options.recorded_options(config),
         limits=dict(config.option.limit),
     )
     return None
@@ -202,14 +202,14 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 def _why_not(item: pytest.Item) -> str:
     """Return the reason why a check cannot run on this inventory; empty if it can."""
-    reason = cases.missing(item, lab_of(item.config))
+    reason = cases.unmet_requirement(item, lab_of(item.config))
     return f"unsupported here: {make_printable(reason.what)}" if reason else ""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Raise `Unsupported` if the inventory does not meet a check's requirements, as ``--list`` prints."""
-    if case_of(item) and (reason := cases.missing(item, lab_of(item.config))):
+    if case_of(item) and (reason := cases.unmet_requirement(item, lab_of(item.config))):
         raise reason
 
 
@@ -262,13 +262,15 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if coming and coming.claim.family != case.claim.family:
         try:
             views.write(
-                run.result(_selected(item.session), unfinished=True), run.folder, item.config.option.ktap
+                run.result(_selected_cases(item.session), unfinished=True),
+                run.folder,
+                item.config.option.ktap,
             )
         except OSError as full:
             broken = disk_full_error(run.folder, full)
             run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
         else:
-            live.report_so_far(_shown(item.config, run.folder / "report.html"))
+            live.report_so_far(_shorten_path(item.config, run.folder / "report.html"))
     return True
 
 
@@ -330,12 +332,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         run.stop(Ending.INTERRUPTED, "the run was interrupted")
     run.other_failures = session.testsfailed > sum(c.verdict is Verdict.FAIL for c in run.checks)
     try:
-        views.write(run.result(_selected(session)), run.folder, session.config.option.ktap)
+        views.write(run.result(_selected_cases(session)), run.folder, session.config.option.ktap)
     except OSError as full:
         broken = disk_full_error(run.folder, full)
         run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
         run.ending = Ending.LAB_BROKEN  # replaces an earlier ending: this is why no result is written
-    session.config.stash[RESULT] = run.result(_selected(session))
+    session.config.stash[RESULT] = run.result(_selected_cases(session))
     session.exitstatus = _status(session.config, run.exit_code())
     if session.config.option.tbstyle == "auto" and not run.other_failures:
         session.config.option.tbstyle = "no"  # the summary explains failures; --tb prints tracebacks
@@ -348,15 +350,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     report = config.stash[RUN].folder / "report.html"
     terminalreporter.line("")
-    for line in summary(config.stash[RESULT], _shown(config, report) if report.exists() else ""):
+    for line in summary(config.stash[RESULT], _shorten_path(config, report) if report.exists() else ""):
         config.stash[LIVE].line(line)
 
 
-def _selected(session: pytest.Session) -> list[Case]:
+def _selected_cases(session: pytest.Session) -> list[Case]:
     return [case for item in session.items if (case := case_of(item))]
 
 
-def _shown(config: pytest.Config, path: Path) -> str:
+def _shorten_path(config: pytest.Config, path: Path) -> str:
     """Return a path relative to the folder in which the command was run, or absolute if it is outside."""
     here = config.invocation_params.dir
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -71,7 +71,7 @@ def run_once(
     item.stash[RAISED] = []
     reports = runtestprotocol(item, nextitem=cast(pytest.Item, following), log=False)
     raised: list[BaseException] = item.stash[RAISED]
-    error = _telling(raised)
+    error = _deciding_exception(raised)
     outcome = classify(error, box)
     report = next((r for r in reports if r.outcome != "passed"), reports[-1])
     if explain and outcome not in (Outcome.HELD, Outcome.UNSUPPORTED) and not _is_about_the_lab(error):
@@ -153,7 +153,7 @@ def _is_about_the_lab(error: BaseException | None) -> bool:
     return isinstance(error, LabBroken | LabBusy | Inconclusive)
 
 
-def _telling(raised: Sequence[BaseException]) -> BaseException | None:
+def _deciding_exception(raised: Sequence[BaseException]) -> BaseException | None:
     """Return the exception that decides: that of a broken, busy or disturbed lab, else the first."""
     broken = [error for error in raised if isinstance(error, (LabBroken, LabBusy, Disturbed))]
     return next(iter([*broken, *raised]), None)

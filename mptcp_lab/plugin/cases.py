@@ -46,7 +46,7 @@ def refuse(metafunc: pytest.Metafunc) -> None:
     """
     where = metafunc.definition.nodeid
     marker = metafunc.definition.get_closest_marker(MARKER)
-    if marker is not None and not _known(marker.args[0]):
+    if marker is not None and not _is_known(marker.args[0]):
         raise pytest.Collector.CollectError(
             f'{where}: claim "{marker.args[0]}" is not in the catalogue; add it to mptcp_lab/catalogue/'
         )
@@ -56,7 +56,7 @@ def refuse(metafunc: pytest.Metafunc) -> None:
         )
 
 
-def _known(name: str) -> bool:
+def _is_known(name: str) -> bool:
     try:
         catalogue.find(name)
     except KeyError:
@@ -108,10 +108,10 @@ def parameters(item: pytest.Item) -> Parameters:
     return dict(callspec.params) if callspec else {}
 
 
-def missing(item: pytest.Item, lab: Lab) -> Unsupported | None:
+def unmet_requirement(item: pytest.Item, lab: Lab) -> Unsupported | None:
     """Return the first unmet requirement of a check as an error, or None if the lab meets all."""
     given = parameters(item)
-    reasons = (requirement.missing(lab, given) for requirement in requirements(item))
+    reasons = (requirement.find_reason(lab, given) for requirement in requirements(item))
     return next((reason for reason in reasons if reason), None)
 
 
@@ -120,7 +120,7 @@ def select(config: pytest.Config, items: list[pytest.Item], lab: Lab | None) -> 
     patterns, families = config.option.claim, config.option.family
     if not patterns and not families and not config.option.fast:
         return
-    kept = [item for item in items if _wanted(case_of(item), patterns, families)]
+    kept = [item for item in items if _is_wanted(case_of(item), patterns, families)]
     if config.option.fast and lab:
         kept = one_per_claim(kept, lab)
     chosen = set(kept)
@@ -135,7 +135,7 @@ def one_per_claim(items: Sequence[pytest.Item], lab: Lab) -> list[pytest.Item]:
     supported: set[str] = set()
     for item in items:
         if (case := case_of(item)) and case.claim.id not in supported:
-            is_supported = missing(item, lab) is None
+            is_supported = unmet_requirement(item, lab) is None
             if is_supported or case.claim.id not in first:
                 first[case.claim.id] = item
             if is_supported:
@@ -164,7 +164,7 @@ def asked_for(config: pytest.Config) -> list[catalogue.Claim]:
     ]
 
 
-def _wanted(case: Case | None, patterns: list[str], families: list[str]) -> bool:
+def _is_wanted(case: Case | None, patterns: list[str], families: list[str]) -> bool:
     if case is None or (families and case.claim.family not in families):
         return False
     # A bracket in a pattern begins a case, such as R01[direct-R01]; it is not a character class of a glob.

@@ -140,7 +140,7 @@ def rules(config: pytest.Config) -> Rules:
     return Rules(strict=bool(config.option.strict), expect_all=config.option.expect_all)
 
 
-def recorded(config: pytest.Config) -> Mapping[str, Any]:
+def recorded_options(config: pytest.Config) -> Mapping[str, Any]:
     """Return the options that a result records beside the rules."""
     option = config.option
     return {

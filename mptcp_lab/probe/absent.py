@@ -23,13 +23,13 @@ class Absent:
     def __repr__(self) -> str:
         return f"<absent: {self.reading}>"
 
-    def unsupported(self) -> Unsupported:
+    def as_error(self) -> Unsupported:
         """Return the error that every use of the value raises."""
         kernel = f"Linux {self.kernel}" if self.kernel else "this kernel"
         return Unsupported(self.reading, f"{kernel} does not have it", self.host)
 
     def _refuse(self, *_: object) -> NoReturn:
-        raise self.unsupported()
+        raise self.as_error()
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # Python and pytest probe objects for these

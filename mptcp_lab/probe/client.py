@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 @functools.cache
-def packed() -> bytes:
+def agent_archive() -> bytes:
     """Return the agent as a zip archive; the same sources always give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -208,7 +208,7 @@ class ProbeClient:
             transport.close()
             raise HostVanished(target.name, f"could not start the probe: {error}") from None
         client = cls(target.name, transport, channel)
-        payload = packed()
+        payload = agent_archive()
         try:
             with contextlib.suppress(
                 OSError

@@ -116,7 +116,7 @@ class Subflow:
         return replace(self, tcp=locate(self.tcp, host, kernel))
 
     @property
-    def established(self) -> bool:
+    def is_established(self) -> bool:
         """Return whether it is established; raise `Unsupported` if the kernel does not report the state."""
         return bool(self.tcp["state"] == TCP_ESTABLISHED)
 
@@ -230,7 +230,7 @@ class TransferResult:
         return read_fields(cls, {**fields, **failed, "timeline": timeline})
 
 
-def _since(values: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+def _subtract(values: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
     return {name: value - before.get(name, 0) for name, value in values.items()}
 
 
@@ -261,11 +261,12 @@ class Counters:
         return replace(
             self,
             groups={
-                group: _since(values, before.groups.get(group, {})) for group, values in self.groups.items()
+                group: _subtract(values, before.groups.get(group, {}))
+                for group, values in self.groups.items()
             },
         )
 
-    def moved(self) -> dict[str, int]:
+    def changes(self) -> dict[str, int]:
         """Return the counters that are not 0, with keys "Group.Name", for evidence and messages."""
         return {f"{g}.{n}": v for g, values in self.groups.items() for n, v in values.items() if v}
 

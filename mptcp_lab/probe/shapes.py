@@ -169,7 +169,7 @@ def _list_reader(container: Callable[[Any], Any], one: Reader) -> Reader:
 
 def _mapping_reader(one: Reader) -> Reader:
     def read(value: Any) -> Any:
-        return {key: _named(key, one, entry) for key, entry in _read_mapping(value).items()}
+        return {key: _read_member(key, one, entry) for key, entry in _read_mapping(value).items()}
 
     return read
 
@@ -193,7 +193,7 @@ def _fields_reader(kind: Any) -> Reader:
             raise Misshapen(f"unknown: {_show(sorted(unknown))}")
         return kind(
             **{
-                name: given[name] if name in given else _named(name, readers[name], entry)
+                name: given[name] if name in given else _read_member(name, readers[name], entry)
                 for name, entry in document.items()
             }
         )
@@ -201,7 +201,7 @@ def _fields_reader(kind: Any) -> Reader:
     return read
 
 
-def _named(name: str, one: Reader, value: Any) -> Any:
+def _read_member(name: str, one: Reader, value: Any) -> Any:
     try:
         return one(value)
     except Misshapen as error:

@@ -136,7 +136,7 @@ def _connect(target: SshTarget, within: float) -> paramiko.Transport:
         raise
     except Exception as error:  # any protocol error by the other end is a failure of the host
         transport.close()
-        what = f"SSH failed: {_shown(error)}"
+        what = f"SSH failed: {_describe_error(error)}"
         raise SshFailed(what, target.name, "run `journalctl -u ssh -u sshd` on the host") from None
     except BaseException:
         transport.close()
@@ -145,7 +145,7 @@ def _connect(target: SshTarget, within: float) -> paramiko.Transport:
     return transport
 
 
-def _shown(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """Return an exception's message, made printable because it may quote the peer, or else its type."""
     said = "".join(letter if letter.isprintable() else " " for letter in str(error)).strip()
     if isinstance(error, EOFError) or not said:

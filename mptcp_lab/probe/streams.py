@@ -198,7 +198,7 @@ class Listener:
         return self.local.port
 
     @property
-    def accepted(self) -> int:
+    def accepted_count(self) -> int:
         """Return how many connections the host has accepted so far, returned by `accept` or not."""
         return self._probe.ask(int, "accepted", listener=self._name)
 

@@ -60,7 +60,7 @@ class EventWatch:
         with self._changed:
             return tuple(event for event in self._events if event["watch"] == self._name)
 
-    def until(self, predicate: Callable[[Event], object], within: float) -> Event:
+    def wait_for(self, predicate: Callable[[Event], object], within: float) -> Event:
         """Return the first event, past or future, for which the predicate is true.
 
         Raises:

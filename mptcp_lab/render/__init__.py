@@ -59,12 +59,12 @@ def render(lab: Lab, known: Mapping[str, Paper] | None = None) -> list[File]:
     """
     with tempfile.TemporaryDirectory(prefix="mptcp-lab-paper-") as folder:
         for host in lab.hosts.values():
-            paper_host(Path(folder, host.name), host, (known or {}).get(host.name) or _assumed(host))
+            paper_host(Path(folder, host.name), host, (known or {}).get(host.name) or _stated_facts(host))
         printed = _rehearse(lab, Path(folder))
     return sorted({(file.host, file.path): file for file in _files(lab, printed)}.values())
 
 
-def _assumed(host: Host) -> Paper:
+def _stated_facts(host: Host) -> Paper:
     """Return the facts that the inventory states for a host, which only renderings use."""
     says = host.variables.get
     return Paper(str(says("lab_render_system", SYSTEM)), str(says("lab_render_versions", "")))

@@ -21,7 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the view that the arguments ask for; return 0, or 2 if a result cannot be used."""
     options = _parser().parse_args(arguments)
     try:
-        text = _compared(options.run) if options.view == "compare" else _viewed(options.view, options.run[0])
+        text = (
+            _compare_runs(options.run)
+            if options.view == "compare"
+            else _render_view(options.view, options.run[0])
+        )
         if options.output:
             write_synced(options.output, text)
         else:
@@ -58,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _viewed(view: str, run: Path) -> str:
+def _render_view(view: str, run: Path) -> str:
     result = load(run)
     folder = run if run.is_dir() else run.parent
     renderers: dict[str, Callable[[], str]] = {
@@ -75,7 +79,7 @@ def _terminal(result: Result, folder: Path) -> str:
     return "".join(f"{paint(line, sys.stdout.isatty())}\n" for line in lines)
 
 
-def _compared(runs: Sequence[Path]) -> str:
+def _compare_runs(runs: Sequence[Path]) -> str:
     before, after = map(load, runs)
     changes = compare(before, after) or ["nothing changed"]
     return "".join(f"{line}\n" for line in changes)

@@ -145,10 +145,10 @@ def _highlight(sections: Sequence[Section]) -> Highlight | None:
 
 
 def _row(check: Check, folder: Path, paths: Sequence[str]) -> Row:
-    return Row(check, tuple(_shown(attempt, folder, paths) for attempt in check.attempts))
+    return Row(check, tuple(_show_attempt(attempt, folder, paths) for attempt in check.attempts))
 
 
-def _shown(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
+def _show_attempt(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
     pictures, tables, texts, files, missing = [], [], [], [], []
     for evidence in attempt.evidence:
         content = _read(folder, evidence)
@@ -162,7 +162,7 @@ def _shown(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
             elif evidence.kind in ("subflows", "packets"):
                 tables.append(_table(evidence.name, parse_json(content.decode())))
             elif evidence.kind == "text":
-                texts.append((evidence.name, _shortened(content.decode(errors="replace"))))
+                texts.append((evidence.name, _shorten(content.decode(errors="replace"))))
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
             missing.append(f"{evidence.file} (damaged)")
             continue
@@ -182,7 +182,7 @@ def _read(folder: Path, evidence: Evidence) -> bytes | None:
         return None
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}\n[shortened; the file has it all]"
 
 

@@ -37,7 +37,7 @@ def render(result: Result) -> str:
     """
     claims: dict[str, list[Subtest]] = {}
     for check in result.checks:
-        claims.setdefault(check.id, []).append(_checked(check))
+        claims.setdefault(check.id, []).append(_check_subtest(check))
     for case in result.not_run:
         claims.setdefault(case.case.partition("[")[0], []).append(_not_started(case))
     lines = [VERSION, f"1..{len(claims)}"]
@@ -59,7 +59,7 @@ def kselftest_status(code: int, result: Result | None) -> int:
     return KSFT_SKIP if code is ExitCode.NOTHING_RAN and skipped else KSFT_FAIL
 
 
-def _checked(check: Check) -> Subtest:
+def _check_subtest(check: Check) -> Subtest:
     if check.verdict in SKIPPED:
         return Subtest(check.case, True, f"SKIP {check.verdict.value}: {check.reason}")
     if check.verdict in OK:

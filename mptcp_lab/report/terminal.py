@@ -63,7 +63,7 @@ def summary(result: Result, report: str = "") -> Iterator[Line]:
             yield from _explanation(check)
             yield []
     for cause in shared:
-        yield from _shared(cause)
+        yield from _shared_cause(cause)
         yield []
     for table in comparisons(result):
         yield from ([(line, "bold" if not number else "")] for number, line in enumerate(table.lines()))
@@ -114,7 +114,7 @@ def _has_line(check: Check) -> bool:
     return check.attempts[-1].outcome not in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED)
 
 
-def _shared(cause: Cause) -> Iterator[Line]:
+def _shared_cause(cause: Cause) -> Iterator[Line]:
     """Yield the lines about one cause that left several checks undecided."""
     verdict = Verdict.INCONCLUSIVE
     yield [(f"{verdict.value}  ", STYLES[verdict]), (cause.count, "bold")]

@@ -40,7 +40,9 @@ class Frame:
 
 def timeline(content: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     """Return a timeline document as SVG; ``paths`` are the lab's paths, which have fixed colours."""
-    series: dict[str, list[Point]] = {label: _sorted(points) for label, points in content["series"].items()}
+    series: dict[str, list[Point]] = {
+        label: _sort_points(points) for label, points in content["series"].items()
+    }
     labels = [*paths, *(label for label in series if label not in paths)]
     frame = _frame(series, content["marks"], content.get("gap"))
     amount = _amount(content.get("unit", "bytes"), frame.peak)
@@ -54,7 +56,7 @@ def timeline(content: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     )
 
 
-def _sorted(points: Sequence[Sequence[float]]) -> list[Point]:
+def _sort_points(points: Sequence[Sequence[float]]) -> list[Point]:
     return sorted((float(seconds), float(value)) for seconds, value in points)
 
 
@@ -91,12 +93,12 @@ def _axes(frame: Frame, amount: Callable[[float], str]) -> str:
 
 
 def _curve(frame: Frame, points: list[Point], kind: str) -> str:
-    kept = _thinned(points)
+    kept = _thin_points(points)
     places = " ".join(f"{frame.x(seconds):.1f},{frame.y(value):.1f}" for seconds, value in kept)
     return svg.tag("polyline", points=places, class_=f"curve {kind}")
 
 
-def _thinned(points: list[Point]) -> list[Point]:
+def _thin_points(points: list[Point]) -> list[Point]:
     """Return about POINTS of the points at most, with the first and the last point."""
     step = -(-len(points) // POINTS) or 1
     return points[:-1:step] + points[-1:]

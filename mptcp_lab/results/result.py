@@ -196,16 +196,16 @@ def to_json(result: Result) -> dict[str, Any]:
 def from_json(document: Mapping[str, Any]) -> Result:
     """Return the run that a document describes; raise `Malformed` for a wrong shape or a contradiction."""
     root = Node(document)
-    root.only("schema", "version", "run", "lab", "options", "counts", "exit_code", "checks", "not_run")
+    root.check_keys("schema", "version", "run", "lab", "options", "counts", "exit_code", "checks", "not_run")
     run = root["run"]
-    run.only("id", "started", "finished", "ending", "sentence")
+    run.check_keys("id", "started", "finished", "ending", "sentence")
     result = Result(
         run_id=run["id"].text(least=1),
         started=_moment(run["started"]),
         finished=_moment(run["finished"]),
         ending=run["ending"].choice(Ending),
         sentence=run["sentence"].text(),
-        exit_code=root["exit_code"].whole(),
+        exit_code=root["exit_code"].whole_number(),
         checks=tuple(_check_from_json(node) for node in root["checks"].items()),
         not_run=tuple(_not_run_from_json(node) for node in root["not_run"].items()),
         lab=_checked_lab(root["lab"]),
@@ -245,9 +245,9 @@ def _check_agreement(result: Result, root: Node) -> None:
             raise Malformed(f"case {to_one_line(check.case)} is listed twice")
         seen.add(check.case)
     for verdict, node in root["counts"].members():
-        if node.whole() != result.counts.get(verdict):
+        if node.whole_number() != result.counts.get(verdict):
             expected = result.counts.get(verdict, "not a verdict")
-            raise Malformed(f"counts.{to_one_line(verdict)} is {node.whole()}, expected {expected}")
+            raise Malformed(f"counts.{to_one_line(verdict)} is {node.whole_number()}, expected {expected}")
     verdicts = [check.verdict for check in result.checks]
     # A failure outside the claims, such as in an ordinary test, counts as a failed claim.
     codes = [exit_code(found, result.ending, rules) for found in (verdicts, [*verdicts, Verdict.FAIL])]
@@ -257,24 +257,24 @@ def _check_agreement(result: Result, root: Node) -> None:
 
 def _checked_lab(lab: Node) -> Mapping[str, Any]:
     """Return the lab if every value has its type; values that no report reads may be missing."""
-    lab.only("name", "flavour", "source", "segments", "hosts")
+    lab.check_keys("name", "flavour", "source", "segments", "hosts")
     _ = lab["name"].text(), lab.get("flavour", "").text(), lab["source"].text()
     for segment in lab["segments"].items():
-        segment.only("name", "kind", "ipv4", "ipv6")
+        segment.check_keys("name", "kind", "ipv4", "ipv6")
         _ = segment["name"].text(), segment["kind"].text()
         _ = segment.get("ipv4", None).text_or_none(), segment.get("ipv6", None).text_or_none()
     for host in lab["hosts"].items():
-        host.only("name", "functions", "mptcp", "nics", "services", "facts")
+        host.check_keys("name", "functions", "mptcp", "nics", "services", "facts")
         _ = host["name"].text(), host["mptcp"].flag(), host["facts"].mapping()
         _ = [function.text() for function in host["functions"].items()]
         for nic in host["nics"].items():
-            nic.only("segment", "device", "ipv4", "ipv6", "rate", "up")
+            nic.check_keys("segment", "device", "ipv4", "ipv6", "rate", "up")
             _ = nic["segment"].text(), nic["device"].text(), nic["up"].flag()
             _ = [nic[key].text_or_none() for key in ("ipv4", "ipv6", "rate")]
         for service in host["services"].items():
-            service.only("name", "engine", "port", "mptcp", "backends")
+            service.check_keys("name", "engine", "port", "mptcp", "backends")
             _ = service.get("name", "").text(), service["engine"].text(), service["mptcp"].text()
-            _ = service["port"].whole(), [each.text() for each in service.get("backends", []).items()]
+            _ = service["port"].whole_number(), [each.text() for each in service.get("backends", []).items()]
     return lab.mapping()
 
 
@@ -288,12 +288,12 @@ def _check_to_json(check: Check) -> dict[str, Any]:
 
 
 def _not_run_from_json(node: Node) -> NotRun:
-    node.only("case", "reason")
+    node.check_keys("case", "reason")
     return NotRun(node["case"].text(), node["reason"].text())
 
 
 def _check_from_json(node: Node) -> Check:
-    node.only(*(field.name for field in fields(Check)), "duration", "figures", "evidence")
+    node.check_keys(*(field.name for field in fields(Check)), "duration", "figures", "evidence")
     plain = {
         key: node[key].text() for key in ("id", "case", "claim", "source", "reason", "where", "next_step")
     }
@@ -313,7 +313,7 @@ def _check_from_json(node: Node) -> Check:
 
 
 def _attempt_from_json(node: Node) -> Attempt:
-    node.only(*(field.name for field in fields(Attempt)))
+    node.check_keys(*(field.name for field in fields(Attempt)))
     return Attempt(
         outcome=node["outcome"].choice(Outcome),
         reason=node["reason"].text(),
@@ -325,7 +325,7 @@ def _attempt_from_json(node: Node) -> Attempt:
 
 
 def _figure_from_json(node: Node) -> Figure:
-    node.only(*(field.name for field in fields(Figure)))
+    node.check_keys(*(field.name for field in fields(Figure)))
     limit = node["limit"]
     return Figure(
         name=node["name"].text(),
@@ -336,7 +336,7 @@ def _figure_from_json(node: Node) -> Figure:
 
 
 def _evidence_from_json(node: Node) -> Evidence:
-    node.only(*(field.name for field in fields(Evidence)))
+    node.check_keys(*(field.name for field in fields(Evidence)))
     kind = node["kind"].text()
     if kind not in KINDS:
         raise Malformed(f"{node.place}.kind: {shorten(kind)} is not one of {', '.join(KINDS)}")

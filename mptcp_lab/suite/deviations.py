@@ -19,14 +19,14 @@ from mptcp_lab.suite.sockets import AddressPair
 SELF_JOINS, NO_ROOM, ONE_FAMILY = "self-joins", "no room for a new NIC", "one family"
 
 
-def known(name: str, kernel: str) -> Correction | None:
+def find_correction(name: str, kernel: str) -> Correction | None:
     """Return the correction with this name if it applies to a kernel release; else None."""
     return next((each for each in corrections() if each.name == name and each.is_about(kernel)), None)
 
 
 def check_not_lacking(name: str, kernel: str, host: str, what: str) -> None:
     """Raise `Unsupported` if a correction of this name says that a host's kernel lacks something."""
-    if correction := known(name, kernel):
+    if correction := find_correction(name, kernel):
         raise Unsupported(what, f"Linux {kernel}: {correction.sentence}", host)
 
 
@@ -42,7 +42,7 @@ def is_self_join(pair: AddressPair, own: Collection[str]) -> bool:
 
 def known_self_joins(pairs: Iterable[AddressPair], own: Collection[str], kernel: str) -> set[AddressPair]:
     """Return the self-joins among a client's pairs if its kernel is known to make them; else an empty set."""
-    if known(SELF_JOINS, kernel) is None:
+    if find_correction(SELF_JOINS, kernel) is None:
         return set()
     return {pair for pair in pairs if is_self_join(pair, own)}
 
@@ -50,7 +50,7 @@ def known_self_joins(pairs: Iterable[AddressPair], own: Collection[str], kernel:
 def keep_self_joins(client: Machine, pairs: Iterable[AddressPair], evidence: EvidenceBox) -> set[AddressPair]:
     """Return the known self-joins of the client's kernel, and keep each pair as evidence of a deviation."""
     found = known_self_joins(pairs, own_addresses(client.host), client.probe.kernel)
-    correction = known(SELF_JOINS, client.probe.kernel)
+    correction = find_correction(SELF_JOINS, client.probe.kernel)
     if found and correction is not None:
         keep(correction, evidence)
         evidence.figure("joins to own addresses, a known deviation", len(found))

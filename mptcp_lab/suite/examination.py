@@ -50,7 +50,7 @@ def examine(flow: Flow, matrix: Matrix, missing: Iterable[tuple[str, str]]) -> R
     ends = tuple(
         _end(machine, before) for machine, before in zip((client, server), flow.opening.before, strict=True)
     )
-    seen = _watched(flow, matrix, port) if facts.subflows else None
+    seen = _capture_connection(flow, matrix, port) if facts.subflows else None
     wanted = set(missing)
     pairs = [pair for pair in matrix.present if (str(pair.local), str(pair.remote)) in wanted]
     return Readings(
@@ -150,7 +150,7 @@ def _pair(
         route=_route(client, local, remote, pair.device),
         way=matrix.present[pair],
         handshake=None if seen is None else handshake(pair, *seen),
-        announced=None if seen is None else _announced(seen[0], remote),
+        announced=None if seen is None else _is_announced(seen[0], remote),
     )
 
 
@@ -169,7 +169,7 @@ def parse_route(printed: str, complaint: str = "") -> Route:
     return Route(error=(complaint or printed).strip().replace("\n", " "))
 
 
-def _watched(flow: Flow, matrix: Matrix, port: int) -> Seen | None:
+def _capture_connection(flow: Flow, matrix: Matrix, port: int) -> Seen | None:
     """Make a second connection while both ends capture; return the packets, or None if that failed."""
     client, far_end = flow.opening.client, flow.opening.far_end
     with suppress(ProbeError, ConnectFailed, TransferFailed, AssertionError), ExitStack() as stack:
@@ -237,7 +237,7 @@ def _refusal(pair: Pair, at_client: Sequence[Segment], at_server: Sequence[Segme
     return f"{pair.remote} resets it{why}"
 
 
-def _announced(mine: Mapping[str, Sequence[Segment]], remote: str) -> bool:
+def _is_announced(mine: Mapping[str, Sequence[Segment]], remote: str) -> bool:
     packets = [segment for each in mine.values() for segment in each]
     options = [o for s in announcements(packets) for o in s.options if isinstance(o, AddAddr)]
     return any(str(option.address) == remote and not option.echo for option in options)

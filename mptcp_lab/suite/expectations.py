@@ -11,8 +11,8 @@ from mptcp_lab.inventory.model import Host, Service
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, eventually
 from mptcp_lab.suite.examination import examine
-from mptcp_lab.suite.matrix import KERNEL_LIMIT, Matrix, Room, expected
-from mptcp_lab.suite.missing import LEFT_OUT, causes, told
+from mptcp_lab.suite.matrix import KERNEL_LIMIT, Matrix, Room, expected_matrix
+from mptcp_lab.suite.missing import LEFT_OUT, causes, describe_causes
 from mptcp_lab.suite.requirements import find_origin, require_mesh
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow, Target
@@ -30,7 +30,7 @@ def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:
     require_mesh(server.lab, server.host, {"signal"})
     arp_ignore, rp_filter = _by_device(server, "arp_ignore"), _by_device(client, "rp_filter")
     room = room_between(client.host, server.host)
-    return expected(client.lab, client.host, server.host, family, arp_ignore, rp_filter, room)
+    return expected_matrix(client.lab, client.host, server.host, family, arp_ignore, rp_filter, room)
 
 
 def room_between(client: Host, server: Host) -> Room:
@@ -108,11 +108,11 @@ def wait_for_joins(flow: Flow, matrix: Matrix) -> Joined:
     found = causes(readings)
     unexplained = {cause: each for cause, each in found.items() if cause.cause != LEFT_OUT}
     if unexplained or not matrix.left_out:
-        raise SubflowsMissing(told(found, len(matrix.present)))
-    return Joined(pairs, _without(matrix, matrix.addresses - pairs))
+        raise SubflowsMissing(describe_causes(found, len(matrix.present)))
+    return Joined(pairs, _leave_out(matrix, matrix.addresses - pairs))
 
 
-def _without(matrix: Matrix, pairs: set[AddressPair]) -> Matrix:
+def _leave_out(matrix: Matrix, pairs: set[AddressPair]) -> Matrix:
     """Return the matrix with these pairs moved to ``left_out``, since other pairs have taken their places."""
     late = {pair: how for pair, how in matrix.present.items() if (str(pair.local), str(pair.remote)) in pairs}
     why = "no room, others were first"

@@ -65,7 +65,7 @@ class Guard:
         self._given = {machine.name for machine in _machines_in(given or {})}
 
     @contextmanager
-    def lowering(self) -> Iterator[None]:
+    def allowing_all_hosts(self) -> Iterator[None]:
         """Let the block use every host, without recording it as used by the check."""
         refuses, used = self._refuses, self._used
         self._refuses, self._used = False, set()
@@ -80,10 +80,10 @@ class Guard:
         A STATE check fails because of the causes that it finds. Only a cause that no STATE claim finds, such
         as a full disk, explains its failure.
         """
-        needed = self._needed()
+        needed = self._needed_hosts()
         known = {cause for causes in self._broken.values() for cause in causes}
 
-        def found() -> list[Cause]:
+        def find_causes() -> list[Cause]:
             self._read_again(needed)
             return [cause for name in needed for cause in self._broken.get(name, ()) if explains(cause)]
 
@@ -93,9 +93,9 @@ class Guard:
             return not (cause.claim and self._may_use_broken(item))
 
         try:
-            with self.lowering():
-                if not known.intersection(causes := found()):
-                    causes = _wait_for_recovery(found)
+            with self.allowing_all_hosts():
+                if not known.intersection(causes := find_causes()):
+                    causes = _wait_for_recovery(find_causes)
         except LabBroken as error:
             return error
         except LabError:
@@ -121,7 +121,7 @@ class Guard:
         self._broken = others | found
         self._repaired |= before - self.unsound
 
-    def _needed(self) -> list[str]:
+    def _needed_hosts(self) -> list[str]:
         """Return the hosts that a check used or was given, and the gateways: any packet may pass them."""
         names = self._used | self._given
         return [

@@ -1,8 +1,8 @@
 """Derive the subflows to expect between two hosts from the inventory and the hosts' settings.
 
 Pure. A fullmesh client joins each of its NICs with every address that the server announces. A pair can come
-up if the address can be reached, which differs by family (see `expected`), and if the connection may have a
-further subflow (see `in_order`).
+up if the address can be reached, which differs by family (see `expected_matrix`), and if the connection may
+have a further subflow (see `in_order`).
 """
 
 from __future__ import annotations
@@ -65,19 +65,19 @@ class Matrix:
         return {(str(pair.local), str(pair.remote)) for pair in self.present}
 
     @property
-    def tried(self) -> set[tuple[str, str]]:
+    def tried_pairs(self) -> set[tuple[str, str]]:
         """Return all pairs as (local, remote) addresses: fullmesh also tries those that are not expected."""
         pairs = [*self.present, *self.absent, *self.left_out]
         return {(str(pair.local), str(pair.remote)) for pair in pairs}
 
-    def towards(self, remotes: Collection[str]) -> Matrix:
+    def pairs_towards(self, remotes: Collection[str]) -> Matrix:
         """Return the matrix with only the pairs that lead to one of the given addresses."""
 
-        def kept(pairs: Mapping[Pair, str]) -> dict[Pair, str]:
+        def keep(pairs: Mapping[Pair, str]) -> dict[Pair, str]:
             return {pair: why for pair, why in pairs.items() if str(pair.remote) in remotes}
 
         return replace(
-            self, present=kept(self.present), absent=kept(self.absent), left_out=kept(self.left_out)
+            self, present=keep(self.present), absent=keep(self.absent), left_out=keep(self.left_out)
         )
 
     def rows(self) -> list[dict[str, str]]:
@@ -90,7 +90,7 @@ class Matrix:
         ]
 
 
-def expected(
+def expected_matrix(
     lab: Lab,
     client: Host,
     server: Host,
@@ -112,7 +112,7 @@ def expected(
     ``arp_ignore`` is the server's setting, and ``rp_filter`` the client's.
     """
     room = room or Room()
-    present, absent = _reached(lab, client, server, family, (arp_ignore, rp_filter))
+    present, absent = _find_reachable(lab, client, server, family, (arp_ignore, rp_filter))
     within = set(in_order(lab, client, server, family, room)[: room.subflows + 1])
     why = f"a connection has its first subflow and {room.subflows} more, which others take before this one"
     left_out = {pair: f"{how}, but {why}" for pair, how in present.items() if pair not in within}
@@ -120,7 +120,7 @@ def expected(
     return Matrix(fitting, absent, left_out, room, made_by_endpoints=True)
 
 
-def _reached(
+def _find_reachable(
     lab: Lab, client: Host, server: Host, family: int, settings: tuple[Setting, Setting]
 ) -> tuple[dict[Pair, str], dict[Pair, str]]:
     """Return the pairs that can be reached, each with how, and those that cannot, each with why."""

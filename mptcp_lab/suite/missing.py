@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mptcp_lab.doctor.counters import counted, diagnose, join_errors
+from mptcp_lab.doctor.counters import diagnose, join_errors, read_mptcp
 from mptcp_lab.probe.facts import Counters, Endpoint, Limits
 from mptcp_lab.suite.matrix import Room
 from mptcp_lab.suite.sockets import ESTABLISHED, SYN_RECEIVED, SYN_SENT
@@ -95,7 +95,7 @@ class PairReading:
         return f"{self.local} ({self.device}) > {self.remote}"
 
     @property
-    def tried(self) -> bool:
+    def is_tried(self) -> bool:
         """Return whether the client's kernel has a socket for the subflow, or its SYN was captured."""
         return bool(self.client_state) or (self.handshake is not None and self.handshake.syn_sent)
 
@@ -159,7 +159,7 @@ def _not_mptcp(r: Readings, _: PairReading) -> str:
 def _client_address_gone(r: Readings, pair: PairReading) -> str:
     if pair.local in r.client.addresses:
         return ""
-    failed = counted(r.client.counters, "MPJoinSynTxBindErr")
+    failed = read_mptcp(r.client.counters, "MPJoinSynTxBindErr")
     return f"no device of {r.client.name} that is up has it" + (
         f", MPJoinSynTxBindErr {failed}" if failed else ""
     )
@@ -191,7 +191,7 @@ def _not_announced(r: Readings, pair: PairReading) -> str:
 
 def _client_limit(r: Readings, pair: PairReading) -> str:
     limits = r.client.limits
-    if limits is None or pair.tried:
+    if limits is None or pair.is_tried:
         return ""
     if limits.subflows < r.room.subflows and r.established - 1 >= limits.subflows:
         return f"subflows {limits.subflows} on {r.client.name}, the inventory asks for {r.room.subflows}"
@@ -202,11 +202,11 @@ def _client_limit(r: Readings, pair: PairReading) -> str:
 
 
 def _server_limit(r: Readings, pair: PairReading) -> str:
-    rejected = counted(r.server.counters, "MPJoinRejected")
+    rejected = read_mptcp(r.server.counters, "MPJoinRejected")
     limits = r.server.limits
     low = limits is not None and limits.subflows < r.room.subflows
     # A server that has reached its limit announces no further address, so the client does not try it.
-    if not (pair.tried or (low and pair.announced is False)) or not (low or rejected):
+    if not (pair.is_tried or (low and pair.announced is False)) or not (low or rejected):
         return ""
     if not rejected and limits is not None and r.established - 1 < limits.subflows:
         return ""
@@ -231,27 +231,27 @@ def _wrong_nic(_: Readings, pair: PairReading) -> str:
 
 
 def _bind_error(r: Readings, pair: PairReading) -> str:
-    failed = counted(r.client.counters, "MPJoinSynTxBindErr")
-    return f"MPJoinSynTxBindErr {failed} on {r.client.name}" if failed and not pair.tried else ""
+    failed = read_mptcp(r.client.counters, "MPJoinSynTxBindErr")
+    return f"MPJoinSynTxBindErr {failed} on {r.client.name}" if failed and not pair.is_tried else ""
 
 
 def _no_route(r: Readings, pair: PairReading) -> str:
-    failed = counted(r.client.counters, "MPJoinSynTxConnectErr")
+    failed = read_mptcp(r.client.counters, "MPJoinSynTxConnectErr")
     counted_too = f", MPJoinSynTxConnectErr {failed}" if failed else ""
     if pair.route.error:
         return f"ip route get on {r.client.name}: {pair.route.error}{counted_too}"
     if pair.way.startswith(ROUTED) and pair.route.device and not pair.route.via:
         neighbour = f"{r.client.name} takes {pair.remote} for a neighbour on {pair.route.device}"
         return f"{neighbour}, it should be {pair.way}{counted_too}"
-    return f"MPJoinSynTxConnectErr {failed} on {r.client.name}" if failed and not pair.tried else ""
+    return f"MPJoinSynTxConnectErr {failed} on {r.client.name}" if failed and not pair.is_tried else ""
 
 
 def _no_socket(r: Readings, pair: PairReading) -> str:
-    failed = counted(r.client.counters, "MPJoinSynTxCreatSkErr")
-    return f"MPJoinSynTxCreatSkErr {failed} on {r.client.name}" if failed and not pair.tried else ""
+    failed = read_mptcp(r.client.counters, "MPJoinSynTxCreatSkErr")
+    return f"MPJoinSynTxCreatSkErr {failed} on {r.client.name}" if failed and not pair.is_tried else ""
 
 
-def _translated(r: Readings, pair: PairReading) -> str:
+def _find_translation(r: Readings, pair: PairReading) -> str:
     if pair.client_state != "ESTAB" or pair.server_state or not r.strange_peers:
         return ""
     return f"{r.server.name} has subflows from {', '.join(sorted(r.strange_peers))} instead of {pair.local}"
@@ -259,12 +259,12 @@ def _translated(r: Readings, pair: PairReading) -> str:
 
 def _announcement_lost(r: Readings, pair: PairReading) -> str:
     low = r.server.limits is not None and r.server.limits.subflows < r.room.subflows
-    if pair.announced is not False or pair.tried or pair.remote == r.first[1] or low:
+    if pair.announced is not False or pair.is_tried or pair.remote == r.first[1] or low:
         return ""
     return f"no ADD_ADDR for it came to {r.client.name}"
 
 
-def _refused(r: Readings, pair: PairReading) -> str:
+def _find_refusal(r: Readings, pair: PairReading) -> str:
     if pair.handshake is None or not pair.handshake.refused_by:
         return ""
     errors = join_errors(r.client.counters, r.server.counters)
@@ -274,7 +274,8 @@ def _refused(r: Readings, pair: PairReading) -> str:
 def _syn_does_not_leave(r: Readings, pair: PairReading) -> str:
     if pair.packet("syn_sent") is not False or not pair.client_state:
         return ""
-    return f"{r.client.name} has it in {pair.client_state} and no SYN on {pair.device}{_filtered(r.client)}"
+    filters = _describe_filters(r.client)
+    return f"{r.client.name} has it in {pair.client_state} and no SYN on {pair.device}{filters}"
 
 
 def _syn_lost(r: Readings, pair: PairReading) -> str:
@@ -288,7 +289,7 @@ def _syn_lost(r: Readings, pair: PairReading) -> str:
 def _syn_dropped(r: Readings, pair: PairReading) -> str:
     if not pair.packet("syn_arrived") or pair.packet("answered") is not False:
         return ""
-    return f"the SYN came to {r.server.name}, no answer left{_filtered(r.server)}"
+    return f"the SYN came to {r.server.name}, no answer left{_describe_filters(r.server)}"
 
 
 def _answer_lost(r: Readings, pair: PairReading) -> str:
@@ -302,7 +303,7 @@ def _answer_lost(r: Readings, pair: PairReading) -> str:
 def _answer_dropped(r: Readings, pair: PairReading) -> str:
     if not pair.packet("answer_arrived") or pair.packet("third_sent"):
         return ""
-    return f"the SYN/ACK came to {r.client.name}, no third packet left{_filtered(r.client)}"
+    return f"the SYN/ACK came to {r.client.name}, no third packet left{_describe_filters(r.client)}"
 
 
 def _third_lost(r: Readings, pair: PairReading) -> str:
@@ -318,17 +319,17 @@ def _third_lost(r: Readings, pair: PairReading) -> str:
 def _third_dropped(r: Readings, pair: PairReading) -> str:
     if not pair.packet("third_arrived") or pair.server_state == ESTABLISHED:
         return ""
-    return f"it came to {r.server.name}, {_join_counts(r)}{_filtered(r.server)}"
+    return f"it came to {r.server.name}, {_join_counts(r)}{_describe_filters(r.server)}"
 
 
 def _full(r: Readings, pair: PairReading) -> str:
-    attempts = max(r.established - 1, counted(r.client.counters, "MPJoinSynTx"))
-    if pair.tried or join_errors(r.client.counters, r.server.counters) or attempts < r.room.subflows:
+    attempts = max(r.established - 1, read_mptcp(r.client.counters, "MPJoinSynTx"))
+    if pair.is_tried or join_errors(r.client.counters, r.server.counters) or attempts < r.room.subflows:
         return ""
     return f"{attempts} joins were tried, {r.room.subflows} can be held at a time"
 
 
-def _unanswered(r: Readings, pair: PairReading) -> str:
+def _find_unanswered_syn(r: Readings, pair: PairReading) -> str:
     if not pair.packet("syn_sent") or pair.packet("answer_arrived"):
         return ""
     return f"SYN left {r.client.name}, no answer came; the way: {pair.way or 'unknown'}"
@@ -342,10 +343,10 @@ def _not_taken(r: Readings, pair: PairReading) -> str:
 
 def _join_counts(r: Readings) -> str:
     names = ("MPJoinSynRx", "MPJoinAckRx")
-    return ", ".join(f"{name} {counted(r.server.counters, name)}" for name in names)
+    return ", ".join(f"{name} {read_mptcp(r.server.counters, name)}" for name in names)
 
 
-def _filtered(end: EndReading) -> str:
+def _describe_filters(end: EndReading) -> str:
     """Return, as text to append, what may have dropped a packet: nftables tables, and rp_filter's counter."""
     found = []
     if end.filters:
@@ -377,9 +378,9 @@ RULES: tuple[Rule, ...] = (
         "bind error", _bind_error, "an endpoint's address is not on its device: ip address, ip mptcp endpoint"
     ),
     Rule("no socket could be made", _no_socket, "look at the kernel's log and memory of the client"),
-    Rule("the address is translated on the way", _translated, "look for NAT on the hosts in between"),
+    Rule("the address is translated on the way", _find_translation, "look for NAT on the hosts in between"),
     Rule("the announcement was lost", _announcement_lost, "look for a middlebox that takes ADD_ADDR out"),
-    Rule("refused", _refused, "look for a firewall that rejects, and for the service's listener there"),
+    Rule("refused", _find_refusal, "look for a firewall that rejects, and for the service's listener there"),
     Rule("the SYN does not leave", _syn_does_not_leave, "look at the client's packet filter and neighbours"),
     Rule(
         "the SYN is lost on the way", _syn_lost, "look at routes and firewalls in between, and at rp_filter"
@@ -391,7 +392,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "third packet dropped at the server", _third_dropped, "look at its packet filter (ct state invalid)"
     ),
-    Rule("the SYN is not answered", _unanswered, "look at routes and firewalls in between"),
+    Rule("the SYN is not answered", _find_unanswered_syn, "look at routes and firewalls in between"),
     Rule("third packet lost", _not_taken, "look for a stateful firewall that sees one direction"),
     Rule(LEFT_OUT, _full, "nothing is wrong: other subflows were first"),
 )
@@ -421,16 +422,16 @@ def causes(readings: Readings) -> dict[Cause, tuple[PairReading, ...]]:
     return {cause: tuple(pairs) for cause, pairs in found.items()}
 
 
-def told(found: Mapping[Cause, Sequence[PairReading]], expected: int) -> str:
+def describe_causes(found: Mapping[Cause, Sequence[PairReading]], expected: int) -> str:
     """Return a message: how many subflows are missing, and one line for each cause."""
     missing = sum(len(pairs) for pairs in found.values())
     lines = [f"{missing} of {expected} expected subflows are missing"]
     for cause, pairs in found.items():
-        lines.append(f"{_listed(pairs)}: {cause.cause} ({cause.evidence}); {cause.advice}")
+        lines.append(f"{_list_pairs(pairs)}: {cause.cause} ({cause.evidence}); {cause.advice}")
     return "\n".join(lines)
 
 
-def _listed(pairs: Iterable[PairReading]) -> str:
+def _list_pairs(pairs: Iterable[PairReading]) -> str:
     names = [str(pair) for pair in pairs]
     more = f" and {len(names) - PAIRS_SHOWN} more" if len(names) > PAIRS_SHOWN else ""
     return ", ".join(names[:PAIRS_SHOWN]) + more

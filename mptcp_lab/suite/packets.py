@@ -71,7 +71,7 @@ def first_syns(found: Iterable[Segment]) -> list[Segment]:
 def first_syn(found: Sequence[Segment]) -> Segment:
     """Return the first SYN, which opens the connection; the check fails here if none was captured."""
     syns = first_syns(found)
-    assert syns, f"no SYN was captured, only {shown(found) or 'nothing'}"
+    assert syns, f"no SYN was captured, only {format_segments(found) or 'nothing'}"
     return syns[0]
 
 
@@ -111,7 +111,7 @@ def reset_reasons(found: Iterable[Segment]) -> list[str]:
     return [o.reason_name for s in found if s.flags & RST for o in s.options if isinstance(o, TcpRst)]
 
 
-def unforwarded(found: Iterable[Segment]) -> list[Segment]:
+def unforwarded_syns(found: Iterable[Segment]) -> list[Segment]:
     """Return the SYNs that a router did not forward unchanged: its capture does not have them twice."""
     syns = [s for s in found if s.flags & SYN]
     seen = Counter((s.src, s.sport, s.dst, s.dport, s.seq, s.options) for s in syns)
@@ -123,7 +123,7 @@ def flag_letters(segment: Segment) -> str:
     return "".join(letter for bit, letter in LETTERS if segment.flags & bit)
 
 
-def shown(found: Iterable[Segment], most: int = 5) -> str:
+def format_segments(found: Iterable[Segment], most: int = 5) -> str:
     """Return segments as one readable line, for the message of a failed check."""
     lines = [f"{s.src}:{s.sport} > {s.dst}:{s.dport} [{flag_letters(s)}] {_names(s)}" for s in found]
     return "; ".join(lines[:most]) + (f"; and {len(lines) - most} more" if len(lines) > most else "")

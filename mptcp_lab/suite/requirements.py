@@ -13,7 +13,7 @@ from pathlib import Path
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
 from mptcp_lab.inventory.requirement import Parameters, Requirement, find_address, find_host
-from mptcp_lab.lock import NAME, beside
+from mptcp_lab.lock import NAME, find_lock_file
 from mptcp_lab.machines.cables import require_cable
 
 Suits = Callable[[Service], object]
@@ -186,7 +186,7 @@ def _leads_to(lab: Lab, service: Service, server: Host, snat: bool) -> bool:
 
 def find_lock(lab: Lab) -> Path:
     """Return the path of the lock file beside the inventory; raise `Unsupported` if there is none."""
-    if (path := beside(lab.source)) is None:
+    if (path := find_lock_file(lab.source)) is None:
         raise Unsupported(NAME, f"there is none beside {lab.source}; ./lab lock writes one")
     return path
 

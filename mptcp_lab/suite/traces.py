@@ -26,7 +26,7 @@ def no_faults(machines: Session) -> None:
         LabBroken: some of these faults are still in force after `LIFTED_WITHIN_SECONDS`.
     """
 
-    def left() -> list[str]:
+    def orphaned_faults() -> list[str]:
         probes = {name: machine.probe for name, machine in machines.machines.items()}
         return [
             f"{name}: {fault['kind']}"
@@ -36,9 +36,9 @@ def no_faults(machines: Session) -> None:
         ]
 
     try:
-        eventually(left, until=lambda found: not found, within=LIFTED_WITHIN_SECONDS)
+        eventually(orphaned_faults, until=lambda found: not found, within=LIFTED_WITHIN_SECONDS)
     except NeverHappened:
-        what = f"an earlier run's faults are in force ({'; '.join(left())})"
+        what = f"an earlier run's faults are in force ({'; '.join(orphaned_faults())})"
         raise LabBroken(what, "", "wait until their time is over, then run again") from None
 
 
@@ -76,7 +76,7 @@ def network_states(machines: Session) -> dict[str, NetworkState]:
     return states
 
 
-def resolving(machine: Machine, state: NetworkState) -> list[str]:
+def resolving_neighbours(machine: Machine, state: NetworkState) -> list[str]:
     """Return the neighbours that a machine is resolving on the lab's NICs.
 
     A request that was sent while a cable was out fails seconds later (EHOSTUNREACH), and would make a
@@ -90,7 +90,7 @@ def resolving(machine: Machine, state: NetworkState) -> list[str]:
     ]
 
 
-def advertised(state: NetworkState) -> Iterator[tuple[str, Any]]:
+def advertised_entries(state: NetworkState) -> Iterator[tuple[str, Any]]:
     """Yield every IPv6 address and route from a router advertisement, as (description, entry).
 
     The description of a local route is empty.
@@ -116,7 +116,7 @@ def without_advertised(state: NetworkState) -> NetworkState:
 
     They come and go by themselves.
     """
-    theirs = [entry for _, entry in advertised(state)]
+    theirs = [entry for _, entry in advertised_entries(state)]
     if not theirs:
         return state
     addresses = [
@@ -134,7 +134,8 @@ def check_undisturbed(machines: Session, before: Mapping[str, NetworkState]) -> 
         f"{name}: {what}"
         for name, state in now.items()
         for what in sorted(
-            {what for what, _ in advertised(state)} - {what for what, _ in advertised(before[name])}
+            {what for what, _ in advertised_entries(state)}
+            - {what for what, _ in advertised_entries(before[name])}
         )
         if what
     ]
@@ -166,7 +167,9 @@ def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
             for change in changes(without_advertised(old), without_advertised(now[name]))
         ]
         return left + [
-            line for name, machine in machines.machines.items() for line in resolving(machine, now[name])
+            line
+            for name, machine in machines.machines.items()
+            for line in resolving_neighbours(machine, now[name])
         ]
 
     try:

@@ -59,7 +59,7 @@ class Ended:
         return 8e-6 * self.got.bytes_received / (last - first)
 
 
-def stuck(facts: SocketFacts) -> str:
+def describe_stuck(facts: SocketFacts) -> str:
     """Return the subflows that repeat the same segment without an answer, as text to append; else nothing."""
     subflows = () if isinstance(facts.subflows, Absent) else facts.subflows
     if not subflows and facts.local and facts.peer and facts.tcp:
@@ -137,20 +137,20 @@ class Flow:
 
         Each step of this may take `within` seconds.
         """
-        return self._ended(transfer.finish(within), within)
+        return self._end_stream(transfer.finish(within), within)
 
     def upload(
         self, nbytes: int, *, chunk: int = 65536, pattern: str = "random", within: float = 60.0
     ) -> Ended:
         """Send so many bytes without pauses, and end the stream; return what both ends saw of it."""
-        return self.uploaded(self.begin(nbytes, chunk=chunk, pattern=pattern), within)
+        return self.finish_upload(self.begin(nbytes, chunk=chunk, pattern=pattern), within)
 
     def begin(self, nbytes: int, *, chunk: int = 65536, pattern: str = "random") -> Transfer:
-        """Start to send so many bytes without pauses; `uploaded` waits for the end."""
+        """Start to send so many bytes without pauses; `finish_upload` waits for the end."""
         header = self.greeting("sink")
         return self.stream.send(nbytes, seed=self.tag, chunk=chunk, pattern=pattern, header=header)
 
-    def uploaded(self, transfer: Transfer, within: float = 60.0) -> Ended:
+    def finish_upload(self, transfer: Transfer, within: float = 60.0) -> Ended:
         """Wait until a transfer that `begin` started is sent, and end the stream; return what both ends saw.
 
         Raises:
@@ -160,11 +160,11 @@ class Flow:
         try:
             sent = transfer.wait(within)
         except TransferFailed as error:
-            what = error.what + stuck(self.stream.facts())
+            what = error.what + describe_stuck(self.stream.facts())
             raise TransferFailed(error.where, what, error.result) from None
-        return self._ended(sent, within)
+        return self._end_stream(sent, within)
 
-    def _ended(self, sent: TransferResult, within: float) -> Ended:
+    def _end_stream(self, sent: TransferResult, within: float) -> Ended:
         self.stream.shutdown()
         self.stream.receive().wait(within)  # until the other end has ended too
         return Ended(sent, eventually(self.record, until=lambda record: not record.open, within=within))
@@ -181,7 +181,7 @@ class Flow:
         assert len(found) == 1, f"one connection was expected at {self._origin.name}, {len(found)} came"
         return found[0]
 
-    def until_received(self, more: int, within: float = 20.0) -> None:
+    def wait_for_bytes(self, more: int, within: float = 20.0) -> None:
         """Wait until so many bytes more than now have arrived at the origin.
 
         Raises:
@@ -196,7 +196,7 @@ class Flow:
                 what=f"{more} more octets at {self._origin.name}",
             )
         except NeverHappened as error:
-            raise NeverHappened(f"{error}{stuck(self.stream.facts())}") from None
+            raise NeverHappened(f"{error}{describe_stuck(self.stream.facts())}") from None
 
     def sent_by_subflow(self) -> dict[tuple[str, str], int]:
         """Return the bytes that each subflow (local, remote) has sent: its tcp_info's bytes_sent."""
@@ -284,7 +284,7 @@ class Target:
         """Return the host and port where a client's subflows end."""
         return self.ends_at or FarEnd(self.machine, self.port)
 
-    def over(self, family: int) -> Target:
+    def with_family(self, family: int) -> Target:
         """Return the same target over IPv4 (4) or IPv6 (6)."""
         return replace(self, family=family)
 

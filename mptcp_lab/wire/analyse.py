@@ -121,7 +121,7 @@ class Analyser:
         is_answer = _is_from_server(segment)
         join = next((each for each in segment.options if isinstance(each, MpJoinSyn)), None)
         if join is not None:
-            connection, opener = self._joined(join)
+            connection, opener = self._find_joined(join)
         else:
             connection, opener = self._add(State.PARTIAL if segment.options_cut else State.TCP), Side.CLIENT
             if any(isinstance(each, MptcpOption) for each in segment.options):
@@ -151,7 +151,7 @@ class Analyser:
         self._next_id += 1
         return connection
 
-    def _joined(self, join: MpJoinSyn) -> tuple[Connection, Side]:
+    def _find_joined(self, join: MpJoinSyn) -> tuple[Connection, Side]:
         known = self._tokens.get(join.token)
         if known is not None:
             return known[0], known[1].peer
@@ -255,4 +255,4 @@ def analyse_file(path: str | Path, is_whole_end: bool = False) -> tuple[Analysis
     except KeyboardInterrupt:
         if not capture.segments:
             raise
-    return analyser.finish(capture.unattributed), capture
+    return analyser.finish(capture.unattributed_count), capture

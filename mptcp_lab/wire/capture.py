@@ -29,7 +29,7 @@ class CaptureFile:
 
     The counters grow during iteration: `packets` counts all packets read, `segments` the TCP segments,
     `cut_headers` the segments whose options the snap length cut off, and `unread` the packets that were not
-    read, by reason: link types, tunnels, fragments, TCP that is cut too short. `cut` is true if the file
+    read, by reason: link types, tunnels, fragments, TCP that is cut too short. `is_cut` is true if the file
     ends within a packet. `damage` states where and why reading stopped before the end of the file.
 
     Raises:
@@ -45,7 +45,7 @@ class CaptureFile:
         self.cut_headers = 0
         self.unread: Counter[Unread] = Counter()
         try:
-            self._file: BufferedReader = _standard_input() if str(path) == STDIN else _opened(self.path)
+            self._file: BufferedReader = _standard_input() if str(path) == STDIN else _open_file(self.path)
         except OSError as error:
             raise CaptureError(f"{path}: {error.strerror}; name a pcap or pcapng file") from None
         try:
@@ -58,7 +58,7 @@ class CaptureFile:
             raise CaptureError(f"{self.name}: {error.strerror or error}; {_AGAIN}") from None
 
     @property
-    def cut(self) -> bool:
+    def is_cut(self) -> bool:
         """Return whether the file ends within a packet; valid after the iteration."""
         return self._records.cut
 
@@ -68,7 +68,7 @@ class CaptureFile:
         return self._records.damage
 
     @property
-    def unattributed(self) -> int:
+    def unattributed_count(self) -> int:
         """Return how many TCP packets were cut before their sequence numbers and belong to no connection."""
         return sum(count for what, count in self.unread.items() if what.is_tcp)
 
@@ -96,7 +96,7 @@ class CaptureFile:
         found += [self.damage] * bool(self.damage)
         if any(what.is_tunnel for what in self.unread):
             again = "what is inside a tunnel is not read here: capture at an end of the tunnel"
-        elif self.unattributed:
+        elif self.unattributed_count:
             again = "capture it again with a snap length of 128 or more"
         else:
             again = _AGAIN
@@ -114,7 +114,7 @@ def _standard_input() -> BufferedReader:
     return BufferedReader(FileIO(sys.stdin.fileno(), closefd=False))
 
 
-def _opened(path: Path) -> BufferedReader:
+def _open_file(path: Path) -> BufferedReader:
     """Open a file or a pipe; raise OSError for a directory, a socket or a block device."""
     file = path.open("rb")
     if stat.S_ISBLK(path.stat().st_mode):

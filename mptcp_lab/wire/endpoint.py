@@ -43,7 +43,7 @@ class Leg:
         self.seq = self.isn
 
     @classmethod
-    def answering(cls, syn: Segment) -> Leg:
+    def from_syn(cls, syn: Segment) -> Leg:
         """Return the server's side of the subflow that this SYN opens."""
         assert isinstance(syn.src, IPv4Address)
         assert isinstance(syn.dst, IPv4Address)
@@ -111,11 +111,11 @@ class Endpoint:
                 if self.peer_key is None:
                     self.peer_key = option.sender_key
                     self.data_ack = (keys.idsn(option.sender_key) + 1) % _64
-                self._arrived(keys.idsn(option.sender_key) + 1, 8, option.data_length or 0)
+                self._advance(keys.idsn(option.sender_key) + 1, 8, option.data_length or 0)
             elif isinstance(option, Dss) and option.dsn is not None and option.data_length is not None:
-                self._arrived(option.dsn, option.dsn_octets, option.data_length)
+                self._advance(option.dsn, option.dsn_octets, option.data_length)
 
-    def _arrived(self, dsn: int, octets: int, length: int) -> None:
+    def _advance(self, dsn: int, octets: int, length: int) -> None:
         """Advance the DATA_ACK by `length` if `dsn` is expected next; `octets` is its length on the wire."""
         if (dsn - self.data_ack) % (1 << 8 * octets) == 0:
             self.data_ack = (self.data_ack + length) % _64
@@ -138,7 +138,7 @@ class Endpoint:
         checksum = keys.dss_checksum(dsn, ssn, length, payload) if self.flags & 0x80 else None
         return Dss(self.data_ack, dsn, ssn, length, checksum, data_fin=fin)
 
-    def acknowledging(self) -> Dss:
+    def data_ack_option(self) -> Dss:
         """Return a DSS with a DATA_ACK only."""
         return Dss(self.data_ack)
 

@@ -25,7 +25,7 @@ def find_gaps(connection: Connection, unattributed: int) -> tuple[Gap, ...]:
     if unattributed:
         text = f"{unattributed} TCP packets of the capture are cut before their sequence numbers"
         gaps.append(Gap(Lack.HEADERS, text, first_packet))
-    gaps += _unannounced(connection)
+    gaps += _unannounced_echoes(connection)
     if connection.state is State.PARTIAL and not gaps:
         gaps.append(Gap(Lack.START, "the capture begins after the connection did", first_packet))
     if not gaps and not connection.is_whole_end:
@@ -53,7 +53,7 @@ def _of_subflow(subflow: Subflow) -> Iterator[Gap]:
         yield from _of_half(name, half)
 
 
-def _unannounced(connection: Connection) -> Iterator[Gap]:
+def _unannounced_echoes(connection: Connection) -> Iterator[Gap]:
     """Yield a gap for each ADD_ADDR whose echo was captured without the ADD_ADDR itself."""
     announced = {
         (each.side, each.option.address_id, each.option.address, each.option.port)

@@ -278,7 +278,7 @@ class Subflow:
         return self.half(self.opener.peer).rst_packet if self.syn_ack is None else None
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Return whether one side has sent an RST, or both have sent a FIN."""
         halves = (self.client, self.server)
         return any(each.rst_packet for each in halves) or all(each.fin_packet for each in halves)
@@ -323,7 +323,7 @@ class Connection:
         """Return the data stream that that side sends."""
         return self.client if side is Side.CLIENT else self.server
 
-    def found(self, *kinds: str) -> list[Finding]:
+    def findings_of(self, *kinds: str) -> list[Finding]:
         """Return the findings of these kinds."""
         return [each for each in self.findings if each.kind in kinds]
 

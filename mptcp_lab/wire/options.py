@@ -56,7 +56,7 @@ class MalformedOption(ValueError):
         self.reason = reason
 
 
-def unsigned(name: str, value: int, bits: int) -> int:
+def check_unsigned(name: str, value: int, bits: int) -> int:
     """Return `value`; raise ValueError if it does not fit in `bits` as an unsigned number."""
     if not 0 <= value < 1 << bits:
         raise ValueError(f"{name}={value} does not fit in {bits} bits")
@@ -64,7 +64,7 @@ def unsigned(name: str, value: int, bits: int) -> int:
 
 
 def _octets(name: str, value: int, count: int) -> bytes:
-    return unsigned(name, value, 8 * count).to_bytes(count, "big")
+    return check_unsigned(name, value, 8 * count).to_bytes(count, "big")
 
 
 def _exactly(name: str, value: bytes, count: int) -> bytes:
@@ -103,11 +103,11 @@ class MptcpOption:
 
     def _frame_with_flag(self, reserved: int, flag: bool, rest: bytes) -> bytes:
         """Return the option with three reserved bits and a flag before the rest."""
-        return self._frame(unsigned("reserved", reserved, 3) << 1 | flag, rest)
+        return self._frame(check_unsigned("reserved", reserved, 3) << 1 | flag, rest)
 
     def _frame_with_reserved(self, reserved: int, rest: bytes) -> bytes:
         """Return the option with twelve reserved bits before the rest."""
-        octets = _octets("reserved", unsigned("reserved", reserved, 12), 2)
+        octets = _octets("reserved", check_unsigned("reserved", reserved, 12), 2)
         return self._frame(octets[0], octets[1:] + rest)
 
 
@@ -359,7 +359,7 @@ class Dss(MptcpOption):
             out += _octets("data_length", self.data_length, 2)
         if self.checksum is not None:
             out += _octets("checksum", self.checksum, 2)
-        reserved = unsigned("reserved", self.reserved, 7)
+        reserved = check_unsigned("reserved", self.reserved, 7)
         return self._frame(reserved >> 3, bytes(((reserved & 0x07) << 5 | flags,)) + out)
 
 
@@ -450,7 +450,7 @@ class RemoveAddr(MptcpOption):
         if not self.address_ids:
             raise ValueError("REMOVE_ADDR needs at least one address id")
         ids = b"".join(_octets("address_id", each, 1) for each in self.address_ids)
-        return self._frame(unsigned("reserved", self.reserved, 4), ids)
+        return self._frame(check_unsigned("reserved", self.reserved, 4), ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -571,4 +571,4 @@ class Experimental(MptcpOption):
         """Return the octets of the option; raise ValueError if `data` is longer than 252 octets."""
         if len(self.data) > 252:
             raise ValueError(f"data has {len(self.data)} octets, at most 252 fit")
-        return self._frame(unsigned("flags", self.flags, 4), self.data)
+        return self._frame(check_unsigned("flags", self.flags, 4), self.data)

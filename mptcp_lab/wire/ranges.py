@@ -41,7 +41,7 @@ class RangeSet:
         at = bisect_right(self._starts, start) - 1
         return at >= 0 and self._ends[at] >= end
 
-    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+    def missing_parts(self, start: int, end: int) -> list[tuple[int, int]]:
         """Return the parts of [start, end) that are not in the set, in order."""
         at = bisect_right(self._ends, start)
         parts = []

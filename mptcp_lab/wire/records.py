@@ -199,7 +199,7 @@ class Records:
         while head := take(size):
             seconds, fraction, captured, wire_length = unpack(head)
             if captured > MOST_OCTETS:
-                self._damaged(f"a packet of {captured} octets", size)
+                self._note_damage(f"a packet of {captured} octets", size)
                 return
             frame = take(captured)
             if frame is None:
@@ -208,7 +208,7 @@ class Records:
             yield link_type, frame, wire_length, seconds * _NANOSECOND + fraction * unit
         self.cut = bool(self._source.rest)
 
-    def _damaged(self, what: str, back: int) -> None:
+    def _note_damage(self, what: str, back: int) -> None:
         self.damage = f"damaged at octet {self._source.at - back}: {what}"
 
     def _pcapng(self) -> Iterator[Record]:
@@ -244,14 +244,14 @@ class Records:
             if magic != _BYTE_ORDER:
                 continue
             if length % 4 or not 28 <= length <= MOST_OCTETS:
-                self._damaged(f"a section header of {length} octets", 12)
+                self._note_damage(f"a section header of {length} octets", 12)
                 return False
             if source.take(length - 12) is None:
                 self.cut = True
                 return False
             self._section = _Section(order, last_ns=self._section.last_ns)
             return True
-        self._damaged("a section header without byte order", 12)
+        self._note_damage("a section header without byte order", 12)
         return False
 
     def _body(self, kind: int) -> bytes | None:
@@ -263,14 +263,14 @@ class Records:
             return None
         length = struct.unpack(order + "I", head)[0]
         if length % 4 or not 12 <= length <= MOST_OCTETS:
-            self._damaged(f"a block of type {kind:#x} and {length} octets", 8)
+            self._note_damage(f"a block of type {kind:#x} and {length} octets", 8)
             return None
         body = source.take(length - 8)
         if body is None:
             self.cut = True
             return None
         if body[-4:] != head:
-            self._damaged(f"a block of type {kind:#x} whose lengths differ", length)
+            self._note_damage(f"a block of type {kind:#x} whose lengths differ", length)
             return None
         return body[:-4]
 
@@ -289,10 +289,10 @@ class Records:
             if kind == _OLD_PACKET:
                 number = struct.unpack_from(order + "H", body)[0]
         if not 0 <= captured <= len(body) - start:
-            self._damaged(f"a packet longer than its block of {len(body) + 12} octets", len(body) + 12)
+            self._note_damage(f"a packet longer than its block of {len(body) + 12} octets", len(body) + 12)
             return None
         if number >= len(section.interfaces):
-            self._damaged(f"a packet of interface {number}, which is not described", len(body) + 12)
+            self._note_damage(f"a packet of interface {number}, which is not described", len(body) + 12)
             return None
         interface = section.interfaces[number]
         if kind == _SIMPLE_PACKET and interface.snap_length:

@@ -33,9 +33,9 @@ def document(analysis: Analysis, capture: CaptureFile) -> Document:
         "file": capture.name,
         "packets": capture.packets,
         "segments": capture.segments,
-        "cut": capture.cut,
+        "cut": capture.is_cut,
         "damage": capture.damage,
-        "cut_headers": capture.cut_headers + capture.unattributed,
+        "cut_headers": capture.cut_headers + capture.unattributed_count,
         "unread": [
             {"packets": count, "what": what.text, "tunnel": what.is_tunnel}
             for what, count in capture.unread.most_common()
@@ -180,7 +180,7 @@ def _subflow(connection: Connection, subflow: Subflow, start: int) -> Document:
         "established_s": None if established is None else _seconds(established, start),
         "last_s": _seconds(subflow.last_ns, start),
         "syns": subflow.syns,
-        "closed": subflow.closed,
+        "closed": subflow.is_closed,
         "halves": {
             half.side.value: {
                 "octets": half.payload,
@@ -231,11 +231,11 @@ def _verdict(row: Row, seen: Observation) -> Document:
         "outcome": seen.outcome.value,
         "packets": list(seen.packets),
         "detail": seen.detail,
-        "known": _known(row) if seen.outcome is Outcome.KNOWN else None,
+        "known": _known_deviation(row) if seen.outcome is Outcome.KNOWN else None,
     }
 
 
-def _known(row: Row) -> Document:
+def _known_deviation(row: Row) -> Document:
     """Return the kernel and the sentence of the correction that explains a known deviation."""
     correction = next(each for each in corrections() if each.claim == row.id)
     return {"kernel": correction.kernel, "sentence": correction.sentence}

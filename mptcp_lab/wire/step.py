@@ -25,7 +25,7 @@ from mptcp_lab.wire.options import (
 )
 from mptcp_lab.wire.packet import ACK, FIN, RST, SYN, Segment
 from mptcp_lab.wire.step_data import DataStep
-from mptcp_lab.wire.step_tcp import near
+from mptcp_lab.wire.step_tcp import unwrap
 
 LearnKey = Callable[[Connection, Side, int, int], None]
 """Takes a key that a side of a connection showed in a packet of this number."""
@@ -147,7 +147,10 @@ class Step(DataStep):
         fallback = connection.fallback
         if fallback and self.other.plain_end is not None and segment.number != fallback.packet:
             assert self.other.isn is not None
-            if near((segment.ack - self.other.isn) % (1 << 32), 32, self.other.acked) >= self.other.plain_end:
+            if (
+                unwrap((segment.ack - self.other.isn) % (1 << 32), 32, self.other.acked)
+                >= self.other.plain_end
+            ):
                 names = ", ".join(each.name for each in options)
                 self.find("option-after-fallback", f"{names} after the peer was seen to be TCP")
         for option in options:

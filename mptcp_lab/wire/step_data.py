@@ -5,7 +5,7 @@ from __future__ import annotations
 from mptcp_lab.wire.codec import WINDOW_SCALE, TcpOption
 from mptcp_lab.wire.model import MappedRange, Reinjection, Sent, State, Stream, Subflow
 from mptcp_lab.wire.options import Dss
-from mptcp_lab.wire.step_tcp import TcpStep, near
+from mptcp_lab.wire.step_tcp import TcpStep, unwrap
 
 MOST_UNACKED = 4096
 """Mappings kept per stream and ranges per direction where no acknowledgements prune them."""
@@ -23,9 +23,9 @@ class DataStep(TcpStep):
         if mine.edge is None and mine.idsn is not None and syn_ack is not None:
             mine.edge = mine.reach = mine.idsn + 1 + syn_ack.window
         if theirs.edge is None and theirs.idsn is not None:
-            theirs.edge = theirs.reach = theirs.idsn + 1 + self._scaled(self.segment.window, theirs)
+            theirs.edge = theirs.reach = theirs.idsn + 1 + self._scale_window(self.segment.window, theirs)
 
-    def _scaled(self, window: int, stream: Stream) -> int:
+    def _scale_window(self, window: int, stream: Stream) -> int:
         """Return this side's `window` in octets, scaled if both SYNs offer it; 0 if one is not captured."""
         syn, syn_ack = self.subflow.syn, self.subflow.syn_ack
         if syn is None or syn_ack is None:
@@ -50,7 +50,7 @@ class DataStep(TcpStep):
         connection, segment = self.connection, self.segment
         stream = connection.stream(self.side.peer)
         reference = stream.acked if stream.acked is not None else stream.highest
-        acked = value if octets == 8 or reference is None else near(value, 32, reference)
+        acked = value if octets == 8 or reference is None else unwrap(value, 32, reference)
         stream.data_acks += 1
         stream.data_acks_short += octets == 4
         if in_order and self.half.data_ack is not None and acked < self.half.data_ack:
@@ -62,8 +62,10 @@ class DataStep(TcpStep):
             is_past_end = stream.data_fin is not None and acked > stream.data_fin + 1
             kind = "data-ack-past-end" if is_past_end else "data-ack-ahead"
             self.find(kind, f"DATA_ACK {acked}, data ends at {stream.highest}")
-        stream.edge = max(acked + self._scaled(segment.window, stream), stream.edge or 0)
-        stream.reach = max(acked + self._scaled(self.half.window, stream), stream.edge, stream.reach or 0)
+        stream.edge = max(acked + self._scale_window(segment.window, stream), stream.edge or 0)
+        stream.reach = max(
+            acked + self._scale_window(self.half.window, stream), stream.edge, stream.reach or 0
+        )
         if stream.acked is None or acked > stream.acked:
             if octets == 4:
                 self._short_data_ack(stream, acked)
@@ -97,7 +99,7 @@ class DataStep(TcpStep):
             return
         dsn = dss.dsn
         if octets == 4 and stream.highest is not None:
-            dsn = near(dsn, 32, stream.highest)
+            dsn = unwrap(dsn, 32, stream.highest)
         length = dss.data_length - dss.data_fin
         self._count_checksum(stream, dss)
         if stream.first_dsn is None:
@@ -105,7 +107,7 @@ class DataStep(TcpStep):
         if length:
             if half.first_mapping is None:
                 half.first_mapping = dss.subflow_seq
-            start = near(dss.subflow_seq, 32, half.next_ssn - half.syn_data) + half.syn_data
+            start = unwrap(dss.subflow_seq, 32, half.next_ssn - half.syn_data) + half.syn_data
             self._map(stream, start, start + length, dsn, octets)
         if dss.data_fin:
             self._data_fin(stream, dsn + length)
@@ -137,9 +139,9 @@ class DataStep(TcpStep):
                 self.find("mapping-conflict", f"{detail} {each.packet} maps them {each.delta - delta:+d}")
                 break
         if half.unmapped:
-            half.unmapped = [part for old in half.unmapped for part in _without(old, start, end)]
+            half.unmapped = [part for old in half.unmapped for part in _subtract(old, start, end)]
         # Skip octets that are mapped already: mappings are retransmitted, or repeated by segmentation.
-        fresh = half.mapped.missing(start, end)
+        fresh = half.mapped.missing_parts(start, end)
         half.mapped.add(start, end)
         for first, past in fresh:
             last = half.ranges[-1] if half.ranges else None
@@ -218,11 +220,11 @@ class DataStep(TcpStep):
         if connection.state is not State.TCP and half.synced and len(half.unmapped) < MOST_UNACKED:
             parts = [(max(self.ssn, half.acked), end, segment.number)]
             for each in half.ranges:
-                parts = [part for old in parts for part in _without(old, each.start, each.end)]
+                parts = [part for old in parts for part in _subtract(old, each.start, each.end)]
             half.unmapped.extend(part for part in parts if part[0] < part[1])
 
 
-def _without(part: tuple[int, int, int], start: int, end: int) -> list[tuple[int, int, int]]:
+def _subtract(part: tuple[int, int, int], start: int, end: int) -> list[tuple[int, int, int]]:
     """Return the parts of (start, end, packet) that are outside [start, end)."""
     first, last, packet = part
     if end <= first or last <= start:

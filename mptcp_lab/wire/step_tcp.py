@@ -7,7 +7,7 @@ from mptcp_lab.wire.options import Dss, MptcpOption
 from mptcp_lab.wire.packet import ACK, FIN, RST, SYN, Segment
 
 
-def near(value: int, bits: int, reference: int) -> int:
+def unwrap(value: int, bits: int, reference: int) -> int:
     """Return the number closest to `reference` whose lowest `bits` bits are `value` (undo wrap-around)."""
     span = 1 << bits
     distance = (value - reference) % span
@@ -59,7 +59,7 @@ class TcpStep:
         """Count payload and acknowledgements; return whether this segment is as new as those before it."""
         segment, half, other = self.segment, self.half, self.other
         assert half.isn is not None
-        self.ssn = near((segment.seq - half.isn) % (1 << 32), 32, half.next_ssn)
+        self.ssn = unwrap((segment.seq - half.isn) % (1 << 32), 32, half.next_ssn)
         length = segment.payload_length
         size = length + bool(segment.flags & SYN) + bool(segment.flags & FIN)
         end = self.ssn + size
@@ -72,7 +72,7 @@ class TcpStep:
         newest = self.ssn >= half.next_ssn
         half.next_ssn = max(half.next_ssn, end)
         if segment.flags & ACK and other.isn is not None and not segment.flags & RST:
-            acked = near((segment.ack - other.isn) % (1 << 32), 32, other.acked)
+            acked = unwrap((segment.ack - other.isn) % (1 << 32), 32, other.acked)
             newest = newest and acked >= other.acked
             self._take_window(acked > other.acked)
             if acked > other.acked:

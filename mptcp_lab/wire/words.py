@@ -98,7 +98,7 @@ def subflow_state(connection: Connection, subflow: Subflow) -> str:
     opener, answerer = (subflow.half(side) for side in (subflow.opener, subflow.opener.peer))
     refusal = _refusal(subflow, opener, answerer)
     if refusal is not None:
-        return _refused(connection, subflow, refusal)
+        return _describe_refusal(connection, subflow, refusal)
     if subflow.established_packet is None:
         return _not_established(connection, subflow, opener, answerer)
     began = f"established in packet {subflow.established_packet}"
@@ -116,7 +116,7 @@ def _refusal(subflow: Subflow, opener: Half, answerer: Half) -> Half | None:
     return None
 
 
-def _refused(connection: Connection, subflow: Subflow, half: Half) -> str:
+def _describe_refusal(connection: Connection, subflow: Subflow, half: Half) -> str:
     assert half.rst_packet is not None
     text = f"refused by the {half.side.value} in packet {half.rst_packet}"
     if subflow.answered_packet is not None and half.side is not subflow.opener:

@@ -42,7 +42,7 @@ def lab_routes(name: str, hosts: Hosts, segments: Segments, gateways: Iterable[s
     for nic in nics:
         own = [family for family in FAMILIES if nic.get(family)]
         routes += [{"device": nic["device"], "to": segments[nic["segment"]][f], "main": False} for f in own]
-        for to, neighbour in _beyond(nic, name, hosts, gateways):
+        for to, neighbour in _segments_beyond(nic, name, hosts, gateways):
             routes += [
                 {
                     "device": nic["device"],
@@ -58,7 +58,7 @@ def lab_routes(name: str, hosts: Hosts, segments: Segments, gateways: Iterable[s
     return routes
 
 
-def _beyond(nic: Nic, name: str, hosts: Hosts, gateways: Iterable[str]) -> list[tuple[str, Nic]]:
+def _segments_beyond(nic: Nic, name: str, hosts: Hosts, gateways: Iterable[str]) -> list[tuple[str, Nic]]:
     """Return the segments that gateways on the NIC's segment reach, each with the gateway's NIC."""
     found: dict[str, Nic] = {}
     for gateway in gateways:

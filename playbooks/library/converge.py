@@ -481,7 +481,7 @@ def sysctl_changes(text: str, whole: bool = False) -> Iterator[Change]:
                 yield {"kind": "sysctl", "name": follower, "after": follows}
 
 
-def noted(notes: Iterable[dict[str, Any]]) -> Iterator[Change]:
+def noted_changes(notes: Iterable[dict[str, Any]]) -> Iterator[Change]:
     """Yield the changes that the items of `notes` describe.
 
     Settings that a unit sets are included even if they do not differ now: the unit may reset them when it
@@ -597,7 +597,7 @@ def settle_sysctls(text: str, outcome: Outcome) -> None:
                 live.write_text(wanted)
 
 
-def unnamed(folder: Path, named: set[Path]) -> str:
+def unnamed_settings(folder: Path, named: set[Path]) -> str:
     """Return the settings in a folder that are not in `named`, in the form of sysctl.d(5).
 
     Each one has its value from before the lab, or the kernel's default.
@@ -839,7 +839,7 @@ def identities(files: Iterable[str]) -> dict[str, str]:
     return {name: identity(name) for name in files if not name.startswith("+")}
 
 
-def loaded(unit: str, invocation: str) -> dict[str, str]:
+def loaded_files(unit: str, invocation: str) -> dict[str, str]:
     """Return the identities of the files that a running unit has loaded; empty if that is not known.
 
     The note is written before the unit is restarted. It is valid once the unit's invocation id differs from
@@ -878,7 +878,7 @@ class Unit:
     owner: str
 
     @classmethod
-    def of(cls, name: str, given: dict[str, Any]) -> Unit:
+    def from_option(cls, name: str, given: dict[str, Any]) -> Unit:
         """Return the unit of that name from an item of the option `units`.
 
         Raises `Refused` for an unknown kind of live state.
@@ -913,7 +913,7 @@ def differs(files: list[str], known: dict[str, str], pending: set[str]) -> bool:
 def needs(unit: Unit, pending: set[str]) -> list[str]:
     """Return the actions that a unit needs: enable, start, restart, reload."""
     found = show(unit.name)
-    known = loaded(unit.name, found.get("InvocationID", ""))
+    known = loaded_files(unit.name, found.get("InvocationID", ""))
     todo = [] if found.get("UnitFileState") == "enabled" else ["enable"]
     if found.get("ActiveState") != "active":
         todo.append("start")
@@ -929,7 +929,7 @@ def settle_units(
 ) -> None:
     """Find the actions that all units need, write them and `notes` to the manifest, then do them."""
     todo: list[tuple[Unit, list[str]]] = []
-    for unit in [Unit.of(name, each) for each in given for name in each["names"]]:
+    for unit in [Unit.from_option(name, each) for each in given for name in each["names"]]:
         found = needs(unit, outcome.pending)
         if not set(found) - {"enable"}:  # other actions load the new files, and the live state follows them
             for kind, extra, missing in live_differences(unit.live):
@@ -946,7 +946,7 @@ def settle_units(
             {"kind": "unit", "name": unit.name, "after": ", ".join(found), "owner": unit.owner}
             for unit, found in todo
         )
-        manifest.note([*noted(notes), *changes])
+        manifest.note([*noted_changes(notes), *changes])
     if todo and not outcome.check:
         run("systemctl", "daemon-reload")
         for unit, found in todo:
@@ -1027,7 +1027,7 @@ def converge(given: dict[str, Any], outcome: Outcome) -> None:
         settle_sysctls(text, outcome)
         named |= {live for _, live, _ in settings(text)}
     for folder in wanted["unnamed"]:
-        text = unnamed(Path(folder), named)
+        text = unnamed_settings(Path(folder), named)
         if not outcome.check:
             manifest.note(sysctl_changes(text))
         settle_sysctls(text, outcome)

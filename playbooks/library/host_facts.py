@@ -45,7 +45,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 def ip(*arguments: str) -> list[dict[str, Any]]:
     """Return the objects that ip prints as JSON; none if the host has no ip yet."""
-    if "ip" in lacking():
+    if "ip" in missing_programs():
         return []
     shown = subprocess.run(["ip", "-j", *arguments], capture_output=True, check=True).stdout
     try:
@@ -57,7 +57,7 @@ def ip(*arguments: str) -> list[dict[str, Any]]:
     return [entry for entry in found if entry]  # ip prints {} for an entry that a filter left out
 
 
-def lacking() -> list[str]:
+def missing_programs() -> list[str]:
     """Return the programs that roles need and that the host does not have."""
     return [tool for tool in ("ip", "nft", "sysctl") if shutil.which(tool) is None]
 
@@ -77,7 +77,7 @@ def ssh_address() -> str | None:
     return None
 
 
-def configured() -> list[str]:
+def configured_devices() -> list[str]:
     """Return the network devices that the lab has configured already."""
     settings = pathlib.Path("/etc/sysctl.d/90-mptcp-lab-network.conf")
     return re.findall(r"(?m)^net/ipv4/conf/(.+)/rp_filter", settings.read_text()) if settings.exists() else []
@@ -96,7 +96,7 @@ def management() -> list[str]:
         if address.get("local") == local and link.get("ifname", "lo") != "lo"
     }
     defaults = ip("-4", "route", "show", "default") + ip("-6", "route", "show", "default")
-    lab = configured()
+    lab = configured_devices()
     leading = {
         route["dev"]
         for route in defaults
@@ -198,7 +198,7 @@ def main() -> None:
         "name": name,
         "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "kernel": platform.release(),
-        "lacking": lacking(),
+        "lacking": missing_programs(),
         "container": in_container(),
         "profile": profile(),
         "settings": settings(),

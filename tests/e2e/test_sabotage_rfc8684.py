@@ -174,7 +174,7 @@ def answers_with_dss(wire: Wire) -> None:
     """A wrong server: it speaks MPTCP after a third packet without MP_CAPABLE."""
     syn = wire.next(first_syns_only, "a SYN")
     endpoint = Endpoint()
-    first = Subflow(wire, Leg.answering(syn), endpoint)
+    first = Subflow(wire, Leg.from_syn(syn), endpoint)
     first.says(SYN | ACK, MpCapable(endpoint.key))
     first.hears(ACK, lambda segment: segment.payload_length, "data")
     first.says(ACK, Dss(data_ack=endpoint.dsn))

@@ -114,10 +114,10 @@ def test_the_doctor_imports_nothing_but_the_standard_library() -> None:
 def test_what_cannot_be_tried_is_not_missing() -> None:
     """Check that a missing tool is no failure, as hosts have their own; a kernel that refuses is one."""
     absent = replace(doctor.BRIDGE, tool="nft-of-nobody")
-    assert doctor._finding(absent).there is None
+    assert doctor._try_module(absent).there is None
     refused = replace(doctor.BRIDGE, command="echo no such device >&2; false")
     lines: list[str] = []
-    assert doctor.report([doctor._finding(absent), doctor._finding(doctor.NF_TABLES)], lines.append)
+    assert doctor.report([doctor._try_module(absent), doctor._try_module(doctor.NF_TABLES)], lines.append)
     assert [line.split()[0] for line in lines] == ["untried", "ok"]
-    assert not doctor.report([doctor._finding(refused)], lines.append)
+    assert not doctor.report([doctor._try_module(refused)], lines.append)
     assert lines[-1] == "MISSING bridge                      the lab's switch: no such device"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.lock import Host, Lock, LockError, beside, differences, dump, parse
+from mptcp_lab.lock import Host, Lock, LockError, differences, dump, find_lock_file, parse
 from mptcp_lab.lock.__main__ import main
 
 CLIENT = Host(
@@ -85,9 +85,13 @@ def test_no_difference() -> None:
 
 
 def test_a_lock_lies_beside_a_folder_or_a_file(tmp_path: Path) -> None:
-    assert beside(str(tmp_path)) is None
+    assert find_lock_file(str(tmp_path)) is None
     (tmp_path / "lab.lock.yml").write_text(TEXT)
-    assert beside(str(tmp_path)) == beside(str(tmp_path / "hosts.yml")) == tmp_path / "lab.lock.yml"
+    assert (
+        find_lock_file(str(tmp_path))
+        == find_lock_file(str(tmp_path / "hosts.yml"))
+        == tmp_path / "lab.lock.yml"
+    )
 
 
 def test_a_missing_lock_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

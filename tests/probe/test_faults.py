@@ -98,7 +98,7 @@ def test_a_new_nic_gets_its_address_after_its_link_and_keeps_nothing(client: Pro
     """Add an endpoint and raise limits when the address arrives, as mptcpd does; the undo restores both."""
     before = client.network_state()
     with client.watch_events() as watch, client.fault("link_up", device=spare, address=SPARE):
-        came = watch.until(lambda event: event["type"] == "address" and SPARE in str(event), within=5)
+        came = watch.wait_for(lambda event: event["type"] == "address" and SPARE in str(event), within=5)
         assert client.run(["ip", "mptcp", "endpoint", "add", SPARE, "dev", spare, "subflow"]).returncode == 0
         assert client.run(["ip", "mptcp", "limits", "set", "subflows", "7"]).returncode == 0
         links = [event for event in watch.all() if event["type"] == "link"]

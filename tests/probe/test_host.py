@@ -28,7 +28,7 @@ def test_counters_and_nics_move_with_traffic(client: Probe, server: Probe) -> No
     assert not delta.has("NoSuchCounter")
     with pytest.raises(Unsupported, match=r"counter MPTcpExt\.NoSuchCounter"):
         assert delta.mptcp("NoSuchCounter") == 0
-    assert "MPTcpExt.MPCapableSYNTX" in delta.moved()
+    assert "MPTcpExt.MPCapableSYNTX" in delta.changes()
     moved = {device: after.delta(nics[device]) for device, after in client.nics().items()}
     assert moved["eth1"].tx_bytes + moved["eth2"].tx_bytes > 100_000
 
@@ -94,13 +94,13 @@ def test_changes_in_words() -> None:
 def test_events_of_a_connection_and_an_address(client: Probe, server: Probe) -> None:
     with client.watch_events() as watch:
         with server.listen(SERVER, 7000), client.connect(SERVER, 7000):
-            created = watch.until(lambda event: event["type"] == "created", within=3)
+            created = watch.wait_for(lambda event: event["type"] == "created", within=3)
             assert created["daddr"] == SERVER and created["dport"] == 7000
-            watch.until(lambda e: e["type"] == "sub_established" and e["saddr"] == "198.18.2.1", within=3)
-        watch.until(lambda event: event["type"] == "closed" and event["token"] == created["token"], within=3)
+            watch.wait_for(lambda e: e["type"] == "sub_established" and e["saddr"] == "198.18.2.1", within=3)
+        watch.wait_for(lambda e: e["type"] == "closed" and e["token"] == created["token"], within=3)
         client.run("ip address add 198.18.2.99/24 dev eth2".split())
         client.run("ip address del 198.18.2.99/24 dev eth2".split())
-        gone = watch.until(lambda event: event["type"] == "address_removed", within=3)
+        gone = watch.wait_for(lambda event: event["type"] == "address_removed", within=3)
     assert gone["address"] == "198.18.2.99/24" and gone["device"] == "eth2"
     assert gone["at"] > created["at"]
 

@@ -104,13 +104,13 @@ def test_a_struct_of_48_octets_has_no_later_fields() -> None:
 
 
 def test_a_subflow_in_the_making_is_not_established() -> None:
-    assert [subflow.established for subflow in facts().subflows] == [True, False]
+    assert [subflow.is_established for subflow in facts().subflows] == [True, False]
 
 
 def test_a_subflow_without_a_state_is_not_believed() -> None:
     (subflow,) = facts(subflows=[{**SUBFLOW, "tcp": None}]).subflows
     with pytest.raises(Unsupported, match="MPTCP_FULL_INFO or MPTCP_TCPINFO"):
-        assert subflow.established
+        assert subflow.is_established
 
 
 def test_subflows_that_cannot_be_read_are_not_none() -> None:
@@ -182,7 +182,7 @@ def test_any_use_of_what_is_absent_is_unsupported(use: Callable[[Any], object], 
 def test_a_difference_keeps_what_is_absent() -> None:
     moved = counted("6.12", MPJoinSynRx=3).delta(counted("6.12", MPJoinSynRx=1))
     assert moved.mptcp("MPJoinSynRx") == 2
-    assert moved.moved() == {"MPTcpExt.MPJoinSynRx": 2}
+    assert moved.changes() == {"MPTcpExt.MPJoinSynRx": 2}
     assert isinstance(moved.mptcp("MPJoinRejected"), Absent)
 
 

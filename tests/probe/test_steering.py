@@ -64,7 +64,7 @@ def test_a_subflow_made_as_backup_becomes_regular(client: Probe, server: Probe) 
         subflow = joined(out)
         assert server.counters().delta(before).mptcp("MPJoinSynBackupRx") == 1
         paths.set_backup(subflow, backup=False)
-        changed = watch.until(lambda event: event["type"] == "sub_priority", within=5)
+        changed = watch.wait_for(lambda event: event["type"] == "sub_priority", within=5)
     assert (changed["daddr"], changed["backup"]) == (A2, 0)
 
 
@@ -72,10 +72,10 @@ def test_announcing_and_removing_reach_the_peer(client: Probe, server: Probe) ->
     with steered(client, server) as out, server.watch_events() as watch:
         paths = client.steering(out)
         paths.announce(A2, 7, port=7070)
-        told = watch.until(lambda event: event["type"] == "announced", within=5)
+        told = watch.wait_for(lambda event: event["type"] == "announced", within=5)
         assert (told["daddr"], told["rem_id"], told["dport"]) == (A2, 7, 7070)
         paths.remove(7)
-        assert watch.until(lambda event: event["type"] == "removed", within=5)["rem_id"] == 7
+        assert watch.wait_for(lambda event: event["type"] == "removed", within=5)["rem_id"] == 7
 
 
 def test_an_order_about_a_connection_of_the_kernel_is_refused(client: Probe, server: Probe) -> None:

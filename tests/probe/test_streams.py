@@ -187,10 +187,10 @@ def test_a_listener_counts_and_may_hold(client: Probe, server: Probe) -> None:
     with server.listen(SERVER, 7003, hold=True) as listener, client.connect(SERVER, 7003):
         with pytest.raises(ProbeError, match="no connection to accept"):
             listener.accept(within=0.05)
-        assert listener.accepted == 0
+        assert listener.accepted_count == 0
         listener.release()
         with listener.accept():
-            assert listener.accepted == 1
+            assert listener.accepted_count == 1
 
 
 def test_no_wildcard(server: Probe) -> None:

@@ -10,12 +10,12 @@ from mptcp_lab.suite.deviations import (
     ONE_FAMILY,
     SELF_JOINS,
     check_not_lacking,
+    find_correction,
     is_self_join,
-    known,
     known_self_joins,
     own_addresses,
 )
-from mptcp_lab.suite.matrix import expected
+from mptcp_lab.suite.matrix import expected_matrix
 
 OWN = {"198.18.1.10", "198.18.2.10", "2001:db8:1::10"}
 #: As Linux 6.1 was seen to do it (DIRECT-3, captured on eth1).
@@ -57,10 +57,10 @@ def test_an_old_kernel_excuses_nothing_else() -> None:
 
 @pytest.mark.parametrize("name", [SELF_JOINS, NO_ROOM, ONE_FAMILY])
 def test_each_name_is_a_correction_with_its_kernels(name: str) -> None:
-    correction = known(name, "6.1.0-56-amd64")
+    correction = find_correction(name, "6.1.0-56-amd64")
     assert correction is not None
     assert correction.sentence and correction.since and correction.until
-    assert known(name, "6.18.44") is None
+    assert find_correction(name, "6.18.44") is None
 
 
 def test_a_correction_without_a_range_is_about_no_kernel() -> None:
@@ -76,8 +76,8 @@ def test_the_clients_own_addresses_include_those_of_nics_that_are_down() -> None
 def test_a_matrix_can_be_narrowed_to_what_is_announced() -> None:
     lab = load(resolve("embedded"))
     filters = {"eth1": 2, "eth2": 2}
-    matrix = expected(lab, lab.hosts["client"], lab.hosts["server1"], 4, {}, filters)
-    narrowed = matrix.towards({"198.18.1.31", "198.18.3.31"})
+    matrix = expected_matrix(lab, lab.hosts["client"], lab.hosts["server1"], 4, {}, filters)
+    narrowed = matrix.pairs_towards({"198.18.1.31", "198.18.3.31"})
     assert narrowed.addresses == {("198.18.1.10", "198.18.1.31"), ("198.18.2.10", "198.18.1.31")}
     assert {str(pair.remote) for pair in narrowed.absent} == {"198.18.3.31"}
     assert narrowed.room == matrix.room

@@ -7,23 +7,23 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.plugin import EvidenceBox
-from mptcp_lab.suite.failover.gaps import Distribution, Pauses, keep, least_delays, within
+from mptcp_lab.suite.failover.gaps import Distribution, Pauses, keep, least_delays, pauses_between
 
 GOOD = (0.0001, 0.0002)
 
 
 def test_distribution_of_twenty_values() -> None:
-    found = Distribution.of([float(value) for value in range(20, 0, -1)])
+    found = Distribution.from_values([float(value) for value in range(20, 0, -1)])
     assert found == Distribution(least=1.0, median=10.5, p95=19.0, most=20.0)
 
 
 def test_distribution_of_one_value() -> None:
-    assert Distribution.of([7.0]) == Distribution(7.0, 7.0, 7.0, 7.0)
+    assert Distribution.from_values([7.0]) == Distribution(7.0, 7.0, 7.0, 7.0)
 
 
 def test_pauses_that_reach_into_the_time_count() -> None:
     times = [0.0, 1.0, 3.0, 3.5, 9.0]
-    assert within(times, since=2.0, until=4.0) == [2.0, 0.5, 5.5]
+    assert pauses_between(times, since=2.0, until=4.0) == [2.0, 0.5, 5.5]
 
 
 def test_figures_say_where_the_two_clocks_disagree(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.inventory.model import Host, Nic, Segment
 from mptcp_lab.suite.expectations import room_between
-from mptcp_lab.suite.matrix import Room, expected, in_order
+from mptcp_lab.suite.matrix import Room, expected_matrix, in_order
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,14 @@ def addresses(pairs) -> set[tuple[str, str]]:
 
 
 def test_ipv4_reaches_every_address_of_the_server(lab: Lab) -> None:
-    matrix = expected(lab, lab.hosts["client"], lab.hosts["server1"], 4, {}, {})
+    matrix = expected_matrix(lab, lab.hosts["client"], lab.hosts["server1"], 4, {}, {})
     remotes = ("198.18.1.31", "198.18.2.31", "198.18.3.31")
     assert addresses(matrix.present) == {(nic, remote) for nic in ("eth1", "eth2") for remote in remotes}
     assert not matrix.absent
 
 
 def test_the_reason_tells_direct_routed_and_weak_host_apart(lab: Lab) -> None:
-    matrix = expected(lab, lab.hosts["client"], lab.hosts["server1"], 4, {}, {})
+    matrix = expected_matrix(lab, lab.hosts["client"], lab.hosts["server1"], 4, {}, {})
     reasons = {str(pair.remote): how for pair, how in matrix.present.items() if pair.device == "eth1"}
     assert reasons == {
         "198.18.1.31": "both on path1",
@@ -38,7 +38,7 @@ def test_the_reason_tells_direct_routed_and_weak_host_apart(lab: Lab) -> None:
 
 
 def test_arp_ignore_takes_the_weak_host_pairs_away(lab: Lab) -> None:
-    matrix = expected(lab, lab.hosts["client"], lab.hosts["server1"], 4, {"eth1": 1, "eth2": 1}, {})
+    matrix = expected_matrix(lab, lab.hosts["client"], lab.hosts["server1"], 4, {"eth1": 1, "eth2": 1}, {})
     assert addresses(matrix.absent) == {("eth1", "198.18.3.31"), ("eth2", "198.18.3.31")}
     assert all("arp_ignore" in why for why in matrix.absent.values())
 
@@ -46,26 +46,26 @@ def test_arp_ignore_takes_the_weak_host_pairs_away(lab: Lab) -> None:
 @pytest.mark.parametrize("strictness", [1, 2])
 def test_rp_filter_drops_answers_from_where_the_client_has_no_route(lab: Lab, strictness: int) -> None:
     filters = {"eth1": strictness, "eth2": strictness}
-    matrix = expected(lab, lab.hosts["client"], lab.hosts["server1"], 4, {}, filters)
+    matrix = expected_matrix(lab, lab.hosts["client"], lab.hosts["server1"], 4, {}, filters)
     assert addresses(matrix.absent) == {("eth1", "198.18.3.31"), ("eth2", "198.18.3.31")}
     assert all("rp_filter" in why for why in matrix.absent.values())
 
 
 def test_ipv6_has_no_weak_host(lab: Lab) -> None:
-    matrix = expected(lab, lab.hosts["client"], lab.hosts["server1"], 6, {}, {})
+    matrix = expected_matrix(lab, lab.hosts["client"], lab.hosts["server1"], 6, {}, {})
     assert addresses(matrix.absent) == {("eth1", "2001:db8:3::31"), ("eth2", "2001:db8:3::31")}
     assert len(matrix.present) == 4
 
 
 def test_a_nic_that_is_down_is_no_endpoint(lab: Lab) -> None:
-    matrix = expected(lab, lab.hosts["client"], lab.hosts["proxy1"], 4, {}, {})
+    matrix = expected_matrix(lab, lab.hosts["client"], lab.hosts["proxy1"], 4, {}, {})
     assert {pair.device for pair in matrix.present} == {"eth1", "eth2"}
 
 
 def test_without_a_gateway_ipv6_stays_on_its_segment(lab: Lab) -> None:
     hosts = {name: host for name, host in lab.hosts.items() if name != "gateway"}
     alone = dataclasses.replace(lab, hosts=hosts)
-    matrix = expected(alone, lab.hosts["client"], lab.hosts["proxy1"], 6, {}, {})
+    matrix = expected_matrix(alone, lab.hosts["client"], lab.hosts["proxy1"], 6, {}, {})
     assert addresses(matrix.present) == {("eth1", "2001:db8:1::21"), ("eth2", "2001:db8:2::21")}
     assert len(matrix.rows()) == 4
 
@@ -89,7 +89,7 @@ def with_nics(lab: Lab, count: int) -> Lab:
 
 
 def mesh(lab: Lab, family: int, room: Room | None = None):
-    return expected(lab, lab.hosts["client"], lab.hosts["server1"], family, {}, {}, room)
+    return expected_matrix(lab, lab.hosts["client"], lab.hosts["server1"], family, {}, {}, room)
 
 
 def test_three_nics_over_ipv4_just_fit(lab: Lab) -> None:

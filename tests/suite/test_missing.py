@@ -16,7 +16,7 @@ from mptcp_lab.suite.missing import (
     Route,
     cause_of,
     causes,
-    told,
+    describe_causes,
 )
 
 FULLMESH, SIGNAL = frozenset({"subflow", "fullmesh"}), frozenset({"signal"})
@@ -286,7 +286,7 @@ def test_pairs_of_one_cause_share_a_line() -> None:
     by_eth1 = SYN | {"devices": frozenset({"eth1"})}
     pairs = (pair(handshake=SYN), pair(local="198.18.1.10", device="eth1", handshake=by_eth1))
     pairs += (pair(**ALSO_2, announced=False),)
-    lines = told(causes(replace(READINGS, pairs=pairs)), expected=4).splitlines()
+    lines = describe_causes(causes(replace(READINGS, pairs=pairs)), expected=4).splitlines()
     assert lines[0] == "3 of 4 expected subflows are missing"
     assert lines[1].startswith("198.18.2.10 (eth2) > 198.18.1.31, 198.18.1.10 (eth1) > 198.18.1.31: the SYN")
     assert lines[2].startswith("198.18.2.10 (eth2) > 198.18.2.31: the announcement was lost")

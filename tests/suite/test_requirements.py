@@ -68,7 +68,7 @@ def without_engine(engine: str) -> Change:
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != LOCK])
 def test_the_embedded_lab_meets_every_requirement(embedded: Lab, name: str) -> None:
-    assert EVERY[name].missing(embedded, PARAMETERS) is None
+    assert EVERY[name].find_reason(embedded, PARAMETERS) is None
     assert "{" not in EVERY[name].describe(PARAMETERS)
 
 
@@ -96,7 +96,7 @@ MISSING: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", MISSING)
 def test_a_lab_without_it_does_not_meet_a_requirement(embedded: Lab, name: str) -> None:
     change, words = MISSING[name]
-    reason = EVERY[name].missing(change(embedded), PARAMETERS)
+    reason = EVERY[name].find_reason(change(embedded), PARAMETERS)
     assert reason is not None
     assert reason.what.startswith(words)
 
@@ -104,8 +104,8 @@ def test_a_lab_without_it_does_not_meet_a_requirement(embedded: Lab, name: str) 
 @pytest.mark.parametrize("method", needs.METHODS)
 def test_a_method_that_the_inventory_leaves_open_is_not_missing(method: str) -> None:
     example = load(ROOT / "inventories" / "hardware.example")
-    assert needs.TARGET.missing(example, {"target": f"haproxy-{method}"}) is None
-    reason = needs.TCP_LISTENER.missing(example, {"engine": "haproxy"})
+    assert needs.TARGET.find_reason(example, {"target": f"haproxy-{method}"}) is None
+    reason = needs.TCP_LISTENER.find_reason(example, {"engine": "haproxy"})
     assert reason is not None and "MPTCP by off" in reason.what
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mptcp_lab.suite.state.drift import differences
 from mptcp_lab.suite.state.forwarding import filter_faults
-from mptcp_lab.suite.traces import advertised, without_advertised
+from mptcp_lab.suite.traces import advertised_entries, without_advertised
 
 PRINTED = """
 TASK [mptcp : Have settings, limits and endpoints written and applied] *********
@@ -98,7 +98,7 @@ ROUTES = [
 
 def test_what_an_advertisement_brought_is_told_apart() -> None:
     state = {"addresses": [{"ifname": "eth1", "addr_info": [OWN, THEIRS]}], "routes6": ROUTES, "nft": []}
-    assert [what for what, _ in advertised(state) if what] == [
+    assert [what for what, _ in advertised_entries(state) if what] == [
         "address 2001:db8:bad::9/64 on eth1",
         "route default via fe80::66 on eth1",
         "route 2001:db8:bad::/64 on eth1",

@@ -71,7 +71,7 @@ def converge(lab: Configured) -> None:
     """Wake the machines configured, or configure them and keep what they are then."""
     paths, machines_of_lab = lab.own.paths, lab.own.lab.hosts.values()
     kept = {host: machines.kept_state(paths, host, made_of(lab.own.folder)) for host in machines_of_lab}
-    woken = all(states.lay(paths, host, state) for host, state in kept.items())
+    woken = all(states.copy_to_disk(paths, host, state) for host, state in kept.items())
     if not woken:
         lab.own.down()  # one of them alone is of no use
     lab.own.up()

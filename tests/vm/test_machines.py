@@ -105,7 +105,7 @@ def test_a_change_that_cuts_management_off_is_taken_back_by_the_host(own: OwnLab
         variables.write_text(right[0])
         machines.write_text(right[1])
     assert code != 0, output
-    after = int(WAY_BACK_AFTER * (patience.kept(own.paths.state) or 1.0))
+    after = int(WAY_BACK_AFTER * (patience.read_factor(own.paths.state) or 1.0))
     assert f"takes the change back by itself {after} s after it" in output
     answers_again(own, "client")
     cut_off = cut_off_for(own, "client")

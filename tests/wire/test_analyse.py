@@ -10,7 +10,7 @@ from mptcp_lab.wire import Analysis, Dss, MpJoinSyn, Segment, Side, State, analy
 from mptcp_lab.wire.model import KEPT
 from mptcp_lab.wire.packet import SYN
 from mptcp_lab.wire.ranges import RangeSet
-from mptcp_lab.wire.step_tcp import near
+from mptcp_lab.wire.step_tcp import unwrap
 from tests.wire.conftest import ODD, analysis_of, named, segments_of
 
 STATES = {
@@ -109,7 +109,7 @@ def test_a_mapping_that_comes_late_fills_its_hole() -> None:
     )
     late = [*segments[:at], *segments[at + 1 : after + 1], segments[at], *segments[after + 1 :]]
     (right,), (connection,) = analysis_of(named("bulk")).connections, analyse(late).connections
-    assert not connection.found("unmapped", "mapping-conflict")
+    assert not connection.findings_of("unmapped", "mapping-conflict")
     assert connection.client.reinjected == right.client.reinjected == 0
     assert [*connection.client.mapped] == [*right.client.mapped]
 
@@ -182,25 +182,25 @@ def test_what_is_missing_of_ranges() -> None:
     ranges = RangeSet()
     for start, end in ((10, 20), (30, 40)):
         ranges.add(start, end)
-    assert ranges.missing(0, 50) == [(0, 10), (20, 30), (40, 50)]
-    assert ranges.missing(12, 35) == [(20, 30)]
-    assert ranges.missing(30, 40) == []
-    assert ranges.missing(20, 30) == [(20, 30)]
+    assert ranges.missing_parts(0, 50) == [(0, 10), (20, 30), (40, 50)]
+    assert ranges.missing_parts(12, 35) == [(20, 30)]
+    assert ranges.missing_parts(30, 40) == []
+    assert ranges.missing_parts(20, 30) == [(20, 30)]
 
 
 def test_near_undoes_the_wrap() -> None:
-    assert near(5, 32, (1 << 32) - 3) == (1 << 32) + 5
-    assert near((1 << 32) - 3, 32, (1 << 32) + 5) == (1 << 32) - 3
-    assert near(7, 32, 7) == 7
+    assert unwrap(5, 32, (1 << 32) - 3) == (1 << 32) + 5
+    assert unwrap((1 << 32) - 3, 32, (1 << 32) + 5) == (1 << 32) - 3
+    assert unwrap(7, 32, 7) == 7
 
 
 def test_a_window_that_a_duplicate_acknowledgement_makes_smaller_still_counts() -> None:
     """Seen of Linux 6.18: a duplicate acknowledgement moves DATA_ACK and shrinks the window."""
     (connection,) = analysis_of(ODD / "shrunk_window.pcapng").connections
     assert (connection.state, len(connection.subflows), connection.incomplete) == (State.MPTCP, 4, False)
-    (kept,) = connection.found("window-kept")
+    (kept,) = connection.findings_of("window-kept")
     assert kept.detail == "data up to 15934123070907735749, the window ends at 15934123070907723125"
-    assert not connection.found("window")
+    assert not connection.findings_of("window")
 
 
 def test_data_beyond_every_window_is_found_beside_one_that_was_kept() -> None:
@@ -209,4 +209,4 @@ def test_data_beyond_every_window_is_found_beside_one_that_was_kept() -> None:
         replace(each, window=each.window // 100) for each in segments_of(ODD / "shrunk_window.pcapng")
     ]
     (connection,) = analyse(segments).connections
-    assert connection.found("window")
+    assert connection.findings_of("window")

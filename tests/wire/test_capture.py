@@ -137,7 +137,7 @@ def test_a_bad_option_does_not_hide_the_others() -> None:
 
 @pytest.mark.parametrize("name", ["handshake", "half_close"])
 def test_a_file_cut_anywhere_gives_what_is_whole(name: str, tmp_path: Path) -> None:
-    """At every length: the packets up to there, or one error; `cut` unless the cut is between packets."""
+    """At every length: the packets up to there, or one error; `is_cut` unless the cut is between packets."""
     whole = named(name)
     data, all_segments = whole.read_bytes(), segments_of(whole)
     path = tmp_path / whole.name
@@ -153,7 +153,7 @@ def test_a_file_cut_anywhere_gives_what_is_whole(name: str, tmp_path: Path) -> N
         last = segments[-1]
         assert segments[:-1] == all_segments[: len(segments) - 1]
         assert last.options == all_segments[len(segments) - 1].options
-        cuts += capture.cut
+        cuts += capture.is_cut
         analyse(segments)
     assert cuts > 100
 

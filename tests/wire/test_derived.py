@@ -307,7 +307,7 @@ def test_captures_from_the_field(name: str) -> None:
     assert not breaches(analysis)
     first = analysis.connections[0]
     assert (first.gaps[0].lack if first.gaps else None) is CASE_GAPS[name]
-    assert not (capture.cut or capture.damage)
+    assert not (capture.is_cut or capture.damage)
 
 
 def test_translated_copies_are_one_connection_of_two_subflows() -> None:

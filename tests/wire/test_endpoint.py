@@ -26,22 +26,22 @@ def conversation(flags: int = 0x01) -> list[Segment]:
 
     up = Leg(ONE, 1000, SERVER, 7000)
     said.append(up.segment(SYN, MpCapable(flags=flags)))
-    down = Leg.answering(said[0])
+    down = Leg.from_syn(said[0])
     says(up, client, down.segment(SYN | ACK, MpCapable(server.key, flags=flags)))
     says(down, server, up.segment(ACK, client.capable()))
     says(down, server, up.segment(PSH | ACK, client.first_data(DATA), payload=DATA))
-    says(up, client, down.segment(ACK, server.acknowledging()))
+    says(up, client, down.segment(ACK, server.data_ack_option()))
     second = Leg(OTHER, 1001, SERVER, 7000)
     asked = client.join(1, 11)
     said.append(second.segment(SYN, asked))
-    back = Leg.answering(said[-1])
+    back = Leg.from_syn(said[-1])
     answer = server.join_answer(asked, 0, 22)
     assert isinstance(answer, MpJoinSynAck)
     says(second, client, back.segment(SYN | ACK, answer))
     says(back, server, second.segment(ACK, client.join_proof(11, answer)))
-    says(second, client, back.segment(ACK, server.acknowledging()))
+    says(second, client, back.segment(ACK, server.data_ack_option()))
     says(back, server, second.segment(PSH | ACK, client.data(second, DATA), payload=DATA))
-    says(second, client, back.segment(ACK, server.acknowledging()))
+    says(second, client, back.segment(ACK, server.data_ack_option()))
     assert server.data_ack == client.dsn
     return said
 

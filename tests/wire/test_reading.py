@@ -50,7 +50,7 @@ def test_gzip_of_two_members_and_padding(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(data[:1000]) + gzip.compress(data[1000:]) + bytes(512))
     capture = CaptureFile(packed)
     assert tuple(capture) == segments_of(named("join"))
-    assert (capture.cut, capture.damage) == (False, "")
+    assert (capture.is_cut, capture.damage) == (False, "")
 
 
 @BOTH_FORMATS
@@ -272,7 +272,7 @@ def test_damage_within_a_capture_keeps_what_came_before(tmp_path: Path) -> None:
         end += 16 + struct.unpack_from("<I", data, end + 8)[0]
     path.write_bytes(data[:end] + b"\xff" * 16 + data[end:])
     _, capture = analyse_file(path)
-    assert (capture.segments, capture.cut) == (10, False)
+    assert (capture.segments, capture.is_cut) == (10, False)
     assert capture.damage == f"damaged at octet {end}: a packet of 4294967295 octets"
 
 

@@ -38,7 +38,7 @@ from mptcp_lab.wire import (
 )
 from mptcp_lab.wire.packet import ACK, FIN, RST, SYN
 from mptcp_lab.wire.rows import ROWS, Observation, Outcome
-from mptcp_lab.wire.rows.requirement import registered
+from mptcp_lab.wire.rows.requirement import registered_rows
 from tests.wire.conftest import ODD, analysis_of, capture_paths, named, segments_of
 
 Segments = list[Segment]
@@ -529,7 +529,7 @@ def test_a_row_outside_the_catalogue_is_refused_at_import(
     with pytest.raises(LabError) as refused:
         importlib.import_module("strange")
     assert str(refused.value) == sentence
-    assert registered() == ROWS
+    assert registered_rows() == ROWS
 
 
 def test_breach_names_the_packets() -> None:

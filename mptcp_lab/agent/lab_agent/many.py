@@ -117,13 +117,13 @@ class Many:
             if short.ended:
                 self._end(short, "" if short.got == self._expect else "CUT")
             elif short.got >= self._expect and not short.finished:
-                self._answered(short)
+                self._finish_or_hold(short)
         except BlockingIOError:
             return
         except OSError as error:
             self._end(short, errno.errorcode.get(error.errno or 0, str(error)))
 
-    def _answered(self, short: Short) -> None:
+    def _finish_or_hold(self, short: Short) -> None:
         if self._hold:
             self._selector.unregister(short.sock)
             self._held.append(short)

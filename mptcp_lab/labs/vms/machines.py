@@ -29,7 +29,7 @@ def prepare(paths: LabPaths, host: Host, public_key: str) -> str:
     """Create a machine's disk and identity files; return its public host key."""
     _check_devices(host)
     own = private_folder(paths.host(host.name))
-    if not (own / "disk.qcow2").exists() and not states.lay(paths, host, kept_state(paths, host)):
+    if not (own / "disk.qcow2").exists() and not states.copy_to_disk(paths, host, kept_state(paths, host)):
         backing = ("-b", str(disk.image(paths) / "disk.img"), "-F", "raw")
         write_private(own / UNBOOTED, "")
         run("qemu-img", "create", "-q", "-f", "qcow2", *backing, str(own / "disk.qcow2"))

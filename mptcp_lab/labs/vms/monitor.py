@@ -60,7 +60,7 @@ class Monitor:
         self._human("loadvm", name)
 
     @contextmanager
-    def pausing(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         """Pause the machine during the block, with all its writes flushed to its disk."""
         self.execute("stop")
         try:

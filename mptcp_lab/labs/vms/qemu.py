@@ -31,7 +31,7 @@ KVM_FAILED = b"KVM internal error"
 FIRST_BOOT_WITHIN = {"kvm": 60.0, "tcg": 1800.0}
 
 
-def unprivileged(name: str) -> list[str]:
+def user_arguments(name: str) -> list[str]:
     """Return the arguments that make QEMU run as an unprivileged user, a different one per machine name.
 
     QEMU opens its files, NICs and sockets before it drops privileges; that user cannot open them.
@@ -47,7 +47,7 @@ def base_command(accelerator: str, name: str) -> list[str]:
     command += ["-accel", ACCELERATORS[accelerator], "-cpu", PROCESSORS[accelerator], "-m", str(MEMORY_MIB)]
     # QEMU drops its privileges under this filter, so it must allow setuid(); it forbids to start programs.
     command += ["-sandbox", "on,obsolete=deny,elevateprivileges=allow,spawn=deny,resourcecontrol=deny"]
-    command += unprivileged(name)
+    command += user_arguments(name)
     # vmgenid notifies the guest's kernel that it resumed from a snapshot, so that it reseeds its RNG.
     return [*command, "-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"]
 

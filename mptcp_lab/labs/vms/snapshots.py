@@ -58,7 +58,7 @@ def folder(paths: LabPaths, host: Host, words: list[str], stage: str = "") -> Pa
     return disk.image(paths) / "states" / f"{host.name}-{digest}"
 
 
-def lay(paths: LabPaths, host: Host, kept: Path) -> bool:
+def copy_to_disk(paths: LabPaths, host: Host, kept: Path) -> bool:
     """Copy a snapshot to the host's disk, so that its next start resumes it; return whether it exists."""
     if not (kept / "known_host").is_file():
         return False
@@ -114,7 +114,7 @@ def keep(paths: LabPaths, host: Host, kept: Path) -> None:
         own = paths.host(host.name)
         with monitor(paths, host.name) as machine:
             machine.save(NAME)
-            with machine.pausing():  # the disk must not change while it is copied
+            with machine.pause():  # the disk must not change while it is copied
                 shutil.copyfile(own / "disk.qcow2", draft / "disk.qcow2")
         write_private(draft / "id_ed25519", (paths.state / "id_ed25519").read_text())
         public = (own / "host_key.pub").read_text().split()

@@ -104,7 +104,7 @@ def check_full_size(client: Machine, server: Machine, evidence: EvidenceBox) -> 
 def why_stopped(client: Machine, server: Machine, echoing: Echoing) -> str:
     """Return what stopped on a path: large packets in one direction, or everything."""
     size = echoing.segment_bytes()
-    arrived = _arrived(echoing.flow)
+    arrived = _count_received(echoing.flow)
     names = (client.name, server.name) if arrived < BULK_BYTES else (server.name, client.name)
     direction = f"{echoing.path}: the stream from {names[0]} to {names[1]} stops"
     if not _small_passes(client, server, echoing.path):
@@ -115,7 +115,7 @@ def why_stopped(client: Machine, server: Machine, echoing: Echoing) -> str:
     )
 
 
-def _arrived(data: Flow) -> int:
+def _count_received(data: Flow) -> int:
     try:
         return data.record(within=1.0).bytes_received
     except NeverHappened:

@@ -21,7 +21,7 @@ RUN_BINARY = 'f=$(mktemp) && trap "rm -f $f" EXIT && base64 -d >"$f" && chmod 70
 def client(machine: Machine, language: str, *arguments: str) -> dict[str, Any]:
     """Run the example client in "python" or "c" on a host, and return the JSON document that it printed."""
     if language == "c":
-        command, program = ["sh", "-c", RUN_BINARY, "client"], base64.b64encode(compiled()).decode()
+        command, program = ["sh", "-c", RUN_BINARY, "client"], base64.b64encode(compile_client()).decode()
     else:
         command, program = ["python3", "-"], (EXAMPLES / "client.py").read_text()
     (document,) = records(f"[{output(machine, command, arguments, program)}]", f"client in {language}")
@@ -41,7 +41,7 @@ def output(machine: Machine, command: list[str], arguments: tuple[str, ...], pro
     return done.stdout
 
 
-def compiled() -> bytes:
+def compile_client() -> bytes:
     """Return the example client in C, compiled on the controller and linked statically.
 
     Raises:

@@ -36,16 +36,24 @@ def plain_goodput(client: Machine, server: Machine, nbytes: int) -> float:
     with ExitStack() as opened:
         flows = [
             opened.enter_context(
-                flow(client, _beside(nic, server), origin.port, server, origin, protocol="tcp", source=source)
+                flow(
+                    client,
+                    _address_on_segment(nic, server),
+                    origin.port,
+                    server,
+                    origin,
+                    protocol="tcp",
+                    source=source,
+                )
             )
             for nic in client.paths
             if (source := str(nic.address()))
         ]
         transfers = [each.begin(nbytes) for each in flows]
-        ended = [each.uploaded(transfer) for each, transfer in zip(flows, transfers, strict=True)]
+        ended = [each.finish_upload(transfer) for each, transfer in zip(flows, transfers, strict=True)]
     return sum(each.goodput for each in ended)
 
 
-def _beside(nic: Nic, server: Machine) -> str:
+def _address_on_segment(nic: Nic, server: Machine) -> str:
     near = (index for index, path in enumerate(server.paths) if path.segment == nic.segment)
     return server.address(next(near, 0))

@@ -10,7 +10,7 @@ from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory.model import Nic
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.deviations import NO_ROOM, keep, known
+from mptcp_lab.suite.deviations import NO_ROOM, find_correction, keep
 from mptcp_lab.suite.expectations import announcing_only, expected_pairs
 from mptcp_lab.suite.matrix import Matrix
 from mptcp_lab.suite.requirements import find_spare_nic
@@ -70,7 +70,7 @@ def room_for(client: Machine, server: Machine, nic: Nic, evidence: EvidenceBox) 
     then the server announces only its address on the NIC's segment.
     """
     matrix = expected_pairs(client, server)
-    correction = known(NO_ROOM, client.probe.kernel)
+    correction = find_correction(NO_ROOM, client.probe.kernel)
     if correction is None:
         yield matrix
         return
@@ -81,4 +81,4 @@ def room_for(client: Machine, server: Machine, nic: Nic, evidence: EvidenceBox) 
     evidence.figure("addresses announced, for a known deviation", 1)
     announced = str(neighbour.address())
     with announcing_only(server, {announced}):
-        yield matrix.towards({server.address(), announced})
+        yield matrix.pairs_towards({server.address(), announced})

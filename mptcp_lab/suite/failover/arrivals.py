@@ -23,13 +23,13 @@ class _Subflow:
     isn: int
     waiting: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # time_ns, dsn, length
 
-    def accepted(self, ack: int) -> list[tuple[int, int, int]]:
+    def take_acked(self, ack: int) -> list[tuple[int, int, int]]:
         """Remove and return the data that an acknowledgement covers."""
         upto = (ack - self.isn) % WRAP
         ssns = [ssn for ssn, (_, _, length) in self.waiting.items() if ssn + length <= upto]
         return [self.waiting.pop(ssn) for ssn in ssns]
 
-    def delivered(self, upto: int, accepted: RangeSet) -> list[tuple[int, int, int]]:
+    def take_data_acked(self, upto: int, accepted: RangeSet) -> list[tuple[int, int, int]]:
         """Remove and return the data that a DATA_ACK covers but no subflow's acknowledgement did.
 
         The data is added to `accepted`.
@@ -58,7 +58,7 @@ def in_order(packets: Iterable[Segment], port: int) -> list[tuple[float, int]]:
     for segment in packets:
         if segment.dport != port:
             found = (
-                subflow.accepted(segment.ack)
+                subflow.take_acked(segment.ack)
                 if (subflow := subflows.get((segment.dst, segment.dport)))
                 else []
             )
@@ -66,7 +66,9 @@ def in_order(packets: Iterable[Segment], port: int) -> list[tuple[float, int]]:
                 accepted.add(dsn, dsn + length)
             if first is not None and (upto := _data_ack(segment)) is not None:
                 upto = (upto - first + HALF) % WRAP - HALF
-                found += [each for other in subflows.values() for each in other.delivered(upto, accepted)]
+                found += [
+                    each for other in subflows.values() for each in other.take_data_acked(upto, accepted)
+                ]
             arrived += found
             continue
         if segment.flags & SYN:

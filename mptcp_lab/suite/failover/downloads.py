@@ -53,7 +53,7 @@ class Way:
     sending: Transfer
     receiving: Transfer
 
-    def received(self) -> int:
+    def count_received(self) -> int:
         """Return how many octets have arrived."""
         return self.receiving.progress().nbytes
 
@@ -82,17 +82,17 @@ def check_stream_survives(
     with (
         listening(server) as listeners,
         tcp_capture(client, listeners[0].port, [nic.device for nic in client.paths]) as capture,
-        served(client, server, listeners) as connection,
+        served_client(client, server, listeners) as connection,
     ):
         ways = _begin(connection, client, server, direction)
         wait_for_joins(connection, expected_pairs(client, server))
         _wait_for_data(ways, dict.fromkeys(map(id, ways), 0), "before the loss")
         with fault():
             lost = client.probe.clock().realtime
-            _wait_for_data(ways, {id(way): way.received() for way in ways}, "under the fault")
+            _wait_for_data(ways, {id(way): way.count_received() for way in ways}, "under the fault")
             back = client.probe.clock().realtime
         results = {way.name: way.end() for way in ways}
-        accepted = sum(listener.accepted for listener in listeners)
+        accepted = sum(listener.accepted_count for listener in listeners)
         packets = capture.stop()
     port = listeners[0].port
     _keep(packets, port, (lost, back), client, evidence)
@@ -124,7 +124,7 @@ def listening(server: Machine) -> Iterator[list[Listener]]:
 
 
 @contextmanager
-def served(client: Machine, server: Machine, listeners: list[Listener]) -> Iterator[Served]:
+def served_client(client: Machine, server: Machine, listeners: list[Listener]) -> Iterator[Served]:
     """Connect a client to the server's first listener, and accept the connection there."""
     to = listeners[0].local
     assert to is not None, f"the listener at {server.name} has no local address"
@@ -163,7 +163,7 @@ def _wait_for_data(ways: list[Way], arrived: dict[int, int], when: str) -> None:
 
 def _wait_for_octets(way: Way, wanted: int, when: str) -> None:
     eventually(
-        way.received,
+        way.count_received,
         until=lambda nbytes: nbytes >= wanted,
         within=RESUMED_WITHIN_SECONDS,
         what=f"the {way.name} goes on {when}",

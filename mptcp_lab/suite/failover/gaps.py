@@ -47,7 +47,7 @@ class Pauses:
     clocks: tuple[float, float]
 
     @property
-    def apart(self) -> float:
+    def difference(self) -> float:
         """Return the difference of the two gaps in seconds, due to scheduling at either end of the gap."""
         return abs(self.gap - self.captured)
 
@@ -62,14 +62,14 @@ class Distribution:
     most: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Self:
+    def from_values(cls, values: Sequence[float]) -> Self:
         """Return the distribution of at least one value."""
         ranked = sorted(values)
         p95 = ranked[math.ceil(0.95 * len(ranked)) - 1]
         return cls(ranked[0], statistics.median(ranked), p95, ranked[-1])
 
 
-def within(times: Sequence[float], since: float, until: float) -> list[float]:
+def pauses_between(times: Sequence[float], since: float, until: float) -> list[float]:
     """Return the pauses between consecutive times that lie, at least in part, between two moments."""
     return [end - start for start, end in pairwise(times) if end > since and start < until]
 
@@ -88,10 +88,10 @@ def first_path_lost(
     ):
         transfer = data.start()
         wait_for_joins(data, expected_pairs(client, server))
-        data.until_received(BEFORE_BYTES)
+        data.wait_for_bytes(BEFORE_BYTES)
         with loss():
             lost = server.probe.clock()
-            data.until_received(UNDER_BYTES, within=RESUMED_WITHIN_SECONDS)
+            data.wait_for_bytes(UNDER_BYTES, within=RESUMED_WITHIN_SECONDS)
             back = server.probe.clock()
         ended = data.end(transfer)
         packets = capture.stop()
@@ -99,8 +99,8 @@ def first_path_lost(
     got = [(lost.realtime_of(when), total) for when, total in ended.got.received.points]
     seen = in_order(packets, port)
     assert seen, f"no data of port {port} that {server.name} acknowledged is in its capture"
-    pauses = within([when for when, _ in got], lost.realtime, back.realtime)
-    captured = within([when for when, _ in seen], lost.realtime, back.realtime)
+    pauses = pauses_between([when for when, _ in got], lost.realtime, back.realtime)
+    captured = pauses_between([when for when, _ in seen], lost.realtime, back.realtime)
     assert pauses, f"{server.name} read at most once while the path was lost"
     assert captured, f"the capture at {server.name} has data at most once while the path was lost"
     return Pauses(
@@ -137,7 +137,7 @@ def least_delays(got: Sequence[Growth], seen: Sequence[Growth], split: float) ->
 def keep(pauses: Iterable[Pauses], evidence: EvidenceBox) -> None:
     """Keep the distribution over all repetitions as evidence, in milliseconds."""
     every = list(pauses)
-    gaps = Distribution.of([1000 * each.gap for each in every])
+    gaps = Distribution.from_values([1000 * each.gap for each in every])
     evidence.document("every repetition, in seconds", every)
     evidence.figure("repetitions", len(every))
     evidence.figure("gap, min", gaps.least, "ms")
@@ -146,5 +146,5 @@ def keep(pauses: Iterable[Pauses], evidence: EvidenceBox) -> None:
     evidence.figure("gap, max", gaps.most, "ms")
     evidence.figure("stalled in all, median", 1000 * statistics.median(p.stalled for p in every), "ms")
     clocks = statistics.median(max(map(abs, p.clocks)) for p in every)
-    evidence.figure("gaps apart, median", 1000 * statistics.median(p.apart for p in every), "ms")
+    evidence.figure("gaps apart, median", 1000 * statistics.median(p.difference for p in every), "ms")
     evidence.figure("clocks apart, median", 1000 * clocks, "ms")

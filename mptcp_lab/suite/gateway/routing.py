@@ -18,7 +18,7 @@ from mptcp_lab.suite.traffic import Target
 READINGS = tuple(f"ip -{v} {what}" for v in (4, 6) for what in ("route show table all", "rule show"))
 
 
-def behind(router: Machine, client: Machine, server: Machine) -> str:
+def address_behind(router: Machine, client: Machine, server: Machine) -> str:
     """Return an address of B that A reaches only through the router."""
     return find_address_behind(router.host, client.host, server.host)
 
@@ -26,7 +26,7 @@ def behind(router: Machine, client: Machine, server: Machine) -> str:
 def routed_target(router: Machine, client: Machine, server: Machine) -> Target:
     """Return a server's origin at an address that the client reaches only through the router."""
     origin = origin_of(server)
-    return Target(server, origin, server, origin, to=behind(router, client, server))
+    return Target(server, origin, server, origin, to=address_behind(router, client, server))
 
 
 def on_segment(machine: Machine, segment: str) -> str:
@@ -49,7 +49,7 @@ def way(machine: Machine, source: str, destination: str) -> list[str]:
     return machine.probe.run(["python3", "-", source, destination], stdin=text).stdout.split()
 
 
-def chosen(machine: Machine, source: str, destination: str) -> tuple[str, str]:
+def chosen_route(machine: Machine, source: str, destination: str) -> tuple[str, str]:
     """Return (next hop, device) that the kernel chooses for packets from a source address.
 
     Raises:

@@ -65,7 +65,7 @@ class Balanced:
         return machine.probe.fault("reject", dport=service.port)
 
 
-def balanced(machines: Session, method: str, suits: Callable[[Service], bool], what: str) -> Balanced:
+def find_balanced(machines: Session, method: str, suits: Callable[[Service], bool], what: str) -> Balanced:
     """Return the nginx listener with several backends that meets the condition `suits`.
 
     `what` describes the condition in the error message.

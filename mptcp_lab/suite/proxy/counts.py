@@ -22,7 +22,7 @@ class Counts:
     @classmethod
     def read(cls, target: Target) -> Self:
         """Read the current counts of the proxy and of the origin behind it."""
-        return cls(sessions(target), accepted(target))
+        return cls(sessions(target), accepted_count(target))
 
     def check_agreement(self, target: Target, made: int, evidence: EvidenceBox) -> None:
         """Check that both have counted exactly `made` more connections than here; keep all three counts."""
@@ -37,7 +37,7 @@ class Counts:
         assert now == expected, "client, proxy and origin do not count the same"
 
 
-def accepted(target: Target) -> int:
+def accepted_count(target: Target) -> int:
     """Return how many connections the origin behind a target has accepted."""
     return int(backend(target).counts()["accepted"])
 

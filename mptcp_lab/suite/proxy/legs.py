@@ -10,10 +10,10 @@ from mptcp_lab.suite.packets import (
     answers,
     capable,
     first_syn,
+    format_segments,
     joins,
     mptcp_options,
     rows,
-    shown,
     tcp_capture,
 )
 from mptcp_lab.suite.traffic import Target, is_mptcp
@@ -48,12 +48,12 @@ def check_two_legs(client: Machine, target: Target, evidence: EvidenceBox) -> No
     found, counted = joined.pairs, moved.mptcp("MPJoinAckRx")
     asked_for = {(s.src, s.sport, s.dst) for s in joins(asked)}
     assert len(found) - 1 <= counted <= len(asked_for), f"{counted} joins counted, {len(asked_for)} asked for"
-    assert capable(first_syn(asked)) and len(answers(asked)) == 1, f"the front leg: {shown(asked)}"
+    assert capable(first_syn(asked)) and len(answers(asked)) == 1, f"the front leg: {format_segments(asked)}"
     unseen = found - {_first(client, proxy, family)} - {(str(s.src), str(s.dst)) for s in joins(asked)}
     assert not unseen, f"subflows whose join was not captured at {proxy.name}: {sorted(unseen)}"
     assert (ended.got.protocol, ended.got.is_mptcp) == (IPPROTO_TCP, False), "the back leg is not plain TCP"
     told = [segment for segment in back if segment.sport == inner and mptcp_options(segment)]
-    assert not told, f"B sent MPTCP options on the back leg: {shown(told)}"
+    assert not told, f"B sent MPTCP options on the back leg: {format_segments(told)}"
     assert ended.intact, ended.difference
 
 

@@ -38,7 +38,7 @@ DOCUMENTED = {
 }
 
 
-def documented(target: Target) -> Documented:
+def documented_behaviour(target: Target) -> Documented:
     """Return the behaviour that the engine behind a target documents."""
     return DOCUMENTED[target.service.engine]
 
@@ -70,7 +70,7 @@ def backend(target: Target) -> Origin:
     return target.origin.probe.origin(target.origin_service.name)
 
 
-def arrived(flow: Flow, nbytes: int, within: float = 20.0) -> OriginRecord:
+def wait_for_bytes(flow: Flow, nbytes: int, within: float = 20.0) -> OriginRecord:
     """Wait until the origin has received so many bytes of a stream; return its record."""
     return eventually(
         flow.record, until=lambda record: record.bytes_received >= nbytes, within=within, what="bytes at B"
@@ -79,7 +79,7 @@ def arrived(flow: Flow, nbytes: int, within: float = 20.0) -> OriginRecord:
 
 def longest_attempt(target: Target) -> float:
     """Return how long a proxy tries to connect to its backend at most, in seconds."""
-    return documented(target).attempts * in_seconds(target.service.connect_timeout)
+    return documented_behaviour(target).attempts * in_seconds(target.service.connect_timeout)
 
 
 @contextmanager
@@ -113,7 +113,7 @@ class Legs:
     back: int
 
 
-def acknowledged(found: list[Segment], target: Target) -> Legs:
+def acknowledged_on_legs(found: list[Segment], target: Target) -> Legs:
     """Return what was acknowledged on either leg of the one stream in a capture on the proxy."""
     analyser = Analyser()
     for segment in found:

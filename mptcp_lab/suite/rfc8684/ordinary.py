@@ -36,14 +36,14 @@ class End:
     pcapng: bytes
 
     @classmethod
-    def of(cls, host: str, pcapng: bytes, client: Machine) -> End:
+    def from_capture(cls, host: str, pcapng: bytes, client: Machine) -> End:
         """Analyse a host's capture, without packets of others than the client, such as a proxy's back leg."""
         mine = {nic.address(family) for nic in client.host.nics for family in (4, 6)}
         found = (each for each in segments(pcapng) if each.src in mine or each.dst in mine)
         packets = tuple(replace(each, number=number) for number, each in enumerate(found, 1))
         return cls(host, packets, analyse(packets, is_whole_end=True), pcapng)
 
-    def named(self, numbers: tuple[int, ...]) -> list[Segment]:
+    def select_packets(self, numbers: tuple[int, ...]) -> list[Segment]:
         """Return the packets with these numbers."""
         return [self.packets[number - 1] for number in numbers]
 
@@ -69,7 +69,7 @@ class Traffic:
     unfinished: tuple[str, ...] = ()
     lacking: tuple[Unsupported, ...] = ()
 
-    def of(self, row: Row) -> list[Shown]:
+    def observations(self, row: Row) -> list[Shown]:
         """Return the observations of a requirement on every connection that shows it, kept or breached."""
         shown = [
             Shown(end, connection, row.check(connection))
@@ -92,7 +92,8 @@ def ordinary_traffic(client: Machine, target: Target) -> Traffic:
         except Unsupported as error:
             lacking.append(error)
     first, second = (
-        End.of(machine.name, capture.stop(), client) for machine, capture in zip(ends, captures, strict=True)
+        End.from_capture(machine.name, capture.stop(), client)
+        for machine, capture in zip(ends, captures, strict=True)
     )
     return Traffic((first, second), tuple(unfinished), tuple(lacking))
 
@@ -102,7 +103,7 @@ def ordinary_traffic(client: Machine, target: Target) -> Traffic:
 INSTEAD = {"MPJoinSynTx": "MPJoinSynAckRx", "MPJoinRejected": "MPJoinSynRx"}
 
 
-def _moved(machine: Machine, before: Counters, counter: str, times: int = 1) -> None:
+def _wait_for_counter(machine: Machine, before: Counters, counter: str, times: int = 1) -> None:
     """Wait until a host's MPTCP counter, or else its substitute in `INSTEAD`, has grown by `times`.
 
     Raises:
@@ -119,15 +120,15 @@ def _moved(machine: Machine, before: Counters, counter: str, times: int = 1) -> 
 
 
 @contextmanager
-def _counted(machine: Machine, counter: str, times: int = 1) -> Iterator[None]:
+def _counter_growth(machine: Machine, counter: str, times: int = 1) -> Iterator[None]:
     """Wait at the end of the block until a host's MPTCP counter has grown by `times` since the start."""
     before = machine.probe.counters()
     yield
-    _moved(machine, before, counter, times)
+    _wait_for_counter(machine, before, counter, times)
 
 
 @contextmanager
-def _joined(client: Machine, target: Target) -> Iterator[Flow]:
+def _joined_stream(client: Machine, target: Target) -> Iterator[Flow]:
     """Yield a running stream on every expected subflow, and end it when the block ends."""
     with target.flow(client) as data:
         transfer = data.start()
@@ -138,7 +139,7 @@ def _joined(client: Machine, target: Target) -> Iterator[Flow]:
 
 def _goes_on(data: Flow) -> None:
     """Wait until `SOME_BYTES` more of a stream have arrived."""
-    data.until_received(SOME_BYTES, WITHIN_SECONDS)
+    data.wait_for_bytes(SOME_BYTES, WITHIN_SECONDS)
 
 
 def _fault(target: Target, kind: str, **params: Any) -> Fault:
@@ -150,7 +151,7 @@ def _lasts_until(client: Machine, target: Target, machine: Machine, counter: str
     before = machine.probe.counters()
     with target.flow(client) as data:
         transfer = data.start()
-        _moved(machine, before, counter)
+        _wait_for_counter(machine, before, counter)
         data.end(transfer)
 
 
@@ -162,7 +163,7 @@ def _plain_client(client: Machine, target: Target) -> None:
 
 def _two_at_once(client: Machine, target: Target) -> None:
     """Run two connections at once on all their subflows, and close each one direction after the other."""
-    with _joined(client, target) as one, _joined(client, target) as other:
+    with _joined_stream(client, target) as one, _joined_stream(client, target) as other:
         _goes_on(one)
         _goes_on(other)
 
@@ -175,9 +176,9 @@ def _no_announcements(client: Machine, target: Target) -> None:
 
 def _first_path_lost(client: Machine, target: Target) -> None:
     """Drop the first path in the server's firewall for a while: its data goes over the other paths."""
-    with _joined(client, target) as data:
+    with _joined_stream(client, target) as data:
         _goes_on(data)
-        with _counted(client, "MPTCPRetrans"), _fault(target, "drop", source=client.address(0)):
+        with _counter_growth(client, "MPTCPRetrans"), _fault(target, "drop", source=client.address(0)):
             _goes_on(data)
 
 
@@ -187,11 +188,11 @@ def _backup_path(client: Machine, target: Target) -> None:
     flags = ["subflow", "fullmesh", "backup"]
     with ExitStack() as backup:
         backup.enter_context(client.probe.fault("endpoint_change", address=address, flags=flags))
-        with _joined(client, target) as data:
+        with _joined_stream(client, target) as data:
             _goes_on(data)
-            with _counted(client, "MPPrioTx"):
+            with _counter_growth(client, "MPPrioTx"):
                 backup.close()
-            with _counted(client, "RmAddrTx"), client.probe.fault("endpoint_remove", address=address):
+            with _counter_growth(client, "RmAddrTx"), client.probe.fault("endpoint_remove", address=address):
                 _goes_on(data)
 
 
@@ -199,8 +200,8 @@ def _checksums(client: Machine, target: Target) -> None:
     """Let the client ask for checksums, then change a payload, with several subflows and with one."""
     first: dict[str, Any] = {"direction": "out", "source": client.address(0), "dport": target.port}
     with client.probe.fault("sysctl", name="net.mptcp.checksum_enabled", value=1):
-        failing = _counted(target.machine, "MPFailTx")
-        with _joined(client, target) as data, failing, client.probe.fault("flip", **first):
+        failing = _counter_growth(target.machine, "MPFailTx")
+        with _joined_stream(client, target) as data, failing, client.probe.fault("flip", **first):
             _goes_on(data)
         _eventually_contiguous(client, target, first)
 
@@ -225,7 +226,10 @@ def _only_path_changed(client: Machine, target: Target, flipped: dict[str, Any])
     with client.probe.fault("limits", subflows=0), target.flow(client) as data:
         transfer = data.start()
         _goes_on(data)
-        with _counted(target.machine, "MPFailTx"), client.probe.fault("flip", position=1000, **flipped):
+        with (
+            _counter_growth(target.machine, "MPFailTx"),
+            client.probe.fault("flip", position=1000, **flipped),
+        ):
             _goes_on(data)
         data.end(transfer)
 
@@ -257,7 +261,7 @@ def _unreachable_announced(client: Machine, target: Target) -> None:
     with (
         _fault(target, "reject", destination=address, dport=target.port),
         _fault(target, "endpoint_add", address=address, flags=["signal"]),
-        _joined(client, target) as data,
+        _joined_stream(client, target) as data,
     ):
         _goes_on(data)
     if before.has("MPJoinSynTx"):  # where it is absent, the capture alone shows the join
@@ -274,24 +278,24 @@ def _announcement_lost(client: Machine, target: Target) -> None:
         before = target.machine.probe.counters()
         with (
             client.probe.fault("drop", direction="out", dport=target.port),
-            _counted(target.machine, "AddAddrTx", 2),
+            _counter_growth(target.machine, "AddAddrTx", 2),
         ):
             announced = _fault(target, "endpoint_add", address=address, flags=["signal"])
         with announced:
-            _moved(target.machine, before, "EchoAdd")
+            _wait_for_counter(target.machine, before, "EchoAdd")
             data.stream.shutdown()
             data.stream.receive().wait(WITHIN_SECONDS)
 
 
-def _aborted(client: Machine, target: Target) -> None:
+def _abort(client: Machine, target: Target) -> None:
     """Abort the connection at the client while data is in flight."""
-    with _counted(target.machine, "MPFastcloseRx"), target.flow(client) as data:
+    with _counter_growth(target.machine, "MPFastcloseRx"), target.flow(client) as data:
         data.start()
         wait_for_joins(data, expected_pairs(client, target.machine))
         data.stream.close(reset=True)
 
 
-def _stripped(client: Machine, target: Target) -> None:
+def _strip_option(client: Machine, target: Target) -> None:
     """Strip the option like a middlebox: from SYN/ACKs at either side, then from data after the handshake."""
     towards: dict[str, Any] = {"direction": "in", "sport": target.port, "packets": "synack"}
     for machine, match in ((target.machine, {**towards, "direction": "out"}), (client, towards)):
@@ -323,6 +327,6 @@ SCENARIOS: tuple[Callable[[Machine, Target], None], ...] = (
     _announced_port,
     _unreachable_announced,
     _announcement_lost,
-    _aborted,
-    _stripped,
+    _abort,
+    _strip_option,
 )

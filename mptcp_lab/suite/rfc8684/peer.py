@@ -21,7 +21,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, Pending, Stream
 from mptcp_lab.probe.shapes import Misshapen, read_as
 from mptcp_lab.probe.streams import Opened
-from mptcp_lab.suite.packets import first_syns, rows, shown
+from mptcp_lab.suite.packets import first_syns, format_segments, rows
 from mptcp_lab.suite.traffic import Target
 from mptcp_lab.wire import (
     Dss,
@@ -126,7 +126,7 @@ class Wire:
                         self._waiting.remove(segment)
                         return segment
                 if not self._arrived.wait(max(0.0, end - time.monotonic())):
-                    came = shown(self._waiting) or "nothing"
+                    came = format_segments(self._waiting) or "nothing"
                     raise NeverHappened(f"{what} did not come to port {self.port}; what came: {came}")
 
 
@@ -173,14 +173,14 @@ class Subflow:
         `what` names the segment in the error message, and `within` is in seconds (see `Wire.next`).
         """
 
-        def wanted(segment: Segment) -> bool:
+        def is_wanted(segment: Segment) -> bool:
             if not self.leg.is_from_peer(segment):
                 return False
             self.leg.take(segment)
             self.endpoint.learn(segment)
             return (segment.flags ^ flags) & (SYN | FIN | RST) == 0 and bool(suits(segment))
 
-        return self.wire.next(wanted, what or "the next packet", within)
+        return self.wire.next(is_wanted, what or "the next packet", within)
 
     def sends(self, payload: bytes) -> None:
         """Send data with its mapping."""
@@ -213,7 +213,7 @@ def _acknowledges(segment: Segment, dsn: int) -> bool:
 def option_of(segment: Segment, form: type[Form]) -> Form:
     """Return the first option of the class `form` in a segment; fail if the segment has none."""
     found = [option for option in segment.options if isinstance(option, form)]
-    assert found, f"no {form.__name__} in {shown([segment])}"
+    assert found, f"no {form.__name__} in {format_segments([segment])}"
     return found[0]
 
 
@@ -256,7 +256,7 @@ class Peer:
             NeverHappened: no such SYN came.
         """
         syn = wire.next(lambda segment: first_syns([segment]) and suits(segment), "a SYN")
-        return self._add(Subflow(wire, Leg.answering(syn), self.endpoint)), syn
+        return self._add(Subflow(wire, Leg.from_syn(syn), self.endpoint)), syn
 
     def connects(self, address: str, port: int, source: str) -> Subflow:
         """Open a connection and send the first data, a greeting to the origin; return the first subflow."""
@@ -317,7 +317,7 @@ def peer(machine: Machine, evidence: EvidenceBox, flags: int = 0x01) -> Iterator
             evidence.packets(rows(packets, machine.name))
 
 
-def called(client: Machine, server: Peer) -> tuple[Wire, Subflow, Pending]:
+def start_connect(client: Machine, server: Peer) -> tuple[Wire, Subflow, Pending]:
     """Let a client's kernel connect to a peer; return the wire, the subflow to answer on, and the call."""
     wire = server.listens(server.machine.address())
     to = {"address": str(wire.address), "port": wire.port}
@@ -327,12 +327,12 @@ def called(client: Machine, server: Peer) -> tuple[Wire, Subflow, Pending]:
 
 
 @contextmanager
-def served(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Stream]]:
+def served_client(client: Machine, server: Peer) -> Iterator[tuple[Wire, Subflow, Stream]]:
     """Connect a client's kernel to a peer; yield the wire, the first subflow and the client's stream.
 
     The peer has sent data before, so that the client may open further subflows.
     """
-    wire, first, connecting = called(client, server)
+    wire, first, connecting = start_connect(client, server)
     first.says(SYN | ACK, MpCapable(server.endpoint.key, flags=server.endpoint.flags))
     first.hears(ACK, what="the third packet")
     with Stream(client.probe, connecting.read(Opened)) as stream:

@@ -45,7 +45,7 @@ class Application:
         done = self.client.probe.run(["pkill", "-USR1", "-f", SOURCE_PROCESS])
         assert done.returncode == 0, "the sender has ended already"
 
-    def ended(self) -> tuple[RunResult, str]:
+    def wait_for_end(self) -> tuple[RunResult, str]:
         """Wait for both ends; return the sender's result, and the digest of what the receiver wrote."""
         sent = self.sending.read(RunResult, WITHIN_SECONDS + 5)
         got = self.receiving.read(RunResult, WITHIN_SECONDS + 5)
@@ -59,7 +59,7 @@ def digest(sent: RunResult) -> str:
     return found[0]
 
 
-def carried(client: Machine) -> list[int]:
+def count_sent_bytes(client: Machine) -> list[int]:
     """Return how many bytes each of A's path NICs has sent."""
     nics = client.probe.nics()
     return [nics[nic.device].tx_bytes for nic in client.paths]

@@ -17,7 +17,7 @@ from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import announcing_nothing
 from mptcp_lab.suite.gateway.routing import source_table
 from mptcp_lab.suite.matrix import Matrix, Pair, reached_by
-from mptcp_lab.suite.packets import capable, first_syns, joins, rows, shown, tcp_capture
+from mptcp_lab.suite.packets import capable, first_syns, format_segments, joins, rows, tcp_capture
 from mptcp_lab.suite.requirements import find_forwarders
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import FarEnd, Flow, Target
@@ -70,7 +70,7 @@ class Split:
         return inside_address(proxy, self.server, self.backend) if proxy and self.snat else pair[0]
 
     @property
-    def expected(self) -> Matrix:
+    def expected_matrix(self) -> Matrix:
         """Return the expected subflows: one on each way."""
         present = {
             Pair(way.nic.device, ip_address(way.local), ip_address(way.remote)): f"through {way.proxy.name}"
@@ -83,7 +83,7 @@ class Split:
         """Return B's origin through the first proxy, with one expected subflow through each proxy."""
         first = self.ways[0]
         listener = (first.proxy, self.service, self.server, self.origin)
-        return Target(*listener, to=first.remote, subflows=self.expected, ends_at=self.far_end)
+        return Target(*listener, to=first.remote, subflows=self.expected_matrix, ends_at=self.far_end)
 
     def flow(self) -> AbstractContextManager[Flow]:
         """Connect A to B through the first proxy."""
@@ -98,10 +98,10 @@ class Split:
             for nic in self.client.paths
             if nic.ipv4 and reached_by(self.client.lab, nic, second.outside)
         }
-        return Matrix({**self.expected.present, **more}, {})
+        return Matrix({**self.expected_matrix.present, **more}, {})
 
     @contextmanager
-    def announced(self) -> Iterator[None]:
+    def announced_address(self) -> Iterator[None]:
         """Let B announce only the second proxy's outside address, which is not an address of B."""
         remote = self.ways[1].remote
         with (
@@ -113,7 +113,7 @@ class Split:
     @contextmanager
     def announced_to_one_address(self) -> Iterator[None]:
         """Do the same while A has no endpoints: its kernel joins once, from the address of its route."""
-        with without_endpoints(self.client), self.announced():
+        with without_endpoints(self.client), self.announced_address():
             yield
 
     @contextmanager
@@ -139,7 +139,7 @@ class Split:
 
     def first_proxy_gone(self, machines: Session) -> AbstractContextManager[None]:
         """Pull every cable of the first proxy, so that it disappears without closing any connection."""
-        return isolated(machines, self.ways[0].proxy)
+        return cables_out(machines, self.ways[0].proxy)
 
     @contextmanager
     def first_proxy_deaf(self, _: Session) -> Iterator[None]:
@@ -152,7 +152,7 @@ class Split:
             yield
 
     @contextmanager
-    def captured(self) -> Iterator[Callable[[], list[list[Segment]]]]:
+    def outside_captures(self) -> Iterator[Callable[[], list[list[Segment]]]]:
         """Capture on both proxies' outside NICs; yield a function that returns the packets of each.
 
         The function ends the captures, so it can be called once.
@@ -166,7 +166,7 @@ class Split:
 
 
 @contextmanager
-def isolated(machines: Session, machine: Machine) -> Iterator[None]:
+def cables_out(machines: Session, machine: Machine) -> Iterator[None]:
     """Pull every cable of a machine, and plug them in again at the end of the block."""
     with ExitStack() as stack:
         for nic in machine.host.nics:
@@ -174,7 +174,7 @@ def isolated(machines: Session, machine: Machine) -> Iterator[None]:
         yield
 
 
-def established(flow: Flow) -> None:
+def wait_until_established(flow: Flow) -> None:
     """Wait until B has received enough of a stream for A's connection to be fully established."""
     eventually(
         lambda: flow.record().bytes_received,
@@ -204,7 +204,7 @@ def split_of(
         Unsupported: the lab has no two such forwarders.
     """
     found = find_forwarders(machines.lab, client.host, server.host, snat=snat, one_nic=one_nic)
-    first, second = (Way(nic, machines.of(host), outside) for nic, host, outside in found.ways)
+    first, second = (Way(nic, machines.machine_of(host), outside) for nic, host, outside in found.ways)
     _, origin = machines.backend(found.service)
     backend = backend_address(machines.machines[found.service.host], server)
     return Split(client, server, (first, second), found.service, origin, backend, snat)
@@ -244,7 +244,7 @@ def check_one_subflow_per_proxy(
     split: Split, seen: Sequence[Sequence[Segment]], evidence: EvidenceBox
 ) -> None:
     """Check that the first proxy forwarded the connection's SYN, and the second one its only join."""
-    evidence.subflows(split.expected.rows())
+    evidence.subflows(split.expected_matrix.rows())
     start = seen[0][0].time_ns
     for way, packets in zip(split.ways, seen, strict=True):
         device = way.outside.device
@@ -252,8 +252,10 @@ def check_one_subflow_per_proxy(
             rows(packets, way.proxy.name, device), f"packets at {way.proxy.name}, {device}", zero_ns=start
         )
     opened, joined = (first_syns(packets) for packets in seen)
-    assert subflows(opened) == 1 and all(capable(s) for s in opened), f"at the first: {shown(opened)}"
-    assert subflows(joined) == 1 and joins(joined) == joined, f"at the second: {shown(joined)}"
+    assert subflows(opened) == 1 and all(capable(s) for s in opened), (
+        f"at the first: {format_segments(opened)}"
+    )
+    assert subflows(joined) == 1 and joins(joined) == joined, f"at the second: {format_segments(joined)}"
 
 
 def subflows(syns: Sequence[Segment]) -> int:

@@ -54,12 +54,12 @@ def differences(printed: str) -> list[str]:
         elif PREPARED.match(line):
             lines.append(line)
         elif match := CHANGED.match(line):
-            found += [f"{match[1]}: {each}" for each in _shortened(lines) or [task]]
+            found += [f"{match[1]}: {each}" for each in _shorten(lines) or [task]]
             what, lines = "", []
     return found
 
 
-def _shortened(lines: list[str]) -> list[str]:
+def _shorten(lines: list[str]) -> list[str]:
     """Return all lines of live state and units, and for each file the first lines and a count of the rest."""
     kept, files = [], Counter[str]()
     for line in lines:
@@ -87,7 +87,7 @@ def drift_from_lock(machines: Session, path: Path) -> list[lock.Difference]:
         raise Inconclusive("lock", str(error)) from None
     rendered = lock.expected_files(render(machines.lab, lock.papers(locked.hosts)))
     found = {
-        name: host.only({*locked.hosts[name].files, *rendered.get(name, {})})
+        name: host.select_files({*locked.hosts[name].files, *rendered.get(name, {})})
         for name, host in observe(machines).items()
     }
     from_lock = list(lock.differences(locked.hosts, found))

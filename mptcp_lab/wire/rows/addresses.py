@@ -5,7 +5,7 @@ from __future__ import annotations
 from mptcp_lab.wire import keys
 from mptcp_lab.wire.model import Announcement, Connection, Subflow
 from mptcp_lab.wire.options import AddAddr, RemoveAddr
-from mptcp_lab.wire.rows.requirement import ANY, Observation, breach, known, ok, row, worst
+from mptcp_lab.wire.rows.requirement import ANY, Observation, breach, known_deviation, ok, row, worst
 
 _NONE = "no ADD_ADDR"
 _PEER_PACKETS_LATER, _PACKETS_LATER = 3, 10
@@ -65,7 +65,7 @@ def authentic(connection: Connection) -> Observation:
 
 
 @row("R42", ANY)
-def echoed(connection: Connection) -> Observation:
+def echoes(connection: Connection) -> Observation:
     """Look for the echo of each announcement; if the echo is lost, the announcement is sent again (R43).
 
     Linux drops an ADD_ADDR that arrives while it processes another one (net/mptcp/pm.c,
@@ -77,10 +77,10 @@ def echoed(connection: Connection) -> Observation:
         packet = _echo(connection, each)
         if packet is not None:
             seen.append(ok(each.packet, packet))
-        elif _again(connection, each) or not _outlived(connection, each):
+        elif _again(connection, each) or not _is_overdue(connection, each):
             continue
         elif _beside_another(connection, each):
-            seen.append(known("ADD_ADDR beside another was not echoed", each.packet))
+            seen.append(known_deviation("ADD_ADDR beside another was not echoed", each.packet))
         else:
             seen.append(breach("ADD_ADDR was received and not echoed", each.packet))
     return worst(seen, "no ADD_ADDR that had the time to be echoed")
@@ -101,7 +101,7 @@ def _beside_another(connection: Connection, announced: Announcement) -> bool:
     )
 
 
-def _outlived(connection: Connection, announced: Announcement) -> bool:
+def _is_overdue(connection: Connection, announced: Announcement) -> bool:
     """Return whether enough packets follow an announcement that its echo is overdue.
 
     The peer must have sent packets on the same subflow, and the connection must have more packets.
@@ -112,7 +112,7 @@ def _outlived(connection: Connection, announced: Announcement) -> bool:
 
 
 @row("R43")
-def repeated(connection: Connection) -> Observation:
+def repetitions(connection: Connection) -> Observation:
     """Look for the same announcement again, without an echo before it."""
     seen = []
     for each in connection.announcements:
@@ -185,7 +185,7 @@ def no_second_attempt(connection: Connection) -> Observation:
 
 
 @row("R47")
-def removed(connection: Connection) -> Observation:
+def removals(connection: Connection) -> Observation:
     """Look for FIN or RST on the subflows of a removed address, and for more packets after an unknown id."""
     seen = []
     for event in connection.removals:

@@ -9,11 +9,11 @@ from mptcp_lab.wire.rows.requirement import (
     ON_SUBFLOW,
     Observation,
     breach,
-    known,
+    breach_or,
+    known_deviation,
     ok,
     row,
     unseen,
-    without,
     worst,
 )
 
@@ -27,15 +27,15 @@ def _streams(connection: Connection) -> list[Stream]:
 
 
 @row("R28", (Lack.START, Lack.HEADERS))
-def mapped(connection: Connection) -> Observation:
+def mappings(connection: Connection) -> Observation:
     """Look for payload without a mapping, and for mappings that contradict each other."""
     streams = _streams(connection)
     if not streams or connection.state is not State.MPTCP:
         return unseen(_NO_DATA)
-    findings = connection.found("mapping-conflict")
+    findings = connection.findings_of("mapping-conflict")
     if not connection.lacks(*ON_SUBFLOW):
-        findings += connection.found("unmapped")
-    return without(findings, ok(*(each.first_packet for each in streams)))
+        findings += connection.findings_of("unmapped")
+    return breach_or(findings, ok(*(each.first_packet for each in streams)))
 
 
 @row("R60", ON_SUBFLOW)
@@ -54,7 +54,7 @@ def fast_open(connection: Connection) -> Observation:
 
 
 @row("R29", ANY)
-def delivered(connection: Connection) -> Observation:
+def delivery(connection: Connection) -> Observation:
     """Look for holes between the initial DSN and a DATA_FIN that the receiver acknowledged."""
     seen = []
     for stream in _streams(connection):
@@ -75,13 +75,13 @@ def data_acks(connection: Connection) -> Observation:
     acknowledged = [each for each in (connection.client, connection.server) if each.data_acks]
     if not acknowledged:
         return unseen("no DATA_ACK")
-    findings = connection.found("data-ack-back", "data-ack-past-end")
+    findings = connection.findings_of("data-ack-back", "data-ack-past-end")
     if not connection.incomplete:
-        findings += connection.found("data-ack-ahead", "data-ack-short")
+        findings += connection.findings_of("data-ack-ahead", "data-ack-short")
     short = sum(each.data_acks_short for each in acknowledged)
     total = sum(each.data_acks for each in acknowledged)
     detail = f"{total} DATA_ACKs, {short} of 4 octets"
-    return without(findings, ok(*(each.acked_packet for each in acknowledged), detail=detail))
+    return breach_or(findings, ok(*(each.acked_packet for each in acknowledged), detail=detail))
 
 
 @row("R32")
@@ -96,23 +96,25 @@ def window(connection: Connection) -> Observation:
         return unseen("no data with a window to compare")
     if connection.incomplete:
         return unseen(_GAPS)
-    kept = connection.found("window-kept")
+    kept = connection.findings_of("window-kept")
     if not kept:
-        return without(connection.found("window"), ok(*(each.first_packet for each in streams)))
+        return breach_or(connection.findings_of("window"), ok(*(each.first_packet for each in streams)))
     detail = f"{len(kept)} mappings beyond a window that a duplicate acknowledgement made smaller"
-    return without(connection.found("window"), known(detail, *(each.packet for each in kept)))
+    return breach_or(
+        connection.findings_of("window"), known_deviation(detail, *(each.packet for each in kept))
+    )
 
 
 @row("R33", (Lack.START,))
 def data_fin(connection: Connection) -> Observation:
     """Look for the DATA_ACK of DATA_FIN + 1, and for a DATA_FIN whose DSN changes."""
-    findings = connection.found("data-fin-moved")
+    findings = connection.findings_of("data-fin-moved")
     seen = [
         ok(each.data_fin_packet, each.data_fin_acked_packet)
         for each in _streams(connection)
         if each.data_fin_acked_packet is not None
     ]
-    return without(findings, worst(seen, "no DATA_FIN was acknowledged in the capture"))
+    return breach_or(findings, worst(seen, "no DATA_FIN was acknowledged in the capture"))
 
 
 @row("R34", ANY)
@@ -156,7 +158,7 @@ def subflows_closed(connection: Connection) -> Observation:
 
 
 @row("R36")
-def reinjected(connection: Connection) -> Observation:
+def reinjections(connection: Connection) -> Observation:
     """List the reinjections that a DATA_ACK covers: the receiver accepted the duplicate data."""
     seen = []
     for each in connection.reinjections:
@@ -178,7 +180,7 @@ def backup(connection: Connection) -> Observation:
     if not asked and not len(connection.priorities):
         return unseen("no subflow is backup")
     packets = [each.first_packet for each in asked] + [each.packet for each in connection.priorities]
-    return without(connection.found("backup-used"), ok(*packets))
+    return breach_or(connection.findings_of("backup-used"), ok(*packets))
 
 
 @row("R38")

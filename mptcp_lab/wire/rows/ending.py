@@ -10,10 +10,10 @@ from mptcp_lab.wire.rows.requirement import (
     ON_SUBFLOW,
     Observation,
     breach,
+    breach_or,
     ok,
     row,
     unseen,
-    without,
     worst,
 )
 
@@ -39,11 +39,11 @@ def fastclose(connection: Connection) -> Observation:
 @row("R51")
 def reset_reason(connection: Connection) -> Observation:
     """Check the RST flag of the segment, the reserved flags and the reason code."""
-    findings = connection.found("rst-option")
+    findings = connection.findings_of("rst-option")
     seen = [
         _reason(each.option, each.packet) for each in connection.resets if isinstance(each.option, TcpRst)
     ]
-    return without(findings, worst(seen, "no MP_TCPRST"))
+    return breach_or(findings, worst(seen, "no MP_TCPRST"))
 
 
 def _reason(option: TcpRst, packet: int) -> Observation:
@@ -61,7 +61,9 @@ def silent_start(connection: Connection) -> Observation:
     reasons = ("first data without DSS", "third packet without MP_CAPABLE")
     if fallback is None or fallback.reason not in reasons:
         return unseen("the first data came with MPTCP options, or without a handshake")
-    return without(connection.found("option-after-fallback"), ok(fallback.packet, detail=fallback.reason))
+    return breach_or(
+        connection.findings_of("option-after-fallback"), ok(fallback.packet, detail=fallback.reason)
+    )
 
 
 @row("R53", ANY)
@@ -105,7 +107,7 @@ def failed_only(connection: Connection) -> Observation:
             if resets:
                 return ok(alone[0].packet, *resets, detail="reset: the data in flight was not contiguous")
             return unseen("data was sent again on the only subflow, and no reset was captured")
-        if not only.closed:
+        if not only.is_closed:
             return unseen("the capture ends after MP_FAIL, before the connection does")
         return breach("no infinite mapping after MP_FAIL", alone[0].packet)
     answer = next((each for each in alone if each.side is not alone[0].side), None)
@@ -120,5 +122,5 @@ def quiet(connection: Connection) -> Observation:
     fallback = connection.fallback
     if fallback is None or capable(connection.subflows[0].syn) is None:
         return unseen("no fallback")
-    findings = connection.found("option-after-fallback", "join-after-fallback")
-    return without(findings, ok(fallback.packet, detail=fallback.reason))
+    findings = connection.findings_of("option-after-fallback", "join-after-fallback")
+    return breach_or(findings, ok(fallback.packet, detail=fallback.reason))

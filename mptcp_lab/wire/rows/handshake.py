@@ -11,11 +11,11 @@ from mptcp_lab.wire.rows.requirement import (
     ON_SUBFLOW,
     Observation,
     breach,
-    known,
+    breach_or,
+    known_deviation,
     ok,
     row,
     unseen,
-    without,
     worst,
 )
 
@@ -44,7 +44,7 @@ def handshake(connection: Connection) -> Iterator[tuple[str, Segment, MpCapable]
             yield name, segment, option
 
 
-def _only(connection: Connection, which: str) -> tuple[Segment, MpCapable] | None:
+def _find_only(connection: Connection, which: str) -> tuple[Segment, MpCapable] | None:
     return next(((segment, option) for name, segment, option in handshake(connection) if name == which), None)
 
 
@@ -55,7 +55,7 @@ def _no_keys(option: MpCapable) -> tuple[int | None, ...]:
 @row("R01")
 def syn(connection: Connection) -> Observation:
     """Check version and length of the MP_CAPABLE in the first SYN."""
-    found = _only(connection, "SYN")
+    found = _find_only(connection, "SYN")
     if found is None:
         return unseen(_NO_HANDSHAKE)
     segment, option = found
@@ -68,7 +68,7 @@ def syn(connection: Connection) -> Observation:
 @row("R02")
 def syn_ack(connection: Connection) -> Observation:
     """Check version and key of the MP_CAPABLE in the SYN/ACK."""
-    found = _only(connection, "SYN/ACK")
+    found = _find_only(connection, "SYN/ACK")
     if found is None:
         return unseen(_NO_HANDSHAKE)
     segment, option = found
@@ -81,13 +81,13 @@ def syn_ack(connection: Connection) -> Observation:
 @row("R03")
 def third_ack(connection: Connection) -> Observation:
     """Check both keys of the MP_CAPABLE in the client's first packet after its SYN."""
-    found = _only(connection, "third packet")
+    found = _find_only(connection, "third packet")
     if found is None:
         return unseen(_NO_HANDSHAKE)
     segment, option = found
     if option.sender_key is None or option.receiver_key is None:
         return breach("the third packet does not carry both keys", segment.number)
-    server = _only(connection, "SYN/ACK")
+    server = _find_only(connection, "SYN/ACK")
     if server and server[1].sender_key != option.receiver_key:
         return breach(
             "the third packet returns another key than the SYN/ACK gave", server[0].number, segment.number
@@ -159,8 +159,8 @@ def plain_syn_ack(connection: Connection) -> Observation:
         return unseen("no SYN/ACK without MP_CAPABLE to a SYN with it")
     if first.ack is None:
         return unseen("nothing from the client after the SYN/ACK")
-    findings = [each for each in connection.found("option-after-fallback") if each.side is Side.CLIENT]
-    return without(findings, ok(first.syn_ack.number, first.ack.number))
+    findings = [each for each in connection.findings_of("option-after-fallback") if each.side is Side.CLIENT]
+    return breach_or(findings, ok(first.syn_ack.number, first.ack.number))
 
 
 @row("R10", ON_SUBFLOW)
@@ -169,8 +169,8 @@ def plain_third_ack(connection: Connection) -> Observation:
     fallback = connection.fallback
     if fallback is None or fallback.reason != "third packet without MP_CAPABLE":
         return unseen("no third packet without MP_CAPABLE")
-    findings = [each for each in connection.found("option-after-fallback") if each.side is Side.SERVER]
-    return without(findings, ok(fallback.packet))
+    findings = [each for each in connection.findings_of("option-after-fallback") if each.side is Side.SERVER]
+    return breach_or(findings, ok(fallback.packet))
 
 
 @row("R12")
@@ -188,7 +188,7 @@ def unique_keys(connection: Connection) -> Observation:
 
 
 @row("R13")
-def derived(connection: Connection) -> Observation:
+def initial_dsn(connection: Connection) -> Observation:
     """Compare the first mapping of each side with its initial DSN + 1.
 
     A join that belongs to the connection shows that its token was derived correctly.
@@ -263,7 +263,7 @@ def established_first(connection: Connection) -> Observation:
                 seen.append(breach("MP_JOIN before any DSS of the peer", each.first_packet, confirmed))
             else:
                 detail = "MP_JOIN before any DSS of the peer, but after its ADD_ADDR"
-                seen.append(known(detail, announced, each.first_packet, confirmed))
+                seen.append(known_deviation(detail, announced, each.first_packet, confirmed))
         else:
             seen.append(ok(confirmed, each.first_packet))
     return worst(seen, "no join")

@@ -14,10 +14,10 @@ from mptcp_lab.wire.rows.requirement import (
     ON_SUBFLOW,
     Observation,
     breach,
+    breach_or,
     ok,
     row,
     unseen,
-    without,
     worst,
 )
 
@@ -154,7 +154,7 @@ def address_ids(connection: Connection) -> Observation:
 
 
 @row("R25", ON_SUBFLOW)
-def refused(connection: Connection) -> Observation:
+def refusals(connection: Connection) -> Observation:
     """Look for MP_TCPRST on RSTs that the responder sends before any data."""
     seen = []
     for subflow, segment, _ in joins(connection):
@@ -182,7 +182,7 @@ def backup_join(connection: Connection) -> Observation:
     ]
     if not asked:
         return unseen("no join with flag B")
-    return without(connection.found("backup-used"), ok(*(segment.number for _, segment in asked)))
+    return breach_or(connection.findings_of("backup-used"), ok(*(segment.number for _, segment in asked)))
 
 
 @row("R57", ANY, by_address=True)

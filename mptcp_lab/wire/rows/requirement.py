@@ -133,7 +133,7 @@ def row(
     return register
 
 
-def registered() -> tuple[Row, ...]:
+def registered_rows() -> tuple[Row, ...]:
     """Return all rows whose modules are imported, in the order of the catalogue."""
     return tuple(_REGISTERED[alias] for alias in _CLAIMS if alias in _REGISTERED)
 
@@ -148,7 +148,7 @@ def breach(detail: str, *packets: int | None) -> Observation:
     return Observation(Outcome.BREACH, _numbers(packets), detail)
 
 
-def known(detail: str, *packets: int | None) -> Observation:
+def known_deviation(detail: str, *packets: int | None) -> Observation:
     """Return the observation of a deviation that a correction of the catalogue explains."""
     return Observation(Outcome.KNOWN, _numbers(packets), detail)
 
@@ -180,7 +180,7 @@ def worst(observations: Iterable[Observation], nothing: str) -> Observation:
 _WORST_FIRST = (Outcome.BREACH, Outcome.KNOWN, Outcome.OK)
 
 
-def without(findings: list[Finding], when_none: Observation) -> Observation:
+def breach_or(findings: list[Finding], when_none: Observation) -> Observation:
     """Return a breach if the analyser has findings, else `when_none`."""
     if findings:
         return breach(findings[0].detail, *(each.packet for each in findings[:5]))

@@ -62,7 +62,7 @@ class OriginConnection:
         """Return whether the client has sent its whole greeting."""
         return self._start is None
 
-    def wanted(self) -> int:
+    def wanted_events(self) -> int:
         """Return the selector events that the connection waits for."""
         read = not self._eof and not self.paused and len(self._out) < BACKLOG_BYTES
         write = bool(self._out) or self._to_send > 0

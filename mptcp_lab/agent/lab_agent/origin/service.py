@@ -222,7 +222,7 @@ class Origin:
                 del self.tagged[connection.tag]
 
     def _rearm(self, connection: OriginConnection) -> None:
-        wanted = connection.wanted()
+        wanted = connection.wanted_events()
         if wanted == connection.events:
             return
         data = (self._serve, connection)
@@ -256,13 +256,13 @@ class Origin:
         except Exception as error:
             return {"ok": False, "error": describe_error(error)}
 
-    def _matching(self, number: int | None, tag: str | None) -> list[OriginConnection]:
+    def _find_connections(self, number: int | None, tag: str | None) -> list[OriginConnection]:
         found = self.connections.values() if tag is None else self.tagged.get(tag, [])
         return [connection for connection in found if number in (None, connection.number)]
 
     def ask_connections(self, since: int = 0, tag: str | None = None, timeline: bool = True) -> list[Json]:
         """Return the records of the connections with a number above `since`, and with this tag if given."""
-        return [c.document(timeline) for c in self._matching(None, tag) if c.number > since]
+        return [c.document(timeline) for c in self._find_connections(None, tag) if c.number > since]
 
     def ask_facts(self, number: int) -> Json:
         """Return the current socket facts of a connection, or the last ones if it has ended."""
@@ -282,7 +282,7 @@ class Origin:
         """
         if number is None and tag is None:
             self.pause_new = paused
-        chosen = [connection for connection in self._matching(number, tag) if connection.open]
+        chosen = [connection for connection in self._find_connections(number, tag) if connection.open]
         for connection in chosen:
             connection.paused = paused
             self._rearm(connection)
@@ -290,7 +290,7 @@ class Origin:
 
     def ask_reset(self, tag: str) -> int:
         """Close the open connections of a tag with RST, and return how many there were."""
-        chosen = [connection for connection in self._matching(None, tag) if connection.open]
+        chosen = [connection for connection in self._find_connections(None, tag) if connection.open]
         for connection in chosen:
             descriptor = connection.sock.fileno()
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
