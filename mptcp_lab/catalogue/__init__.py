@@ -57,14 +57,16 @@ class Family:
 class Correction:
     """A claim that a real kernel does not keep: its old text (``was``) and the observed behaviour (``seen``).
 
-    ``sentence`` is the short form for reports that show the deviation. A check that accepts the deviation
-    refers to it by ``name``. ``since`` is the first kernel release with it, ``until`` the first without it.
+    ``evidence`` says by what the behaviour is known, and how checks treat it. ``sentence`` is the short form
+    for reports that show the deviation. A check that accepts the deviation refers to it by ``name``.
+    ``since`` is the first kernel release with it, ``until`` the first without it.
     """
 
     claim: str
     kernel: str
     was: str
     seen: str
+    evidence: str = ""
     sentence: str = ""
     name: str = ""
     since: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 
 from mptcp_lab.catalogue import Claim, Correction, Family, Rewording, corrections, families, rewordings
@@ -57,14 +58,23 @@ def _rfc_table(claims: Iterable[Claim]) -> Iterator[str]:
         yield _row(c.id, c.alias, c.level, c.text, source, c.observed_by, methods, upstream, waves)
 
 
-def _corrections(found: Iterable[Correction]) -> str:
+def _corrections(found: tuple[Correction, ...]) -> str:
     lines = ["## Corrections", "", "Claims that turned out otherwise on real kernels.", ""]
     rows = [_row(c.claim, c.kernel, c.was, c.seen) for c in found]
     if rows:
         lines += ["| claim | kernel | it said | what is seen |", "| --- | --- | --- | --- |", *rows]
     else:
         lines.append("None so far.")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *_evidence(found)])
+
+
+def _evidence(found: Iterable[Correction]) -> Iterator[str]:
+    yield from ("### Evidence of the corrections", "", "By what each is known, and how checks treat it.", "")
+    for c in found:
+        if c.evidence:
+            paragraph = " ".join(f"**{c.claim}**, {c.kernel}: {c.evidence}".split())
+            yield textwrap.fill(paragraph, 100, break_long_words=False, break_on_hyphens=False)
+            yield ""
 
 
 def _rewordings(found: Iterable[Rewording]) -> str:

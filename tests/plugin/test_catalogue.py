@@ -67,6 +67,34 @@ def test_rewordings_name_rows_of_the_rfc() -> None:
         assert reworded.why
 
 
+def test_a_cell_of_the_page_has_at_most_two_sentences_and_a_paragraph_five() -> None:
+    cells = [
+        c for claim in catalogue.claims().values() for c in (claim.text, claim.observed_by, claim.source)
+    ]
+    cells += [c for each in catalogue.corrections() for c in (each.was, each.seen)]
+    cells += [c for each in catalogue.rewordings() for c in (each.was, each.now, each.why)]
+    assert [cell for cell in cells if sentences(cell) > 2] == []
+    paragraphs = [each.evidence for each in catalogue.corrections() if sentences(each.evidence) > 5]
+    assert paragraphs == []
+
+
+def sentences(text: str) -> int:
+    """Count the sentences of a text: an end mark, a space, and a capital letter or a program's name."""
+    ends = re.findall(r"[.!?]\)?\s+(?=[A-Z`]|haproxy|nginx|net/)", text.strip())
+    return len(ends) + 1
+
+
+def test_rows_of_the_rfc_say_in_whole_sentences_what_is_observed() -> None:
+    rows = next(f for f in catalogue.families() if f.name == "rfc8684").claims
+    assert [row.alias for row in rows if not re.fullmatch(r"[A-Z].* .*\.", row.observed_by)] == []
+
+
+def test_evidence_is_a_paragraph_below_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = (catalogue.Correction("DIRECT-5", "6.18.44", "it was so", "it is not", evidence="Seen\ntwice."),)
+    monkeypatch.setattr(markdown, "corrections", lambda: found)
+    assert "\n\n**DIRECT-5**, 6.18.44: Seen twice.\n\n" in markdown.render()
+
+
 def test_a_correction_is_a_row_and_its_bars_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     found = (catalogue.Correction("DIRECT-5", "6.18.44", "it was so", "a|b"),)
     monkeypatch.setattr(markdown, "corrections", lambda: found)
