@@ -334,8 +334,8 @@ def test_the_table_of_files_to_touch_is_whole(kind: str) -> None:
 
 
 def test_a_file_that_the_table_lacks_is_found() -> None:
-    row = (ROOT / "CONTRIBUTING.md").read_text().replace("`mptcp_lab/suite/state/units.py`", "")
-    assert unlisted("a proxy engine", row) == ["mptcp_lab/suite/state/units.py"]
+    row = (ROOT / "CONTRIBUTING.md").read_text().replace("`mptcp_lab/suite/proxy/engines.py`", "")
+    assert unlisted("a proxy engine", row) == ["mptcp_lab/suite/proxy/engines.py"]
 
 
 @pytest.mark.parametrize("page", ["docs/results.md", "docs/dev/writing-a-check.md"])

@@ -2,14 +2,19 @@
 
 import pytest
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import claim
 from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
 from mptcp_lab.suite.requirements import PROXY_HEADER, sends_proxy_header
 from mptcp_lab.suite.traffic import Target
 
-#: nginx has no parameter for version 2.
-VERSIONS = [(name, version) for name in PROXY_TARGETS for version in ((1, 2) if "haproxy" in name else (1,))]
+VERSIONS = [
+    (name, version)
+    for name in PROXY_TARGETS
+    for version in PROXIES[name.partition("-")[0]].proxy_protocol
+    if version
+]
 
 
 @claim("PROXY-6", case="without")

@@ -2,17 +2,18 @@
 
 import pytest
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.packets import capable, format_segments, rows, tcp_capture
-from mptcp_lab.suite.proxy.targets import ENGINES, proxy_target
+from mptcp_lab.suite.proxy.targets import proxy_target
 from mptcp_lab.suite.requirements import TCP_LISTENER
 from mptcp_lab.suite.traffic import is_mptcp
 from mptcp_lab.wire.packet import SYN
 
 
 @claim("PROXY-12", requires=TCP_LISTENER)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", PROXIES)
 def test_falls_back(client: Machine, machines: Session, evidence: EvidenceBox, engine: str) -> None:
     """A listener without MPTCP answers without it: A falls back to TCP, and the data arrives."""
     target = proxy_target(machines, f"{engine}-off")

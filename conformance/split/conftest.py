@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine, Session
-from mptcp_lab.suite.proxy.targets import ENGINES, proxy_target
+from mptcp_lab.suite.proxy.targets import proxy_target
 from mptcp_lab.suite.split.forwarders import Split, split_of
 from mptcp_lab.suite.traffic import Target
 
@@ -16,7 +17,7 @@ def split(machines: Session, client: Machine, server: Machine) -> Split:
     return split_of(machines, client, server)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=PROXIES)
 def targets(request: pytest.FixtureRequest, machines: Session) -> tuple[Target, Target]:
     """Return two terminating proxies of an engine, with MPTCP in front, before a B that speaks only TCP."""
     preload, native = (

@@ -6,31 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mptcp_lab.inventory import fields
+from mptcp_lab.inventory.engines import COMMON_KEYS, ENGINES, PROXIES
 from mptcp_lab.inventory.errors import InventoryError
 from mptcp_lab.inventory.model import Backend, Host, Service
 from mptcp_lab.inventory.nics import NIC_EXAMPLE
 
-#: By engine: the groups whose hosts run it. `KEYS` lists the keys that its services may have.
-GROUPS = {
-    "haproxy": ("proxies",),
-    "nginx": ("proxies",),
-    "forwarder": ("proxies", "forwarders"),
-    "origin": ("origins",),
-}
-ENGINES = tuple(GROUPS)
-COMMON_KEYS = "name engine port mptcp"
-KEYS = {
-    "haproxy": f"{COMMON_KEYS} backends proxy_protocol connect_timeout idle_timeout",
-    "nginx": f"{COMMON_KEYS} backends hash proxy_protocol connect_timeout idle_timeout",
-    "forwarder": f"{COMMON_KEYS} backends snat",
-    "origin": f"{COMMON_KEYS} proxy_protocol",
-}
-#: Methods by which a listener gets MPTCP. The wrapper is only for proxies: the origin opens MPTCP sockets.
-PROXY_METHODS, METHODS = ("native", "preload", "auto", "off"), ("native", "off")
-#: Versions of the PROXY protocol that each engine can send; nginx's stream module supports only version 1.
-PROXY_VERSIONS = {"haproxy": (0, 1, 2), "nginx": (0, 1)}
 SERVICE_EXAMPLE = (
-    "{name: test1, engine: haproxy, port: 7000, mptcp: preload, backends: [{host: server2, port: 7000}]}"
+    f"{{name: test1, engine: {next(iter(PROXIES))}, port: 7000, mptcp: preload, "
+    "backends: [{host: server2, port: 7000}]}"
 )
 BACKEND_EXAMPLE = "{host: server2, port: 7000, weight: 1, max_fails: 3, fail_timeout: 10s}"
 
@@ -55,18 +38,19 @@ def services_from(host: str, functions: frozenset[str], variables: Mapping[str, 
 
 
 def _check_group(host: str, variable: str, service: Service, functions: frozenset[str]) -> None:
-    groups = GROUPS[service.engine]
+    groups = ENGINES[service.engine].groups
     if not functions & set(groups):
         problem = f"{service.engine} runs on hosts of {' or '.join(groups)}; {host} is not in such a group"
         raise InventoryError(host, f"{variable}.engine", problem, f"{groups[0]}: {{hosts: {{{host}: }}}}")
 
 
 def _service(host: str, variable: str, entry: Mapping[str, Any]) -> Service:
-    engine = fields.choice(host, f"{variable}.engine", entry.get("engine"), ENGINES)
-    fields.known_keys(host, variable, entry, KEYS[engine], SERVICE_EXAMPLE)
+    engine = fields.choice(host, f"{variable}.engine", entry.get("engine"), tuple(ENGINES))
+    keys = " ".join((*COMMON_KEYS, *ENGINES[engine].keys))
+    fields.known_keys(host, variable, entry, keys, SERVICE_EXAMPLE)
     name = fields.name(host, f"{variable}.name", entry.get("name"), SERVICE_EXAMPLE)
     port = fields.port(host, f"{variable}.port", entry.get("port"))
-    methods = PROXY_METHODS if engine in PROXY_VERSIONS else METHODS if engine == "origin" else ("off",)
+    methods = ENGINES[engine].methods
     method = fields.choice(host, f"{variable}.mptcp", entry.get("mptcp", "off"), methods)
     listed = fields.entries(host, f"{variable}.backends", entry.get("backends", []), BACKEND_EXAMPLE)
     backends = tuple(_backend(host, f"{variable}.backends[{j}]", backend) for j, backend in enumerate(listed))
@@ -99,7 +83,7 @@ def _proxy_protocol(host: str, variable: str, engine: str, entry: Mapping[str, A
     value = entry["proxy_protocol"]
     if engine == "origin":
         return int(fields.boolean(host, variable, value))
-    versions = PROXY_VERSIONS[engine]
+    versions = PROXIES[engine].proxy_protocol
     if isinstance(value, bool) or not isinstance(value, int) or value not in versions:
         problem = f"{value!r} is not a version that {engine} supports ({', '.join(map(str, versions))})"
         raise InventoryError(host, variable, problem, "proxy_protocol: 1")

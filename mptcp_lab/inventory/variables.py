@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mptcp_lab.inventory.engines import ENGINES
 from mptcp_lab.inventory.errors import InventoryError
 
 #: Variables that `mptcp_lab.inventory.validate` reads and checks.
@@ -37,25 +38,7 @@ TEXTS = ("lab_ssh_config", "lab_lock", "lab_render_system", "lab_render_versions
 OWNERS = ("kernel", "mptcpd", "networkmanager")
 #: Variables of roles (roles/*/defaults/main.yml) and playbooks that an inventory may set.
 ROLE_VARIABLES = (
-    "haproxy_suite",
-    "haproxy_template",
-    "haproxy_packages",
-    "haproxy_errors",
-    "haproxy_timeout_connect",
-    "haproxy_timeout_client",
-    "haproxy_timeout_server",
-    "nginx_stream_suite",
-    "nginx_stream_template",
-    "nginx_stream_packages",
-    "nginx_stream_user",
-    "nginx_stream_modules",
-    "nginx_stream_source",
-    "nginx_stream_source_sha256",
-    "nginx_stream_source_options",
-    "nginx_stream_source_packages",
-    "nginx_stream_source_keep_compiler",
-    "nginx_stream_worker_processes",
-    "nginx_stream_worker_connections",
+    *(name for engine in ENGINES.values() for name in engine.variables),
     "mptcp_kernel_source",
     "mptcp_kernel_packages",
     "mptcp_kernel_version",
@@ -66,8 +49,6 @@ ROLE_VARIABLES = (
     "mptcp_sysctl_template",
     "mptcp_daemon_template",
     "kernel_reboot_within",
-    "forwarder_template",
-    "origin_template",
     "lab_network_table_base",
     "lab_network_protocol",
     "lab_network_templates",

@@ -6,6 +6,7 @@ import hashlib
 import stat
 from collections.abc import Iterable, Mapping
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.lock.document import Host
 from mptcp_lab.render import File, Paper
 
@@ -23,6 +24,6 @@ def expected_files(files: Iterable[File]) -> dict[str, dict[str, str]]:
 def papers(hosts: Mapping[str, Host]) -> dict[str, Paper]:
     """Return, by host, the observed system and proxy versions that a rendering depends on."""
     return {
-        name: Paper(host.system, " ".join(host.tools.get(engine, "") for engine in ("haproxy", "nginx")))
+        name: Paper(host.system, " ".join(host.tools.get(engine, "") for engine in PROXIES))
         for name, host in hosts.items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.inventory.model import Host, Lab
 from mptcp_lab.probe import Probe
 
@@ -28,5 +29,6 @@ def _host(host: Host, probe: Probe) -> Host:
 
 def _method(engine: str, probe: Probe) -> str:
     """Return `preload` if the engine's systemd unit loads the wrapper library, else `native`."""
-    shown = probe.run(["systemctl", "show", "--property=Environment", "--value", engine], timeout=20.0)
+    unit = PROXIES[engine].unit
+    shown = probe.run(["systemctl", "show", "--property=Environment", "--value", unit], timeout=20.0)
     return "preload" if WRAPPER in shown.stdout else "native"

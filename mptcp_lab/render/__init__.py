@@ -30,8 +30,7 @@ SYSTEM = "debian-13"
 class Paper:
     """The assumed facts of a simulated host.
 
-    ``system`` is a name in roles/system/systems; ``versions`` is the output of ``haproxy -v`` and
-    ``nginx -v``.
+    ``system`` is a name in roles/system/systems; ``versions`` is what the proxies print about their versions.
     """
 
     system: str = SYSTEM

@@ -1,4 +1,4 @@
-"""Validate rendered files with the real programs (haproxy, nginx, nft, systemd) in a scratch root.
+"""Validate rendered files with the real programs (proxies, nft, systemd) in a scratch root.
 
 The programs come from the embedded lab's image and package pool, in the versions of each host. If no image
 was built, the programs of this machine are used.
@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from mptcp_lab.errors import LabError
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.labs.containers import image, recipe
 from mptcp_lab.labs.lab_paths import lab_paths
@@ -23,8 +24,7 @@ from mptcp_lab.render import File
 #: From the pattern of a path to the command that validates such a file; ``{}`` is replaced by the path, or by
 #: the unit of a drop-in.
 READERS = {
-    "/etc/haproxy/haproxy.cfg": "haproxy -c -f {}",
-    "/etc/nginx/nginx.conf": "nginx -t -q -c {}",
+    **{proxy.program.configuration: proxy.program.validation for proxy in PROXIES.values()},
     "*.nft": "nft --check --file {}",
     "*.json": "python3 -m json.tool {}",
     "*.py": "python3 -m py_compile {}",
@@ -74,9 +74,9 @@ def validate(lab: Lab, files: Iterable[File], tree: Path) -> list[Reading]:
 
 def _suite(lab: Lab, file: File) -> str:
     """Return the Debian suite from which a host installs the engine that reads a file."""
-    for engine, variable in (("haproxy", "haproxy_suite"), ("nginx", "nginx_stream_suite")):
+    for engine, proxy in PROXIES.items():
         if engine in file.path:
-            return str(lab.hosts[file.host].variables.get(variable) or recipe.SUITE)
+            return str(lab.hosts[file.host].variables.get(proxy.program.suite_variable) or recipe.SUITE)
     return recipe.SUITE
 
 

@@ -10,7 +10,8 @@ from mptcp_lab.report import svg
 from mptcp_lab.results.result import Check, Figure, Result, number
 
 PICTURE_WIDTH, PICTURE_HEIGHT = 240, 18
-FRONT = re.compile(r"(?:haproxy|nginx)-(?:native|preload)$")
+#: The end of a case that names a proxy by engine and method.
+FRONT = re.compile(r"[a-z]+-(?:native|preload)$")
 UNDER_LOAD = ("PROXY-9", "PROXY-10", "PROXY-11")
 GAPS = tuple(f"gap, {what}" for what in ("min", "median", "p95", "max"))
 

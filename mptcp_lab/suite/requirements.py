@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mptcp_lab.errors import Unsupported
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
 from mptcp_lab.inventory.requirement import Parameters, Requirement, find_address, find_host
 from mptcp_lab.lock import NAME, find_lock_file
@@ -19,6 +20,8 @@ from mptcp_lab.machines.cables import require_cable
 Suits = Callable[[Service], object]
 #: The methods by which a proxy's listener gets MPTCP.
 METHODS = ("native", "preload")
+#: The engines that balance connections over backends with weights.
+BALANCING = tuple(name for name, engine in PROXIES.items() if engine.documented.balances)
 
 
 def find_client(lab: Lab) -> Host:
@@ -126,17 +129,18 @@ def find_proxy(lab: Lab, name: str, suits: Suits = lambda _: True, what: str = "
 
 
 def find_balancing(lab: Lab, method: str, suits: Suits, what: str) -> Service:
-    """Return the nginx listener with several backends that meets the condition `suits`.
+    """Return the balancing listener with several backends that meets the condition `suits`.
 
     `what` describes the condition in the error message.
 
     Raises:
         Unsupported: the inventory lists no such service.
     """
-    for service in lab.services("nginx"):
+    for service in (each for engine in BALANCING for each in lab.services(engine)):
         if _may_use(service, method) and len(service.backends) > 1 and suits(service):
             return service
-    raise Unsupported(f"nginx balancing {what}, MPTCP by {method}", "the inventory lists no such service")
+    capability = f"{' or '.join(BALANCING)} balancing {what}, MPTCP by {method}"
+    raise Unsupported(capability, "the inventory lists no such service")
 
 
 @dataclass(frozen=True)
@@ -270,9 +274,9 @@ def sends_proxy_header(version: int) -> tuple[Suits, str]:
 
 
 def balances(suits: Suits, what: str) -> Requirement:
-    """Return the requirement of an nginx listener with several backends that meets the condition `suits`."""
+    """Return the requirement of a balancing listener with several backends that meets a condition."""
     return Requirement(
-        f"nginx balancing {what}, MPTCP by {{find}}",
+        f"{' or '.join(BALANCING)} balancing {what}, MPTCP by {{find}}",
         lambda lab, parameters: find_balancing(lab, parameters["find"], suits, what),
     )
 

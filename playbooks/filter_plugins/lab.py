@@ -7,7 +7,9 @@ They work on plain inventory variables (`lab_nics`, `lab_segments`, `lab_service
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ Hosts = Mapping[str, Mapping[str, Any]]
 Segments = Mapping[str, Mapping[str, Any]]
 
 FAMILIES = ("ipv4", "ipv6")
+#: The table of engines. The suite and the validation of inventories read it too.
+ENGINES = Path(__file__).resolve().parents[2] / "mptcp_lab" / "inventory" / "engines.toml"
 
 
 def is_up(nic: Nic) -> bool:
@@ -166,7 +170,7 @@ def lab_addresses(nics: Iterable[Nic], segments: Segments, kinds: Iterable[str])
 
 
 def of_engine(services: Iterable[Mapping[str, Any]], engine: str) -> list[Mapping[str, Any]]:
-    """Return the services that one engine runs (haproxy, nginx, forwarder, origin)."""
+    """Return the services that one engine runs."""
     return [service for service in services if service["engine"] == engine]
 
 
@@ -209,36 +213,39 @@ def _shared_addresses(name: str, backend: str, hosts: Hosts, segments: Segments)
     return {**found, "address": found["ipv4"] or found["ipv6"]}
 
 
-#: By engine: the groups whose hosts run it, and the roles that it needs.
-ENGINES = {
-    "haproxy": ({"proxies"}, {"haproxy"}),
-    "nginx": ({"proxies"}, {"nginx_stream"}),
-    "forwarder": ({"proxies", "forwarders"}, {"forwarder", "gateway"}),
-    "origin": ({"origins"}, {"origin"}),
-}
+@cache
+def engines() -> Mapping[str, Mapping[str, Any]]:
+    """Return the table of engines by name, as mptcp_lab/inventory/engines.py explains it."""
+    return tomllib.loads(ENGINES.read_text(encoding="utf-8"))
 
 
 def lab_retired(
     owners: Iterable[str],
     services: Iterable[Mapping[str, Any]],
     groups: Iterable[str],
-    nginx_source: str = "",
+    variables: Mapping[str, Any],
 ) -> list[str]:
     """Return the owners in a host's manifest that the inventory no longer uses.
 
-    `groups` are the host's groups. Role gateway belongs to group gateways even without an engine. An origin
-    instance is retired with its service, and a build of nginx if no `nginx_source` is set.
+    `groups` are the host's groups, and `variables` those that the inventory sets for it. Role gateway belongs
+    to group gateways even without an engine. An instance of an engine is retired with its service.
     """
     inside = set(groups)
     used = {"gateway"} if "gateways" in inside else set()
     for service in services:
-        where, roles = ENGINES[service["engine"]]
-        used |= roles if where & inside else set()
-        if service["engine"] == "origin" and where & inside:
-            used.add(f"origin@{service['name']}")
-    used |= {"nginx_source"} if "nginx_stream" in used and nginx_source else set()
-    retirable = {"nginx_source"}.union(*(roles for _, roles in ENGINES.values()))
+        engine = engines()[service["engine"]]
+        if inside.isdisjoint(engine["groups"]):
+            continue
+        used |= {*engine["roles"], *(f"{role}@{service['name']}" for role in engine["roles"])}
+        used |= {role for name, role in _roles_by_variable(engine).items() if variables.get(name)}
+    retirable = {role for each in engines().values() for role in each["roles"]}
+    retirable |= {role for each in engines().values() for role in _roles_by_variable(each).values()}
     return sorted(owner for owner in owners if owner not in used and owner.partition("@")[0] in retirable)
+
+
+def _roles_by_variable(engine: Mapping[str, Any]) -> Mapping[str, str]:
+    found: Mapping[str, str] = engine.get("roles_by_variable", {})
+    return found
 
 
 #: A word that configurations, units and scripts accept without quotes and without a special meaning.

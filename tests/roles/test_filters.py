@@ -63,7 +63,9 @@ ORIGIN = {"engine": "origin", "name": "origin"}
 def retired(
     owners: list[str], services: list[dict[str, str]], groups: list[str], source: str = ""
 ) -> list[str]:
-    found: list[str] = FILTERS["lab_retired"](owners, services, groups, source)
+    services = [{"name": "test", **service} for service in services]
+    variables = {"nginx_stream_source": source} if source else {}
+    found: list[str] = FILTERS["lab_retired"](owners, services, groups, variables)
     return found
 
 

@@ -7,6 +7,12 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from mptcp_lab.inventory.engines import PROXIES
+from mptcp_lab.paths import ROOT
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,24 @@ SIGNED_SINCE = {"sid": "2026-10-30"}
 BASE = (
     "systemd,systemd-sysv,dbus,openssh-server,python3,python3-apt,iproute2,nftables,tcpdump,procps,ethtool,sudo"
 ).split(",")
-#: Packages that roles install on hosts: proxies, the preload wrapper, the path manager daemon.
-ROLES_NEED = ("haproxy", "nginx", "libnginx-mod-stream", "mptcpize", "mptcpd", "mptcpd-plugins")
+
+
+def _of_proxies(system: str) -> tuple[str, ...]:
+    """Return the packages of all proxy engines on a system, a name in roles/system/systems."""
+    return tuple(package for engine in PROXIES for package in _system(system)[engine]["packages"])
+
+
+def _of_roles(system: str) -> tuple[str, ...]:
+    """Return the packages that roles install on a system: proxies, preload wrapper, path manager daemon."""
+    found = _system(system)
+    return (*_of_proxies(system), *found["mptcpize"], *found["mptcpd"]["packages"])
+
+
+def _system(name: str) -> Any:
+    return yaml.safe_load((ROOT / "roles/system/systems" / f"{name}.yml").read_text())
+
+
+ROLES_NEED = _of_roles("debian-13")
 #: Units for periodic work and consoles, which no lab host needs.
 IDLE = (
     "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer "
@@ -47,7 +69,7 @@ IDLE = (
 CONTAINER = Recipe(
     suite=SUITE,
     base=tuple(BASE),
-    pool={SUITE: (*ROLES_NEED, "network-manager"), "sid": ("haproxy", "nginx", "libnginx-mod-stream")},
+    pool={SUITE: (*ROLES_NEED, "network-manager"), "sid": _of_proxies("debian-13")},
     masked=("ssh.service", "ssh.socket", *IDLE),
     revision=2,
 )
@@ -55,7 +77,7 @@ CONTAINER = Recipe(
 OLDER = Recipe(
     suite="bookworm",
     base=tuple(BASE),
-    pool={"bookworm": (*ROLES_NEED, "network-manager")},
+    pool={"bookworm": (*_of_roles("debian-12"), "network-manager")},
     masked=CONTAINER.masked,
     revision=1,
 )

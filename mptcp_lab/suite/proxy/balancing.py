@@ -66,7 +66,7 @@ class Balanced:
 
 
 def find_balanced(machines: Session, method: str, suits: Callable[[Service], bool], what: str) -> Balanced:
-    """Return the nginx listener with several backends that meets the condition `suits`.
+    """Return the balancing listener with several backends that meets the condition `suits`.
 
     `what` describes the condition in the error message.
 

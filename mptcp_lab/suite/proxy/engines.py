@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import re
+from collections.abc import Callable, Mapping
 
 from mptcp_lab.errors import Inconclusive
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.traffic import Target
 
@@ -18,9 +19,6 @@ with socket.socket(socket.AF_UNIX) as stats:
     stats.sendall(b"show stat\\n")
     sys.stdout.write(stats.makefile().read())
 """
-#: Matches the version in the output of `haproxy -v` and `nginx -v`.
-VERSION = re.compile(r"(?:version |nginx/)(\d[^\s-]*)")
-PROXIES = ("haproxy", "nginx")
 NGINX_LOG = "/var/log/nginx/stream.log"
 
 
@@ -28,23 +26,20 @@ def versions(machine: Machine) -> dict[str, str]:
     """Return the version of each proxy engine of a machine, from the running program, not from a package."""
     found = {}
     for engine in sorted({service.engine for service in machine.host.services} & set(PROXIES)):
-        main = machine.probe.run(
-            ["systemctl", "show", "--property=MainPID", "--value", engine]
-        ).stdout.strip()
+        unit = PROXIES[engine].unit
+        main = machine.probe.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip()
         # The shell runs it, since it reports a missing program where the engine is down; then there is no
         # version.
-        said = machine.probe.run(["sh", "-c", f"exec /proc/{main}/exe -v"])
-        if version := VERSION.search(said.stdout + said.stderr):
-            found[engine] = version[1]
+        options = " ".join(PROXIES[engine].program.version_command[1:])
+        said = machine.probe.run(["sh", "-c", f"exec /proc/{main}/exe {options}"])
+        if version := PROXIES[engine].program.version(said.stdout + said.stderr):
+            found[engine] = version
     return found
 
 
 def sessions(target: Target) -> int:
-    """Return how many connections a listener has had.
-
-    For haproxy, its statistics show this; for nginx, its log, which has only connections that have ended.
-    """
-    return _haproxy_sessions(target) if target.service.engine == "haproxy" else _nginx_sessions(target)
+    """Return how many connections a listener has had, as its engine counts them (`SESSIONS`)."""
+    return SESSIONS[target.service.engine](target)
 
 
 def _haproxy_sessions(target: Target) -> int:
@@ -67,25 +62,34 @@ def _nginx_sessions(target: Target) -> int:
     return int(counted.stdout or 0)
 
 
+#: By engine, how many connections a listener has had. haproxy's statistics show this; nginx's log has only
+#: connections that have ended.
+SESSIONS: Mapping[str, Callable[[Target], int]] = {"haproxy": _haproxy_sessions, "nginx": _nginx_sessions}
+
+
 def reload(target: Target) -> None:
     """Reload the engine's configuration, as an administrator would."""
     target.machine.handled.add(target.service.engine)
-    _output(target.machine, ["systemctl", "reload", target.service.engine])
+    _output(target.machine, ["systemctl", "reload", _unit(target)])
 
 
 def restart(target: Target) -> None:
     """Restart the engine; return when it is running again."""
     target.machine.handled.add(target.service.engine)
-    _output(target.machine, ["systemctl", "restart", target.service.engine])
+    _output(target.machine, ["systemctl", "restart", _unit(target)])
 
 
 def cpu_seconds(target: Target) -> float:
     """Return the CPU time in seconds that the engine's unit has used since it started."""
-    shown = ["systemctl", "show", "--property=CPUUsageNSec", "--value", target.service.engine]
+    shown = ["systemctl", "show", "--property=CPUUsageNSec", "--value", _unit(target)]
     used = _output(target.machine, shown)
     if not used.isdecimal():
         raise Inconclusive(target.machine.name, f"{' '.join(shown)} printed {used!r}, not a time")
     return int(used) / 1e9
+
+
+def _unit(target: Target) -> str:
+    return PROXIES[target.service.engine].unit
 
 
 def _output(machine: Machine, command: list[str]) -> str:
@@ -97,7 +101,5 @@ def _output(machine: Machine, command: list[str]) -> str:
 
 def workers(target: Target) -> set[int]:
     """Return the process ids of the engine's workers, the children of its main process."""
-    main = _output(
-        target.machine, ["systemctl", "show", "--property=MainPID", "--value", target.service.engine]
-    )
+    main = _output(target.machine, ["systemctl", "show", "--property=MainPID", "--value", _unit(target)])
     return {int(pid) for pid in _output(target.machine, ["pgrep", "-P", main]).split()}

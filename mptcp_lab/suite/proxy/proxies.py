@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mptcp_lab.inventory.engines import PROXIES, Documented
 from mptcp_lab.probe import Origin, OriginRecord, Transfer, TransferResult, eventually
 from mptcp_lab.suite.traffic import Flow, Target
 from mptcp_lab.wire.analyse import Analyser
@@ -17,30 +18,9 @@ LATE_SECONDS = 3.0
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-@dataclass(frozen=True)
-class Documented:
-    """The behaviour that an engine's manual promises to a client.
-
-    ``keeps_half_open``: one direction may end before the other. ``attempts``: how often it tries to connect
-    to the backend. ``end_after_reset``: how the backend's connection may end after a client's RST (``error``
-    is a RST).
-    """
-
-    keeps_half_open: bool
-    attempts: int
-    end_after_reset: tuple[str, ...]
-
-
-#: haproxy: `retries` is 3. nginx: `proxy_half_close` is off, and there is no next server to try.
-DOCUMENTED = {
-    "haproxy": Documented(keeps_half_open=True, attempts=4, end_after_reset=("error",)),
-    "nginx": Documented(keeps_half_open=False, attempts=1, end_after_reset=("eof", "error")),
-}
-
-
 def documented_behaviour(target: Target) -> Documented:
     """Return the behaviour that the engine behind a target documents."""
-    return DOCUMENTED[target.service.engine]
+    return PROXIES[target.service.engine].documented
 
 
 def in_seconds(time: str) -> float:

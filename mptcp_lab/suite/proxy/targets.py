@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Session
 from mptcp_lab.suite.requirements import METHODS, find_proxy
 from mptcp_lab.suite.traffic import Target
 
-ENGINES = ("haproxy", "nginx")
-PROXY_TARGETS = tuple(f"{engine}-{method}" for engine in ENGINES for method in METHODS)
+PROXY_TARGETS = tuple(
+    f"{name}-{method}" for name, engine in PROXIES.items() for method in METHODS if method in engine.methods
+)
 
 
 def proxy_target(

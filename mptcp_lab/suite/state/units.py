@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+from mptcp_lab.inventory.engines import ENGINES
 from mptcp_lab.inventory.model import Host, Lab, Service
 from mptcp_lab.probe import Probe
 
 NETWORK = ("mptcp-lab-network", "mptcp-lab-mptcp")
 #: Listening sockets, as (address, port).
 Listeners = Set[tuple[str, int]]
-#: The kinds of segments on whose addresses each engine listens, as playbooks/ give them to the roles.
-LISTENS_ON = {"haproxy": ("path",), "nginx": ("path",), "origin": ("path", "core")}
-ENGINE_UNITS = {"haproxy": "haproxy", "nginx": "nginx", "forwarder": "mptcp-lab-forward"}
 
 
 def units(host: Host) -> list[str]:
     """Return the systemd units that a host needs for its part in the lab."""
     names = [*NETWORK]
     for service in host.services:
-        unit = ENGINE_UNITS.get(service.engine) or f"mptcp-lab-origin@{service.name}"
+        unit = ENGINES[service.engine].unit_of(service.name)
         if unit not in names:
             names.append(unit)
     return names
@@ -27,7 +25,10 @@ def units(host: Host) -> list[str]:
 
 def engine_of(unit: str) -> str:
     """Return the engine whose services a unit runs."""
-    return next((engine for engine, name in ENGINE_UNITS.items() if name == unit), "origin")
+    name, at, instance = unit.partition("@")
+    return next(
+        engine.name for engine in ENGINES.values() if engine.unit_of(instance) == name + at + instance
+    )
 
 
 def listeners(probe: Probe) -> tuple[set[tuple[str, int]], set[tuple[str, int]]]:
@@ -83,7 +84,7 @@ def _wrong_listeners(lab: Lab, host: Host, mptcp: Listeners, tcp: Listeners) -> 
 
 def listening_addresses(lab: Lab, host: Host, engine: str) -> list[str]:
     """Return the addresses on which services of an engine listen: those of NICs that are up."""
-    kinds = LISTENS_ON.get(engine, ())
+    kinds = ENGINES[engine].listens_on
     return [
         str(address)
         for nic in host.nics
