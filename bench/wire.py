@@ -41,9 +41,9 @@ def connections(count: int) -> Iterator[Segment]:
         at = source[number % len(source)]
         shift = number // len(source)
         client = (at.dport if at.sport == 7000 else at.sport) + shift
-        ports = {"dport": client % 65536} if at.sport == 7000 else {"sport": client % 65536}
-        numbers = {"seq": (at.seq + shift) % 2**32, "ack": (at.ack + shift) % 2**32 if at.flags & ACK else 0}
-        yield replace(at, **ports, **numbers)
+        sport, dport = (7000, client % 65536) if at.sport == 7000 else (client % 65536, at.dport)
+        ack = (at.ack + shift) % 2**32 if at.flags & ACK else 0
+        yield replace(at, sport=sport, dport=dport, seq=(at.seq + shift) % 2**32, ack=ack)
 
 
 def one_connection(count: int) -> Iterator[Segment]:

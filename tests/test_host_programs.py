@@ -157,7 +157,9 @@ def test_newer_syntax_is_refused() -> None:
 def test_mypy_checks_every_program_strictly_and_without_blanket_ignores() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
     assert settings["strict"] is True
-    assert {"mptcp_lab", "conformance", "playbooks", "roles"} <= set(settings["files"])
+    assert {"mptcp_lab", "conformance", "playbooks", "roles", "bench", "fuzz", "examples"} <= set(
+        settings["files"]
+    )
     assert not any(override.get("ignore_errors") for override in settings["overrides"])
     second = next(line for line in (ROOT / "lab").read_text().splitlines() if "mypy --python-version" in line)
     assert {"mptcp_lab/agent", "roles", "playbooks/library"} <= set(second.split())
