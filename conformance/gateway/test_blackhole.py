@@ -9,7 +9,7 @@ from mptcp_lab.suite.gateway.blackhole import (
     suspect,
 )
 from mptcp_lab.suite.gateway.routing import routed_target
-from mptcp_lab.suite.packets import capable, first_syns, shown, tcp_capture
+from mptcp_lab.suite.packets import capable, first_syns, format_segments, tcp_capture
 from mptcp_lab.suite.requirements import ORIGIN, SERVER_BEHIND_ROUTER
 
 
@@ -35,5 +35,5 @@ def test_switched_off(client: Machine, server: Machine, router: Machine) -> None
                 ended = data.upload(1000)
             syns = first_syns(capture.stop())
     assert not fallen_back.got.is_mptcp, "the connection is MPTCP although its first SYN was dropped"
-    assert capable(syns[0]), f"the next connection did not ask for MPTCP: {shown(syns)}"
+    assert capable(syns[0]), f"the next connection did not ask for MPTCP: {format_segments(syns)}"
     assert ended.got.is_mptcp, "the next connection is plain TCP"

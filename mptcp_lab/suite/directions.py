@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mptcp_lab.probe import NeverHappened, OriginRecord, Transfer, TransferResult, eventually
 from mptcp_lab.probe.facts import Clock, Timeline
-from mptcp_lab.suite.traffic import Flow, stuck
+from mptcp_lab.suite.traffic import Flow, describe_stuck
 
 UPLOAD, DOWNLOAD, BOTH = "upload", "download", "both"
 DIRECTIONS = (UPLOAD, DOWNLOAD, BOTH)
@@ -18,7 +18,7 @@ UNLIMITED_BYTES = 1 << 40
 
 
 @dataclass(frozen=True)
-class Carried:
+class DirectionResult:
     """What one direction of a connection carried, as its sender and its receiver report it.
 
     ``sent`` and ``got`` are octets and SHA-256. ``gap`` is the longest pause in what the receiver read: its
@@ -45,10 +45,10 @@ class Carried:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MovementResult:
     """A connection that has ended: what each direction carried, and the origin's record of it."""
 
-    ways: tuple[Carried, ...]
+    ways: tuple[DirectionResult, ...]
     record: OriginRecord
 
     def check_intact(self, nbytes: int | None = None) -> None:
@@ -128,9 +128,9 @@ class Movement:
                 what=what,
             )
         except NeverHappened as error:
-            raise NeverHappened(f"{error}{stuck(self.data.stream.facts())}") from None
+            raise NeverHappened(f"{error}{describe_stuck(self.data.stream.facts())}") from None
 
-    def end(self, within: float = 20.0) -> Moved:
+    def end(self, within: float = 20.0) -> MovementResult:
         """End both directions, once all that was sent has arrived; return what each of them carried.
 
         A movement with a number of octets ends by itself: this waits for it. The client does not close its
@@ -144,7 +144,7 @@ class Movement:
         self.data.stream.shutdown()
         got = self._receiving.wait(within)
         record = eventually(self.data.record, until=lambda record: not record.open, within=within)
-        return Moved(tuple(self._carried(sent, got, record)), record)
+        return MovementResult(tuple(self._carried(sent, got, record)), record)
 
     def _wait_for_rest(self, sent: TransferResult, within: float) -> None:
         """Wait until each receiver has as many octets as were sent."""
@@ -158,13 +158,17 @@ class Movement:
 
         eventually(missing, until=lambda octets: octets == 0, within=within, what="octets still missing")
 
-    def _carried(self, sent: TransferResult, got: TransferResult, record: OriginRecord) -> Iterator[Carried]:
+    def _carried(
+        self, sent: TransferResult, got: TransferResult, record: OriginRecord
+    ) -> Iterator[DirectionResult]:
         if self._uploads:
             ends = (sent.nbytes, sent.sha256), (record.bytes_received, record.sha256_received)
-            yield Carried(UPLOAD, *ends, _longest(record.received, self.data.origin_machine.probe.clock()))
+            yield DirectionResult(
+                UPLOAD, *ends, _longest(record.received, self.data.origin_machine.probe.clock())
+            )
         if self._downloads:
             ends = (record.bytes_sent, record.sha256_sent), (got.nbytes, got.sha256)
-            yield Carried(DOWNLOAD, *ends, _longest(got.timeline, got.clock))
+            yield DirectionResult(DOWNLOAD, *ends, _longest(got.timeline, got.clock))
 
 
 def _longest(timeline: Timeline, clock: Clock) -> tuple[float, float]:
@@ -182,6 +186,6 @@ def move(
     chunk: int = 65536,
     pattern: str = "random",
     within: float = 60.0,
-) -> Moved:
+) -> MovementResult:
     """Move so many octets in a direction, or in each of both, without pauses; return what was carried."""
     return Movement(data, direction, nbytes=nbytes, chunk=chunk, interval_ms=0, pattern=pattern).end(within)

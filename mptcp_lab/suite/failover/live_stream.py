@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory.model import Nic
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.suite.directions import DOWNLOAD, UPLOAD, Moved, Movement
+from mptcp_lab.suite.directions import DOWNLOAD, UPLOAD, Movement, MovementResult
 from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
 from mptcp_lab.suite.packets import bytes_by_receiver, bytes_by_sender, rows, tcp_capture
 from mptcp_lab.suite.traffic import Target
@@ -30,7 +30,7 @@ def check_survives(
     fault: Callable[[], AbstractContextManager[object]],
     evidence: EvidenceBox,
     direction: str = UPLOAD,
-) -> Moved:
+) -> MovementResult:
     """Check that a stream between a client and a target survives `fault`, the loss of its first path.
 
     `direction` is one of `directions.DIRECTIONS`. In each direction that carries data, the first path must
@@ -107,7 +107,7 @@ def path_names(nics: Sequence[Nic]) -> dict[str, str]:
     return names
 
 
-def _keep(story: Story, moved: Moved, client: Machine, evidence: EvidenceBox) -> None:
+def _keep(story: Story, moved: MovementResult, client: Machine, evidence: EvidenceBox) -> None:
     """Keep as evidence the gap of each direction, the bytes of every path over time, and the main packets."""
     zero = story.packets[0].time_ns
     marks = [(story.lost - zero / 1e9, "path lost"), (story.back - zero / 1e9, "path back")]

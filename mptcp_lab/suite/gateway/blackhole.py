@@ -11,7 +11,7 @@ from mptcp_lab.errors import Unsupported
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
-from mptcp_lab.suite.deviations import BLACKHOLE_GROWTH, keep, known
+from mptcp_lab.suite.deviations import BLACKHOLE_GROWTH, find_correction, keep
 from mptcp_lab.suite.gateway.lost_syns import BLACKHOLE_TIMEOUT, RETRANSMISSIONS, blackhole_timeout
 from mptcp_lab.suite.packets import capable, first_syns, tcp_capture
 from mptcp_lab.suite.traffic import Target, is_mptcp
@@ -100,7 +100,7 @@ def off_seconds_after_success(client: Machine, evidence: EvidenceBox) -> int:
 
     On kernels of a known correction the time has doubled, and the evidence has the correction.
     """
-    if correction := known(BLACKHOLE_GROWTH, client.probe.kernel):
+    if correction := find_correction(BLACKHOLE_GROWTH, client.probe.kernel):
         keep(correction, evidence)
         return 2 * OFF_SECONDS
     return OFF_SECONDS

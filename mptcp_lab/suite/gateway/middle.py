@@ -18,7 +18,7 @@ from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened
 from mptcp_lab.suite.expectations import announcing_nothing, origin_of
-from mptcp_lab.suite.gateway.routing import behind, on_segment
+from mptcp_lab.suite.gateway.routing import address_behind, on_segment
 from mptcp_lab.suite.rfc8684.peer import PORTS, Wire
 from mptcp_lab.suite.split.forwarders import without_endpoints
 from mptcp_lab.suite.traffic import FarEnd, Flow, flow
@@ -167,7 +167,7 @@ def place_between(client: Machine, router: Machine, server: Machine) -> Place:
     Raises:
         Unsupported: the router is not between them.
     """
-    address = behind(router, client, server)
+    address = address_behind(router, client, server)
     segment = next(nic.segment for nic in server.host.nics if nic.ipv4 and str(nic.ipv4.ip) == address)
     outside = on_segment(router, client.paths[0].segment)
     return Place(router, outside, on_segment(router, segment), server, address, origin_of(server))

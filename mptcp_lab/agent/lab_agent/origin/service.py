@@ -313,7 +313,7 @@ class Origin:
 
     def ask_stop_sending(self, tag: str) -> int:
         """End the pattern on the open connections of a tag, and return how many there were."""
-        chosen = [connection for connection in self._matching(None, tag) if connection.open]
+        chosen = [connection for connection in self._find_connections(None, tag) if connection.open]
         for connection in chosen:
             descriptor = connection.sock.fileno()
             connection.stop_sending()
