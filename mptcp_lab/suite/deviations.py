@@ -17,7 +17,8 @@ from mptcp_lab.suite.sockets import AddressPair
 
 #: The names of the corrections that checks use.
 SELF_JOINS, NO_ROOM, ONE_FAMILY = "self-joins", "no room for a new NIC", "one family"
-BLACKHOLE_GROWTH = "blackhole growth"
+BLACKHOLE_GROWTH, DEFAULT_LIMITS = "blackhole growth", "C flag at default limits"
+PORT_ENDPOINT = "port endpoint accepts"
 
 
 def find_correction(name: str, kernel: str) -> Correction | None:
