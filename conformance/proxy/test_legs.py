@@ -1,9 +1,11 @@
-"""PROXY-1, -5 and -7: MPTCP in front, plain TCP behind, a path that is lost, and a plain TCP client."""
+"""PROXY-1, -5, -7 and -16: MPTCP in front, plain TCP behind, a path that is lost, and a plain TCP client."""
+
+import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.failover.live_stream import check_survives
-from mptcp_lab.suite.proxy.legs import check_two_legs
+from mptcp_lab.suite.directions import BOTH, DOWNLOAD, UPLOAD
+from mptcp_lab.suite.proxy.legs import check_first_path_lost, check_two_legs
 from mptcp_lab.suite.requirements import PROXY_MESH, TARGET_OVER_IPV6, TWO_PATHS
 from mptcp_lab.suite.traffic import Target, is_mptcp
 
@@ -23,10 +25,16 @@ def test_legs_over_ipv6(client: Machine, target: Target, evidence: EvidenceBox) 
 @claim("PROXY-5", requires=(TWO_PATHS, PROXY_MESH))
 def test_path_lost(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A's first path is lost: the connection through the proxy goes on, and B is not affected."""
-    ended = check_survives(
-        client, target, lambda: target.machine.probe.fault("drop", source=client.address(0)), evidence
-    )
-    evidence.document("back leg", {"proxy": ended.got.peer, "origin": ended.got.local})
+    check_first_path_lost(client, target, UPLOAD, evidence)
+
+
+@claim("PROXY-16", case="path-lost", requires=(TWO_PATHS, PROXY_MESH))
+@pytest.mark.parametrize("direction", [DOWNLOAD, BOTH])
+def test_path_lost_while_b_sends(
+    client: Machine, target: Target, evidence: EvidenceBox, direction: str
+) -> None:
+    """A's first path is lost while B sends, or both do: the connection goes on, and B is not affected."""
+    check_first_path_lost(client, target, direction, evidence)
 
 
 @claim("PROXY-7")

@@ -1,4 +1,4 @@
-"""PROXY-10: very many connections, at once and one after another; client, proxy and origin count the same."""
+"""PROXY-10 and PROXY-14: very many connections; all ends count the same, and nothing remains of them."""
 
 import hashlib
 import uuid
@@ -6,11 +6,17 @@ import uuid
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Batch
+from mptcp_lab.suite.directions import BOTH, Movement
+from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
 from mptcp_lab.suite.proxy.balancing import begin
 from mptcp_lab.suite.proxy.counts import Counts
+from mptcp_lab.suite.proxy.remains import no_fallback, nothing_remains
+from mptcp_lab.suite.requirements import PROXY_MESH
 from mptcp_lab.suite.traffic import Target, greeting
 
 AT_ONCE = 1000
+#: The load of PROXY-14.
+LOAD = 300
 IN_TURN = 10_000
 MESSAGE = b"x" * 1000
 #: The most connections in TIME-WAIT at A. Ten thousand would take nearly all of its ports, and then each join
@@ -50,3 +56,20 @@ def test_in_turn(client: Machine, target: Target, evidence: EvidenceBox) -> None
     check_all_served(done, IN_TURN, evidence)
     before.check_agreement(target, done.completed, evidence)
     assert len(done.digests) == 1, "not all got the same answer"
+
+
+@claim("PROXY-14", requires=PROXY_MESH)
+def test_nothing_remains(client: Machine, target: Target, evidence: EvidenceBox) -> None:
+    """After many connections at once no socket remains anywhere, and the next one gets all its subflows."""
+    message, to = greeting("echo", uuid.uuid4().hex) + MESSAGE, (target.machine.address(), target.port)
+    with (
+        no_fallback(client, target.machine),
+        nothing_remains((client, target.machine, target.origin), evidence),
+    ):
+        done = client.probe.many(*to, message, len(MESSAGE), LOAD, LOAD, hold=True).wait()
+        check_all_served(done, LOAD, evidence)
+    with target.flow(client) as data:
+        movement = Movement(data, BOTH)
+        wait_for_joins(data, subflows_to(client, target)).keep(evidence)
+        moved = movement.end()
+    moved.check_intact()

@@ -1,4 +1,4 @@
-"""PROXY-2: a proxy passes data on unchanged, byte for byte, in both directions."""
+"""PROXY-2 and PROXY-16: a proxy passes data on unchanged, byte for byte, in both directions."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.directions import BOTH, DOWNLOAD, UPLOAD, move
 from mptcp_lab.suite.traffic import Target, is_mptcp
 
 MIB = 1 << 20
@@ -19,6 +20,14 @@ class Payload:
     nbytes: int
     chunk: int = 65536
     pattern: str = "random"
+
+    def check(self, client: Machine, target: Target, direction: str) -> int:
+        """Check that the payload arrives unchanged in a direction, or in both; return its octets."""
+        with target.flow(client) as data:
+            assert is_mptcp(data.stream), "the connection fell back to TCP"
+            moved = move(data, direction, self.nbytes, chunk=self.chunk, pattern=self.pattern)
+        moved.check_intact(self.nbytes)
+        return self.nbytes
 
 
 PAYLOADS = {
@@ -35,19 +44,16 @@ PAYLOADS = {
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
 def test_one_way(client: Machine, target: Target, evidence: EvidenceBox, payload: Payload) -> None:
     """A payload arrives unchanged at B, and one from B arrives unchanged at A."""
-    with target.flow(client) as up:
-        assert is_mptcp(up.stream), "the connection fell back to TCP"
-        sent = up.upload(payload.nbytes, chunk=payload.chunk, pattern=payload.pattern)
-    with target.flow(client) as down:
-        greeting = down.greeting("source", bytes=payload.nbytes, seed=down.tag, pattern=payload.pattern)
-        down.stream.send(0, header=greeting).wait(20)
-        got = down.stream.receive().wait(60)
-        served = down.record()
+    for direction in (UPLOAD, DOWNLOAD):
+        payload.check(client, target, direction)
     evidence.figure("bytes each way", payload.nbytes)
-    assert sent.intact, sent.difference
-    assert sent.got.bytes_received == payload.nbytes, "B got more or fewer octets than were sent"
-    back = (payload.nbytes, served.sha256_sent)
-    assert (got.nbytes, got.sha256) == back, "what A got is not what B sent"
+
+
+@claim("PROXY-16", case="payload")
+def test_both_send(client: Machine, target: Target, evidence: EvidenceBox) -> None:
+    """Each payload arrives unchanged in both directions when both ends send it at once."""
+    for name, payload in PAYLOADS.items():
+        evidence.figure(f"bytes each way, {name}", payload.check(client, target, BOTH))
 
 
 @claim("PROXY-2", case="full-duplex")

@@ -80,6 +80,13 @@ class Origin:
         """Close the connections with a tag by RST, and return how many were open."""
         return self._ask(int, "reset", tag=tag)
 
+    def stop_sending(self, tag: str) -> int:
+        """End what the origin sends on the connections with a tag, and return how many were open.
+
+        It applies to the modes ``source`` and ``duplex``. The octets that wait in the kernel still go out.
+        """
+        return self._ask(int, "stop_sending", tag=tag)
+
     def pause_accepting(self) -> None:
         """Stop accepting: new connections wait in the kernel's backlog."""
         self._ask(bool, "accepting", paused=True)

@@ -1,4 +1,4 @@
-"""Accept what older kernels are known to do differently with subflows, where a correction names them.
+"""Accept what older kernels are known to do differently, where a correction names them.
 
 On any other kernel the same behaviour is a failure. The corrections are in
 mptcp_lab/catalogue/corrections.toml.
@@ -17,6 +17,8 @@ from mptcp_lab.suite.sockets import AddressPair
 
 #: The names of the corrections that checks use.
 SELF_JOINS, NO_ROOM, ONE_FAMILY = "self-joins", "no room for a new NIC", "one family"
+BLACKHOLE_GROWTH, DEFAULT_LIMITS = "blackhole growth", "C flag at default limits"
+PORT_ENDPOINT = "port endpoint accepts"
 
 
 def find_correction(name: str, kernel: str) -> Correction | None:

@@ -188,6 +188,27 @@ def _leads_to(lab: Lab, service: Service, server: Host, snat: bool) -> bool:
     return service.backends[0].host == server.name and bool(entry.get("snat", True)) == snat
 
 
+def find_balanced(lab: Lab, client: Host, router: Host) -> tuple[tuple[Host, str, str], ...]:
+    """Return two hosts with MPTCP behind the router: each one's address there, and one on a client's path.
+
+    The client reaches the first address through the router only, and the second one without it.
+
+    Raises:
+        Unsupported: the inventory has no two such hosts.
+    """
+    found = []
+    for host in (*lab.hosts_with("origins"), *lab.hosts_with("proxies")):
+        own = [nic for path in lab.path_nics(client)[1:] if (nic := host.nic_on(path.segment)) and nic.ipv4]
+        try:
+            if host.mptcp and own:
+                found.append((host, find_address_behind(router, client, host), str(own[0].address())))
+        except Unsupported:
+            continue
+    if len(found) < 2:
+        raise Unsupported("two servers with MPTCP behind a gateway", f"the inventory has {len(found)}")
+    return tuple(found[:2])
+
+
 def find_lock(lab: Lab) -> Path:
     """Return the path of the lock file beside the inventory; raise `Unsupported` if there is none."""
     if (path := find_lock_file(lab.source)) is None:
@@ -327,6 +348,10 @@ TCP_LISTENER = Requirement(
 PROXY_HEADER = Requirement(
     "a listener {name} with PROXY protocol {version}",
     lambda lab, p: find_proxy(lab, p["name"], *sends_proxy_header(p["version"])),
+)
+BALANCED = Requirement(
+    "two hosts with MPTCP behind the gateway and on the client's second path",
+    lambda lab, _: find_balanced(lab, find_client(lab), find_router(lab)),
 )
 FORWARDERS = Requirement(
     "two forwarders with source NAT on two paths",

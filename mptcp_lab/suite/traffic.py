@@ -14,6 +14,7 @@ from mptcp_lab.probe import (
     Absent,
     Counters,
     NeverHappened,
+    Origin,
     OriginRecord,
     SocketFacts,
     Stream,
@@ -118,7 +119,12 @@ class Flow:
         self.stream = stream
         self.tag = uuid.uuid4().hex
         self.opening = opening
-        self._origin, self._service = origin, service
+        self.origin_machine, self._service = origin, service
+
+    @property
+    def origin(self) -> Origin:
+        """Return the origin service that the connection leads to."""
+        return self.origin_machine.probe.origin(self._service.name)
 
     def greeting(self, mode: str, **options: object) -> bytes:
         """Return the first line of this connection, which asks the origin for a mode."""
@@ -171,14 +177,16 @@ class Flow:
 
     def records(self) -> tuple[OriginRecord, ...]:
         """Return every connection that reached the origin with this stream's tag."""
-        return self._origin.probe.origin(self._service.name).connections(tag=self.tag)
+        return self.origin.connections(tag=self.tag)
 
     def record(self, within: float = 10.0) -> OriginRecord:
         """Return the origin's record of this stream; fail unless the origin has just one such connection."""
         found = eventually(
-            self.records, until=len, within=within, what=f"a connection at {self._origin.name}"
+            self.records, until=len, within=within, what=f"a connection at {self.origin_machine.name}"
         )
-        assert len(found) == 1, f"one connection was expected at {self._origin.name}, {len(found)} came"
+        assert len(found) == 1, (
+            f"one connection was expected at {self.origin_machine.name}, {len(found)} came"
+        )
         return found[0]
 
     def wait_for_bytes(self, more: int, within: float = 20.0) -> None:
@@ -193,7 +201,7 @@ class Flow:
                 lambda: self.record().bytes_received,
                 until=lambda nbytes: nbytes >= arrived + more,
                 within=within,
-                what=f"{more} more octets at {self._origin.name}",
+                what=f"{more} more octets at {self.origin_machine.name}",
             )
         except NeverHappened as error:
             raise NeverHappened(f"{error}{describe_stuck(self.stream.facts())}") from None

@@ -41,6 +41,8 @@ BAD_STARTS = {
     "length-is-huge": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 duplex t bytes=9999999999999\n", "bytes=9999"),
     "length-is-text": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 source t bytes=1_0\n", "bytes=1_0"),
     "pattern-is-unknown": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 source t bytes=1 pattern=x\n", "pattern 'x'"),
+    "chunk-is-zero": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 source t bytes=1 chunk=0\n", "chunk=0"),
+    "interval-is-negative": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 source t interval_ms=-1\n", "interval_ms=-1"),
     "greeting-is-long": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 sink " + b"t" * 600 + b"\n", "within 512 bytes"),
     "tag-has-escapes": (b"PROXY UNKNOWN\r\nMPTCPLAB/1 sink \x1b[31m\n", "expected 'MPTCPLAB/1"),
 }
@@ -141,6 +143,19 @@ def test_source_and_duplex_send_the_pattern(client: Probe, origin: Origin) -> No
     assert got.nbytes == 300_000
     assert record(origin, "o1").sha256_sent == got.sha256
     assert record(origin, "d1").sha256_received == sent.sha256
+
+
+def test_a_paced_source_ends_when_it_is_stopped(client: Probe, origin: Origin) -> None:
+    options = f"bytes={1 << 40} seed=9 chunk=1000 interval_ms=2"
+    with greet(client, "source", "o2", options) as stream:
+        receiving = stream.receive()
+        eventually(lambda: receiving.progress().nbytes, lambda nbytes: nbytes > 10_000, within=5)
+        assert origin.stop_sending(tag="o2") == 1
+        got = receiving.wait(10)
+        assert origin.connections(tag="o2")[0].bytes_sent == got.nbytes
+    assert got.end == "eof" and got.nbytes % 1000 == 0
+    assert got.timeline.chunks >= got.nbytes / 2000  # paced: hardly two chunks come at once
+    assert record(origin, "o2").sha256_sent == got.sha256
 
 
 def test_live_facts_and_paused_reading(client: Probe, origin: Origin) -> None:

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory.model import Nic
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.probe import eventually
+from mptcp_lab.suite.directions import DOWNLOAD, UPLOAD, Movement, MovementResult
 from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
-from mptcp_lab.suite.packets import bytes_by_sender, rows, tcp_capture
-from mptcp_lab.suite.traffic import Ended, Target
+from mptcp_lab.suite.packets import bytes_by_receiver, bytes_by_sender, rows, tcp_capture
+from mptcp_lab.suite.traffic import Target
 from mptcp_lab.wire import Segment
 
 #: A stream whose path is lost must go on within this time, which is several retransmission timeouts.
 RESUMED_WITHIN_SECONDS = 20.0
-#: So many bytes are sent before the fault, and again after the stream has resumed.
+#: So many bytes arrive in each direction before the fault, and again under it.
 ENOUGH_BYTES = 200_000
+#: Counters that grow at the sender when a path is lost (net/mptcp/mib.c).
+SENDER_COUNTERS = ("SubflowStale", "SubflowRecover")
 
 
 def check_survives(
@@ -27,46 +29,50 @@ def check_survives(
     target: Target,
     fault: Callable[[], AbstractContextManager[object]],
     evidence: EvidenceBox,
-) -> Ended:
-    """Check that a stream from a client to a target survives `fault`, the loss of its first path.
+    direction: str = UPLOAD,
+) -> MovementResult:
+    """Check that a stream between a client and a target survives `fault`, the loss of its first path.
 
-    The first path must carry the stream before the fault, and paths from another address during it. The
-    origin must accept one connection and receive every byte once and in order. The gap in the evidence is the
-    longest pause at the origin.
+    `direction` is one of `directions.DIRECTIONS`. In each direction that carries data, the first path must
+    carry the stream before the fault, and paths of another address during it. The origin must accept one
+    connection, and every octet must arrive once and in order. The gap in the evidence is the longest pause at
+    the receiver of each direction.
     """
-    pairs = subflows_to(client, target)
+    pairs, origin = subflows_to(client, target), target.origin.probe.origin(target.origin_service.name)
+    senders = {UPLOAD: client, DOWNLOAD: target.far_end.machine}
+    counted = {way: machine.probe.counters() for way, machine in senders.items()}
+    accepted = origin.counts()["accepted"]
     with (
         tcp_capture(client, target.port, [nic.device for nic in client.paths]) as capture,
         target.flow(client) as data,
     ):
-        transfer = data.start()
+        movement = Movement(data, direction)
         wait_for_joins(data, pairs)
-        eventually(
-            lambda: transfer.progress().nbytes,
-            until=lambda nbytes: nbytes >= ENOUGH_BYTES,
-            within=10,
-            what="bytes sent",
-        )
+        movement.wait_for(ENOUGH_BYTES, 10, "octets before the loss")
         with fault():
             lost = client.probe.clock().realtime
-            arrived = data.record().bytes_received
-            eventually(
-                lambda: data.record().bytes_received,
-                until=lambda nbytes: nbytes >= arrived + ENOUGH_BYTES,
-                within=RESUMED_WITHIN_SECONDS,
-                what="the stream goes on under the fault",
-            )
+            movement.wait_for(ENOUGH_BYTES, RESUMED_WITHIN_SECONDS, "the stream goes on under the fault")
             back = client.probe.clock().realtime
-        ended = data.end(transfer)
+        moved = movement.end()
         packets = capture.stop()
+    accepted = origin.counts()["accepted"] - accepted
     assert data.stream.local is not None, f"the connection of {client.name} has no local address"
     story = Story(packets, target.port, data.stream.local.address, lost, back)
-    _keep(story, ended, target.origin, client, evidence)
-    before, after = story.senders(0.0, lost), story.senders(lost, back)
-    assert story.first in before, f"{story.first} carried nothing before, only {before}"
-    assert after - {story.first}, f"nothing but {story.first} carried anything under the fault"
-    assert ended.intact, ended.difference
-    return ended
+    _keep(story, moved, client, evidence)
+    for way in moved.ways:
+        grown = senders[way.direction].probe.counters().delta(counted[way.direction])
+        stale = {name: grown.mptcp(name) for name in SENDER_COUNTERS if grown.has(name)}
+        evidence.document(f"counters of the sender, {way.direction}", stale)
+        before, after = (story.carriers(way.direction, *times) for times in ((0.0, lost), (lost, back)))
+        assert story.first in before, (
+            f"{way.direction}: {story.first} carried nothing before the loss, only {before}"
+        )
+        assert after - {story.first}, (
+            f"{way.direction}: nothing but {story.first} carried anything under the fault"
+        )
+    assert accepted == 1, f"the origin accepted {accepted} connections"
+    moved.check_intact()
+    return moved
 
 
 @dataclass(frozen=True)
@@ -79,11 +85,13 @@ class Story:
     lost: float
     back: float
 
-    def senders(self, since: float, until: float) -> set[str]:
-        """Return the client's addresses that sent data between two times."""
+    def carriers(self, direction: str, since: float, until: float) -> set[str]:
+        """Return the client's addresses whose packets carried data in a direction between two times."""
         times = (int(since * 1e9), int(until * 1e9))
-        data = (s for s in self.packets if s.dport == self.port and s.payload_length)
-        return {str(s.src) for s in data if times[0] <= s.time_ns < times[1]}
+        data = [s for s in self.packets if s.payload_length and times[0] <= s.time_ns < times[1]]
+        if direction == UPLOAD:
+            return {str(s.src) for s in data if s.dport == self.port}
+        return {str(s.dst) for s in data if s.sport == self.port}
 
 
 def path_names(nics: Sequence[Nic]) -> dict[str, str]:
@@ -99,13 +107,15 @@ def path_names(nics: Sequence[Nic]) -> dict[str, str]:
     return names
 
 
-def _keep(story: Story, ended: Ended, behind: Machine, client: Machine, evidence: EvidenceBox) -> None:
-    """Keep as evidence the gap at the origin, the bytes of every path over time, and the main packets."""
+def _keep(story: Story, moved: MovementResult, client: Machine, evidence: EvidenceBox) -> None:
+    """Keep as evidence the gap of each direction, the bytes of every path over time, and the main packets."""
     zero = story.packets[0].time_ns
-    gap = ended.got.received.gaps[0]
-    begun = behind.probe.clock().realtime_of(gap.start) - zero / 1e9
-    series = bytes_by_sender(story.packets, story.port, zero, path_names(client.paths))
     marks = [(story.lost - zero / 1e9, "path lost"), (story.back - zero / 1e9, "path back")]
-    evidence.figure("gap", 1000 * gap.seconds, "ms")
-    evidence.timeline("bytes sent on each path", series, marks, gap=(begun, begun + gap.seconds))
+    for way in moved.ways:
+        series_of = bytes_by_sender if way.direction == UPLOAD else bytes_by_receiver
+        name = "bytes sent on each path" if way.direction == UPLOAD else "bytes received on each path"
+        start, seconds = way.gap[0] - zero / 1e9, way.gap[1]
+        evidence.figure("gap" if len(moved.ways) == 1 else f"gap, {way.direction}", 1000 * seconds, "ms")
+        series = series_of(story.packets, story.port, zero, path_names(client.paths))
+        evidence.timeline(name, series, marks, gap=(start, start + seconds))
     evidence.packets(rows(story.packets, client.name), zero_ns=zero)

@@ -1,4 +1,4 @@
-"""Check a stream through a proxy on both of its legs (PROXY-1)."""
+"""Check a stream through a proxy on both of its legs (PROXY-1), also when a path is lost (PROXY-5, -16)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import IPPROTO_TCP
 from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
+from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.packets import (
     answers,
     capable,
@@ -55,6 +56,18 @@ def check_two_legs(client: Machine, target: Target, evidence: EvidenceBox) -> No
     told = [segment for segment in back if segment.sport == inner and mptcp_options(segment)]
     assert not told, f"B sent MPTCP options on the back leg: {format_segments(told)}"
     assert ended.intact, ended.difference
+
+
+def check_first_path_lost(client: Machine, target: Target, direction: str, evidence: EvidenceBox) -> None:
+    """Check that a stream through a proxy survives the loss of a client's first path in the proxy's firewall.
+
+    The origin sees one connection, so the back leg's addresses and ports stay the same.
+    """
+    lost = target.machine.probe.fault
+    moved = check_survives(
+        client, target, lambda: lost("drop", source=client.address(0)), evidence, direction
+    )
+    evidence.document("back leg", {"proxy": moved.record.peer, "origin": moved.record.local})
 
 
 def _first(client: Machine, proxy: Machine, family: int) -> tuple[str, str]:

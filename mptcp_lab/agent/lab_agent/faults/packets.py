@@ -1,4 +1,4 @@
-"""Faults that a packet filter rule causes: drop, reject, strip an option."""
+"""Faults that packet filter rules cause: drop, reject, strip an option, spread over servers."""
 
 from __future__ import annotations
 
@@ -98,4 +98,27 @@ def plan_drop_option(fault: str, direction: str = "forward", **match: Any) -> Pl
     """Plan to drop SYNs that carry the MPTCP option."""
     return packet_fault(
         fault, PACKETS["syn"] + "tcp option mptcp exists drop", direction, match, "nft_tcp_option"
+    )
+
+
+def plan_balance(fault: str, address: str, port: int, servers: list[str]) -> Plan:
+    """Plan to spread the connections to an IPv4 address and port over servers, by a hash of their source.
+
+    The port stays the same. The servers see this host's address, so that their answers come back here.
+    """
+    require("nft_balance")
+    shared, targets = ipaddress.IPv4Address(address), [ipaddress.IPv4Address(each) for each in servers]
+    table = f"mptcp_lab_{fault}"
+    spread = ", ".join(f"{number} : {each}" for number, each in enumerate(targets))
+    hashed = f"jhash ip saddr . tcp sport mod {len(targets)} map {{ {spread} }}"
+    behind = f"ip daddr {{ {', '.join(map(str, targets))} }} tcp dport {int(port)} ct status dnat"
+    lines = [
+        f"add table inet {table}",
+        f"add chain inet {table} to {{ type nat hook prerouting priority -110; }}",
+        f"add rule inet {table} to ip daddr {shared} tcp dport {int(port)} dnat ip to {hashed}",
+        f"add chain inet {table} from {{ type nat hook postrouting priority 90; }}",
+        f"add rule inet {table} from {behind} masquerade",
+    ]
+    return Plan(
+        table, [("nft_table", {"name": table})], lambda: run_tool(["nft", "-f", "-"], "\n".join(lines))
     )

@@ -22,6 +22,11 @@ SCRATCH_TRIALS = {
         "nft",
         "add table inet t; add chain inet t c; add rule inet t c reset tcp option mptcp",
     ],
+    "nft_balance": [
+        "nft",
+        "add table inet t; add chain inet t c { type nat hook prerouting priority -110; };"
+        " add rule inet t c dnat ip to jhash ip saddr . tcp sport mod 2 map { 0 : 192.0.2.1, 1 : 192.0.2.2 }",
+    ],
     "nft_queue": ["nft", "add table inet t; add chain inet t c; add rule inet t c queue num 5"],
     "tbf": [
         "tc",

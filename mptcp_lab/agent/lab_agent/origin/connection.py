@@ -13,7 +13,7 @@ import time
 from ..basics import Json
 from ..data import BLOCK, Pattern, Timeline
 from ..kernel.socket_facts import SO_PROTOCOL, read_is_mptcp, socket_facts, socket_name
-from .greeting import BadStart, Incomplete, parse_greeting, parse_length, parse_proxy_header
+from .greeting import BadStart, Incomplete, parse_greeting, parse_length, parse_pace, parse_proxy_header
 
 BACKLOG_BYTES = 262144  # an echo stops reading when so many bytes wait to be sent back
 
@@ -51,7 +51,10 @@ class OriginConnection:
         self._received_digest = hashlib.sha256()
         self._sent_digest = hashlib.sha256()
         self._out = bytearray()
+        self.due = 0.0  # monotonic time before which the next chunk of the pattern is not sent
         self._to_send = 0
+        self._chunk = BLOCK
+        self._interval = 0.0
         self._pattern = Pattern(0, "zero")
         self._eof = False
         self._answered = False
@@ -62,10 +65,15 @@ class OriginConnection:
         """Return whether the client has sent its whole greeting."""
         return self._start is None
 
+    @property
+    def is_paced(self) -> bool:
+        """Return whether the connection has a chunk to send that is not yet due."""
+        return not self._out and self._to_send > 0 and time.monotonic() < self.due
+
     def wanted_events(self) -> int:
         """Return the selector events that the connection waits for."""
         read = not self._eof and not self.paused and len(self._out) < BACKLOG_BYTES
-        write = bool(self._out) or self._to_send > 0
+        write = bool(self._out) or (self._to_send > 0 and not self.is_paced)
         return (selectors.EVENT_READ if read else 0) | (selectors.EVENT_WRITE if write else 0)
 
     def handle(self, mask: int) -> None:
@@ -115,6 +123,7 @@ class OriginConnection:
             try:
                 self._to_send = parse_length(options.get("bytes", "0"))
                 self._pattern = Pattern(options.get("seed", "0"), options.get("pattern", "random"))
+                self._chunk, self._interval = parse_pace(options)
             except ValueError as error:
                 raise BadStart(str(error)) from None
         if data[length:]:
@@ -127,9 +136,10 @@ class OriginConnection:
             self._out += data
 
     def _write(self) -> None:
-        if not self._out and self._to_send > 0:
-            self._out += self._pattern.read(self.sent.total, min(BLOCK, self._to_send))
+        if not self._out and self._to_send > 0 and not self.is_paced:
+            self._out += self._pattern.read(self.sent.total, min(self._chunk, self._to_send))
             self._to_send -= len(self._out)
+            self.due = time.monotonic() + self._interval
         if self._out:
             count = self.sock.send(self._out)
             self.sent.add(count)
@@ -142,7 +152,7 @@ class OriginConnection:
             self._answered = True
             summary = {"bytes": self.received.total, "sha256": self._received_digest.hexdigest()}
             self._out += json.dumps(summary).encode() + b"\n"
-        sends_until_eof = self.mode in ("", "echo", "sink")
+        sends_until_eof = self.mode != "source"
         if self._out or self._to_send or (sends_until_eof and not self._eof):
             return
         if not self._shut:
@@ -151,6 +161,11 @@ class OriginConnection:
             self.sock.shutdown(socket.SHUT_WR)
         if self._eof:
             self.close("eof", None)
+
+    def stop_sending(self) -> None:
+        """End the pattern after the chunk that is being sent, as if no more had been asked for."""
+        self._to_send = 0
+        self.handle(0)
 
     def close(self, end: str, error: str | None) -> None:
         """Complete the record with `end`, `error`, socket facts and time, and close the socket."""

@@ -5,7 +5,9 @@ The greeting is the client's first line, `MPTCPLAB/1 <mode> <tag> [key=value...]
     echo     send back all received data
     sink     read everything; at the end of the stream answer one JSON line with bytes and sha256
     source   send `bytes=` bytes of the pattern (`seed=`, `pattern=`)
-    duplex   read everything and send the pattern at the same time
+    duplex   read everything and send the pattern at the same time; end when the client has ended too
+
+With `chunk=` (bytes) and `interval_ms=`, the pattern is sent in chunks, one per interval.
 
 Bytes and digests in records include neither that line nor the PROXY header that may come before it.
 """
@@ -17,6 +19,7 @@ import socket
 import struct
 
 from ..basics import Json
+from ..data import BLOCK
 
 GREETING_LIMIT = 512
 PROXY_V1_LIMIT = 107
@@ -28,6 +31,7 @@ PROXY_V2_FAMILIES = {0x11: ("TCP4", socket.AF_INET, 4), 0x21: ("TCP6", socket.AF
 PROXY_V1_FAMILIES = {"TCP4": socket.AF_INET, "TCP6": socket.AF_INET6}
 MODES = ("echo", "sink", "source", "duplex")
 MOST_BYTES = 1 << 40
+MOST_INTERVAL_MS = 60_000
 NUMBER = re.compile(r"[0-9]{1,13}")
 
 
@@ -126,3 +130,16 @@ def parse_length(text: str) -> int:
     if not NUMBER.fullmatch(text) or int(text) > MOST_BYTES:
         raise BadStart(f"bytes={text[:20]}: use 0 to {MOST_BYTES}")
     return int(text)
+
+
+def parse_pace(options: dict[str, str]) -> tuple[int, float]:
+    """Return the bytes per chunk and the seconds between two chunks that a client asks for.
+
+    Raises BadStart for a chunk that is not 1 to `BLOCK` bytes, or an interval above `MOST_INTERVAL_MS`.
+    """
+    chunk, interval = options.get("chunk", str(BLOCK)), options.get("interval_ms", "0")
+    if not NUMBER.fullmatch(chunk) or not 1 <= int(chunk) <= BLOCK:
+        raise BadStart(f"chunk={chunk[:20]}: use 1 to {BLOCK}")
+    if not NUMBER.fullmatch(interval) or int(interval) > MOST_INTERVAL_MS:
+        raise BadStart(f"interval_ms={interval[:20]}: use 0 to {MOST_INTERVAL_MS}")
+    return int(chunk), int(interval) / 1000

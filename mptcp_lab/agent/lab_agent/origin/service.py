@@ -66,6 +66,7 @@ class Origin:
         self._peers: collections.Counter[str] = collections.Counter()
         self._ungreeted: collections.deque[tuple[float, OriginConnection]] = collections.deque()
         self._resting: dict[socket.socket, tuple[float, Any]] = {}
+        self._paced: dict[int, OriginConnection] = {}
         self._closed: collections.deque[int] = collections.deque()
         self.listeners = [(listener, self._listen(listener)) for listener in config["listeners"]]
         for listener, sock in self.listeners:
@@ -116,6 +117,7 @@ class Origin:
                     sys.stderr.write(f"origin: {type(error).__name__}: {error}\n")
                     self._drop(key)
             self._wake_rested()
+            self._wake_paced()
             self._expire_greetings()
 
     def _drop(self, key: selectors.SelectorKey) -> None:
@@ -145,9 +147,18 @@ class Origin:
                 del self._resting[sock]
                 self.selector.register(sock, selectors.EVENT_READ, data)
 
+    def _wake_paced(self) -> None:
+        """Let the connections send whose next chunk is due."""
+        for number, connection in list(self._paced.items()):
+            if not connection.is_paced:
+                del self._paced[number]
+                if connection.open:
+                    self._rearm(connection)
+
     def _next_timeout(self) -> float | None:
         times = [until for until, _ in self._resting.values()]
         times += [until for until, _ in list(self._ungreeted)[:1]]
+        times += [connection.due for connection in self._paced.values()]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _expire_greetings(self) -> None:
@@ -222,6 +233,8 @@ class Origin:
                 del self.tagged[connection.tag]
 
     def _rearm(self, connection: OriginConnection) -> None:
+        if connection.is_paced:
+            self._paced[connection.number] = connection
         wanted = connection.wanted_events()
         if wanted == connection.events:
             return
@@ -296,6 +309,18 @@ class Origin:
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
             connection.close("reset", None)
             self._retire(connection, descriptor)
+        return len(chosen)
+
+    def ask_stop_sending(self, tag: str) -> int:
+        """End the pattern on the open connections of a tag, and return how many there were."""
+        chosen = [connection for connection in self._find_connections(None, tag) if connection.open]
+        for connection in chosen:
+            descriptor = connection.sock.fileno()
+            connection.stop_sending()
+            if connection.open:
+                self._rearm(connection)
+            else:
+                self._retire(connection, descriptor)
         return len(chosen)
 
     def ask_accepting(self, paused: bool) -> bool:
