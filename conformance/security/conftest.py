@@ -11,4 +11,4 @@ from mptcp_lab.suite.requirements import find_attacker
 @pytest.fixture(scope="session")
 def attacker(machines: Session) -> Machine:
     """Return the attacker, which has an IPv4 address on the client's first two paths."""
-    return machines.of(find_attacker(machines.lab))
+    return machines.machine_of(find_attacker(machines.lab))

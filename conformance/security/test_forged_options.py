@@ -8,7 +8,7 @@ from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of,
 from mptcp_lab.suite.packets import tcp_capture
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
 from mptcp_lab.suite.security.forging import forging
-from mptcp_lab.suite.security.harm import damage_of, undisturbed
+from mptcp_lab.suite.security.harm import PAUSE_SECONDS, damage_of, undisturbed
 from mptcp_lab.suite.security.options import FAR_AHEAD, FORGED, check_obeyed, forge, joins_received
 
 PLACES = {"off-path": (tuple(FORGED), FAR_AHEAD), "on-path": (("ADD_ADDR", "MP_FASTCLOSE"), 0)}
@@ -26,12 +26,12 @@ def test_forged_options(
         direct_flow(client, server) as data,
         forging(attacker, 0, evidence) as forger,
     ):
-        transfer = data.start(interval=0.004)
+        transfer = data.start(interval=PAUSE_SECONDS)
         wait_for_joins(data, expected_pairs(client, server))
         before, overheard = undisturbed(data, client, server), capture.stop()
         for name in names:
             forge(forger, name, overheard, origin_of(server).port, ahead)
-            data.until_received(1)
+            data.wait_for_bytes(1)
             before.check_unchanged(f"forged {name}")
         followed = joins_received(forger)
         check_obeyed(forger, before, overheard, origin_of(server).port)

@@ -5,7 +5,7 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.packets import rows
-from mptcp_lab.suite.rfc8684.peer import peer, served
+from mptcp_lab.suite.rfc8684.peer import peer, served_client
 from mptcp_lab.suite.security.third_party import ANNOUNCED, WAYS, announce, joins_at, most_joins
 
 
@@ -18,7 +18,7 @@ def test_third_party(
     with (
         server.probe.capture(server.devices) as capture,
         peer(attacker, evidence) as malicious,
-        served(client, malicious) as (_, first, _stream),
+        served_client(client, malicious) as (_, first, _stream),
     ):
         announce(first, server, way)
         packets = capture.stop()

@@ -13,7 +13,10 @@ from mptcp_lab.suite.traffic import Flow
 #: Counters of what a host has obeyed or taken notice of; none of them grows on an undisturbed stream.
 REACTIONS = ("RmAddr", "MPPrioRx", "MPFastcloseRx", "MPFailRx", "MPRstRx")
 #: How much of a stream has to arrive after an attack.
-AFTERWARDS_BYTES = 100_000
+AFTERWARDS_BYTES = 50_000
+#: The pause between the chunks of a stream under attack: so slow that sequence numbers, which an attacker has
+#: overheard, are still good when it forges some.
+PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def damage_of(flow: Flow, transfer: Transfer, within: float = 10.0) -> str:
     Each step may take `within` seconds.
     """
     try:
-        flow.until_received(AFTERWARDS_BYTES, within)
+        flow.wait_for_bytes(AFTERWARDS_BYTES, within)
         ended = flow.end(transfer, within)
     except (NeverHappened, TransferFailed) as error:
         return f"the stream does not go on: {error}"

@@ -12,7 +12,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, eventually
 from mptcp_lab.suite.expectations import Joined, expected_pairs, wait_for_joins
 from mptcp_lab.suite.matrix import Matrix
-from mptcp_lab.suite.packets import rows, shown
+from mptcp_lab.suite.packets import format_segments, rows
 from mptcp_lab.suite.rfc8684.peer import Peer, Subflow, option_of
 from mptcp_lab.suite.security.forging import Forger
 from mptcp_lab.suite.security.overhearing import Keys, overheard_join
@@ -121,7 +121,7 @@ def joins_under(setting: str, client: Machine, server: Machine) -> Matrix:
     if setting != "C-flag":
         return matrix
     first = server.address(0)
-    return matrix.towards({remote for _, remote in matrix.addresses if remote != first})
+    return matrix.pairs_towards({remote for _, remote in matrix.addresses if remote != first})
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def inject(joined: Subflow, acknowledging: Segment) -> None:
     """
     mine = joined.endpoint
     arrived = option_of(acknowledging, Dss)
-    assert arrived.data_ack is not None, f"no DATA_ACK in {shown([acknowledging])}"
+    assert arrived.data_ack is not None, f"no DATA_ACK in {format_segments([acknowledging])}"
     behind = (arrived.data_ack - mine.dsn) % (1 << 8 * arrived.data_ack_octets)
     mine.dsn = (mine.dsn + behind + INJECTED_AHEAD) % (1 << 64)
     joined.sends(INJECTED)

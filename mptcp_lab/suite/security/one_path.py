@@ -12,7 +12,7 @@ from mptcp_lab.probe import Transfer, eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
 from mptcp_lab.suite.packets import tcp_capture
 from mptcp_lab.suite.security.forging import Forger, forging
-from mptcp_lab.suite.security.harm import Undisturbed, undisturbed
+from mptcp_lab.suite.security.harm import PAUSE_SECONDS, Undisturbed, undisturbed
 from mptcp_lab.suite.security.middle import checksums, in_the_middle, payload_changed
 from mptcp_lab.suite.security.options import forge, forge_end_of_stream
 from mptcp_lab.wire import Segment
@@ -20,7 +20,7 @@ from mptcp_lab.wire import Segment
 #: How soon an attack has to show.
 SHOWS_WITHIN_SECONDS = 5.0
 #: How far beyond the overheard data the forged end of a stream is.
-END_AFTER_OCTETS = 50_000
+END_AFTER_OCTETS = 80_000
 #: How much of the stream the attacker overhears before the attack.
 OVERHEARD_OCTETS = 10_000
 
@@ -53,11 +53,11 @@ def attacked(
         direct_flow(client, server) as data,
         forging(attacker, 0, evidence) as forger,
     ):
-        transfer = data.start(interval=0.004)
+        transfer = data.start(interval=PAUSE_SECONDS)
         wait_for_joins(data, expected_pairs(client, server))
         stream, port = undisturbed(data, client, server), data.opening.far_end.port
         with in_the_middle(attacker, client, server), tcp_capture(attacker, port) as capture:
-            data.until_received(OVERHEARD_OCTETS)
+            data.wait_for_bytes(OVERHEARD_OCTETS)
             yield Attack(forger, stream, transfer, capture.stop())
 
 
@@ -123,8 +123,10 @@ def _removes_addresses(attack: Attack) -> None:
 def _ends_stream(attack: Attack) -> None:
     """Forge a DATA_FIN ahead of the client's data, and wait until the server takes the stream for ended."""
     forge_end_of_stream(attack.forger, attack.overheard, attack.port, END_AFTER_OCTETS)
-    flow, what = attack.stream.flow, "the server's record after a forged DATA_FIN"
-    eventually(flow.record, until=lambda record: not record.open, within=SHOWS_WITHIN_SECONDS, what=what)
+    flow, what = attack.stream.flow, "an open stream at the server after a forged DATA_FIN"
+    eventually(
+        lambda: flow.record().open, until=lambda is_open: not is_open, within=SHOWS_WITHIN_SECONDS, what=what
+    )
 
 
 #: Options without a proof of the sender, which reach beyond the path that they are forged on.

@@ -27,7 +27,7 @@ from mptcp_lab.wire.packet import ACK, RST
 #: Sequence numbers this far ahead are outside any window: somebody off the path does not know the right ones.
 FAR_AHEAD = 1 << 30
 #: Sequence numbers this far ahead are inside the window of a running stream, but not the next ones.
-A_LITTLE_AHEAD = 20_000
+A_LITTLE_AHEAD = 50_000
 #: All ids that endpoints of the lab have on one connection; a kernel takes at most 8 in one option.
 ALL_IDS = tuple(range(8))
 STRANGE_ID = 77

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mptcp_lab.errors import Inconclusive
-from mptcp_lab.suite.packets import joins, shown
+from mptcp_lab.suite.packets import format_segments, joins
 from mptcp_lab.wire import Dss, MpCapable, MpJoinAck, Segment
 from mptcp_lab.wire.packet import SYN
 
@@ -36,7 +36,7 @@ def overheard_join(found: list[Segment]) -> tuple[Segment, Segment]:
             same = (segment.src, segment.sport, segment.dport) == (syn.src, syn.sport, syn.dport)
             if same and any(isinstance(option, MpJoinAck) for option in segment.options):
                 return syn, segment
-    raise Inconclusive("capture", f"no join was captured, only {shown(found) or 'nothing'}")
+    raise Inconclusive("capture", f"no join was captured, only {format_segments(found) or 'nothing'}")
 
 
 def last_segments(found: Iterable[Segment], port: int) -> tuple[list[Segment], list[Segment]]:
