@@ -19,8 +19,8 @@ from mptcp_lab.wire import Segment
 
 #: How soon an attack has to show.
 SHOWS_WITHIN_SECONDS = 5.0
-#: How far beyond the overheard data the forged end of a stream is.
-END_AFTER_OCTETS = 80_000
+#: The chunks of the stream, each in one segment.
+CHUNK_OCTETS = 1400
 #: How much of the stream the attacker overhears before the attack.
 OVERHEARD_OCTETS = 10_000
 
@@ -53,7 +53,7 @@ def attacked(
         direct_flow(client, server) as data,
         forging(attacker, 0, evidence) as forger,
     ):
-        transfer = data.start(interval=PAUSE_SECONDS)
+        transfer = data.start(chunk=CHUNK_OCTETS, interval=PAUSE_SECONDS)
         wait_for_joins(data, expected_pairs(client, server))
         stream, port = undisturbed(data, client, server), data.opening.far_end.port
         with in_the_middle(attacker, client, server), tcp_capture(attacker, port) as capture:
@@ -122,7 +122,7 @@ def _removes_addresses(attack: Attack) -> None:
 
 def _ends_stream(attack: Attack) -> None:
     """Forge a DATA_FIN ahead of the client's data, and wait until the server takes the stream for ended."""
-    forge_end_of_stream(attack.forger, attack.overheard, attack.port, END_AFTER_OCTETS)
+    forge_end_of_stream(attack.forger, attack.overheard, attack.port, CHUNK_OCTETS)
     flow, what = attack.stream.flow, "an open stream at the server after a forged DATA_FIN"
     eventually(
         lambda: flow.record().open, until=lambda is_open: not is_open, within=SHOWS_WITHIN_SECONDS, what=what

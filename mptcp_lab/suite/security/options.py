@@ -27,10 +27,12 @@ from mptcp_lab.wire.packet import ACK, RST
 #: Sequence numbers this far ahead are outside any window: somebody off the path does not know the right ones.
 FAR_AHEAD = 1 << 30
 #: Sequence numbers this far ahead are inside the window of a running stream, but not the next ones.
-A_LITTLE_AHEAD = 50_000
+A_LITTLE_AHEAD = 20_000
 #: All ids that endpoints of the lab have on one connection; a kernel takes at most 8 in one option.
 ALL_IDS = tuple(range(8))
 STRANGE_ID = 77
+#: How far beyond the overheard data the forged end of a stream is.
+END_AFTER_CHUNKS = 60
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,17 @@ def forge(forger: Forger, name: str, overheard: list[Segment], port: int, ahead:
     )
 
 
-def forge_end_of_stream(forger: Forger, overheard: list[Segment], port: int, after: int) -> None:
-    """Forge a DATA_FIN `after` octets beyond the last overheard mapping of the client's data."""
+def forge_end_of_stream(forger: Forger, overheard: list[Segment], port: int, chunk: int) -> None:
+    """Forge a DATA_FIN at a point that the client's data, in segments of `chunk` octets, will soon reach.
+
+    It is sent with several sequence numbers, of which some are inside the window whatever data has followed.
+    """
     (towards, *_), _ = last_segments(overheard, port)
     last = last_mapping(overheard, port)
     assert last.dsn is not None
-    dsn = (last.dsn + after) % (1 << 8 * last.dsn_octets)
-    fin = Dss(None, dsn, 0, 1, data_fin=True, dsn_octets=last.dsn_octets)
-    forger.sends(following(towards, ACK, fin, ahead=A_LITTLE_AHEAD))
+    end = (last.dsn + END_AFTER_CHUNKS * chunk) % (1 << 8 * last.dsn_octets)
+    fin = Dss(None, end, 0, 1, data_fin=True, dsn_octets=last.dsn_octets)
+    forger.sends(*(following(towards, ACK, fin, ahead=ahead) for ahead in range(5_000, 50_000, 5_000)))
 
 
 def check_obeyed(forger: Forger, stream: Undisturbed, overheard: list[Segment], port: int) -> None:
