@@ -12,7 +12,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from typing import Any
 
 Address = IPv4Address | IPv6Address
-FUNCTIONS = ("clients", "proxies", "forwarders", "gateways", "origins")
+FUNCTIONS = ("clients", "proxies", "forwarders", "gateways", "origins", "attackers")
+#: Functions of hosts that have no MPTCP endpoints: they pass packets on, or forge them.
+WITHOUT_ENDPOINTS = frozenset({"gateways", "forwarders", "attackers"})
 
 
 @dataclass(frozen=True)

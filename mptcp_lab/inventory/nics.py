@@ -8,7 +8,7 @@ from typing import Any
 
 from mptcp_lab.inventory import fields
 from mptcp_lab.inventory.errors import InventoryError
-from mptcp_lab.inventory.model import Host, Nic, Segment
+from mptcp_lab.inventory.model import WITHOUT_ENDPOINTS, Host, Nic, Segment
 from mptcp_lab.inventory.variables import CONTROL
 
 KINDS = ("path", "core")
@@ -135,7 +135,7 @@ def _endpoint(host: str, variable: str, flags: Any) -> tuple[str, ...]:
 
 def check_endpoints(host: Host, segments: Mapping[str, Segment]) -> None:
     """Refuse more MPTCP endpoints than the kernel accepts: one per address of an up NIC on a path segment."""
-    if not host.mptcp or host.functions <= {"gateways", "forwarders"}:
+    if not host.mptcp or host.functions <= WITHOUT_ENDPOINTS:
         return
     number = sum(
         nic.address(family) is not None

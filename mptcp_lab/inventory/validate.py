@@ -90,6 +90,10 @@ def _host(
         raise InventoryError(
             name, "groups", f"the host is in none of {', '.join(FUNCTIONS)}", "clients: {hosts: {client: }}"
         )
+    if "attackers" in functions and len(functions) > 1:
+        others = ", ".join(sorted(functions - {"attackers"}))
+        problem = f"an attacker is also in {others}; the checks judge honest hosts and attackers apart"
+        raise InventoryError(name, "groups", problem, "attackers: {hosts: {attacker: }}")
     nics = nics_from(
         name, variables, segments, CLIENT_ENDPOINT if "clients" in functions else SERVER_ENDPOINT
     )

@@ -19,6 +19,7 @@ SINGULAR = {
     "forwarders": "forwarder",
     "gateways": "gateway",
     "origins": "origin",
+    "attackers": "attacker",
 }
 
 

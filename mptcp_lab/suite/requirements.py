@@ -51,6 +51,19 @@ def find_other_router(lab: Lab) -> Host:
     )
 
 
+def find_attacker(lab: Lab) -> Host:
+    """Return the first attacker on two paths of the client; raise `Unsupported` if the lab has none.
+
+    The checks use it over IPv4.
+    """
+    wanted = {nic.segment for nic in lab.path_nics(find_client(lab))[:2]}
+
+    def is_on_paths(host: Host) -> bool:
+        return wanted <= {nic.segment for nic in lab.path_nics(host) if nic.ipv4}
+
+    return find_host(lab, "attackers", is_on_paths, f" with IPv4 on {' and '.join(sorted(wanted))}")
+
+
 def find_origin(host: Host) -> Service:
     """Return a host's origin service: one with MPTCP if the host speaks MPTCP, else one without.
 
@@ -309,6 +322,7 @@ ORIGIN = Requirement(
 )
 TCP_SERVER = Requirement("an origin without MPTCP", lambda lab, _: find_origin(find_tcp_server(lab)))
 ROUTER = Requirement("a gateway", lambda lab, _: find_router(lab))
+ATTACKER = Requirement("an attacker on the client's first two paths", lambda lab, _: find_attacker(lab))
 OTHER_ROUTER = Requirement("a second host that forwards packets", lambda lab, _: find_other_router(lab))
 ROUTERS_ON_PATHS = Requirement("both routers on each path of the client", _routers_on_paths)
 SERVER_BEHIND_ROUTER = Requirement(
@@ -372,6 +386,7 @@ OF_FIXTURES = {
     "tcp_server": TCP_SERVER,
     "router": ROUTER,
     "other_router": OTHER_ROUTER,
+    "attacker": ATTACKER,
     "target": TARGET,
     "impatient": IMPATIENT,
     "targets": TARGETS,

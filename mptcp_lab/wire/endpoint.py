@@ -146,10 +146,10 @@ class Endpoint:
         """Return an MP_FASTCLOSE with the peer's key."""
         return MpFastclose(self.peer)
 
-    def add_addr(self, address_id: int, address: IPv4Address) -> AddAddr:
-        """Return an ADD_ADDR that announces an address without a port."""
-        proof = keys.add_addr_hmac(self.key, self.peer, address_id, address)
-        return AddAddr(address_id, address, hmac=proof)
+    def add_addr(self, address_id: int, address: IPv4Address, port: int | None = None) -> AddAddr:
+        """Return an ADD_ADDR that announces an address, with or without a port."""
+        proof = keys.add_addr_hmac(self.key, self.peer, address_id, address, port)
+        return AddAddr(address_id, address, port, hmac=proof)
 
     def join(self, address_id: int, nonce: int) -> MpJoinSyn:
         """Return the MP_JOIN of a SYN that this side sends."""

@@ -68,6 +68,10 @@ def no_function(document: dict[str, Any]) -> None:
     document["all"]["hosts"] = ["a"]
 
 
+def attacker_with_a_second_function(document: dict[str, Any]) -> None:
+    document["attackers"] = {"hosts": ["a"]}
+
+
 CASES = {
     "duplicate address": (nic("p", ipv4="198.18.1.10/24"), "p", "lab_nics[0].ipv4", "already a's"),
     "unknown segment": (nic("a", segment="path9"), "a", "lab_nics[0].segment", "unknown segment 'path9'"),
@@ -90,6 +94,7 @@ CASES = {
     "unknown method": (service("p", mptcp="maybe"), "p", "lab_services[0].mptcp", "'maybe' is not one of"),
     "port that is none": (service("p", port=70000), "p", "lab_services[0].port", "not a port number"),
     "port taken": (second_service, "b", "lab_services[1].port", "taken by origin"),
+    "attacker that is a client too": (attacker_with_a_second_function, "a", "groups", "is also in clients"),
     "host without function": (no_function, "a", "groups", "in none of"),
 }  # fmt: skip
 

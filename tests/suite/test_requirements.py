@@ -78,6 +78,7 @@ MISSING: dict[str, tuple[Change, str]] = {
     "TCP_SERVER": (without("origins"), "origins without MPTCP: the inventory lists no such host"),
     "ORIGIN": (without_engine("origin"), "origin: the inventory gives server1 no origin service"),
     "ROUTER": (without("gateways"), "gateways: the inventory lists no such host"),
+    "ATTACKER": (without("attackers"), "attackers with IPv4 on path1 and path2: the inventory lists no such"),
     "OTHER_ROUTER": (without_engine("forwarder"), "proxies that forward: the inventory lists no such host"),
     "TWO_PATHS": (with_nics(lambda nic: nic if nic.device == "eth1" else None), "2 paths: the inventory"),
     "SPARE_NIC": (with_nics(lambda nic: nic if nic.up else None), "spare NIC: the inventory has none"),

@@ -42,7 +42,7 @@ def machine(
 def inventory(machine: StockMachine) -> Iterator[Path]:
     """The machine's lab, brought up inside, as an inventory for out here."""
     assert "bridge" not in machine.ssh("lsmod"), "the machine is no fresh one"
-    assert "6 hosts, lab is up" in machine.up()
+    assert "7 hosts, lab is up" in machine.up()
     with inventory_outside(machine) as folder:
         yield folder
 

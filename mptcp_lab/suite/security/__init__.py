@@ -1,0 +1,1 @@
+"""Attack connections from a host of group `attackers`, bounded in packets and seconds."""
