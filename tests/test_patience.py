@@ -107,7 +107,7 @@ def test_hosts_that_nobody_brought_up_are_measured(seconds: float, calls: list[A
     assert probe.calls == calls
 
 
-WAITS = ("settimeout(", "communicate(timeout=", ".wait(timeout=", "wait_for(")
+WAITS = ("settimeout(", "communicate(timeout=", ".wait(timeout=", ".wait_for(")
 #: The allowed exceptions. The peer of the first socket is the probe on the same host, which is reading; the
 #: second socket gets a timeout that is multiplied already.
 BARE = [

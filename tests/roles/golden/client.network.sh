@@ -1,16 +1,16 @@
 #!/bin/sh
-# Addresses and source routing of the lab's NICs. Rendered from templates/network.sh.j2, run by
+# Configure addresses and source routing of the lab's NICs. Rendered from templates/network.sh.j2, run by
 # mptcp-lab-network.service.
 #
-#   mptcp-lab-network apply    make the lab's NICs as described here
-#   mptcp-lab-network routes   put routes back: a NIC loses them when its link goes down
-#   mptcp-lab-network undo     take away what the last apply gave
+#   mptcp-lab-network apply    set addresses, rules, routes and links as listed here
+#   mptcp-lab-network routes   add the routes again: the kernel removes them when a link goes down
+#   mptcp-lab-network undo     remove what the last apply added
 #
-# What leaves from a NIC's address looks into that NIC's own table first, so that it leaves by that NIC. Protocol
-# 71 marks the lab's routes and rules, which is how they are told from others. There is no default route.
+# Packets from a NIC's address use that NIC's routing table first, so that they leave by that NIC. Routing protocol number
+# 71 marks the routes and rules of the lab, so that no others are removed. There is no default route.
 #
-# A NIC that is kept down is up for a moment: to the kernel one that never was up is not the same (no queue, no local
-# IPv6 route) as one that came down again.
+# A NIC with state "down" is set up first and down again: the kernel gives a queue and a local IPv6 route only to a NIC
+# that was up once.
 set -eu
 applied=/run/mptcp-lab/network
 settings=/etc/sysctl.d/90-mptcp-lab-network.conf
@@ -35,8 +35,8 @@ rules_ipv6='
 rule add from 2001:db8:1::10 lookup 7101 priority 7101 protocol 71
 '
 
-# A NIC's own table: the segment it is plugged into, and what lies behind a gateway there. The main table: segments that this
-# host reaches through a gateway only.
+# Each NIC's table has the NIC's segment and the segments behind a gateway there. The main table has the segments that
+# this host reaches only through a gateway.
 routes='
 route replace 198.18.1.0/24 dev eth1 table 7101 protocol 71
 route replace 2001:db8:1::/64 dev eth1 table 7101 protocol 71
@@ -47,7 +47,7 @@ route replace 2001:db8:10::/64 via 2001:db8:1::1 dev eth1 protocol 71
 route replace 198.18.2.0/24 dev eth2 table 7102 protocol 71
 '
 
-await() { # DEVICE: early in the boot a NIC may not be there yet
+await() { # DEVICE: a NIC may appear late in the boot
     tries=100
     until [ -e "/sys/class/net/$1" ]; do
         tries=$((tries - 1))
@@ -56,7 +56,7 @@ await() { # DEVICE: early in the boot a NIC may not be there yet
     done
 }
 
-routes() { # of the NICs whose link is up: the kernel takes no others
+routes() { # only for NICs whose link is up: the kernel refuses routes on others
     for device in $devices; do
         if ip link show up dev "$device" | grep -q .; then
             echo "$routes" | grep -e " dev $device " | ip -batch -
@@ -68,12 +68,12 @@ undo() {
     for family in -4 -6; do
         ip "$family" rule flush protocol 71
         ip "$family" route flush table all protocol 71
-        for table in $tables; do ip "$family" route flush table "$table" 2>/dev/null || true; done # it may not be there
+        for table in $tables; do ip "$family" route flush table "$table" 2>/dev/null || true; done # fails if the table does not exist
     done
     for device in $devices; do
         [ -e "/sys/class/net/$device" ] || continue
         ip address flush dev "$device" scope global
-        ip -6 route flush dev "$device" protocol ra # what a router's advertisement brought before it was ignored
+        ip -6 route flush dev "$device" protocol ra # from router advertisements that arrived before the settings applied
     done
 }
 
@@ -81,7 +81,7 @@ apply() {
     for device in $devices; do await "$device"; done
     [ ! -e "$applied" ] || sh "$applied" undo
     undo
-    /usr/lib/systemd/systemd-sysctl "$settings" # before an address: nothing is to be learnt from strangers meanwhile
+    /usr/lib/systemd/systemd-sysctl "$settings" # before the addresses: until then, advertisements and redirects would be accepted
     echo "$addresses" | ip -batch -
     echo "$rules_ipv4" | ip -4 -batch -
     echo "$rules_ipv6" | ip -6 -batch -

@@ -1,11 +1,11 @@
 #!/bin/sh
-# The lab's NICs where NetworkManager owns them. Rendered from templates/network-manager.sh.j2, run by
-# mptcp-lab-network.service. Addresses, routes, rules and endpoint flags stand in NetworkManager's own profiles,
-# /etc/NetworkManager/system-connections/mptcp-lab-*.nmconnection, which it takes up by itself at boot.
+# Configure the lab's NICs on a host where NetworkManager manages them. Rendered from templates/network-manager.sh.j2,
+# run by mptcp-lab-network.service. Addresses, routes, rules and endpoint flags are in NetworkManager's profiles,
+# /etc/NetworkManager/system-connections/mptcp-lab-*.nmconnection, which it activates at boot.
 #
-#   mptcp-lab-network apply    activate the profiles as they are written now
-#   mptcp-lab-network routes   put back what is missing of them, endpoints included
-#   mptcp-lab-network undo     deactivate them
+#   mptcp-lab-network apply    load and activate the profiles
+#   mptcp-lab-network routes   add missing addresses, routes, rules and endpoints of the active profiles
+#   mptcp-lab-network undo     deactivate the profiles
 set -eu
 applied=/run/mptcp-lab/network
 settings=/etc/sysctl.d/90-mptcp-lab-network.conf
@@ -14,7 +14,7 @@ down='eth2 '
 
 undo() {
     for device in $up $down; do
-        nmcli --terse connection down "mptcp-lab-$device" 2>/dev/null || true # it was not up
+        nmcli --terse connection down "mptcp-lab-$device" 2>/dev/null || true # fails if the profile is not active
     done
 }
 
@@ -32,7 +32,7 @@ apply() {
     for device in $up; do
         nmcli --terse --wait 30 connection up "mptcp-lab-$device"
     done
-    /usr/lib/systemd/systemd-sysctl "$settings" # NetworkManager sets some of them itself
+    /usr/lib/systemd/systemd-sysctl "$settings" # NetworkManager has changed some of these settings
     for device in $down; do ip link set dev "$device" down; done
     cp "$0" "$applied"
 }
