@@ -1,0 +1,91 @@
+"""Keep one connection busy in both directions, while something happens to its subflows or its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import Listener, Stream, eventually
+from mptcp_lab.probe.facts import Subflow
+from mptcp_lab.suite.failover.downloads import CHUNK_BYTES, CHUNK_INTERVAL_S, Served, Way, listening, served
+from mptcp_lab.suite.traffic import ENDLESS
+
+#: So many octets arrive in each direction before something happens, and again afterwards.
+ENOUGH_BYTES = 50_000
+RESUME_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Live:
+    """A connection on which both ends send until `end`: the server accepted it from one of ``listeners``."""
+
+    connection: Served
+    ways: tuple[Way, Way]
+    listeners: list[Listener]
+
+    @property
+    def streams(self) -> tuple[Stream, Stream]:
+        """Return the client's and the server's end of the connection."""
+        return self.connection.stream, self.connection.accepted
+
+    def carry(self, nbytes: int = ENOUGH_BYTES, within: float = RESUME_TIMEOUT_S) -> None:
+        """Wait until so many more octets have arrived in each direction."""
+        before = [way.received() for way in self.ways]
+        eventually(
+            lambda: [way.received() - then for way, then in zip(self.ways, before, strict=True)],
+            until=lambda more: min(more) >= nbytes,
+            within=within,
+            what=f"{nbytes} more octets upwards and downwards",
+        )
+
+    def check_intact(self) -> None:
+        """End both directions, and check that one connection carried each of them whole and in order."""
+        for way in self.ways:
+            sent, got = way.end()
+            assert (sent.nbytes, sent.sha256) == (got.nbytes, got.sha256), (
+                f"{way.name}: {sent.nbytes} octets were sent, {got.nbytes} arrived, or not the same"
+            )
+        accepted = sum(listener.accepted for listener in self.listeners)
+        assert accepted == 1, f"the server accepted {accepted} connections"
+
+
+@contextmanager
+def live(client: Machine, server: Machine) -> Iterator[Live]:
+    """Connect a client to a listener of the server's probe, and start to send from both ends."""
+    with listening(server) as listeners, served(client, server, listeners) as connection:
+        mine, theirs = connection.stream, connection.accepted
+        ends = (("upload", client, server, mine, theirs), ("download", server, client, theirs, mine))
+        ways = [
+            Way(
+                name,
+                sender,
+                receiver,
+                source,
+                source.send(ENDLESS, seed=name, chunk=CHUNK_BYTES, interval=CHUNK_INTERVAL_S),
+                sink.receive(),
+            )
+            for name, sender, receiver, source, sink in ends
+        ]
+        yield Live(connection, (ways[0], ways[1]), listeners)
+
+
+def ports(subflow: Subflow) -> tuple[int, int]:
+    """Return the two ports of a subflow, the lower one first: both ends name a subflow alike by them."""
+    low, high = sorted((subflow.lport, subflow.rport))
+    return low, high
+
+
+def established(stream: Stream) -> dict[tuple[int, int], Subflow]:
+    """Return the established subflows at one end of a connection, by their ports."""
+    return {ports(each): each for each in stream.facts().subflows if each.established}
+
+
+def require_sysctl(machine: Machine, name: str) -> str:
+    """Return the value of a sysctl; raise `Unsupported` if the machine's kernel does not have it."""
+    sysctls = machine.probe.sysctls()
+    if name not in sysctls:
+        raise Unsupported(f"sysctl {name}", f"Linux {machine.probe.kernel} does not have it", machine.name)
+    return sysctls[name]
