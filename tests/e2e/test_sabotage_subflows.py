@@ -25,13 +25,24 @@ SET_BACK = (
     "systemd-run -q --unit=sabotage sh -c 'while :; do echo kernel >/proc/sys/net/mptcp/path_manager; done'"
 )
 NOT_SET_BACK = "systemctl stop sabotage"
+#: The end comes sooner than the check asks for.
+SOONER = SET_BACK.replace("echo kernel", "echo 1").replace("path_manager", "close_timeout")
+#: The spare NIC's joins do not reach B.
+UNREACHED = (
+    f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK.format('input')} }};"
+    " add rule inet sabotage c ip saddr 198.18.3.10 drop'"
+)
 
 SABOTAGES = (
+    Sabotage("DIRECT-22[close-timeout]", "client", SOONER, NOT_SET_BACK, "ended after"),
     Sabotage("DIRECT-25[join-invalid]", "server1", UNTRACKED, TABLE_GONE, "came up past the tracker"),
     Sabotage("DIRECT-26[path-manager]", "client", SET_BACK, NOT_SET_BACK, "refused an order"),
 )
 #: These wait for something that does not happen.
-LONG = (Sabotage("DIRECT-25[killed-at-A]", "server1", ONE_WAY, TABLE_GONE, "more octets"),)
+LONG = (
+    Sabotage("DIRECT-22[new-nic]", "server1", UNREACHED, TABLE_GONE, "subflows of ['198.18.3.10']"),
+    Sabotage("DIRECT-25[killed-at-A]", "server1", ONE_WAY, TABLE_GONE, "more octets"),
+)
 
 
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.claim)

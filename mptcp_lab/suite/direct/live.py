@@ -16,6 +16,8 @@ from mptcp_lab.suite.traffic import ENDLESS
 #: So many octets arrive in each direction before something happens, and again afterwards.
 ENOUGH_BYTES = 50_000
 RESUME_TIMEOUT_S = 20.0
+#: Little enough for one path, and more than one segment.
+EXCHANGE_BYTES = 20_000
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,16 @@ def ports(subflow: Subflow) -> tuple[int, int]:
 def established(stream: Stream) -> dict[tuple[int, int], Subflow]:
     """Return the established subflows at one end of a connection, by their ports."""
     return {ports(each): each for each in stream.facts().subflows if each.established}
+
+
+def check_exchange(connection: Served, when: str) -> None:
+    """Check that `EXCHANGE_BYTES` arrive whole in each direction of a connection; `when` is for messages."""
+    mine, theirs = connection.stream, connection.accepted
+    for name, source, sink in (("upload", mine, theirs), ("download", theirs, mine)):
+        receiving = sink.receive(EXCHANGE_BYTES)
+        sent = source.send(EXCHANGE_BYTES, seed=f"{name} {when}").wait(RESUME_TIMEOUT_S)
+        got = receiving.wait(RESUME_TIMEOUT_S)
+        assert sent.sha256 == got.sha256, f"{name} {when}: what arrived is not what was sent"
 
 
 def require_sysctl(machine: Machine, name: str) -> str:
