@@ -5,7 +5,7 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct import choices
-from mptcp_lab.suite.direct.live import live
+from mptcp_lab.suite.direct.live import live_connection
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.split.forwarders import userspace_paths
@@ -14,10 +14,10 @@ from mptcp_lab.suite.split.forwarders import userspace_paths
 @claim("DIRECT-26", case="scheduler", requires=(ORIGIN, FULL_MESH))
 def test_schedulers(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Under every scheduler that the kernel lists, a connection gets its subflows and its stream is whole."""
-    names = choices.available(client, choices.SCHEDULER)
+    names = choices.available_names(client, choices.SCHEDULER)
     evidence.document("schedulers that the client lists", names)
     for name in names:
-        with choices.chosen(client, choices.SCHEDULER, name), live(client, server) as data:
+        with choices.chosen_name(client, choices.SCHEDULER, name), live_connection(client, server) as data:
             wait_for_joins(data.connection, expected_pairs(client, server))
             data.carry()
             data.check_intact()
@@ -29,7 +29,7 @@ def test_path_managers(client: Machine, server: Machine, evidence: EvidenceBox) 
     with direct_flow(client, server) as earlier:
         first = earlier.start()
         wait_for_joins(earlier, expected_pairs(client, server))
-        with userspace_paths(client), live(client, server) as later:
+        with userspace_paths(client), live_connection(client, server) as later:
             later.carry()
             refused = choices.order_subflow(client, server, earlier.stream)
             accepted = choices.order_subflow(client, server, later.streams[0])
@@ -56,7 +56,7 @@ def test_congestion_control(client: Machine, server: Machine, evidence: Evidence
     """A connection's congestion control is that of its subflows, later ones too; others keep the default."""
     default = client.probe.sysctls()[choices.CONGESTION_CONTROL]
     other = choices.another_congestion_control(client)
-    with live(client, server) as plain, live(client, server) as set_apart:
+    with live_connection(client, server) as plain, live_connection(client, server) as set_apart:
         choices.set_congestion_control(set_apart.streams[0], other)
         for data in (plain, set_apart):
             wait_for_joins(data.connection, expected_pairs(client, server))

@@ -11,7 +11,7 @@ from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, SPARE_NIC, TWO_PATHS
 def test_dead_path(client: Machine, server: Machine) -> None:
     """An idle connection over a dead path loses the subflows of that path only, at both ends."""
     others = {client.address(path) for path in range(1, len(client.paths))}
-    with pathless.impatient((client, server)), pathless.idle(client, server) as connection:
+    with pathless.short_keepalive((client, server)), pathless.idle_connection(client, server) as connection:
         pathless.keep_alive(connection)
         with pathless.dead_path(client, server, 0):
             pathless.wait_for_addresses(connection, others)
@@ -21,7 +21,7 @@ def test_dead_path(client: Machine, server: Machine) -> None:
 @claim("DIRECT-22", case="new-nic", requires=(ORIGIN, FULL_MESH, SPARE_NIC))
 def test_new_nic(client: Machine, server: Machine) -> None:
     """A connection whose last subflow is gone lives on, and continues when a new NIC comes."""
-    with pathless.idle(client, server) as connection:
+    with pathless.idle_connection(client, server) as connection:
         pathless.kill_every_subflow(connection)
         with pathless.new_nic(client, server) as address:
             pathless.check_continues(connection, address)

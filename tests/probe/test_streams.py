@@ -216,7 +216,7 @@ def test_a_subflow_is_killed_from_outside(client: Probe, listener: Listener) -> 
         first = out.facts().subflows[0]
         out.kill_subflow(first)
         eventually(
-            lambda: [each.rport for each in into.facts().subflows if each.established],
+            lambda: [each.rport for each in into.facts().subflows if each.is_established],
             until=lambda ports: first.lport not in ports,
             within=5,
             what="the end of the subflow at the peer",

@@ -13,7 +13,7 @@ import pytest
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import ProbeError, Stream
-from mptcp_lab.suite.direct.live import established, require_sysctl
+from mptcp_lab.suite.direct.live import established_subflows, require_sysctl
 from mptcp_lab.suite.matrix import Matrix, Pair
 
 SCHEDULER, PATH_MANAGER = "net.mptcp.scheduler", "net.mptcp.path_manager"
@@ -28,13 +28,13 @@ NO_SUCH_NAME = "none-such"
 REFUSED = (errno.ENOENT, errno.EINVAL)
 
 
-def available(machine: Machine, setting: str) -> list[str]:
+def available_names(machine: Machine, setting: str) -> list[str]:
     """Return the names that a kernel lists for a setting; raise `Unsupported` if it has no such list."""
     return require_sysctl(machine, AVAILABLE[setting]).split()
 
 
 @contextmanager
-def chosen(machine: Machine, setting: str, name: str) -> Iterator[None]:
+def chosen_name(machine: Machine, setting: str, name: str) -> Iterator[None]:
     """Set a name for the connections that begin in the block, and check that the kernel reports it."""
     with machine.probe.fault("sysctl", name=setting, value=name):
         found = machine.probe.sysctls()[setting]
@@ -69,7 +69,7 @@ def congestion_controls(machine: Machine, stream: Stream) -> set[str]:
     """Return the congestion controls of a connection's subflows, as `ss` prints them."""
     known = set(_congestion_controls(machine))
     found: set[str] = set()
-    for subflow in established(stream).values():
+    for subflow in established_subflows(stream).values():
         ends = ["sport", "=", f":{subflow.lport}", "dport", "=", f":{subflow.rport}"]
         found |= known & set(machine.probe.run(["ss", "-Htni", *ends]).stdout.split())
     return found

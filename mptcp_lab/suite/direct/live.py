@@ -10,7 +10,14 @@ from mptcp_lab.errors import Unsupported
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Listener, Stream, eventually
 from mptcp_lab.probe.facts import Subflow
-from mptcp_lab.suite.failover.downloads import CHUNK_BYTES, CHUNK_INTERVAL_S, Served, Way, listening, served
+from mptcp_lab.suite.failover.downloads import (
+    CHUNK_BYTES,
+    CHUNK_INTERVAL_S,
+    Served,
+    Way,
+    listening,
+    served_client,
+)
 from mptcp_lab.suite.traffic import ENDLESS
 
 #: So many octets arrive in each direction before something happens, and again afterwards.
@@ -35,9 +42,9 @@ class Live:
 
     def carry(self, nbytes: int = ENOUGH_BYTES, within: float = RESUME_TIMEOUT_S) -> None:
         """Wait until so many more octets have arrived in each direction."""
-        before = [way.received() for way in self.ways]
+        before = [way.count_received() for way in self.ways]
         eventually(
-            lambda: [way.received() - then for way, then in zip(self.ways, before, strict=True)],
+            lambda: [way.count_received() - then for way, then in zip(self.ways, before, strict=True)],
             until=lambda more: min(more) >= nbytes,
             within=within,
             what=f"{nbytes} more octets upwards and downwards",
@@ -50,14 +57,14 @@ class Live:
             assert (sent.nbytes, sent.sha256) == (got.nbytes, got.sha256), (
                 f"{way.name}: {sent.nbytes} octets were sent, {got.nbytes} arrived, or not the same"
             )
-        accepted = sum(listener.accepted for listener in self.listeners)
+        accepted = sum(listener.accepted_count for listener in self.listeners)
         assert accepted == 1, f"the server accepted {accepted} connections"
 
 
 @contextmanager
-def live(client: Machine, server: Machine) -> Iterator[Live]:
+def live_connection(client: Machine, server: Machine) -> Iterator[Live]:
     """Connect a client to a listener of the server's probe, and start to send from both ends."""
-    with listening(server) as listeners, served(client, server, listeners) as connection:
+    with listening(server) as listeners, served_client(client, server, listeners) as connection:
         mine, theirs = connection.stream, connection.accepted
         ends = (("upload", client, server, mine, theirs), ("download", server, client, theirs, mine))
         ways = [
@@ -80,9 +87,9 @@ def ports(subflow: Subflow) -> tuple[int, int]:
     return low, high
 
 
-def established(stream: Stream) -> dict[tuple[int, int], Subflow]:
+def established_subflows(stream: Stream) -> dict[tuple[int, int], Subflow]:
     """Return the established subflows at one end of a connection, by their ports."""
-    return {ports(each): each for each in stream.facts().subflows if each.established}
+    return {ports(each): each for each in stream.facts().subflows if each.is_established}
 
 
 def check_exchange(connection: Served, when: str) -> None:

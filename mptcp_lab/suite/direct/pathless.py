@@ -12,11 +12,11 @@ from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, ProbeError, Stream, Transfer, eventually
 from mptcp_lab.probe.facts import TCP_CLOSE
-from mptcp_lab.suite.deviations import PORT_0, keep, known
-from mptcp_lab.suite.direct.live import check_exchange, established, require_sysctl
+from mptcp_lab.suite.deviations import PORT_0, find_correction, keep
+from mptcp_lab.suite.direct.live import check_exchange, established_subflows, require_sysctl
 from mptcp_lab.suite.direct.spare import spare_nic
 from mptcp_lab.suite.expectations import expected_pairs, matrix_between, wait_for_joins
-from mptcp_lab.suite.failover.downloads import Served, listening, served
+from mptcp_lab.suite.failover.downloads import Served, listening, served_client
 from mptcp_lab.suite.packets import joins, tcp_capture
 from mptcp_lab.suite.split.forwarders import userspace_paths
 
@@ -36,16 +36,16 @@ FAULTS_LAST_S = 60.0
 
 
 @contextmanager
-def idle(client: Machine, server: Machine) -> Iterator[Served]:
+def idle_connection(client: Machine, server: Machine) -> Iterator[Served]:
     """Open a connection that has exchanged data, has every expected subflow, and is idle now."""
-    with listening(server) as listeners, served(client, server, listeners) as connection:
+    with listening(server) as listeners, served_client(client, server, listeners) as connection:
         check_exchange(connection, "at first")
         wait_for_joins(connection, expected_pairs(client, server))
         yield connection
 
 
 @contextmanager
-def impatient(machines: tuple[Machine, ...]) -> Iterator[None]:
+def short_keepalive(machines: tuple[Machine, ...]) -> Iterator[None]:
     """Shorten the keepalive timers of machines, for sockets that have SO_KEEPALIVE set."""
     with ExitStack() as stack:
         for machine in machines:
@@ -69,8 +69,8 @@ def dead_path(client: Machine, server: Machine, path: int) -> Iterator[None]:
 
 def local_addresses(connection: Served) -> tuple[set[str], set[str]]:
     """Return the client's addresses of the subflows that are established at the client and at the server."""
-    mine = {each.local for each in established(connection.stream).values()}
-    return mine, {each.remote for each in established(connection.accepted).values()}
+    mine = {each.local for each in established_subflows(connection.stream).values()}
+    return mine, {each.remote for each in established_subflows(connection.accepted).values()}
 
 
 def wait_for_addresses(connection: Served, expected: set[str], within: float = LOSS_TIMEOUT_S) -> None:
@@ -131,7 +131,11 @@ def check_continues(connection: Served, address: str) -> None:
 
 def check_ordered(client: Machine, server: Machine) -> None:
     """Check that a connection without a subflow takes one that user space orders, and goes on."""
-    with userspace_paths(client), listening(server) as listeners, served(client, server, listeners) as found:
+    with (
+        userspace_paths(client),
+        listening(server) as listeners,
+        served_client(client, server, listeners) as found,
+    ):
         check_exchange(found, "at first")
         kill_every_subflow(found)
         address, device = client.address(1), client.paths[1].device
@@ -147,12 +151,12 @@ def check_fullmesh_endpoint(client: Machine, server: Machine, evidence: Evidence
     A kernel that is known to join port 0 then may do so.
     """
     address, device = client.address(1), client.paths[1].device
-    with idle(client, server) as connection, ExitStack() as stack:
+    with idle_connection(client, server) as connection, ExitStack() as stack:
         removed = stack.enter_context(client.probe.fault("endpoint_remove", address=address))
         kill_every_subflow(connection)
         capture = stack.enter_context(tcp_capture(client, 0, [device]))
         removed.lift()
-        correction = known(PORT_0, client.probe.kernel)
+        correction = find_correction(PORT_0, client.probe.kernel)
         try:
             wait_for_addresses(connection, {address}, KNOWN_DEVIATION_S if correction else LOSS_TIMEOUT_S)
         except NeverHappened:
@@ -171,7 +175,7 @@ def check_ends(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     with ExitStack() as stack:
         for machine in machines:
             stack.enter_context(machine.probe.fault("sysctl", name=CLOSE_TIMEOUT, value=CLOSE_TIMEOUT_S))
-        connection = stack.enter_context(idle(client, server))
+        connection = stack.enter_context(idle_connection(client, server))
         streams: tuple[Stream, Stream] = (connection.stream, connection.accepted)
         reading = [stream.receive() for stream in streams]
         began = [machine.probe.clock().monotonic for machine in machines]

@@ -11,10 +11,10 @@ from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Stream, eventually
 from mptcp_lab.probe.facts import Subflow
-from mptcp_lab.suite.direct.live import Live, established, live
+from mptcp_lab.suite.direct.live import Live, established_subflows, live_connection
 from mptcp_lab.suite.examination import examine
 from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
-from mptcp_lab.suite.missing import causes, told
+from mptcp_lab.suite.missing import causes, describe_causes
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow
 
@@ -83,18 +83,18 @@ def check_goes_on(client: Machine, server: Machine, ending: str, evidence: Evide
     Both directions go on over the other subflows, which stay established at both ends, and arrive whole.
     """
     how = ENDINGS[ending]
-    with live(client, server) as data:
+    with live_connection(client, server) as data:
         wait_for_joins(data.connection, expected_pairs(client, server))
         data.carry()
         machine, stream = (client, server)[how.at], data.streams[how.at]
         first = _first(data)
-        before = [established(each) for each in data.streams]
+        before = [established_subflows(each) for each in data.streams]
         with ExitStack() as stack:
             how.apply(stack, machine, stream, before[how.at][first])
             for end in how.seen_by:
                 _wait_for_loss(data.streams[end], first)
             data.carry()
-            after = [established(each) for each in data.streams]
+            after = [established_subflows(each) for each in data.streams]
         data.check_intact()
     shown = [{"before": sorted(then), "after": sorted(now)} for then, now in zip(before, after, strict=True)]
     evidence.document("established subflows of A and B by their ports", dict(zip("AB", shown, strict=True)))
@@ -113,7 +113,7 @@ def _first(data: Live) -> tuple[int, int]:
 
 def _wait_for_loss(stream: Stream, lost: tuple[int, int]) -> None:
     eventually(
-        lambda: sorted(established(stream)),
+        lambda: sorted(established_subflows(stream)),
         until=lambda ports: lost not in ports,
         within=LOSS_TIMEOUT_S,
         what="the first subflow ends",
@@ -144,4 +144,4 @@ def diagnose_missing(client: Machine, server: Machine, data: Flow) -> tuple[set[
     eventually(data.pairs, until=lambda pairs: pairs >= others, within=LOSS_TIMEOUT_S, what="other subflows")
     missing = matrix.addresses - data.pairs()
     found = causes(examine(data, matrix, missing, watched_for=WATCHED_FOR_S))
-    return missing, told(found, len(matrix.present))
+    return missing, describe_causes(found, len(matrix.present))
