@@ -20,6 +20,7 @@ SELF_JOINS, NO_ROOM, ONE_FAMILY = "self-joins", "no room for a new NIC", "one fa
 BLACKHOLE_GROWTH, DEFAULT_LIMITS = "blackhole growth", "C flag at default limits"
 PORT_ENDPOINT = "port endpoint accepts"
 PORT_0 = "joins to port 0"
+PORT_0, NO_LISTENER_EVENTS = "joins to port 0", "no events of listeners"
 
 
 def find_correction(name: str, kernel: str) -> Correction | None:

@@ -25,6 +25,12 @@ SET_BACK = (
     "systemd-run -q --unit=sabotage sh -c 'while :; do echo kernel >/proc/sys/net/mptcp/path_manager; done'"
 )
 NOT_SET_BACK = "systemctl stop sabotage"
+#: A program changes A-2 to a backup and back all the time.
+RESTLESS = (
+    "systemd-run -q --unit=sabotage sh -c 'while :; do ip mptcp endpoint change id 3 backup fullmesh;"
+    " ip mptcp endpoint change id 3 nobackup fullmesh; done'"
+)
+AT_REST = "systemctl stop sabotage; systemctl restart mptcp-lab-mptcp"
 #: The end comes sooner than the check asks for.
 SOONER = SET_BACK.replace("echo kernel", "echo 1").replace("path_manager", "close_timeout")
 #: The spare NIC's joins do not reach B.
@@ -35,6 +41,7 @@ UNREACHED = (
 
 SABOTAGES = (
     Sabotage("DIRECT-22[close-timeout]", "client", SOONER, NOT_SET_BACK, "ended after"),
+    Sabotage("DIRECT-23[life]", "client", RESTLESS, AT_REST, "events at"),
     Sabotage("DIRECT-25[join-invalid]", "server1", UNTRACKED, TABLE_GONE, "came up past the tracker"),
     Sabotage("DIRECT-26[path-manager]", "client", SET_BACK, NOT_SET_BACK, "refused an order"),
 )
