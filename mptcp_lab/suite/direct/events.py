@@ -14,11 +14,11 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import EventWatch, NeverHappened, eventually
 from mptcp_lab.probe.facts import Subflow
 from mptcp_lab.suite.deviations import NO_LISTENER_EVENTS, check_not_lacking
+from mptcp_lab.suite.direct.both_ends import served_client
 from mptcp_lab.suite.direct.event_order import Order, count, describe, expect, find_difference
 from mptcp_lab.suite.direct.live import check_exchange, established_subflows, ports
 from mptcp_lab.suite.direct.pathless import dead_path, keep_alive, short_keepalive
 from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
-from mptcp_lab.suite.failover.downloads import served_client
 
 EVENT_TIMEOUT_S = 15.0
 #: The kernel's numbers of the families, as events have them.

@@ -8,16 +8,9 @@ from dataclasses import dataclass
 
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.probe import Listener, Stream, eventually
+from mptcp_lab.probe import Listener, Stream, Transfer, TransferResult, eventually
 from mptcp_lab.probe.facts import Subflow
-from mptcp_lab.suite.failover.downloads import (
-    CHUNK_BYTES,
-    CHUNK_INTERVAL_S,
-    Served,
-    Way,
-    listening,
-    served_client,
-)
+from mptcp_lab.suite.direct.both_ends import Served, served_client, server_listeners
 from mptcp_lab.suite.traffic import ENDLESS
 
 #: So many octets arrive in each direction before something happens, and again afterwards.
@@ -25,6 +18,28 @@ ENOUGH_BYTES = 50_000
 RESUME_TIMEOUT_S = 20.0
 #: Little enough for one path, and more than one segment.
 EXCHANGE_BYTES = 20_000
+#: A chunk of this size every two milliseconds: slow enough for every path, fast enough to show a pause.
+CHUNK_BYTES, CHUNK_INTERVAL_S = 1400, 0.002
+
+
+@dataclass(frozen=True)
+class Way:
+    """One direction of a connection: its name, its sender's end, and the transfer at either end."""
+
+    name: str
+    source: Stream
+    sending: Transfer
+    receiving: Transfer
+
+    def count_received(self) -> int:
+        """Return how many octets have arrived."""
+        return self.receiving.progress().nbytes
+
+    def end(self) -> tuple[TransferResult, TransferResult]:
+        """End the sender's stream; return what it sent and what arrived."""
+        sent = self.sending.finish(RESUME_TIMEOUT_S)
+        self.source.shutdown()
+        return sent, self.receiving.wait(RESUME_TIMEOUT_S)
 
 
 @dataclass(frozen=True)
@@ -64,19 +79,17 @@ class Live:
 @contextmanager
 def live_connection(client: Machine, server: Machine) -> Iterator[Live]:
     """Connect a client to a listener of the server's probe, and start to send from both ends."""
-    with listening(server) as listeners, served_client(client, server, listeners) as connection:
+    with server_listeners(server) as listeners, served_client(client, server, listeners) as connection:
         mine, theirs = connection.stream, connection.accepted
-        ends = (("upload", client, server, mine, theirs), ("download", server, client, theirs, mine))
+        ends = (("upload", mine, theirs), ("download", theirs, mine))
         ways = [
             Way(
                 name,
-                sender,
-                receiver,
                 source,
                 source.send(ENDLESS, seed=name, chunk=CHUNK_BYTES, interval=CHUNK_INTERVAL_S),
                 sink.receive(),
             )
-            for name, sender, receiver, source, sink in ends
+            for name, source, sink in ends
         ]
         yield Live(connection, (ways[0], ways[1]), listeners)
 

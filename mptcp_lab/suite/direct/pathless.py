@@ -13,10 +13,10 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, ProbeError, Stream, Transfer, eventually
 from mptcp_lab.probe.facts import TCP_CLOSE
 from mptcp_lab.suite.deviations import PORT_0, find_correction, keep
+from mptcp_lab.suite.direct.both_ends import Served, served_client, server_listeners
 from mptcp_lab.suite.direct.live import check_exchange, established_subflows, require_sysctl
 from mptcp_lab.suite.direct.spare import spare_nic
 from mptcp_lab.suite.expectations import expected_pairs, matrix_between, wait_for_joins
-from mptcp_lab.suite.failover.downloads import Served, listening, served_client
 from mptcp_lab.suite.packets import joins, tcp_capture
 from mptcp_lab.suite.split.forwarders import userspace_paths
 
@@ -38,7 +38,7 @@ FAULTS_LAST_S = 60.0
 @contextmanager
 def idle_connection(client: Machine, server: Machine) -> Iterator[Served]:
     """Open a connection that has exchanged data, has every expected subflow, and is idle now."""
-    with listening(server) as listeners, served_client(client, server, listeners) as connection:
+    with server_listeners(server) as listeners, served_client(client, server, listeners) as connection:
         check_exchange(connection, "at first")
         wait_for_joins(connection, expected_pairs(client, server))
         yield connection
@@ -133,7 +133,7 @@ def check_ordered(client: Machine, server: Machine) -> None:
     """Check that a connection without a subflow takes one that user space orders, and goes on."""
     with (
         userspace_paths(client),
-        listening(server) as listeners,
+        server_listeners(server) as listeners,
         served_client(client, server, listeners) as found,
     ):
         check_exchange(found, "at first")
