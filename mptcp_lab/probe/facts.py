@@ -15,7 +15,7 @@ TIMELINE = ("first", "last", "chunks", "max_gap", "gaps", "timeline")
 IS_MPTCP = "TCP_IS_MPTCP or MPTCP_INFO"
 IPPROTO_TCP = 6
 IPPROTO_MPTCP = 262
-TCP_ESTABLISHED = 1  # include/net/tcp_states.h
+TCP_ESTABLISHED, TCP_CLOSE = 1, 7  # include/net/tcp_states.h
 
 
 def read_lacking(kind: type[T], document: Any, lackable: Mapping[str, str]) -> T:

@@ -8,10 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from mptcp_lab.errors import Breach
+from mptcp_lab.errors import Breach, Unsupported
 from mptcp_lab.probe.absent import locate
 from mptcp_lab.probe.client import Nonsense, Pending, ProbeClient, ProbeError
-from mptcp_lab.probe.facts import IS_MPTCP, Address, Progress, SocketFacts, TransferResult, read_lacking
+from mptcp_lab.probe.facts import (
+    IS_MPTCP,
+    Address,
+    Progress,
+    SocketFacts,
+    Subflow,
+    TransferResult,
+    read_lacking,
+)
 from mptcp_lab.probe.shapes import Misshapen, read_as
 
 #: Errors of connect() and socket() that are returned before any packet is sent.
@@ -164,6 +172,22 @@ class Stream:
         """Set a socket option; raise `ProbeError`, with the errno, if the kernel refuses it."""
         raw = base64.b64encode(value).decode() if isinstance(value, bytes) else value
         self._probe.order("setsockopt", stream=self.name, level=level, option=option, value=raw)
+
+    def kill_subflow(self, subflow: Subflow) -> None:
+        """Abort one subflow from outside the application, as `ss --kill` does; the peer gets a RST.
+
+        Raises:
+            Unsupported: the kernel lacks INET_DIAG_DESTROY.
+            ProbeError: the connection has no such subflow (any more).
+        """
+        local, remote = [subflow.local, subflow.lport], [subflow.remote, subflow.rport]
+        try:
+            self._probe.order("kill_subflow", stream=self.name, local=local, remote=remote)
+        except ProbeError as error:
+            if error.kind != "unsupported":
+                raise
+            capability = str(error.more.get("capability", "SOCK_DESTROY"))
+            raise Unsupported(capability, error.what, self._probe.host) from None
 
     def shutdown(self) -> None:
         """Close the sending direction."""

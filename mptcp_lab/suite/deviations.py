@@ -19,6 +19,7 @@ from mptcp_lab.suite.sockets import AddressPair
 SELF_JOINS, NO_ROOM, ONE_FAMILY = "self-joins", "no room for a new NIC", "one family"
 BLACKHOLE_GROWTH, DEFAULT_LIMITS = "blackhole growth", "C flag at default limits"
 PORT_ENDPOINT = "port endpoint accepts"
+PORT_0, NO_LISTENER_EVENTS = "joins to port 0", "no events of listeners"
 
 
 def find_correction(name: str, kernel: str) -> Correction | None:

@@ -35,7 +35,12 @@ DROPPING = ("drop", "reject")
 Seen = tuple[Mapping[str, Sequence[Segment]], Sequence[Segment] | None]
 
 
-def examine(flow: Flow, matrix: Matrix, missing: Iterable[tuple[str, str]]) -> Readings:
+def examine(
+    flow: Flow,
+    matrix: Matrix,
+    missing: Iterable[tuple[str, str]],
+    watched_for: float = WATCHED_FOR_SECONDS,
+) -> Readings:
     """Read both ends of a connection that lacks subflows, and capture a second connection like it.
 
     `missing` are the missing subflows as (local, remote) addresses.
@@ -50,7 +55,7 @@ def examine(flow: Flow, matrix: Matrix, missing: Iterable[tuple[str, str]]) -> R
     ends = tuple(
         _end(machine, before) for machine, before in zip((client, server), flow.opening.before, strict=True)
     )
-    seen = _capture_connection(flow, matrix, port) if facts.subflows else None
+    seen = _capture_connection(flow, matrix, port, watched_for) if facts.subflows else None
     wanted = set(missing)
     pairs = [pair for pair in matrix.present if (str(pair.local), str(pair.remote)) in wanted]
     return Readings(
@@ -169,7 +174,7 @@ def parse_route(printed: str, complaint: str = "") -> Route:
     return Route(error=(complaint or printed).strip().replace("\n", " "))
 
 
-def _capture_connection(flow: Flow, matrix: Matrix, port: int) -> Seen | None:
+def _capture_connection(flow: Flow, matrix: Matrix, port: int, seconds: float) -> Seen | None:
     """Make a second connection while both ends capture; return the packets, or None if that failed."""
     client, far_end = flow.opening.client, flow.opening.far_end
     with suppress(ProbeError, ConnectFailed, TransferFailed, AssertionError), ExitStack() as stack:
@@ -182,9 +187,7 @@ def _capture_connection(flow: Flow, matrix: Matrix, port: int) -> Seen | None:
         with flow.opening.again() as data:
             transfer = data.start()
             with suppress(NeverHappened):
-                eventually(
-                    data.pairs, until=lambda pairs: pairs >= matrix.addresses, within=WATCHED_FOR_SECONDS
-                )
+                eventually(data.pairs, until=lambda pairs: pairs >= matrix.addresses, within=seconds)
             found = {device: capture.stop(may_be_empty=True) for device, capture in mine.items()}
             there = theirs.stop(may_be_empty=True)
             data.end(transfer)

@@ -28,6 +28,11 @@ def expected_pairs(client: Machine, server: Machine, family: int = 4) -> Matrix:
     """
     require_mesh(client.lab, client.host, {"subflow", "fullmesh"})
     require_mesh(server.lab, server.host, {"signal"})
+    return matrix_between(client, server, family)
+
+
+def matrix_between(client: Machine, server: Machine, family: int = 4) -> Matrix:
+    """Return which subflows can come up between two machines, whatever their endpoints are."""
     arp_ignore, rp_filter = _by_device(server, "arp_ignore"), _by_device(client, "rp_filter")
     room = room_between(client.host, server.host)
     return expected_matrix(client.lab, client.host, server.host, family, arp_ignore, rp_filter, room)

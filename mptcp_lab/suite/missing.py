@@ -347,12 +347,14 @@ def _join_counts(r: Readings) -> str:
 
 
 def _describe_filters(end: EndReading) -> str:
-    """Return, as text to append, what may have dropped a packet: nftables tables, and rp_filter's counter."""
+    """Return, as text to append, what may have dropped a packet: nftables tables, rp_filter, a tracker."""
     found = []
     if end.filters:
         found.append(f"its packet filter drops in {' and '.join(end.filters)}")
     if dropped := end.counters.groups.get("TcpExt", {}).get("IPReversePathFilter", 0):
         found.append(f"rp_filter dropped {dropped}")
+    if invalid := end.counters.groups.get("Conntrack", {}).get("invalid", 0):
+        found.append(f"its connection tracker called {invalid} packets INVALID")
     return "".join(f", {each}" for each in found)
 
 

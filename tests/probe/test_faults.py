@@ -64,6 +64,8 @@ def connects(client: Probe, **options: Any) -> str:
         ("strip_option", {"direction": "in", "dport": 7000}, "tcp"),
         ("strip_option", {"direction": "out", "packets": "synack", "sport": 7000}, "tcp"),
         ("drop_option", {"direction": "in", "dport": 7000}, "ETIMEDOUT"),
+        ("tracker", {"dport": 7000}, "mptcp"),
+        ("tracker", {"direction": "out", "blind": True, "sport": 7000}, "ETIMEDOUT"),
         ("rate", {"device": "eth1", "mbit": 10}, "mptcp"),
         ("link_down", {"device": "eth1"}, "ETIMEDOUT"),
         ("address_remove", {"device": "eth1", "address": SERVER}, "ETIMEDOUT"),

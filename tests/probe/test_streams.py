@@ -208,3 +208,18 @@ def test_ipv6(client: Probe, server: Probe) -> None:
     ):
         assert into.peer == out.local
         assert out.facts().subflows[0].local == "2001:db8:1::1"
+
+
+def test_a_subflow_is_killed_from_outside(client: Probe, listener: Listener) -> None:
+    """The kernel resets one subflow; a subflow that the stream does not have is refused."""
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        first = out.facts().subflows[0]
+        out.kill_subflow(first)
+        eventually(
+            lambda: [each.rport for each in into.facts().subflows if each.is_established],
+            until=lambda ports: first.lport not in ports,
+            within=5,
+            what="the end of the subflow at the peer",
+        )
+        with pytest.raises(ProbeError, match="no subflow"):
+            out.kill_subflow(first)

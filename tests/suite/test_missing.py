@@ -27,7 +27,12 @@ def end(name: str, net: int, flags: frozenset[str]) -> EndReading:
     endpoints = tuple(Endpoint(2 * n - 1, f"198.18.{n}.{net}", 0, f"eth{n}", flags) for n in (1, 2))
     zero = dict.fromkeys(("MPJoinSynTx", "MPJoinSynRx", "MPJoinAckRx", "MPJoinSynTxBindErr"), 0)
     return EndReading(
-        name, Counters({"MPTcpExt": zero, "TcpExt": {}}), endpoints, Limits(8, 8), addresses, {}
+        name,
+        Counters({"MPTcpExt": zero, "TcpExt": {}, "Conntrack": {}}),
+        endpoints,
+        Limits(8, 8),
+        addresses,
+        {},
     )
 
 
@@ -203,6 +208,12 @@ CASES = {
         {"handshake": ARRIVED},
         "the SYN is dropped at the server",
         "rp_filter dropped 4",
+    ),
+    "called INVALID at the server": (
+        {"server": counting(SERVER, "Conntrack", invalid=3)},
+        {"handshake": ARRIVED},
+        "the SYN is dropped at the server",
+        "its connection tracker called 3 packets INVALID",
     ),
     "SYN/ACK lost": ({}, {"handshake": ANSWERED}, "the SYN/ACK is lost on the way back", "server1"),
     "SYN/ACK dropped": (

@@ -34,6 +34,7 @@ from .kernel.events import EventWatch
 from .kernel.host import IP_READINGS, network_state, read_counters, read_nics, read_sysctls, read_tool
 from .kernel.log import KernelLog
 from .kernel.path_manager import PathManager
+from .kernel.socket_diag import destroy_socket
 from .kernel.socket_facts import plain_address, socket_facts, socket_name
 from .lease import refresh_lease, release_lease, take_lease
 from .many import Many
@@ -263,6 +264,14 @@ class Probe:
         """Set an option of a stream to an int, or to bytes given in base64."""
         data = base64.b64decode(value) if isinstance(value, str) else value
         self.open.get(stream).sock.setsockopt(level, option, data)
+
+    def op_kill_subflow(self, stream: str, local: list[Any], remote: list[Any]) -> None:
+        """Abort one subflow of a stream; see destroy_socket. `local` and `remote` are [address, port]."""
+        subflows = socket_facts(self.open.get(stream).sock)["subflows"] or []
+        known = {(s["local"], s["lport"], s["remote"], s["rport"]) for s in subflows}
+        if (*local, *remote) not in known:
+            raise AgentError("refused", f"{stream} has no subflow from {local} to {remote}")
+        destroy_socket((local[0], local[1]), (remote[0], remote[1]))
 
     def op_shutdown(self, stream: str) -> None:
         """Shut down the sending direction of a stream."""

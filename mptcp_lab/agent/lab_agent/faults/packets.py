@@ -122,3 +122,30 @@ def plan_balance(fault: str, address: str, port: int, servers: list[str]) -> Pla
     return Plan(
         table, [("nft_table", {"name": table})], lambda: run_tool(["nft", "-f", "-"], "\n".join(lines))
     )
+
+
+def plan_tracker(
+    fault: str, verdict: str = "drop", direction: str = "in", blind: bool = False, **match: Any
+) -> Plan:
+    """Plan to drop TCP packets that the host's connection tracker calls INVALID, or to reject them with RST.
+
+    With `blind`, the tracker does not see SYNs that come in, as where another way led past it: the answers to
+    them are INVALID. A tracker does not know connections that began before it did: their packets are INVALID
+    if net.netfilter.nf_conntrack_tcp_loose is 0.
+    """
+    words = {"drop": "drop", "reject": "reject with tcp reset"}[verdict]
+    plan = packet_fault(fault, f"ct state invalid {words}", direction, match, "nft_ct")
+    if not blind:
+        return plan
+    table = plan.touches
+    unseen = nft_match("prerouting", direction == "out", **match)
+    lines = [
+        f"add chain inet {table} unseen {{ type filter hook prerouting priority -300; policy accept; }}",
+        f"add rule inet {table} unseen {unseen}{PACKETS['syn']}notrack",
+    ]
+
+    def apply() -> None:
+        plan.apply()
+        run_tool(["nft", "-f", "-"], "\n".join(lines))
+
+    return Plan(table, plan.undo, apply)

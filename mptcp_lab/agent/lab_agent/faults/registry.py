@@ -13,7 +13,7 @@ from ..keeper import ensure_keeper
 from ..lease import require_lease
 from .devices import plan_address_remove, plan_link_down, plan_link_up, plan_netem, plan_rate
 from .flip import plan_flip
-from .packets import plan_balance, plan_drop, plan_drop_option, plan_reject, plan_strip_option
+from .packets import plan_balance, plan_drop, plan_drop_option, plan_reject, plan_strip_option, plan_tracker
 from .plan import Plan
 from .processes import plan_kill, plan_stall, plan_unit_stop
 from .records import FAULTS, fault_lock, lift_fault, read_faults, undo_and_forget
@@ -36,6 +36,7 @@ PLANS: dict[str, Callable[..., Plan]] = {
     "strip_option": plan_strip_option,
     "drop_option": plan_drop_option,
     "balance": plan_balance,
+    "tracker": plan_tracker,
     "flip": plan_flip,
     "link_down": plan_link_down,
     "link_up": plan_link_up,

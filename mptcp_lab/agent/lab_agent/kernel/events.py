@@ -38,6 +38,7 @@ MPTCP_EVENTS = {
 }
 MPTCP_EVENT_ATTRS = {
     1: ("token", "=I"),
+    2: ("family", "=H"),
     3: ("loc_id", "=B"),
     4: ("rem_id", "=B"),
     9: ("sport", "!H"),

@@ -48,7 +48,10 @@ AUTOMATIC_HANDLE = re.compile("[89a-f][0-9a-f]{3}:$")  # the kernel's handle for
 
 
 def read_counters() -> Json:
-    """Return the MIB counters by group ("MPTcpExt", "TcpExt", "IpExt", "Tcp", ...) and name."""
+    """Return the MIB counters by group ("MPTcpExt", "TcpExt", "IpExt", "Tcp", ...) and name.
+
+    The group "Conntrack" has the statistics of the connection tracker, where the kernel has one.
+    """
     groups: Json = {}
     for name in ("netstat", "snmp"):
         lines = Path("/proc/net", name).read_text().splitlines()
@@ -56,7 +59,20 @@ def read_counters() -> Json:
             group, _, keys = names.partition(":")
             numbers = map(int, values.partition(":")[2].split())
             groups[group] = dict(itertools.zip_longest(keys.split(), numbers))
+    with contextlib.suppress(OSError):
+        groups["Conntrack"] = sum_columns(Path("/proc/net/stat/nf_conntrack").read_text())
     return groups
+
+
+def sum_columns(text: str) -> Json:
+    """Return the sum of each column of a table of hexadecimal numbers whose first line names the columns.
+
+    The column "entries" is a gauge, which has the same value in each row; it is left out.
+    """
+    names, *rows = (line.split() for line in text.splitlines())
+    sums = {name: sum(int(row[column], 16) for row in rows) for column, name in enumerate(names)}
+    sums.pop("entries", None)
+    return sums
 
 
 def read_nics() -> Json:

@@ -1,0 +1,33 @@
+"""DIRECT-24: the server's paths are managed from user space, with a daemon and without one."""
+
+import pytest
+
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.direct import server_daemon
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
+
+
+@claim("DIRECT-24", case="no-daemon", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
+def test_no_daemon(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """Without a daemon the server refuses joins and does not answer announcements; the connection lives."""
+    server_daemon.check_refuses(client, server, evidence)
+
+
+@claim("DIRECT-24", case="orders", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
+def test_orders(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """The server announces, withdraws and closes what the daemon orders, id 0 too, and nothing else."""
+    server_daemon.check_obeys(client, server, evidence)
+
+
+@claim("DIRECT-24", case="daemon-returns", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
+def test_daemon_returns(client: Machine, server: Machine) -> None:
+    """A connection lives on when its daemon ends, and takes the orders of the next one."""
+    server_daemon.check_daemon_returns(client, server)
+
+
+@claim("DIRECT-24", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
+@pytest.mark.parametrize("owner", server_daemon.UNITS)
+def test_owner(client: Machine, server: Machine, evidence: EvidenceBox, owner: str) -> None:
+    """A daemon that owns the server's path manager announces its addresses; its restart ends nothing."""
+    server_daemon.check_owner(client, server, owner, evidence)
