@@ -66,6 +66,7 @@ def _host(
         parts.append(svg.tag("line", x1=stem, y1=bottom, x2=stem, y2=lowest, class_="stem"))
     parts += [_nic(nic, stem, bars[nic["segment"]], paths) for nic in plugged]
     box = "host" if host["mptcp"] else "host plain"
+    box += " attacker" if "attackers" in host["functions"] else ""
     parts.append(svg.tag("rect", x=x, y=HOST_TOP, width=COLUMN - 12, height=height, rx=7, class_=box))
     parts.append(svg.text(x + 10, HOST_TOP + 19, host["name"], "name"))
     functions = ", ".join(SINGULAR.get(name, name) for name in host["functions"])

@@ -14,6 +14,7 @@ from mptcp_lab.suite.traffic import Flow
 REACTIONS = ("RmAddr", "MPPrioRx", "MPFastcloseRx", "MPFailRx", "MPRstRx")
 #: How much of a stream has to arrive after an attack.
 AFTERWARDS_BYTES = 50_000
+GOES_ON_WITHIN_SECONDS = 2.0
 #: The pause between the chunks of a stream under attack: so slow that sequence numbers, which an attacker has
 #: overheard, are still good when it forges some.
 PAUSE_SECONDS = 0.01
@@ -37,10 +38,16 @@ class Undisturbed:
         return {name: number for name, number in found.items() if number}
 
     def check_unchanged(self, what: str) -> None:
-        """Check that neither end has reacted, and that all subflows are there, after what was done."""
+        """Check after `what` that the stream goes on, no end has reacted, and all subflows are there."""
+        stalled = ""
+        try:
+            self.flow.wait_for_bytes(1, GOES_ON_WITHIN_SECONDS)
+        except NeverHappened as error:
+            stalled = str(error)
         reactions, lost = self.reactions(), self.lost()
         assert not reactions, f"{what} was obeyed: {reactions}"
         assert not lost, f"{what} closed {sorted(lost)}"
+        assert not stalled, f"{what} stops the stream: {stalled}"
 
     def lost(self) -> set[AddressPair]:
         """Return the subflows that the two ends no longer have."""
@@ -53,7 +60,7 @@ def undisturbed(flow: Flow, client: Machine, server: Machine) -> Undisturbed:
     return Undisturbed(flow, (client, server), flow.pairs(), counters)
 
 
-def damage_of(flow: Flow, transfer: Transfer, within: float = 10.0) -> str:
+def damage_of(flow: Flow, transfer: Transfer, within: float = 5.0) -> str:
     """End a stream after more of it has arrived; return how it was damaged, or nothing if it arrived whole.
 
     Each step may take `within` seconds.

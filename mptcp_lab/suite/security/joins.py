@@ -105,11 +105,12 @@ def _firewall(_client: Machine, server: Machine, attacker: Machine) -> AbstractC
 
 
 Setting = Callable[[Machine, Machine, Machine], AbstractContextManager[object]]
-#: Settings of client or server that might keep out someone with the keys, and whether they do.
-SETTINGS: dict[str, tuple[Setting, bool]] = {
+#: Settings of client or server that might keep out someone with the keys, and whether they do; None where
+#: that is shown and not judged, because kernels may differ.
+SETTINGS: dict[str, tuple[Setting, bool | None]] = {
     "none": (_none, False),
     "checksums": (_checksums, False),
-    "C-flag": (_no_join_to_first_address, False),
+    "C-flag": (_no_join_to_first_address, None),
     "limits": (_limits, True),
     "firewall": (_firewall, True),
 }

@@ -86,7 +86,7 @@ def _changes_payload(attack: Attack) -> Iterator[None]:
 
 @contextmanager
 def _forges_options(attack: Attack) -> Iterator[None]:
-    for name in ("ADD_ADDR", "MP_FASTCLOSE", "MP_FAIL", "MP_PRIO"):
+    for name in ("MP_PRIO", "MP_FAIL", "ADD_ADDR", "MP_FASTCLOSE"):
         forge(attack.forger, name, attack.overheard, attack.port)
     _wait_for_counter(attack, 0, "MPPrioRx")
     yield
