@@ -60,6 +60,6 @@ options.FAR_AHEAD = 0
 options.FORGED["ADD_ADDR"] = Forged(option=lambda _: RemoveAddr(options.ALL_IDS))
 one_path.HARMS["drop"] = also_removing(one_path.HARMS["drop"])
 one_path.checksums = inverted_checksums
-one_path.SHOWS_WITHIN_SECONDS = 3.0
+one_path.SHOWS_WITHIN_SECONDS = 1.5
 options.END_AFTER_CHUNKS = 1_000_000
 third_party.most_joins = lambda client: real_most_joins(client) // client.probe.limits().add_addr_accepted
