@@ -43,6 +43,12 @@ UNREACHED = (
 MONITORED = "systemd-run -q --unit=sabotage ip mptcp monitor"
 NO_MORE_ADDRESSES = "ip mptcp limits set subflows 8 add_addr_accepted 0"
 
+#: What MPTCP sends over the better path does not reach B; plain TCP does.
+MPTCP_STARVED = (
+    f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK.format('input')} }};"
+    " add rule inet sabotage c ip saddr 198.18.1.10 tcp option mptcp exists meta length > 300 drop'"
+)
+
 SABOTAGES = (
     Sabotage("DIRECT-22[close-timeout]", "client", SOONER, NOT_SET_BACK, "ended after"),
     Sabotage("DIRECT-23[life]", "client", RESTLESS, AT_REST, "events at"),
@@ -52,6 +58,7 @@ SABOTAGES = (
 )
 #: These wait for something that does not happen.
 LONG = (
+    Sabotage("DIRECT-21[upload-rate]", "server1", MPTCP_STARVED, TABLE_GONE, "MPTCP reached"),
     Sabotage(
         "DIRECT-24[orders]",
         "client",
