@@ -39,14 +39,33 @@ UNREACHED = (
     " add rule inet sabotage c ip saddr 198.18.3.10 drop'"
 )
 
+#: To the kernel a monitor of events is a daemon.
+MONITORED = "systemd-run -q --unit=sabotage ip mptcp monitor"
+NO_MORE_ADDRESSES = "ip mptcp limits set subflows 8 add_addr_accepted 0"
+
+#: What MPTCP sends over the better path does not reach B; plain TCP does.
+MPTCP_STARVED = (
+    f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK.format('input')} }};"
+    " add rule inet sabotage c ip saddr 198.18.1.10 tcp option mptcp exists meta length > 300 drop'"
+)
+
 SABOTAGES = (
     Sabotage("DIRECT-22[close-timeout]", "client", SOONER, NOT_SET_BACK, "ended after"),
     Sabotage("DIRECT-23[life]", "client", RESTLESS, AT_REST, "events at"),
+    Sabotage("DIRECT-24[no-daemon]", "server1", MONITORED, NOT_SET_BACK, "without a daemon"),
     Sabotage("DIRECT-25[join-invalid]", "server1", UNTRACKED, TABLE_GONE, "came up past the tracker"),
     Sabotage("DIRECT-26[path-manager]", "client", SET_BACK, NOT_SET_BACK, "refused an order"),
 )
 #: These wait for something that does not happen.
 LONG = (
+    Sabotage("DIRECT-21[upload-rate]", "server1", MPTCP_STARVED, TABLE_GONE, "MPTCP reached"),
+    Sabotage(
+        "DIRECT-24[orders]",
+        "client",
+        NO_MORE_ADDRESSES,
+        "systemctl restart mptcp-lab-mptcp",
+        "joins to the announced address",
+    ),
     Sabotage("DIRECT-22[new-nic]", "server1", UNREACHED, TABLE_GONE, "subflows of ['198.18.3.10']"),
     Sabotage("DIRECT-25[killed-at-A]", "server1", ONE_WAY, TABLE_GONE, "more octets"),
 )

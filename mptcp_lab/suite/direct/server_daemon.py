@@ -5,14 +5,14 @@ To the kernel a daemon is a program that listens to the events of the path manag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.probe import Counters, eventually
+from mptcp_lab.probe import Counters, ProbeError, eventually
 from mptcp_lab.probe.steering import Steering
 from mptcp_lab.suite.direct.both_ends import Served, served_client, server_listeners
 from mptcp_lab.suite.direct.live import check_exchange, established_subflows, live_connection
@@ -48,10 +48,12 @@ class Managed:
         assert self.connection.stream.peer is not None, f"the connection of {self.client.name} has no peer"
         return self.connection.stream.peer.port
 
-    @property
-    def steering(self) -> Steering:
-        """Return the orders about the server's end of the connection."""
-        return self.server.probe.steering(self.connection.accepted)
+    def order(self, give: Callable[[Steering], None]) -> None:
+        """Give an order about the server's end of the connection; fail if the kernel refuses it."""
+        try:
+            give(self.server.probe.steering(self.connection.accepted))
+        except ProbeError as error:
+            raise AssertionError(f"the kernel of {self.server.name} refused an order: {error}") from None
 
     def pairs(self) -> set[AddressPair]:
         """Return the subflows that both ends have established, as the client's addresses and the server's."""
@@ -85,7 +87,7 @@ def check_refuses(client: Machine, server: Machine, evidence: EvidenceBox) -> No
     with managed_connection(client, server) as managed, tcp_capture(server, managed.port) as capture:
         before = server.probe.counters()
         check_exchange(managed.connection, "at first")
-        _wait_for_counter(server, before, "MPJoinSynRx", "a join")
+        _wait_for_verdict(server, before)
         with client.probe.fault("endpoint_add", address=ANNOUNCED, flags=["signal"]):
             _wait_for_counter(server, before, "AddAddr", "an announcement")
             check_exchange(managed.connection, "after it")
@@ -100,9 +102,26 @@ def check_refuses(client: Machine, server: Machine, evidence: EvidenceBox) -> No
     assert not echoed, f"the server answered the announcement: {echoed}"
 
 
+def _wait_for_verdict(server: Machine, before: Counters) -> None:
+    """Wait until the server has got a join, and, where its kernel counts that, has refused it."""
+    _wait_for_counter(server, before, "MPJoinSynRx", "a join")
+    if before.has("MPJoinRejected"):
+        taken, refused = eventually(
+            lambda: [_grown(server, before, name) for name in ("MPJoinAckRx", "MPJoinRejected")],
+            until=any,
+            within=SUBFLOW_TIMEOUT_S,
+            what=f"the verdict of {server.name} about a join",
+        )
+        assert not taken, f"{server.name} accepted {taken} joins without a daemon, it refused {refused}"
+
+
+def _grown(machine: Machine, before: Counters, name: str) -> int:
+    return machine.probe.counters().delta(before).mptcp(name)
+
+
 def _wait_for_counter(machine: Machine, before: Counters, name: str, what: str) -> None:
     eventually(
-        lambda: machine.probe.counters().delta(before).mptcp(name),
+        lambda: _grown(machine, before, name),
         until=bool,
         within=SUBFLOW_TIMEOUT_S,
         what=f"{what} at {machine.name} ({name})",
@@ -114,15 +133,15 @@ def check_obeys(client: Machine, server: Machine, evidence: EvidenceBox) -> None
     with server.probe.watch_events(), managed_connection(client, server) as managed:
         check_exchange(managed.connection, "at first")
         managed.wait_for(managed.expected(0), "joins to the first address only")
-        managed.steering.announce(server.address(1), FIRST_ID)
+        managed.order(lambda orders: orders.announce(server.address(1), FIRST_ID))
         managed.wait_for(managed.expected(0, 1), "joins to the announced address")
-        managed.steering.remove(FIRST_ID)
+        managed.order(lambda orders: orders.remove(FIRST_ID))
         managed.wait_for(managed.expected(0), "the end of the withdrawn address's subflows")
-        managed.steering.announce(server.address(1), SECOND_ID)
+        managed.order(lambda orders: orders.announce(server.address(1), SECOND_ID))
         managed.wait_for(managed.expected(0, 1), "joins to the address that is announced again")
         closed = _close_one(managed)
         managed.wait_for(managed.expected(0, 1) - {closed}, "the end of one subflow")
-        managed.steering.remove(0)
+        managed.order(lambda orders: orders.remove(0))
         left = managed.expected(1) - {closed}
         managed.wait_for(left, "the end of the subflows of id 0")
         check_exchange(managed.connection, "over the announced address")
@@ -134,7 +153,7 @@ def _close_one(managed: Managed) -> AddressPair:
     pair = (managed.client.address(1), managed.server.address(1))
     subflows = established_subflows(managed.connection.accepted).values()
     subflow = next(each for each in subflows if (each.remote, each.local) == pair)
-    managed.steering.destroy_subflow(subflow)
+    managed.order(lambda orders: orders.destroy_subflow(subflow))
     return pair
 
 
@@ -147,7 +166,7 @@ def check_daemon_returns(client: Machine, server: Machine) -> None:
         check_exchange(managed.connection, "without a daemon")
         assert managed.pairs() == managed.expected(0), "subflows ended with the daemon"
         with server.probe.watch_events():
-            managed.steering.announce(server.address(1), FIRST_ID)
+            managed.order(lambda orders: orders.announce(server.address(1), FIRST_ID))
             managed.wait_for(managed.expected(0, 1), "joins that the next daemon allows")
             check_exchange(managed.connection, "with the next daemon")
 

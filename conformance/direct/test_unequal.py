@@ -1,0 +1,24 @@
+"""DIRECT-21: two unequal paths are worth no less than the better one alone."""
+
+import pytest
+
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.direct import unequal
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
+
+
+@claim("DIRECT-21", timing=True, requires=(ORIGIN, TWO_PATHS, FULL_MESH))
+@pytest.mark.parametrize("profile", unequal.PROFILES)
+@pytest.mark.parametrize("direction", unequal.DIRECTIONS)
+def test_goodput(
+    client: Machine, server: Machine, evidence: EvidenceBox, direction: str, profile: str
+) -> None:
+    """A bulk transfer over paths of unequal rate or delay is as fast as over the better path alone."""
+    unequal.check_goodput(client, server, profile, direction, evidence)
+
+
+@claim("DIRECT-21", case="disturbed", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
+def test_disturbed_paths(client: Machine, server: Machine) -> None:
+    """Over paths that delay, lose and reorder packets, streams in both directions arrive whole."""
+    unequal.check_stays_whole(client, server)

@@ -1,0 +1,133 @@
+"""Compare MPTCP over two unequal paths with plain TCP over the better one (DIRECT-21)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import Stream
+from mptcp_lab.suite.direct.both_ends import served_client, server_listeners
+from mptcp_lab.suite.direct.live import check_exchange, live_connection
+from mptcp_lab.suite.directions import DOWNLOAD, UPLOAD
+from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
+
+FAST_MBIT, SLOW_MBIT = 20, 5
+NEAR_MS, FAR_MS = 0, 40
+#: A queue as a well-kept router has it. With a deep one the slow path holds the others up (Corrections).
+QUEUE_MS, BURST_KB = 30, 16
+TRANSFER_BYTES = 3_000_000
+TRANSFER_TIMEOUT_S = 60.0
+#: MPTCP is to reach this share of the goodput of the better path. The rest is for the noise of measuring, and
+#: for the end of a transfer, when the last data is still on the slow path.
+LEAST_SHARE = 0.85
+#: What packets suffer on every path: jitter of this size lets later packets overtake earlier ones.
+DELAY_MS, JITTER_MS, LOSS_PERCENT = 10, 5, 1
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The rates in Mbit/s and the round-trip delays in ms of the first path and of the others."""
+
+    mbit: tuple[int, int]
+    delay_ms: tuple[int, int]
+
+
+#: In each the first path is the better one.
+PROFILES = {
+    "rate": Paths((FAST_MBIT, SLOW_MBIT), (NEAR_MS, NEAR_MS)),
+    "delay": Paths((FAST_MBIT, FAST_MBIT), (NEAR_MS, FAR_MS)),
+    "both": Paths((FAST_MBIT, SLOW_MBIT), (NEAR_MS, FAR_MS)),
+    "opposed": Paths((FAST_MBIT, SLOW_MBIT), (FAR_MS, NEAR_MS)),
+}
+DIRECTIONS = (UPLOAD, DOWNLOAD)
+
+
+@contextmanager
+def shaped_paths(sender: Machine, receiver: Machine, paths: Paths) -> Iterator[None]:
+    """Limit the rates at the sender's NICs, and delay what the receiver sends back.
+
+    Raises:
+        Unsupported: the receiver's kernel has no netem, and a path has a delay.
+    """
+    with ExitStack() as stack:
+        if any(paths.delay_ms):
+            for number, nic in enumerate(receiver.paths):
+                delay = paths.delay_ms[min(number, 1)]
+                if delay:
+                    stack.enter_context(receiver.probe.fault("netem", device=nic.device, delay_ms=delay))
+        for number, nic in enumerate(sender.paths):
+            rate = {"mbit": paths.mbit[min(number, 1)], "latency_ms": QUEUE_MS, "burst_kb": BURST_KB}
+            stack.enter_context(sender.probe.fault("rate", device=nic.device, **rate))
+        yield
+
+
+def check_goodput(
+    client: Machine, server: Machine, profile: str, direction: str, evidence: EvidenceBox
+) -> None:
+    """Check that MPTCP over all paths is as fast as plain TCP over the better path in the same run."""
+    sender, receiver = (client, server) if direction == UPLOAD else (server, client)
+    with shaped_paths(sender, receiver, PROFILES[profile]):
+        plain = plain_goodput(client, server, direction)
+        multipath = multipath_goodput(client, server, direction)
+    evidence.figure("plain TCP over the better path", plain, "Mbit/s")
+    evidence.figure("goodput, of that", multipath / plain)
+    assert multipath >= LEAST_SHARE * plain, (
+        f"MPTCP reached {multipath:.1f} Mbit/s, plain TCP over the better path {plain:.1f} Mbit/s"
+    )
+
+
+def plain_goodput(client: Machine, server: Machine, direction: str) -> float:
+    """Return the goodput of plain TCP over the first path, in Mbit/s."""
+    with (
+        server_listeners(server) as listeners,
+        client.probe.connect(
+            server.address(0), listeners[0].port, protocol="tcp", source=client.address(0)
+        ) as stream,
+        listeners[0].accept() as accepted,
+    ):
+        return _goodput(stream, accepted, direction)
+
+
+def multipath_goodput(client: Machine, server: Machine, direction: str) -> float:
+    """Return the goodput of a connection that has all its subflows, in Mbit/s."""
+    with server_listeners(server) as listeners, served_client(client, server, listeners) as connection:
+        check_exchange(connection, "at first")
+        wait_for_joins(connection, expected_pairs(client, server))
+        return _goodput(connection.stream, connection.accepted, direction)
+
+
+def _goodput(stream: Stream, accepted: Stream, direction: str) -> float:
+    source, sink = (stream, accepted) if direction == UPLOAD else (accepted, stream)
+    receiving = sink.receive(TRANSFER_BYTES)
+    sent = source.send(TRANSFER_BYTES, seed=direction).wait(TRANSFER_TIMEOUT_S)
+    got = receiving.wait(TRANSFER_TIMEOUT_S)
+    assert sent.sha256 == got.sha256, f"{direction}: what arrived is not what was sent"
+    assert got.first is not None and got.last is not None, f"{direction}: no data arrived"
+    return 8e-6 * TRANSFER_BYTES / (got.last - got.first)
+
+
+def check_stays_whole(client: Machine, server: Machine) -> None:
+    """Check that streams in both directions arrive whole over paths that delay, lose and reorder packets.
+
+    Raises:
+        Unsupported: a kernel has no netem.
+    """
+    with ExitStack() as disturbed:
+        for machine in (client, server):
+            for nic in machine.paths:
+                disturbed.enter_context(
+                    machine.probe.fault(
+                        "netem",
+                        device=nic.device,
+                        delay_ms=DELAY_MS,
+                        jitter_ms=JITTER_MS,
+                        loss_percent=LOSS_PERCENT,
+                    )
+                )
+        with live_connection(client, server) as data:
+            wait_for_joins(data.connection, expected_pairs(client, server))
+            data.carry()
+            data.check_intact()
