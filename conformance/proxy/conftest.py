@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mptcp_lab.machines.session import Session
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
-from mptcp_lab.suite.requirements import SHORT_TIMEOUTS, has_short_timeouts
+from mptcp_lab.suite.requirements import SHORT_TIMEOUTS, find_proxy_host, has_short_timeouts
 from mptcp_lab.suite.traffic import Target
 
 
@@ -20,3 +20,9 @@ def target(request: pytest.FixtureRequest, machines: Session) -> Target:
 def impatient(request: pytest.FixtureRequest, machines: Session) -> Target:
     """Return such a listener with short timeouts."""
     return proxy_target(machines, request.param, has_short_timeouts, SHORT_TIMEOUTS)
+
+
+@pytest.fixture
+def proxy(machines: Session) -> Machine:
+    """Return the first proxy that speaks MPTCP."""
+    return machines.machine_of(find_proxy_host(machines.lab))

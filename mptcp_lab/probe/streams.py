@@ -111,6 +111,17 @@ class Opened:
     at: float = 0.0
 
 
+@dataclass(frozen=True)
+class Readable:
+    """How many octets wait to be read, by FIONREAD and by TCP_INQ; None where the kernel lacks one.
+
+    TCP_INQ is None too where nothing waits.
+    """
+
+    fionread: int | None
+    tcp_inq: int | None
+
+
 class Stream:
     """A connection on the probe's host, opened or accepted; ``seconds`` is the duration of connect()."""
 
@@ -167,6 +178,10 @@ class Stream:
         """Return the kernel's report about the connection."""
         facts = self._probe.ask(SocketFacts, "facts", stream=self.name)
         return facts.seen_by(self._probe.host, self._probe.kernel)
+
+    def readable(self) -> Readable:
+        """Return how many octets wait to be read; nothing is read."""
+        return self._probe.ask(Readable, "readable", stream=self.name)
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         """Set a socket option; raise `ProbeError`, with the errno, if the kernel refuses it."""

@@ -44,6 +44,11 @@ def find_router(lab: Lab) -> Host:
     return find_host(lab, "gateways")
 
 
+def find_proxy_host(lab: Lab) -> Host:
+    """Return the first proxy that speaks MPTCP; raise `Unsupported` if the lab has none."""
+    return find_host(lab, "proxies", lambda host: host.mptcp and lab.path_nics(host), " with MPTCP on a path")
+
+
 def find_other_router(lab: Lab) -> Host:
     """Return the first proxy that runs a forwarder; raise `Unsupported` if the lab has none."""
     return find_host(
@@ -239,6 +244,11 @@ def _proxy_mesh(lab: Lab, parameters: Parameters) -> None:
     require_mesh(lab, lab.hosts[find_proxy(lab, parameters["target"]).host], {"signal"})
 
 
+def _mesh_to_a_proxy(lab: Lab, _: Parameters) -> None:
+    require_mesh(lab, find_client(lab), {"subflow", "fullmesh"})
+    require_mesh(lab, find_proxy_host(lab), {"signal"})
+
+
 def _behind_router(lab: Lab, server: Callable[[Lab], Host]) -> str:
     return find_address_behind(find_router(lab), find_client(lab), server(lab))
 
@@ -337,6 +347,8 @@ SPARE_NIC = Requirement(
     "a spare NIC of the client, down on a path segment", lambda lab, _: find_spare_nic(lab, find_client(lab))
 )
 PROXY_MESH = Requirement("endpoints of a full mesh at client and proxy", _proxy_mesh)
+A_PROXY = Requirement("a proxy with MPTCP on a path", lambda lab, _: find_proxy_host(lab))
+MESH_TO_A_PROXY = Requirement("endpoints of a full mesh at client and that proxy", _mesh_to_a_proxy)
 FULL_MESH = Requirement("endpoints of a full mesh at client and server", _full_mesh)
 IPV6 = Requirement("IPv6 on the first path of client and server", _ipv6)
 LOCK = Requirement(f"{NAME} beside the inventory", lambda lab, _: find_lock(lab))
@@ -387,6 +399,7 @@ OF_FIXTURES = {
     "router": ROUTER,
     "other_router": OTHER_ROUTER,
     "attacker": ATTACKER,
+    "proxy": A_PROXY,
     "target": TARGET,
     "impatient": IMPATIENT,
     "targets": TARGETS,

@@ -35,7 +35,7 @@ from .kernel.host import IP_READINGS, network_state, read_counters, read_nics, r
 from .kernel.log import KernelLog
 from .kernel.path_manager import PathManager
 from .kernel.socket_diag import destroy_socket
-from .kernel.socket_facts import plain_address, socket_facts, socket_name
+from .kernel.socket_facts import plain_address, readable_octets, socket_facts, socket_name
 from .lease import refresh_lease, release_lease, take_lease
 from .many import Many
 from .origin.service import ask_origin
@@ -259,6 +259,10 @@ class Probe:
     def op_facts(self, stream: str) -> Json:
         """See socket_facts."""
         return socket_facts(self.open.get(stream).sock)
+
+    def op_readable(self, stream: str) -> Json:
+        """See readable_octets."""
+        return readable_octets(self.open.get(stream).sock)
 
     def op_setsockopt(self, stream: str, level: int, option: int, value: int | str) -> None:
         """Set an option of a stream to an int, or to bytes given in base64."""

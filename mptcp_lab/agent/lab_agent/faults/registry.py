@@ -15,7 +15,7 @@ from .devices import plan_address_remove, plan_link_down, plan_link_up, plan_net
 from .flip import plan_flip
 from .packets import plan_balance, plan_drop, plan_drop_option, plan_reject, plan_strip_option, plan_tracker
 from .plan import Plan
-from .processes import plan_kill, plan_stall, plan_unit_stop
+from .processes import plan_kill, plan_socket_unit, plan_stall, plan_unit_stop
 from .records import FAULTS, fault_lock, lift_fault, read_faults, undo_and_forget
 from .settings import (
     plan_endpoint_add,
@@ -53,6 +53,7 @@ PLANS: dict[str, Callable[..., Plan]] = {
     "stall": plan_stall,
     "kill": plan_kill,
     "unit_stop": plan_unit_stop,
+    "socket_unit": plan_socket_unit,
 }
 
 

@@ -19,6 +19,7 @@ from .reads import device_addresses, process_started, root_qdisc, route_key, rou
 TABLE = re.compile(r"mptcp_lab_[0-9a-f]{8}")
 FAMILY = re.compile("-[46]")
 DEVICE = re.compile(r"[^-/\s][^/\s]{0,14}")
+SOCKET_UNIT = re.compile("mptcp-lab-[0-9a-f]{8}")
 UNIT = re.compile(r"[A-Za-z0-9_@:.\\][A-Za-z0-9_@:.\\-]*")
 SIGNALS = (signal.SIGCONT, signal.SIGSTOP)
 
@@ -148,6 +149,14 @@ def undo_unit(unit: str) -> None:
     run_tool(["systemctl", "start", unit])
 
 
+def undo_socket_unit(name: str) -> None:
+    """Stop a transient socket unit and its service, after which systemd forgets them."""
+    require_match(SOCKET_UNIT, name, "unit")
+    for unit in (f"{name}.socket", f"{name}.service"):
+        with contextlib.suppress(AgentError):  # a unit that never started is not loaded
+            run_tool(["systemctl", "stop", unit])
+
+
 UNDO: dict[str, Callable[..., None]] = {
     "nft_table": undo_nft_table,
     "device": undo_device,
@@ -160,6 +169,7 @@ UNDO: dict[str, Callable[..., None]] = {
     "qdisc": undo_qdisc,
     "signal": undo_signal,
     "unit": undo_unit,
+    "socket_unit": undo_socket_unit,
 }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import socket
 import struct
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ IPPROTO_MPTCP = 262
 SOL_MPTCP = 284
 MPTCP_INFO, MPTCP_TCPINFO, MPTCP_SUBFLOW_ADDRS, MPTCP_FULL_INFO = 1, 2, 3, 4
 TCP_IS_MPTCP = 43  # since Linux 6.10; on v0.9x kernels 43 is MPTCP_SCHEDULER, so it is not read there
+TCP_INQ = 36  # the option, and the kind of the control message that it asks for
 MAX_SUBFLOWS = 64
 SOCKADDR_STORAGE = 128
 SUBFLOW_READINGS = 5
@@ -302,3 +305,26 @@ def socket_facts(sock: socket.socket) -> Json:
 def text_address(raw: bytes) -> str:
     """Return 4 or 16 octets as the text of an IPv4 or IPv6 address."""
     return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def readable_octets(sock: socket.socket) -> Json:
+    """Return how many octets wait to be read, by FIONREAD and by TCP_INQ; None where the kernel lacks one.
+
+    Nothing is read. One octet or more must wait, or else TCP_INQ reports None.
+    """
+    found: Json = {"fionread": None, "tcp_inq": None}
+    try:
+        answer = fcntl.ioctl(sock, termios.FIONREAD, bytes(4))
+        found["fionread"] = struct.unpack("i", answer)[0]
+    except OSError:
+        pass
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 1)
+        flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+        messages = sock.recvmsg(1, socket.CMSG_SPACE(4), flags)[1]
+    except OSError:
+        return found
+    for level, kind, data in messages:
+        if (level, kind) == (socket.IPPROTO_TCP, TCP_INQ):
+            found["tcp_inq"] = struct.unpack("i", data)[0]
+    return found
