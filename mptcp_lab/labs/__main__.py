@@ -60,13 +60,13 @@ def main() -> int:
     which.add_argument(
         "--inventory",
         default="inventory",
-        help="a path, or a name under inventories/ (default: ansible.cfg's)",
+        help="a path, or a name under inventories/ (default: that of ansible.cfg)",
     )
     which.add_argument(
         "--lab", metavar="NAME", help="down only: remove the lab with this name, without its inventory"
     )
     parser.add_argument(
-        "--json", action="store_true", help="print one JSON line instead of progress and prose"
+        "--json", action="store_true", help="print one JSON line instead of progress and text"
     )
     arguments = parser.parse_args()
     if arguments.lab and arguments.action != "down":
@@ -87,7 +87,8 @@ def main() -> int:
         progress.close()
         option = "" if arguments.inventory == "inventory" else f" --inventory {arguments.inventory}"
         print(
-            f"interrupted; next: ./lab up{option} to go on, ./lab down{option} to remove it", file=sys.stderr
+            f"interrupted; next: ./lab up{option} to continue, or ./lab down{option} to remove the lab",
+            file=sys.stderr,
         )
         return 130
 
@@ -147,7 +148,7 @@ def _place(lab: Lab) -> LabPaths:
     if lab.flavour not in lifecycle.KINDS:
         raise EmbeddedError(
             f"{lab.source} is not a lab on this machine (lab_flavour: {lab.flavour})",
-            "power its machines on, then ansible-playbook lab.yml",
+            "power on its machines, then run ansible-playbook lab.yml",
         )
     return lab_paths(lab.name)
 
@@ -157,7 +158,7 @@ def _place_of_name(name: str) -> LabPaths:
     if not HOSTNAME.fullmatch(name) or name in RESERVED_LAB_NAMES or not lifecycle.exists(lab_paths(name)):
         up = ", ".join(each.name for each in recorded.read_all(lab_paths())) or "none"
         raise EmbeddedError(
-            f"there is no lab {name!r} (up from this checkout: {up})", "./lab down --lab NAME"
+            f"no lab has the name {name!r} (up from this checkout: {up})", "./lab down --lab NAME"
         )
     return lab_paths(name)
 

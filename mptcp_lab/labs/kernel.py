@@ -23,6 +23,6 @@ def require(lab: Lab) -> None:
     for module in needs(lab):
         if why := doctor.refusal(module):
             raise EmbeddedError(
-                f"the kernel gives no {module.name}, needed for {module.purpose} ({why})",
-                f"modprobe {module.name} shows why; modules come with the running kernel's package",
+                f"the kernel has no {module.name}, which is needed for {module.purpose} ({why})",
+                f"run modprobe {module.name} to see why; modules are in the package of the running kernel",
             )

@@ -44,7 +44,7 @@ def write_ssh_files(paths: LabPaths, host_keys: dict[str, str]) -> None:
 
 def ssh_config(paths: LabPaths, hosts: Iterable[str]) -> str:
     """Return the ssh_config by which Ansible, the suite and users reach these hosts."""
-    lines = [f"# The lab {paths.name}, written by `./lab up`. Hosts answer on Unix sockets, on no network.\n"]
+    lines = [f"# The lab {paths.name}, written by `./lab up`. Its hosts listen on Unix sockets only.\n"]
     lines += [
         f"Host {name} {name}.*\n    HostKeyAlias {name}\n    ProxyCommand nc -U {paths.socket(name)}\n"
         for name in hosts

@@ -193,7 +193,7 @@ def require_root() -> None:
     """Raise `EmbeddedError` before anything is changed, unless this process runs as root."""
     if os.geteuid() != 0:
         raise EmbeddedError(
-            "namespaces, mounts and cgroups need root",
+            "creating namespaces, mounts and cgroups needs root",
             "run ./lab, which uses sudo, or run this command as root",
         )
 
@@ -202,8 +202,8 @@ def require_new_place(paths: LabPaths) -> None:
     """Refuse a lab that an older version of this checkout brought up from the folder it used then."""
     if recorded.is_old(paths):
         raise EmbeddedError(
-            f"the lab {paths.name} was brought up by an older version, from {paths.old_state}",
-            f"./lab down --lab {paths.name}, then ./lab up",
+            f"an older version brought the lab {paths.name} up, with its state in {paths.old_state}",
+            f"run ./lab down --lab {paths.name}, then ./lab up",
         )
 
 
@@ -217,7 +217,7 @@ def _lab_lock(paths: LabPaths) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EmbeddedError(
-                "another up or down of this lab is under way",
-                "wait for it to end, then run the command again",
+                "another up or down of this lab is running",
+                "wait until it ends, then run the command again",
             ) from None
         yield

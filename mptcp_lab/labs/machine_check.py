@@ -130,10 +130,15 @@ def _nf_tables_refusal() -> str:
 def _try_module(module: Module) -> Finding:
     """Try one kernel feature, if this process is root and the tool is installed."""
     if os.geteuid() != 0:
-        return Finding(module.name, None, module.needed, f"{module.purpose}: only root can try it")
+        return Finding(module.name, None, module.needed, f"{module.purpose}: only root can test it")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     if module.tool and shutil.which(module.tool, path=path) is None:
-        return Finding(module.name, None, module.needed, f"{module.purpose}: no {module.tool} here to try it")
+        return Finding(
+            module.name,
+            None,
+            module.needed,
+            f"{module.purpose}: not tested, because {module.tool} is not installed",
+        )
     why = refusal(module)
     return Finding(module.name, not why, module.needed, f"{module.purpose}: {why}" if why else module.purpose)
 
@@ -144,12 +149,12 @@ def _mptcp() -> Finding:
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "?")
         reasons = {
-            "ENOPROTOOPT": "switched off: sysctl net.mptcp.enabled=1",
-            "EPROTONOSUPPORT": "the kernel was built without it",
+            "ENOPROTOOPT": "MPTCP is disabled; run sysctl net.mptcp.enabled=1",
+            "EPROTONOSUPPORT": "the kernel was built without MPTCP",
             "EINVAL": "the kernel is older than 5.6",
         }
         return Finding("MPTCP sockets", False, True, f"{name}: {reasons.get(name, error.strerror)}")
-    return Finding("MPTCP sockets", True, True, "the kernel opens them")
+    return Finding("MPTCP sockets", True, True, "the kernel opens MPTCP sockets")
 
 
 def _cgroup() -> Finding:
@@ -163,7 +168,9 @@ def _root() -> Finding:
     if os.geteuid() == 0:
         return Finding("root", True, True, "now")
     able = shutil.which("sudo") is not None
-    return Finding("root", able, True, "through sudo" if able else "neither root nor sudo")
+    return Finding(
+        "root", able, True, "through sudo" if able else "this user is not root, and sudo is not installed"
+    )
 
 
 def report(findings: list[Finding], say: Callable[[str], None] = print) -> bool:

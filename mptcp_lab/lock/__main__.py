@@ -25,7 +25,7 @@ SHOWN = 12
 
 def main(words: list[str] | None = None) -> int:
     """Write a lock or print its expectations; return 0, or 4 after printing one error message."""
-    parser = argparse.ArgumentParser(prog="mptcp_lab.lock", description="What a lab is made of.")
+    parser = argparse.ArgumentParser(prog="mptcp_lab.lock", description="Write or check the lock of a lab.")
     parser.add_argument("action", choices=["write", "expect"])
     parser.add_argument("--inventory", default="inventory", help="a path, or a name under inventories/")
     parser.add_argument("--lock", type=Path, help=f"default: {NAME} beside the inventory")
@@ -55,16 +55,16 @@ def write(lab: Lab, path: Path) -> str:
     found = {name: dict(host.files) for name, host in hosts.items()}
     if drift := _files_that_differ(wanted, found):
         raise LockError(
-            f"the hosts are not what the inventory renders: {_some(drift)}",
+            f"the hosts differ from what the inventory renders: {_some(drift)}",
             lab.source,
-            "ansible-playbook lab.yml, then lock",
+            "run ansible-playbook lab.yml, then ./lab lock",
         )
     try:
         write_synced(path, dump(Lock(lab.name, revision(), controller_tools(), hosts)))
     except OSError as error:
-        why = f"it cannot be written: {error.strerror}"
-        raise LockError(why, str(path), "make room or choose --lock FILE") from None
-    return f"{path}: {len(hosts)} hosts, {sum(len(host.files) for host in hosts.values())} files"
+        why = f"the file cannot be written: {error.strerror}"
+        raise LockError(why, str(path), "free some space, or choose another file with --lock FILE") from None
+    return f"{path}: wrote {len(hosts)} hosts, {sum(len(host.files) for host in hosts.values())} files"
 
 
 def expect(lab: Lab, path: Path) -> str:
@@ -78,9 +78,9 @@ def expect(lab: Lab, path: Path) -> str:
     locked = {name: dict(host.files) for name, host in lock.hosts.items()}
     if drift := _files_that_differ(locked, expected_files(render(lab, papers(lock.hosts)))):
         raise LockError(
-            f"inventory and templates do not render what is locked (at {lock.revision}): {_some(drift)}",
+            f"inventory and templates do not render the files of the lock ({lock.revision}): {_some(drift)}",
             str(path),
-            "go back to what was locked; or ansible-playbook lab.yml -e lab_lock= and ./lab lock",
+            "undo the changes there, or run ansible-playbook lab.yml -e lab_lock= and then ./lab lock",
         )
     return json.dumps(
         {name: {"kernel": host.kernel, "packages": dict(host.packages)} for name, host in lock.hosts.items()}

@@ -18,7 +18,7 @@ from mptcp_lab.untrusted import Malformed, Node, read_text
 NAME = "lab.lock.yml"
 FORMAT = 1
 MOST_BYTES = 16 << 20
-REWRITE = "./lab lock writes it anew, from the hosts as they are"
+REWRITE = "run ./lab lock to write it again, from the hosts as they are"
 
 
 class LockError(LabError):
@@ -60,7 +60,7 @@ class Lock:
         here = set(names)
         if here == set(self.hosts):
             return
-        parts = {"lacks": sorted(here - set(self.hosts)), "has besides": sorted(set(self.hosts) - here)}
+        parts = {"does not have": sorted(here - set(self.hosts)), "also has": sorted(set(self.hosts) - here)}
         told = " and ".join(f"{verb} {', '.join(hosts)}" for verb, hosts in parts.items() if hosts)
         raise LockError(f"it is the lock of another inventory ({self.lab}): it {told}", where, REWRITE)
 
@@ -94,7 +94,9 @@ def dump(lock: Lock) -> str:
         "packages": dict(everywhere),
         "hosts": hosts,
     }
-    head = "# What this lab is made of. Written by ./lab lock; docs/reproducible.md says what uses it.\n"
+    head = (
+        "# Versions, files and settings of a lab's hosts. Written by ./lab lock; see docs/reproducible.md.\n"
+    )
     return f"{head}digest: {_digest(document)}\n" + yaml.safe_dump(document, width=1000, sort_keys=True)
 
 
@@ -105,10 +107,10 @@ def parse(text: str, where: str) -> Lock:
     except Malformed as error:
         raise LockError(f"it cannot be read: {error}", where, REWRITE) from None
     if not isinstance(document, dict) or type(document.get("format", 0)) is not int:
-        raise LockError("it is no lock of a lab", where, REWRITE)
+        raise LockError("it is not the lock of a lab", where, REWRITE)
     if document.get("format", 0) > FORMAT:
         newer = (
-            f"it has format {document['format']}, and this revision of mptcp-lab knows formats up to {FORMAT}"
+            f"it has format {document['format']}, and this revision of mptcp-lab reads formats up to {FORMAT}"
         )
         wrote = to_one_line(str(document.get("revision")))
         raise LockError(newer, where, f"use the revision that wrote it ({wrote})")
@@ -118,18 +120,18 @@ def parse(text: str, where: str) -> Lock:
     except Malformed as error:
         raise LockError(f"it was cut short or edited: {error}", where, REWRITE) from None
     if digest != _digest(document):
-        raise LockError("it was cut short or edited: its digest is not that of the rest", where, REWRITE)
+        raise LockError("it was cut short or edited: its digest does not match its content", where, REWRITE)
     return lock
 
 
 def _lock(root: Node) -> Lock:
     root.check_keys("format", "lab", "revision", "tools", "packages", "hosts")
     if root["format"].whole_number() != FORMAT:
-        raise Malformed(f"format {root['format'].whole_number()} was never written")
+        raise Malformed(f"there is no format {root['format'].whole_number()}")
     everywhere = root["packages"].texts()
     hosts = {name: _host(host, everywhere) for name, host in root["hosts"].members()}
     if not hosts:
-        raise Malformed("no host is in it")
+        raise Malformed("it has no hosts")
     return Lock(root["lab"].text(), root["revision"].text(), root["tools"].texts(), hosts)
 
 

@@ -33,7 +33,7 @@ def observe(machines: Session) -> dict[str, Host]:
     def one(machine: Machine) -> Host:
         done = machine.probe.run(["python3", "-", "show"], timeout=WITHIN_SECONDS, stdin=script)
         if done.returncode:
-            raise LabBroken(f"it cannot be looked at: {done.stderr.strip()}", machine.name, "./lab status")
+            raise LabBroken(f"its state cannot be read: {done.stderr.strip()}", machine.name, "./lab status")
         tool = f"{SCRIPT.name} show on {machine.name}"
         shown = parse(done.stdout, tool)
         for name in READINGS:

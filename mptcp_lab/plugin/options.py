@@ -67,12 +67,12 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--fast",
         action="store_true",
-        help="run one case of each claim: the first that this inventory has what it needs for",
+        help="run one case of each claim: the first whose requirements this inventory meets",
     )
     group.addoption(
         "--expect-all",
         action="store_true",
-        help="a missing capability is a failure, and so is a check that the deadline left out",
+        help="count a missing capability, or a check that the deadline left out, as a failure",
     )
     group.addoption(
         "--deadline", type=_seconds, metavar="SECONDS", help="start no new check after this many seconds"
@@ -82,7 +82,7 @@ def add(parser: pytest.Parser) -> None:
         type=_positive,
         default=REPETITIONS,
         metavar="N",
-        help="how often DIRECT-12 repeats every fault (default %(default)s; its claim asks for 20)",
+        help="how often DIRECT-12 repeats every fault (default %(default)s; its claim requires 20)",
     )
     group.addoption(
         "--limit",
@@ -90,13 +90,13 @@ def add(parser: pytest.Parser) -> None:
         type=_limit,
         default=[],
         metavar="FIGURE=MOST",
-        help="a check whose figure of this name is over it does not pass, as in 'gap=500'; repeatable",
+        help="do not pass a check whose figure of this name is greater, as in 'gap=500'; repeatable",
     )
     group.addoption(
         "--list",
         action="store_true",
         dest="list_claims",
-        help="list the checks with their purpose and source, and touch no lab",
+        help="list the checks with their purpose and source, without a lab",
     )
     group.addoption(
         "--ktap",
@@ -205,14 +205,14 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of seconds from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
     return seconds
 
 
 def _positive(text: str) -> int:
     """Parse a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
     return int(text)
 
 
@@ -256,5 +256,7 @@ def _limit(text: str) -> tuple[str, float]:
     except ValueError:
         limit = math.nan
     if not name or not math.isfinite(limit):
-        raise argparse.ArgumentTypeError(f"{text!r}: give a figure's name and a number, such as gap=500")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the name of a figure and a number, such as gap=500"
+        )
     return name, limit

@@ -126,7 +126,7 @@ def _rehearse(lab: Lab, folder: Path) -> str:
     done = run_lab(lab.source, *arguments, environment=environment)
     if done.returncode and '"failed"' not in done.stdout:
         raise LabError(
-            f"lab.yml does not run: {done.stderr.strip()}", lab.source, "ansible-playbook lab.yml --check"
+            f"lab.yml failed: {done.stderr.strip()}", lab.source, "ansible-playbook lab.yml --check"
         )
     return done.stdout
 

@@ -25,12 +25,12 @@ def main(words: list[str] | None = None) -> int:
     """Render, write and validate; return 0, 1 if a program refuses a file, or 4 after any other error."""
     parser = argparse.ArgumentParser(
         prog="mptcp_lab.render",
-        description="Write every configuration of an inventory to FOLDER/HOST/, without touching a host.",
+        description="Write every configuration of an inventory to FOLDER/HOST/, without using a host.",
     )
     parser.add_argument("folder", nargs="?", type=Path, help="default: .lab/render/NAME")
     parser.add_argument("--inventory", default="inventory", help="a path, or a name under inventories/")
     parser.add_argument(
-        "--unvalidated", action="store_true", help="do not let the real programs read the files"
+        "--unvalidated", action="store_true", help="do not validate the files with the real programs"
     )
     arguments = parser.parse_args(words)
     try:
@@ -45,17 +45,17 @@ def main(words: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 4
     except OSError as error:
-        sentence = (
-            f"{error.filename}: cannot be written: {error.strerror}; next: make room, or name another folder"
-        )
-        print(make_printable(sentence), file=sys.stderr)
+        sentence = f"{error.filename}: cannot be written: {error.strerror}"
+        print(make_printable(f"{sentence}; next: free some space, or choose another folder"), file=sys.stderr)
         return 4
 
 
 def check_folder(folder: Path) -> None:
     """Raise `LabError` for a folder that is not empty and that no earlier rendering wrote."""
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).exists())):
-        raise LabError("holds something else than a rendering", str(folder), "name a new or empty folder")
+        raise LabError(
+            "has files that are not from an earlier render", str(folder), "name a new or empty folder"
+        )
 
 
 def write(folder: Path, files: Iterable[File]) -> None:

@@ -96,9 +96,9 @@ def _read(tree: Path, suite: str, files: list[File]) -> Iterator[Reading]:
     for file in files:
         argv, answer = commands.get(file.path, []), answers.get(file.path, {})
         if not argv:
-            yield Reading(file, why="no program reads it without applying it")
+            yield Reading(file, why="no program can validate it without applying it")
         elif "missing" in answer:
-            yield Reading(file, why=f"{answer['missing']} is not there")
+            yield Reading(file, why=f"{answer['missing']} is not installed")
         else:
             # systemd-analyze exits 0 for an unknown key and only prints a message about the file.
             complains = answer["refused"] or (
@@ -120,9 +120,9 @@ def _in_scratch(tree: Path, suite: str, commands: dict[str, list[str]]) -> dict[
     )
     if done.returncode:
         raise LabError(
-            f"nothing could be validated: {done.stderr.strip()}",
+            f"no file could be validated: {done.stderr.strip()}",
             str(root),
-            "try again as root, or --unvalidated",
+            "run the command as root, or with --unvalidated",
         )
     answers: dict[str, dict[str, object]] = json.loads(done.stdout)
     return answers

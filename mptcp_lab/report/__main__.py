@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ResultError as error:
         return _refuse(str(error))
     except OSError as error:
-        return _refuse(f"{error.filename}: {error.strerror}; name a file that can be written")
+        return _refuse(f"{error.filename}: {error.strerror}; choose a file that can be written")
     return 0
 
 
@@ -44,18 +44,18 @@ def _refuse(sentence: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m mptcp_lab.report", description="Views of a run's result.json."
+        prog="python -m mptcp_lab.report", description="Render a run's result.json."
     )
     views = parser.add_subparsers(dest="view", required=True)
     for name, help_text in (
         ("html", "the page"),
         ("junit", "JUnit XML for CI servers"),
         ("ktap", "KTAP version 1 for the kernel's CI systems"),
-        ("terminal", "the verdicts and the summary as the suite prints them"),
+        ("terminal", "verdicts and summary, as the suite prints them"),
     ):
         view = views.add_parser(name, help=help_text)
         view.add_argument("run", nargs=1, type=Path, help="a run's folder or its result.json")
-    both = views.add_parser("compare", help="what changed from one run to another")
+    both = views.add_parser("compare", help="differences between two runs")
     both.add_argument("run", nargs=2, type=Path, help="a run's folder or its result.json: before, after")
     for view in views.choices.values():
         view.add_argument("-o", "--output", type=Path, help="write here instead of to standard output")

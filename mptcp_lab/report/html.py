@@ -183,7 +183,9 @@ def _read(folder: Path, evidence: Evidence) -> bytes | None:
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}\n[shortened; the file has it all]"
+    return (
+        text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}\n[shortened; the file has the whole text]"
+    )
 
 
 def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -63,7 +63,7 @@ def _check_subtest(check: Check) -> Subtest:
     if check.verdict in SKIPPED:
         return Subtest(check.case, True, f"SKIP {check.verdict.value}: {check.reason}")
     if check.verdict in OK:
-        flaky = "flaky: held on the retry only" if check.verdict is Verdict.FLAKY else ""
+        flaky = "flaky: passed on the retry only" if check.verdict is Verdict.FLAKY else ""
         return Subtest(check.case, True, flaky, check.duration)
     texts = (f"{check.level.value}: {check.claim}", f"{check.verdict.value}: {check.reason}")
     diagnosis = [line for text in (*texts, check.where, check.next_step) for line in text.splitlines()]

@@ -30,8 +30,8 @@ CASES_SHOWN = 8
 ENDINGS = {
     ExitCode.ALL_WELL: "all well",
     ExitCode.CLAIM_FAILED: "a claim failed",
-    ExitCode.NOTHING_RAN: "nothing ran to its end",
-    ExitCode.NOT_STRICT: "only non-strict or flaky",
+    ExitCode.NOTHING_RAN: "no check ran to its end",
+    ExitCode.NOT_STRICT: "nothing failed; some checks are non-strict or flaky",
     ExitCode.LAB_BROKEN: "the lab is broken, or a check could not be decided",
     ExitCode.LAB_BUSY: "the lab is busy",
 }
@@ -101,7 +101,7 @@ def _explanation(check: Check) -> Iterator[Line]:
     for number, line in enumerate(make_printable(f"{place}{check.reason}").splitlines() or [""]):
         yield _fact("why" if number == 0 else "", line)
     if check.verdict is Verdict.FLAKY:
-        yield _fact("", "it held on its one retry; both results are kept")
+        yield _fact("", "it passed on its one retry; both results are kept")
     if check.where and not place:
         yield _fact("where", check.where)
     yield _fact("source", check.source)
@@ -147,7 +147,7 @@ def _settings_left_out(result: Result) -> Iterator[Line]:
         if lacking := host["facts"].get("settings_left_out"):
             hosts.setdefault(tuple(lacking), []).append(f"{host['name']} ({host['facts'].get('kernel', '')})")
     for lacking, names in hosts.items():
-        text = f"{', '.join(lacking)}, which the kernel lacks on {', '.join(names)}"
+        text = f"{', '.join(lacking)}, which the kernel does not have on {', '.join(names)}"
         yield [("left out  ", "bold"), (text, "")]
 
 

@@ -45,8 +45,8 @@ REFUSALS = (
         "network",
         "server2",
         {},
-        "server2: the lab's NICs would be set up anew, and the host is marked lab_owned: false;"
-        " say lab_restart_nics_ok: true to allow it",
+        "server2: the lab's NICs would be restarted, and the host is marked lab_owned: false;"
+        " set lab_restart_nics_ok: true to allow it",
         "lab_restart_nics_ok",
         before="touch /usr/local/sbin/mptcp-lab-network",
         looked_at="systemctl show --property=ActiveEnterTimestamp mptcp-lab-network; ip address",
@@ -57,7 +57,7 @@ REFUSALS = (
         "client",
         {"lab_mptcp_owner": "mptcpd"},
         "client: mptcpd, mptcpd-plugins would be installed, and the host is marked lab_owned: false;"
-        " say lab_packages_ok: true to allow it",
+        " set lab_packages_ok: true to allow it",
         "lab_packages_ok",
     ),
     Refusal(

@@ -54,7 +54,7 @@ def test_check_mode_says_what_a_run_would_do_and_touches_nothing(configured: Con
         "+\ttimeout connect 6000",
     ]
     assert [task.rsplit(" : ")[-1] for task in changed_tasks(printed)] == [
-        "Have drop-in and configuration written, and the service run with them",
+        "Write drop-in and configuration, and run the service with them",
     ]
     assert "haproxy.service: reload\n" in printed
     assert configured.own.ssh("proxy1", read) == before
@@ -73,7 +73,7 @@ def test_nothing_is_installed_on_hosts_of_others_without_consent(configured: Con
         "proxy1: haproxy, mptcpd, mptcpize would be installed, and the host is marked lab_owned: false"
         in said
     )
-    assert "say lab_packages_ok: true to allow it" in said
+    assert "set lab_packages_ok: true to allow it" in said
 
 
 def test_a_broken_configuration_is_refused_and_the_old_one_stays(

@@ -45,7 +45,7 @@ def managed(configured: Configured) -> Iterator[Configured]:
 def test_an_owner_that_does_not_run_is_refused(configured: Configured) -> None:
     refused = run_tool(configured.command(*OWNED))
     assert refused.returncode != 0
-    assert "NetworkManager is to own the path manager and does not run there" in " ".join(
+    assert "lab_mptcp_owner is networkmanager, and NetworkManager does not run there" in " ".join(
         refused.stdout.split()
     )
 

@@ -26,5 +26,7 @@ def test_a_host_is_debian_13_unless_it_says_debian_12(client: Host) -> None:
 
 def test_an_image_that_there_is_not_is_refused(client: Host) -> None:
     other = replace(client, variables={"lab_image": "debian-11"})
-    with pytest.raises(EmbeddedError, match="client: lab_image 'debian-11' is none of debian-13, debian-12"):
+    with pytest.raises(
+        EmbeddedError, match="client: lab_image is 'debian-11', and has to be one of debian-13, debian-12"
+    ):
         image.recipe_of(other)

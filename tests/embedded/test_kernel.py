@@ -78,7 +78,9 @@ def test_a_module_that_is_not_to_be_had_is_named(lab: Lab, tools: Path, module: 
             "ip",
             f'case "$*" in *"type {kind}"*) echo "Error: Unknown device type." >&2; exit 2 ;; esac',
         )
-    with pytest.raises(EmbeddedError, match=f"the kernel gives no {module.name}, needed for") as caught:
+    with pytest.raises(
+        EmbeddedError, match=f"the kernel has no {module.name}, which is needed for"
+    ) as caught:
         kernel.require(lab)
     assert "\n" not in str(caught.value)
     assert f"modprobe {module.name}" in str(caught.value)
@@ -87,14 +89,14 @@ def test_a_module_that_is_not_to_be_had_is_named(lab: Lab, tools: Path, module: 
 def test_overlay_that_is_not_to_be_had_is_named(lab: Lab, tools: Path) -> None:
     refuse = "echo \"mount: unknown filesystem type 'overlay'.\" >&2; exit 32"
     stand_in(tools, "mount", f'case "$*" in *lowerdir*) {refuse} ;; esac; exec /bin/mount "$@"')
-    with pytest.raises(EmbeddedError, match=r"the kernel gives no overlay, .*unknown filesystem type"):
+    with pytest.raises(EmbeddedError, match=r"the kernel has no overlay, .*unknown filesystem type"):
         kernel.require(lab)
 
 
 def test_nf_tables_that_is_not_to_be_had_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use nfnetlink subsystem 200, which no kernel has, in place of one whose module is missing."""
     monkeypatch.setattr(doctor, "NFT_MSG_GETGEN", 200 << 8 | 16)
-    with pytest.raises(EmbeddedError, match=r"the kernel gives no nf_tables, .*\(Invalid argument\)"):
+    with pytest.raises(EmbeddedError, match=r"the kernel has no nf_tables, .*\(Invalid argument\)"):
         kernel.require(lab)
 
 

@@ -148,7 +148,7 @@ def test_a_lab_of_an_older_version_is_refused_until_down_removed_it(checkout: Ch
     for action in ("up", "status"):
         code, said = checkout.run(action, "--inventory", str(folder))
         assert code == 4
-        assert "was brought up by an older version" in said and "./lab down --lab rack1" in said
+        assert "an older version brought the lab" in said and "./lab down --lab rack1" in said
     assert checkout.run("down", "--inventory", str(folder))[0] == 0
     assert not old.exists()
     assert (checkout.root / ".lab/results/run").is_dir()
@@ -191,7 +191,7 @@ def test_hardware_is_not_taken_down(checkout: Checkout) -> None:
 
 def test_exists_is_false_for_a_lab_that_never_was(checkout: Checkout) -> None:
     assert not lifecycle.exists(checkout.paths("never"))
-    with pytest.raises(EmbeddedError, match="there is no lab 'never'"):
+    with pytest.raises(EmbeddedError, match="no lab has the name 'never'"):
         command._place_of_name("never")
 
 

@@ -58,7 +58,7 @@ def test_a_newer_format_is_named_with_the_revision_that_wrote_it() -> None:
 
 def test_another_inventory_is_named_by_its_hosts() -> None:
     LOCK.check_inventory(["proxy1", "client"], "here")
-    with pytest.raises(LockError, match=r"another inventory.*it lacks server9 and has besides proxy1"):
+    with pytest.raises(LockError, match=r"another inventory.*it does not have server9 and also has proxy1"):
         LOCK.check_inventory(["client", "server9"], "here")
 
 

@@ -82,7 +82,7 @@ def test_yaml_that_no_lock_has_is_refused(text: str, word: str) -> None:
 def test_a_sealed_lock_without_hosts_is_refused() -> None:
     document = {"format": 1, "lab": "l", "revision": "r", "tools": {}, "packages": {}}
     assert "no 'hosts'" in refusal(sealed(document))
-    assert "no host is in it" in refusal(sealed({**document, "hosts": {}}))
+    assert "it has no hosts" in refusal(sealed({**document, "hosts": {}}))
 
 
 def test_what_is_no_file_of_text_is_one_sentence(tmp_path: Path) -> None:

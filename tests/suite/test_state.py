@@ -11,7 +11,7 @@ from mptcp_lab.suite.state.forwarding import filter_faults
 from mptcp_lab.suite.traces import advertised_entries, without_advertised
 
 PRINTED = """
-TASK [mptcp : Have settings, limits and endpoints written and applied] *********
+TASK [mptcp : Write and apply settings, limits and endpoints] ******************
 --- before: net.mptcp.enabled (live)
 +++ after: net.mptcp.enabled (live)
 @@ -1 +1 @@

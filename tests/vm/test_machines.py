@@ -106,7 +106,7 @@ def test_a_change_that_cuts_management_off_is_taken_back_by_the_host(own: OwnLab
         machines.write_text(right[1])
     assert code != 0, output
     after = int(WAY_BACK_AFTER * (patience.read_factor(own.paths.state) or 1.0))
-    assert f"takes the change back by itself {after} s after it" in output
+    assert f"undoes the change {after} s after it was made" in output
     answers_again(own, "client")
     cut_off = cut_off_for(own, "client")
     assert cut_off <= after + TIMER_SLACK, f"the host was back after {cut_off:.1f} s"

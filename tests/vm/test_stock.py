@@ -60,7 +60,9 @@ def test_the_readmes_commands_work(machine: StockMachine, inventory: Path, tmp_p
     played = outside(machine, "ansible-playbook", "-i", str(inventory), "lab.yml")
     printed = " ".join(played.stdout.split())
     assert played.returncode == 0, played.stdout + played.stderr
-    assert all(f"client: left out, for this kernel does not have them: {name}" in printed for name in lacking)
+    assert all(
+        f"client: left out because this kernel does not have them: {name}" in printed for name in lacking
+    )
     words = ["conformance/direct", f"--hosts={inventory}", f"--results={tmp_path}", "-p", "no:cacheprovider"]
     ran = outside(machine, "pytest", *words)
     result = json.loads((tmp_path / "result.json").read_text())

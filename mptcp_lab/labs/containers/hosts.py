@@ -142,7 +142,7 @@ def await_answers(paths: LabPaths, hosts: Iterable[str], say: Callable[[str], No
             for name, wait in zip(names, waits, strict=True):
                 if not wait.result():
                     what = f"{name} does not answer over SSH{inotify_hint()}:\n{_console_end(paths, name)}"
-                    raise EmbeddedError(what, "./lab down, then ./lab up")
+                    raise EmbeddedError(what, "run ./lab down, then ./lab up")
                 say(f"{name} answers")
         finally:
             given_up.set()  # an interrupt, or a host that died, ends all waits
@@ -176,7 +176,7 @@ def inotify_hint() -> str:
     used = sum(1 for link in Path("/proc").glob("[0-9]*/fd/*") if _is_inotify(link))
     if used + INOTIFY_PER_HOST < limit:
         return ""
-    return f" ({used} of {limit} inotify instances are in use: raise sysctl fs.inotify.max_user_instances)"
+    return f" ({used} of {limit} inotify instances are in use; raise sysctl fs.inotify.max_user_instances)"
 
 
 def _is_inotify(link: Path) -> bool:
@@ -197,7 +197,7 @@ def stop(paths: LabPaths, hosts: Iterable[str]) -> None:
         while _has_processes(group):
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"processes in {group} do not end", f"cat {group}/cgroup.procs, then ./lab down"
+                    f"processes in {group} did not end", f"cat {group}/cgroup.procs, then ./lab down"
                 )
             time.sleep(0.01)
         remove_cgroup(group)

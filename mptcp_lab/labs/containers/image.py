@@ -32,7 +32,8 @@ def recipe_of(host: Host) -> Recipe:
     name = str(host.variables.get("lab_image", "debian-13"))
     if name not in IMAGES:
         raise EmbeddedError(
-            f"{host.name}: lab_image {name!r} is none of {', '.join(IMAGES)}", "correct it in the inventory"
+            f"{host.name}: lab_image is {name!r}, and has to be one of {', '.join(IMAGES)}",
+            "correct it in the inventory",
         )
     return IMAGES[name]
 

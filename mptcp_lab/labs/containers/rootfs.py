@@ -50,7 +50,7 @@ def _bootstrap(root: Path, recipe: Recipe, say: Say, options: Iterable[str]) -> 
     if last and last[-1].startswith("exit "):
         raise EmbeddedError(
             "building the hosts' image failed:\n    " + "\n    ".join(last),
-            "check that apt-get update works here, or set MPTCP_LAB_MIRROR=<mirror>, then ./lab up",
+            "check that apt-get update works here, or set MPTCP_LAB_MIRROR=<mirror>, then run ./lab up",
         )
 
 

@@ -72,8 +72,8 @@ def present(paths: LabPaths, lab: Lab) -> bool:
     for host in lab.hosts.values():
         if host.variables.get("lab_image", "debian-13") != "debian-13":
             raise EmbeddedError(
-                f"{host.name}: virtual machines are debian-13, not {host.variables['lab_image']}",
-                "take lab_image out of the inventory",
+                f"{host.name}: lab_image is {host.variables['lab_image']}; VMs are always debian-13",
+                "remove lab_image from the inventory",
             )
     return (image(paths) / "manifest.json").is_file()
 
@@ -92,7 +92,9 @@ def build(paths: LabPaths, _lab: Lab, say: Say) -> None:
         say("booting the image for the first time")
         # Emulation works everywhere; each machine tests separately whether KVM works.
         if not qemu.first_boot(draft, "tcg", keep=True):
-            raise EmbeddedError("the virtual machines' image does not boot", "./lab up to build it anew")
+            raise EmbeddedError(
+                "the image of the virtual machines does not boot", "./lab up to build it anew"
+            )
         (draft / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 

@@ -38,7 +38,7 @@ class Monitor:
             answer = parse(line.decode(errors="replace"), tool)
             if not isinstance(answer, dict):
                 raise EmbeddedError(
-                    f"{tool} answered {command} without a JSON object", "./lab down, ./lab up"
+                    f"{tool} did not answer {command} with a JSON object", "./lab down, ./lab up"
                 )
             if "error" in answer:
                 why = member(answer, tool, "error", "desc")

@@ -29,7 +29,7 @@ install_compiler() { # "Inst NAME (VERSION ..." is new, "Inst NAME [OLD] (..." a
     new=$(apt-get -qq --simulate --no-install-recommends install $packages | sed -n 's/^Inst \([^ ]*\) (.*/\1/p')
     [ -n "$new" ] || return 0
     [ "$consent" = yes ] || refuse "$packages would be installed, and the host is marked lab_owned: false;" \
-        "say lab_packages_ok: true to allow it"
+        "set lab_packages_ok: true to allow it"
     install -d -m 0700 "${note%/*}"
     echo "$new" >>"$note" # beside what a run that died has installed
     apt-get -qq --yes --no-install-recommends install $packages </dev/null >&2
