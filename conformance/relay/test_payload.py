@@ -21,7 +21,9 @@ def test_payloads(client: Machine, relay: Relay, evidence: EvidenceBox, directio
 
 @claim("RELAY-2", case="64MiB")
 @pytest.mark.parametrize(
-    ("relay", "direction"), zip(RELAYS, (UPLOAD, DOWNLOAD, BOTH, UPLOAD), strict=True), indirect=["relay"]
+    ("relay", "direction"),
+    list(zip(RELAYS, (UPLOAD, DOWNLOAD, BOTH, UPLOAD), strict=True)),
+    indirect=["relay"],
 )
 def test_much(client: Machine, relay: Relay, evidence: EvidenceBox, direction: str) -> None:
     """Through each relay, in one direction or in both, 64 MiB arrive unchanged."""

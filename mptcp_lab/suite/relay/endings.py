@@ -17,6 +17,8 @@ OpenEnd = tuple[Relay, Flow]
 #: nginx leaves a running timer as it is if the new one would be at most so much later (NGX_TIMER_LAZY_DELAY),
 #: so that its idle timeout may come so much too early.
 TIMER_SLACK_S = 0.3
+#: So many octets are sent one by one, with pauses of a quarter of the idle timeout.
+PAUSES = 6
 
 
 @dataclass(frozen=True)
@@ -91,18 +93,19 @@ def check_idle(client: Machine, relays: Sequence[Relay], evidence: EvidenceBox) 
         opened = opened_through(client, relays, stack)
         receiving = [data.stream.receive() for _, data in opened]
         pausing = [
-            data.stream.send(6, chunk=1, interval=limit / 4, header=data.greeting("sink"))
+            data.stream.send(PAUSES, chunk=1, interval=limit / 4, header=data.greeting("sink"))
             for _, data in opened
         ]
         for (relay, data), answer, paused in zip(opened, receiving, pausing, strict=True):
-            sent = paused.wait(10)
+            name, sent, got = _name(relay), paused.wait(10, check=False), data.record().bytes_received
+            assert (sent.nbytes, got) == (PAUSES, PAUSES), (
+                f"{name}: A sent {sent.nbytes} and B got {got} of {PAUSES} octets, {limit / 4:.1f} s apart"
+            )
             seen, seconds = ends(answer, sent.last or 0.0, within=15)
-            evidence.figure(f"{_name(relay)}: idle until the proxies ended it", 1000 * seconds, "ms")
-            got = data.record().bytes_received
-            assert got == 6, f"{_name(relay)}: B got {got} of 6 octets, sent with pauses of {limit / 4:.1f} s"
-            assert seen.end == "eof", f"{_name(relay)}: how A's side ended after the idle timeout"
+            evidence.figure(f"{name}: idle until the proxies ended it", 1000 * seconds, "ms")
+            assert seen.end == "eof", f"{name}: how A's side ended after the idle timeout"
             assert 0.9 * limit - TIMER_SLACK_S < seconds < limit + LATE_SECONDS, (
-                f"{_name(relay)}: the idle timeout is {limit:.1f} s"
+                f"{name}: the idle timeout is {limit:.1f} s"
             )
             recorded_end(data)
 
