@@ -12,7 +12,7 @@ from typing import Any
 
 from mptcp_lab.catalogue.level import Level
 
-FAMILIES = ("state", "direct", "proxy", "split", "gateway", "security", "rfc8684")
+FAMILIES = ("state", "direct", "proxy", "split", "gateway", "relay", "security", "rfc8684")
 _FOLDER = Path(__file__).parent
 
 

@@ -62,9 +62,9 @@ class Engine:
     the host's manifest names them, and ``roles_by_variable`` those that do so if a variable of the inventory
     is set. ``unit`` is its systemd unit, with ``{service}`` for a service's name if each has its own.
     ``keys`` are the keys that its services may have besides `COMMON_KEYS`, and ``methods`` the values of
-    their ``mptcp``. ``proxy_protocol`` lists the versions of the PROXY header that it can send, 0 for none.
-    ``listens_on`` are the kinds of segments on whose addresses it listens. ``variables`` are those of its
-    role that an inventory may set.
+    their ``mptcp``, ``backend_methods`` those of their backends' ``mptcp``. ``proxy_protocol`` lists the
+    versions of the PROXY header that it can send, 0 for none. ``listens_on`` are the kinds of segments on
+    whose addresses it listens. ``variables`` are those of its role that an inventory may set.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Engine:
     unit: str
     keys: tuple[str, ...]
     methods: tuple[str, ...]
+    backend_methods: tuple[str, ...] = ()
     roles_by_variable: Mapping[str, str] = field(default_factory=dict)
     listens_on: tuple[str, ...] = ()
     proxy_protocol: tuple[int, ...] = ()

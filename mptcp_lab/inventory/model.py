@@ -53,13 +53,19 @@ class Nic:
 
 @dataclass(frozen=True)
 class Backend:
-    """A port of a host to which a proxy connects, with nginx's balancing parameters."""
+    """A port of a host to which a proxy connects, with nginx's balancing parameters.
+
+    ``service`` is the name of the service that the inventory gives instead of a port, or empty. ``mptcp`` is
+    the method by which the connection to the backend gets MPTCP, with the same words as `Service.mptcp`.
+    """
 
     host: str
     port: int
     weight: int = 1
     max_fails: int = 3
     fail_timeout: str = "10s"
+    service: str = ""
+    mptcp: str = "off"
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,9 @@ class Service:
     ``mptcp`` is the method by which its listener gets MPTCP: ``native`` (an option of the program),
     ``preload`` (a systemd drop-in with the wrapper library), ``auto`` (native if the program's version
     supports it, else preload), or ``off``. ``proxy_protocol`` is the version of the PROXY header that a proxy
-    sends, 0 for none; an origin accepts both versions. ``hashed`` balances by the client's address. The
-    timeouts are those of the proxy, such as ``500ms``; an empty one means the engine's default.
+    sends, 0 for none; an origin accepts both versions. ``accepts_proxy`` says that a proxy expects such a
+    header from whoever connects. ``hashed`` balances by the client's address. The timeouts are those of the
+    proxy, such as ``500ms``; an empty one means the engine's default.
     """
 
     name: str
@@ -83,6 +90,7 @@ class Service:
     proxy_protocol: int = 0
     connect_timeout: str = ""
     idle_timeout: str = ""
+    accepts_proxy: bool = False
 
 
 @dataclass(frozen=True)

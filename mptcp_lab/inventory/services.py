@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mptcp_lab.inventory import fields
 from mptcp_lab.inventory.engines import COMMON_KEYS, ENGINES, PROXIES
 from mptcp_lab.inventory.errors import InventoryError
-from mptcp_lab.inventory.model import Backend, Host, Service
+from mptcp_lab.inventory.model import Backend, Host, Segment, Service
 from mptcp_lab.inventory.nics import NIC_EXAMPLE
+from mptcp_lab.inventory.variables import suggestion
 
 SERVICE_EXAMPLE = (
     f"{{name: test1, engine: {next(iter(PROXIES))}, port: 7000, mptcp: preload, "
     "backends: [{host: server2, port: 7000}]}"
 )
 BACKEND_EXAMPLE = "{host: server2, port: 7000, weight: 1, max_fails: 3, fail_timeout: 10s}"
+RELAY_EXAMPLE = "{host: proxy2, service: test1, mptcp: native}"
+BACKEND_KEYS = "host port service weight max_fails fail_timeout"
 
 
 def services_from(host: str, functions: frozenset[str], variables: Mapping[str, Any]) -> tuple[Service, ...]:
@@ -53,7 +57,10 @@ def _service(host: str, variable: str, entry: Mapping[str, Any]) -> Service:
     methods = ENGINES[engine].methods
     method = fields.choice(host, f"{variable}.mptcp", entry.get("mptcp", "off"), methods)
     listed = fields.entries(host, f"{variable}.backends", entry.get("backends", []), BACKEND_EXAMPLE)
-    backends = tuple(_backend(host, f"{variable}.backends[{j}]", backend) for j, backend in enumerate(listed))
+    backends = tuple(
+        _backend(host, f"{variable}.backends[{j}]", engine, method, backend)
+        for j, backend in enumerate(listed)
+    )
     if engine != "origin" and not backends:
         raise InventoryError(host, variable, f"service {name} has no backend", SERVICE_EXAMPLE)
     if engine == "forwarder" and len(backends) > 1:
@@ -73,6 +80,7 @@ def _service(host: str, variable: str, entry: Mapping[str, Any]) -> Service:
             host, f"{variable}.connect_timeout", entry.get("connect_timeout", "")
         ),
         idle_timeout=fields.duration(host, f"{variable}.idle_timeout", entry.get("idle_timeout", "")),
+        accepts_proxy=fields.boolean(host, f"{variable}.accept_proxy", entry.get("accept_proxy", False)),
     )
 
 
@@ -90,34 +98,144 @@ def _proxy_protocol(host: str, variable: str, engine: str, entry: Mapping[str, A
     return value
 
 
-def _backend(host: str, variable: str, entry: Mapping[str, Any]) -> Backend:
-    fields.known_keys(host, variable, entry, "host port weight max_fails fail_timeout", BACKEND_EXAMPLE)
+def _backend(host: str, variable: str, engine: str, listener: str, entry: Mapping[str, Any]) -> Backend:
+    """Return a backend of a service whose listener gets MPTCP by the method `listener`.
+
+    The port of a backend that is named by its service is 0 until `with_backend_ports` has found it.
+    """
+    keys = f"{BACKEND_KEYS} mptcp" if ENGINES[engine].backend_methods else BACKEND_KEYS
+    fields.known_keys(host, variable, entry, keys, BACKEND_EXAMPLE)
+    if ("port" in entry) == ("service" in entry):
+        problem = "a backend has either a port or the name of a service"
+        raise InventoryError(host, variable, problem, RELAY_EXAMPLE)
+    named = "service" in entry
     return Backend(
         fields.name(host, f"{variable}.host", entry.get("host"), BACKEND_EXAMPLE),
-        fields.port(host, f"{variable}.port", entry.get("port")),
+        0 if named else fields.port(host, f"{variable}.port", entry.get("port")),
         fields.whole_number(host, f"{variable}.weight", entry.get("weight", 1), 1, 256),
         fields.whole_number(host, f"{variable}.max_fails", entry.get("max_fails", 3), 0, 1000),
         fields.duration(host, f"{variable}.fail_timeout", entry.get("fail_timeout", "10s")) or "10s",
+        fields.name(host, f"{variable}.service", entry["service"], RELAY_EXAMPLE) if named else "",
+        _backend_method(host, f"{variable}.mptcp", engine, listener, entry.get("mptcp", "off")),
     )
 
 
-def check_backends(hosts: Mapping[str, Host]) -> None:
-    """Refuse a backend that no host offers, or whose host shares no segment with the proxy."""
+def _backend_method(host: str, variable: str, engine: str, listener: str, value: Any) -> str:
+    """Return the method for connections to a backend; refuse one that engine or process cannot use."""
+    allowed = ENGINES[engine].backend_methods
+    method = fields.choice(host, variable, value, tuple(dict.fromkeys(["off", *ENGINES[engine].methods])))
+    if method == "off":
+        return method
+    if method not in allowed:
+        problem = f"{engine} has no option for MPTCP to backends; only the wrapper (preload) adds it"
+        raise InventoryError(host, variable, problem, "mptcp: preload")
+    by_wrapper = method == "preload" or (method == "auto" and "native" not in allowed)
+    if by_wrapper and listener not in ("preload", "auto"):
+        problem = (
+            f"the wrapper (preload) turns every socket of {engine} to MPTCP, but the listener has {listener}"
+        )
+        raise InventoryError(host, variable, problem, "mptcp: preload, at the service too")
+    if method == "native" and listener == "preload":
+        problem = f"the wrapper (preload) of the listener turns every socket of {engine} to MPTCP already"
+        raise InventoryError(host, variable, problem, "mptcp: preload")
+    return method
+
+
+def with_backend_ports(hosts: Mapping[str, Host]) -> dict[str, Host]:
+    """Return the hosts with the port of each backend that is named by its service.
+
+    Raises:
+        InventoryError: the lab has no such host, or the host no such service.
+    """
+
+    def found(host: Host, place: int, service: Service) -> Service:
+        backends = tuple(
+            replace(backend, port=_port_of(hosts, host, f"lab_services[{place}].backends[{j}]", backend))
+            for j, backend in enumerate(service.backends)
+        )
+        return replace(service, backends=backends)
+
+    return {
+        name: replace(host, services=tuple(found(host, i, each) for i, each in enumerate(host.services)))
+        for name, host in hosts.items()
+    }
+
+
+def _port_of(hosts: Mapping[str, Host], host: Host, variable: str, backend: Backend) -> int:
+    if not backend.service:
+        return backend.port
+    target = _backend_host(hosts, host, variable, backend)
+    names = [service.name for service in target.services]
+    if backend.service not in names:
+        hint = suggestion(backend.service, names, 0.6)
+        listed = ", ".join(names) or "none"
+        problem = f"{target.name} has no service {backend.service!r} (it has {listed}){hint}"
+        raise InventoryError(host.name, f"{variable}.service", problem, RELAY_EXAMPLE)
+    return target.service(backend.service).port
+
+
+def _backend_host(hosts: Mapping[str, Host], host: Host, variable: str, backend: Backend) -> Host:
+    if backend.host not in hosts:
+        problem = f"no host {backend.host!r} in the lab"
+        raise InventoryError(host.name, f"{variable}.host", problem, "{host: server2, port: 7000}")
+    return hosts[backend.host]
+
+
+def check_backends(hosts: Mapping[str, Host], segments: Mapping[str, Segment]) -> None:
+    """Refuse backends that no host offers or that cannot be reached, and backends that lead in a circle."""
     for host in hosts.values():
         for i, service in enumerate(host.services):
             for j, backend in enumerate(service.backends):
-                _check_backend(hosts, host, f"lab_services[{i}].backends[{j}]", backend)
+                variable = f"lab_services[{i}].backends[{j}]"
+                _check_backend(hosts, host, variable, service, backend)
+                _check_segments(hosts[backend.host], host, variable, backend, segments)
+                _check_loop(hosts, host, variable, service, backend)
 
 
-def _check_backend(hosts: Mapping[str, Host], host: Host, variable: str, backend: Backend) -> None:
-    target = hosts.get(backend.host)
-    example = "{host: server2, port: 7000}"
-    if target is None:
-        raise InventoryError(host.name, f"{variable}.host", f"no host {backend.host!r} in the lab", example)
-    ports = [service.port for service in target.services]
+def _check_backend(
+    hosts: Mapping[str, Host], host: Host, variable: str, service: Service, backend: Backend
+) -> None:
+    target = _backend_host(hosts, host, variable, backend)
+    ports = {offered.port: offered for offered in target.services}
     if backend.port not in ports:
-        problem = f"{target.name} offers no port {backend.port} (it offers {ports or 'none'})"
-        raise InventoryError(host.name, f"{variable}.port", problem, example)
-    if not {nic.segment for nic in host.nics if nic.up} & {nic.segment for nic in target.nics if nic.up}:
+        problem = f"{target.name} offers no port {backend.port} (it offers {[*ports] or 'none'})"
+        raise InventoryError(host.name, f"{variable}.port", problem, "{host: server2, port: 7000}")
+    offered = ports[backend.port]
+    if offered.accepts_proxy and not service.proxy_protocol:
+        problem = f"{target.name}'s {offered.name} expects a PROXY header, and {service.name} sends none"
+        raise InventoryError(host.name, variable, problem, f"proxy_protocol: 1, at {service.name}")
+    if backend.mptcp != "off" and not host.mptcp:
+        problem = f"{host.name} has lab_mptcp: off, so it cannot connect with MPTCP"
+        raise InventoryError(host.name, f"{variable}.mptcp", problem, 'mptcp: "off"')
+
+
+def _check_segments(
+    target: Host, host: Host, variable: str, backend: Backend, segments: Mapping[str, Segment]
+) -> None:
+    shared = {nic.segment for nic in host.nics if nic.up} & {nic.segment for nic in target.nics if nic.up}
+    if not shared:
         problem = f"{host.name} and {target.name} share no segment on which both have a NIC that is up"
         raise InventoryError(host.name, f"{variable}.host", problem, NIC_EXAMPLE)
+    offered = next(each for each in target.services if each.port == backend.port)
+    on_core = "core" in ENGINES[offered.engine].listens_on
+    if not on_core and not any(segments[name].kind == "path" for name in shared):
+        problem = f"{target.name}'s {offered.name} listens on path segments only; {host.name} shares none"
+        raise InventoryError(host.name, f"{variable}.host", problem, NIC_EXAMPLE)
+
+
+def _check_loop(
+    hosts: Mapping[str, Host], host: Host, variable: str, service: Service, backend: Backend
+) -> None:
+    """Refuse a backend from which connections come back to the service itself."""
+    waiting, seen = [(backend, f"{host.name}'s {service.name}")], set()
+    while waiting:
+        each, way = waiting.pop()
+        target = hosts.get(each.host)
+        found = next((s for s in target.services if s.port == each.port), None) if target else None
+        if target is None or found is None or (each.host, each.port) in seen:
+            continue
+        seen.add((each.host, each.port))
+        way = f"{way} > {target.name}'s {found.name}"
+        if (each.host, each.port) == (host.name, service.port):
+            raise InventoryError(host.name, variable, f"its connections go in a circle: {way}", RELAY_EXAMPLE)
+        waiting += [(further, way) for further in found.backends]

@@ -20,7 +20,7 @@ from mptcp_lab.inventory.nics import (
     nics_from,
     segments_from,
 )
-from mptcp_lab.inventory.services import check_backends, services_from
+from mptcp_lab.inventory.services import check_backends, services_from, with_backend_ports
 from mptcp_lab.inventory.variables import check_variables
 
 FLAVOURS = ("embedded", "vm", "hardware")
@@ -55,7 +55,8 @@ def lab_from(document: Mapping[str, Any], source: str) -> Lab:
         raise InventoryError(names[0], "lab_name", f"{lab_name!r} is reserved", "rack1")
     flavour = fields.choice(names[0], "lab_flavour", shared.get("lab_flavour", "hardware"), FLAVOURS)
     check_addresses(hosts)
-    check_backends(hosts)
+    hosts = with_backend_ports(hosts)
+    check_backends(hosts, segments)
     return Lab(lab_name, flavour, source, segments, hosts)
 
 

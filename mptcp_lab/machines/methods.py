@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mptcp_lab.inventory.engines import PROXIES
-from mptcp_lab.inventory.model import Host, Lab
+from mptcp_lab.inventory.model import Host, Lab, Service
 from mptcp_lab.probe import Probe
 
 WRAPPER = "libmptcpwrap"
@@ -18,13 +18,24 @@ def with_methods(lab: Lab, probes: Mapping[str, Probe]) -> Lab:
 
 
 def _host(host: Host, probe: Probe) -> Host:
-    engines = {service.engine for service in host.services if service.mptcp == "auto"}
+    engines = {service.engine for service in host.services if "auto" in _listed(service)}
     methods = {engine: _method(engine, probe) for engine in engines}
-    services = tuple(
-        replace(service, mptcp=methods[service.engine]) if service.mptcp == "auto" else service
-        for service in host.services
-    )
-    return replace(host, services=services)
+    return replace(host, services=tuple(_service(service, methods) for service in host.services))
+
+
+def _listed(service: Service) -> set[str]:
+    """Return the methods that the inventory gives a listener and its connections to backends."""
+    return {service.mptcp, *(backend.mptcp for backend in service.backends)}
+
+
+def _service(service: Service, methods: Mapping[str, str]) -> Service:
+    """Return a service with the method in use instead of `auto`."""
+
+    def used(method: str) -> str:
+        return methods[service.engine] if method == "auto" else method
+
+    backends = tuple(replace(backend, mptcp=used(backend.mptcp)) for backend in service.backends)
+    return replace(service, mptcp=used(service.mptcp), backends=backends)
 
 
 def _method(engine: str, probe: Probe) -> str:

@@ -7,12 +7,13 @@ raise `Unsupported`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory.engines import PROXIES
-from mptcp_lab.inventory.model import Host, Lab, Nic, Service
+from mptcp_lab.inventory.model import Backend, Host, Lab, Nic, Service
 from mptcp_lab.inventory.requirement import Parameters, Requirement, find_address, find_host
 from mptcp_lab.lock import NAME, find_lock_file
 from mptcp_lab.machines.cables import require_cable
@@ -22,6 +23,19 @@ Suits = Callable[[Service], object]
 METHODS = ("native", "preload")
 #: The engines that balance connections over backends with weights.
 BALANCING = tuple(name for name, engine in PROXIES.items() if engine.documented.balances)
+#: Each engine and method of the first proxy's connections, and each engine and method of the second's
+#: listener. nginx connects to backends with MPTCP by the wrapper only.
+RELAYS = (
+    "haproxy-preload-to-nginx-native",
+    "nginx-preload-to-haproxy-native",
+    "haproxy-native-to-haproxy-preload",
+    "haproxy-native-to-nginx-preload",
+)
+#: Each engine as first and as second proxy.
+ENGINES_APART = RELAYS[:3]
+#: A process under the wrapper has no listener without MPTCP, so a second proxy without it has native ones.
+RELAYS_TO_TCP = ("haproxy-preload-to-haproxy-off", "nginx-preload-to-nginx-off")
+TWO_LEG_PROXIES = ("haproxy-preload", "haproxy-native", "nginx-preload")
 
 
 def find_client(lab: Lab) -> Host:
@@ -126,7 +140,11 @@ def _may_use(service: Service, method: str) -> bool:
     A session replaces ``auto`` by the method in use (`machines.methods`). Before that, ``auto`` may become
     any of `METHODS`.
     """
-    return service.mptcp == method or (service.mptcp == "auto" and method in METHODS)
+    return _may_use_method(service.mptcp, method)
+
+
+def _may_use_method(listed: str, method: str) -> bool:
+    return listed == method or (listed == "auto" and method in METHODS)
 
 
 def find_proxy(lab: Lab, name: str, suits: Suits = lambda _: True, what: str = "") -> Service:
@@ -140,10 +158,86 @@ def find_proxy(lab: Lab, name: str, suits: Suits = lambda _: True, what: str = "
     engine, method = name.split("-")
     for service in lab.services(engine):
         plain = [each for each in service.backends if not lab.hosts[each.host].mptcp]
+        if service.accepts_proxy:  # a relay's second proxy, which no client can talk to without a header
+            continue
         if _may_use(service, method) and len(plain) == len(service.backends) == 1 and suits(service):
             return service
     capability = f"{engine} with MPTCP by {method}{what}"
     raise Unsupported(capability, "the inventory lists no such service before a plain TCP backend")
+
+
+def find_relay(lab: Lab, name: str, suits: Suits = lambda _: True, what: str = "") -> Service:
+    """Return the first proxy's service of a relay such as ``haproxy-native-to-nginx-preload``.
+
+    The name has engine and method of the first proxy's connections, and engine and method of the second
+    proxy's listener. The second proxy has one backend, which speaks only TCP. `suits` is a further condition
+    on the service, and `what` describes it in the error message.
+
+    Raises:
+        Unsupported: the inventory lists no such service.
+    """
+    first, second = (words.split("-") for words in name.split("-to-"))
+    for service in lab.services(first[0]):
+        behind = behind_relay(lab, service)
+        if behind is None or not suits(service):
+            continue
+        by_first = _may_use_method(service.backends[0].mptcp, first[1])
+        if by_first and behind.engine == second[0] and _may_use(behind, second[1]):
+            return service
+    raise Unsupported(f"a relay {name}{what}", "the inventory lists no such service before another proxy")
+
+
+def behind_relay(lab: Lab, service: Service) -> Service | None:
+    """Return the second proxy's service of a relay before a plain TCP server; None if it is no relay."""
+    if len(service.backends) != 1 or service.backends[0].mptcp == "off":
+        return None
+    behind = _service_at(lab, service.backends[0])
+    if behind is None or behind.engine not in PROXIES or len(behind.backends) != 1:
+        return None
+    return None if lab.hosts[behind.backends[0].host].mptcp else behind
+
+
+def _service_at(lab: Lab, backend: Backend) -> Service | None:
+    return next((each for each in lab.hosts[backend.host].services if each.port == backend.port), None)
+
+
+def find_two_legs(lab: Lab, name: str) -> Service:
+    """Return the listener of a name such as ``haproxy-native`` that uses MPTCP on both of its legs.
+
+    Raises:
+        Unsupported: the inventory lists no such service before an origin with MPTCP.
+    """
+    engine, method = name.split("-")
+    for service in lab.services(engine):
+        if len(service.backends) != 1 or not _may_use(service, method):
+            continue
+        backend = service.backends[0]
+        behind = _service_at(lab, backend)
+        is_origin = behind is not None and behind.engine == "origin" and behind.mptcp != "off"
+        if is_origin and _may_use_method(backend.mptcp, method):
+            return service
+    what = "the inventory lists no such service before an origin with MPTCP"
+    raise Unsupported(f"{engine} with MPTCP by {method} on both legs", what)
+
+
+def shared_paths(first: Host, second: Host, lab: Lab) -> list[tuple[Nic, Nic]]:
+    """Return the NICs of both hosts on each path segment that they share, in the order of the second's."""
+    mine = {nic.segment: nic for nic in lab.path_nics(first)}
+    return [(mine[nic.segment], nic) for nic in lab.path_nics(second) if nic.segment in mine]
+
+
+def _relay_paths(lab: Lab, service: Service) -> None:
+    """Raise `Unsupported` unless a relay's proxies share two paths, and the client is on the second one."""
+    front, back = lab.hosts[service.host], lab.hosts[service.backends[0].host]
+    paths = shared_paths(front, back, lab)
+    if len(paths) < 2:
+        raise Unsupported(
+            "two paths between the proxies", f"the inventory gives them {len(paths)}", back.name
+        )
+    if paths[0] != (lab.path_nics(front)[0], lab.path_nics(back)[0]):
+        what = f"the first path of {front.name} and that of {back.name} are not the same segment"
+        raise Unsupported("two paths between the proxies", what)
+    find_address_on(find_client(lab), paths[1][0].segment)
 
 
 def find_balancing(lab: Lab, method: str, suits: Suits, what: str) -> Service:
@@ -317,6 +411,30 @@ def sends_proxy_header(version: int) -> tuple[Suits, str]:
     return lambda service: service.proxy_protocol == version, f" and PROXY protocol {version}"
 
 
+#: The condition that a relay hands the client's address on, and words for it in messages.
+HAS_HEADER: tuple[Suits, str] = (lambda service: service.proxy_protocol, " with the PROXY protocol")
+
+
+def impatient_relays_in(lab: Lab) -> list[str]:
+    """Return the names of the lab's relays with short timeouts; raise `Unsupported` if it has none."""
+    names = []
+    for name in RELAYS:
+        with suppress(Unsupported):
+            find_relay(lab, name, has_short_timeouts, SHORT_TIMEOUTS)
+            names.append(name)
+    if not names:
+        raise Unsupported(f"a relay{SHORT_TIMEOUTS}", "the inventory lists no such service")
+    return names
+
+
+def _cable_of_relays_loss(lab: Lab, parameters: Parameters) -> None:
+    service = find_relay(lab, parameters["relay"])
+    ends = {"cable-out-at-A": service.host, "cable-out-at-B": service.backends[0].host}
+    if name := ends.get(parameters["loss"]):
+        host = lab.hosts[name]
+        require_cable(lab, host, lab.path_nics(host)[0])
+
+
 def balances(suits: Suits, what: str) -> Requirement:
     """Return the requirement of a balancing listener with several backends that meets a condition."""
     return Requirement(
@@ -379,6 +497,25 @@ BALANCED = Requirement(
     "two hosts with MPTCP behind the gateway and on the client's second path",
     lambda lab, _: find_balanced(lab, find_client(lab), find_router(lab)),
 )
+RELAY = Requirement("a relay {relay}", lambda lab, p: find_relay(lab, p["relay"]))
+RELAY_PATHS = Requirement(
+    "two paths between the proxies of {relay}, the second one also the client's",
+    lambda lab, p: _relay_paths(lab, find_relay(lab, p["relay"])),
+)
+IMPATIENT_RELAY = Requirement(
+    f"a relay {{impatient_relay}}{SHORT_TIMEOUTS}",
+    lambda lab, p: find_relay(lab, p["impatient_relay"], has_short_timeouts, SHORT_TIMEOUTS),
+)
+IMPATIENT_RELAYS = Requirement(f"a relay{SHORT_TIMEOUTS}", lambda lab, _: impatient_relays_in(lab))
+RELAY_HEADER = Requirement(
+    "a relay {header_relay} with the PROXY protocol",
+    lambda lab, p: find_relay(lab, p["header_relay"], *HAS_HEADER),
+)
+RELAY_TO_TCP = Requirement("a relay {relay_to_tcp}", lambda lab, p: find_relay(lab, p["relay_to_tcp"]))
+TWO_LEGS = Requirement(
+    "a listener {two_legs} with MPTCP on both legs", lambda lab, p: find_two_legs(lab, p["two_legs"])
+)
+CABLE_OF_RELAYS_LOSS = Requirement("a cable that can be pulled, for {loss}", _cable_of_relays_loss)
 FORWARDERS = Requirement(
     "two forwarders with source NAT on two paths",
     lambda lab, _: find_forwarders(lab, find_client(lab), find_server(lab)),
@@ -404,4 +541,10 @@ OF_FIXTURES = {
     "impatient": IMPATIENT,
     "targets": TARGETS,
     "split": FORWARDERS,
+    "relay": RELAY,
+    "impatient_relay": IMPATIENT_RELAY,
+    "impatient_relays": IMPATIENT_RELAYS,
+    "header_relay": RELAY_HEADER,
+    "relay_to_tcp": RELAY_TO_TCP,
+    "two_legs": TWO_LEGS,
 }

@@ -177,16 +177,15 @@ def of_engine(services: Iterable[Mapping[str, Any]], engine: str) -> list[Mappin
 def lab_backends(
     services: Iterable[Mapping[str, Any]], name: str, hosts: Hosts, segments: Segments
 ) -> list[dict[str, Any]]:
-    """Return the services, each backend with the addresses by which host `name` reaches it.
+    """Return the services, each backend with its port and the addresses by which host `name` reaches it.
 
-    They are added as `ipv4`, `ipv6` and `address`, which is the IPv4 address if there is one, else the IPv6
-    address. A missing address is empty.
+    The addresses are added as `ipv4`, `ipv6` and `address`, which is the IPv4 address if there is one, else
+    the IPv6 address. A missing address is empty. The port is that of the backend's `service` where the
+    inventory names one.
     """
     return [
         {
-            key: [
-                {**backend, **_shared_addresses(name, backend["host"], hosts, segments)} for backend in value
-            ]
+            key: [_backend(name, service, backend, hosts, segments) for backend in value]
             if key == "backends"
             else value
             for key, value in service.items()
@@ -195,14 +194,57 @@ def lab_backends(
     ]
 
 
-def _shared_addresses(name: str, backend: str, hosts: Hosts, segments: Segments) -> dict[str, str]:
-    """Return the backend's addresses on a segment that both hosts share, a core segment if possible.
+def _backend(
+    name: str, service: Mapping[str, Any], backend: Mapping[str, Any], hosts: Hosts, segments: Segments
+) -> dict[str, Any]:
+    """Return one backend of a service with its port, method and addresses.
+
+    Proxies listen on path segments only, and MPTCP gets several paths there only. `auto` means the wrapper
+    for an engine that has no option for MPTCP to backends, such as nginx.
+    """
+    offered = hosts[backend["host"]].get("lab_services", [])
+    key, value = ("name", backend["service"]) if "service" in backend else ("port", backend["port"])
+    target: Mapping[str, Any] = next((each for each in offered if each[key] == value), {})
+    method = backend.get("mptcp", "off")
+    possible = engines().get(service.get("engine", ""), {}).get("backend_methods", ())
+    by_wrapper = {"mptcp": "preload"} if method == "auto" and "native" not in possible else {}
+    listens_on = engines()[target["engine"]].get("listens_on", ["path"]) if target else ["core"]
+    on_path = method != "off" or "core" not in listens_on
+    return {
+        **backend,
+        **by_wrapper,
+        "port": target.get("port", backend.get("port")),
+        **_shared_addresses(name, backend["host"], hosts, segments, "path" if on_path else "core"),
+    }
+
+
+def lab_methods(listeners: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the methods by which listeners, and their connections to backends, get MPTCP."""
+    listed = list(listeners)
+    methods = {str(listener["mptcp"]) for listener in listed}
+    to_backends = {
+        str(backend.get("mptcp", "off")) for listener in listed for backend in listener.get("backends", [])
+    }
+    return sorted(methods | (to_backends - {"off"}))
+
+
+def lab_native_backends(listeners: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of listeners whose connections to backends use the program's own MPTCP option."""
+    return [
+        str(listener["name"])
+        for listener in listeners
+        if any(backend.get("mptcp", "off") == "native" for backend in listener.get("backends", []))
+    ]
+
+
+def _shared_addresses(name: str, backend: str, hosts: Hosts, segments: Segments, kind: str) -> dict[str, str]:
+    """Return the backend's addresses on a segment that both hosts share, of this `kind` if possible.
 
     Raises ValueError if they share no segment on which both have their link up.
     """
     mine = {nic["segment"]: nic for nic in hosts[name]["lab_nics"] if is_up(nic)}
     shared = [nic for nic in hosts[backend]["lab_nics"] if nic["segment"] in mine and is_up(nic)]
-    shared.sort(key=lambda nic: bool(segments[nic["segment"]]["kind"] != "core"))
+    shared.sort(key=lambda nic: bool(segments[nic["segment"]]["kind"] != kind))
     if not shared:
         raise ValueError(
             f"{name}: its backend {backend} is on none of the segments {', '.join(sorted(mine))}; "
@@ -297,6 +339,8 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     lab_addresses,
     of_engine,
     lab_backends,
+    lab_methods,
+    lab_native_backends,
     lab_retired,
     one_word,
     program_files,

@@ -27,7 +27,11 @@ def without(children: dict[str, Any]) -> None:
     server2["lab_services"] = [s for s in server2["lab_services"] if s["name"] != "seen"]
     gone = {"host": "server2", "port": 7002}
     for proxy in proxies.values():
-        proxy["lab_services"] = [s for s in proxy["lab_services"] if gone not in s["backends"]]
+        proxy["lab_services"] = [
+            s
+            for s in proxy["lab_services"]
+            if gone not in s["backends"] and not any("service" in each for each in s["backends"])
+        ]
 
 
 @contextmanager

@@ -51,6 +51,37 @@ def backend(host: str, port: int):
     return service("p", backends=[{"host": host, "port": port}])
 
 
+def relayed(change: dict[str, Any] | None = None, backend: dict[str, Any] | None = None, **second: Any):
+    """Return the change that adds a second proxy q, and a service `relay` of p whose backend is a proxy.
+
+    `change` changes the relay's service, `backend` its backend, and `second` the service of q.
+    """
+
+    def add(document: dict[str, Any]) -> None:
+        document["proxies"]["hosts"] = ["p", "q"]
+        hostvars = document["_meta"]["hostvars"]
+        hostvars["q"] = copy.deepcopy(hostvars["p"])
+        nic("q", ipv4="198.18.1.22/24")(document)
+        service("q", mptcp="native", **second)(document)
+        way = {"host": "q", "service": "test1", "mptcp": "native", **(backend or {})}
+        way = {key: value for key, value in way.items() if value is not None}
+        relay = {**PROXIED, "name": "relay", "port": 7001, "backends": [way], **(change or {})}
+        variables(document, "p")["lab_services"].append(relay)
+
+    return add
+
+
+def mptcp_off_at_the_relay(document: dict[str, Any]) -> None:
+    relayed()(document)
+    variables(document, "p")["lab_mptcp"] = "off"
+
+
+def proxies_on_a_core_segment(document: dict[str, Any]) -> None:
+    relayed()(document)
+    for host in document["_meta"]["hostvars"].values():
+        host["lab_segments"] = {"path1": {"kind": "core", "ipv4": "198.18.1.0/24"}}
+
+
 def without_device(document: dict[str, Any]) -> None:
     del variables(document, "a")["lab_nics"][0]["device"]
 
@@ -96,6 +127,61 @@ CASES = {
     "port taken": (second_service, "b", "lab_services[1].port", "taken by origin"),
     "attacker that is a client too": (attacker_with_a_second_function, "a", "groups", "is also in clients"),
     "host without function": (no_function, "a", "groups", "in none of"),
+    "relay to no host": (
+        relayed(backend={"host": "x"}), "p", "lab_services[1].backends[0].host", "no host 'x'"
+    ),
+    "relay to no service": (
+        relayed(backend={"service": "test2"}), "p", "lab_services[1].backends[0].service",
+        "q has no service 'test2' (it has test1) (did you mean test1?)",
+    ),
+    "relay to a port and a service": (
+        relayed(backend={"port": 7000}), "p", "lab_services[1].backends[0]", "either a port or the name"
+    ),
+    "relay to neither port nor service": (
+        relayed(backend={"service": None}), "p", "lab_services[1].backends[0]", "either a port or the name"
+    ),
+    "relay by an unknown method": (
+        relayed(backend={"mptcp": "wrapper"}), "p", "lab_services[1].backends[0].mptcp", "'wrapper' is not"
+    ),
+    "relay by nginx's own option": (
+        relayed({"engine": "nginx", "mptcp": "native"}), "p", "lab_services[1].backends[0].mptcp",
+        "nginx has no option for MPTCP to backends; only the wrapper (preload) adds it",
+    ),
+    "relay by the wrapper of another listener's method": (
+        relayed({"mptcp": "native"}, {"mptcp": "preload"}), "p", "lab_services[1].backends[0].mptcp",
+        "turns every socket of haproxy to MPTCP, but the listener has native",
+    ),
+    "relay of nginx by auto beside a listener without MPTCP": (
+        relayed({"engine": "nginx"}, {"mptcp": "auto"}), "p", "lab_services[1].backends[0].mptcp",
+        "turns every socket of nginx to MPTCP, but the listener has off",
+    ),
+    "relay by the program's option under the wrapper": (
+        relayed({"mptcp": "preload"}), "p", "lab_services[1].backends[0].mptcp", "to MPTCP already"
+    ),
+    "relay of a forwarder": (
+        relayed({"engine": "forwarder"}), "p", "lab_services[1].backends[0].mptcp", "unknown key 'mptcp'"
+    ),
+    "relay to itself": (
+        relayed(backend={"host": "p", "service": "relay"}), "p", "lab_services[1].backends[0]",
+        "in a circle: p's relay > p's relay",
+    ),
+    "relay in a circle": (
+        relayed(backends=[{"host": "p", "service": "relay"}]), "p", "lab_services[1].backends[0]",
+        "in a circle: p's relay > q's test1 > p's relay",
+    ),
+    "relay from a host without MPTCP": (
+        mptcp_off_at_the_relay, "p", "lab_services[1].backends[0].mptcp", "cannot connect with MPTCP"
+    ),
+    "relay over a core segment": (
+        proxies_on_a_core_segment, "p", "lab_services[1].backends[0].host", "listens on path segments only"
+    ),
+    "relay without the header that is expected": (
+        relayed(accept_proxy=True), "p", "lab_services[1].backends[0]",
+        "q's test1 expects a PROXY header, and relay sends none",
+    ),
+    "header expected by a text": (
+        service("p", accept_proxy="yes"), "p", "lab_services[0].accept_proxy", "is not true or false"
+    ),
 }  # fmt: skip
 
 
@@ -103,6 +189,19 @@ def test_the_document_itself_is_sound() -> None:
     lab = lab_from(DOCUMENT, "tiny")
     assert [host.name for host in lab.hosts_with("proxies")] == ["p"]
     assert lab.hosts["p"].services[0].backends[0].host == "b"
+
+
+@pytest.mark.parametrize(
+    ("listener", "method"),
+    [("off", "native"), ("native", "native"), ("auto", "auto"), ("preload", "preload")],
+)
+def test_a_backend_is_the_service_of_another_proxy(listener: str, method: str) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    relayed({"mptcp": listener, "proxy_protocol": 1}, {"mptcp": method}, accept_proxy=True)(document)
+    lab = lab_from(document, "tiny")
+    (backend,) = lab.hosts["p"].service("relay").backends
+    assert (backend.host, backend.service, backend.port, backend.mptcp) == ("q", "test1", 7000, method)
+    assert lab.hosts["q"].service("test1").accepts_proxy
 
 
 def test_an_endpoints_flags_are_its_nics_or_the_hosts_or_what_the_host_is_for() -> None:

@@ -9,7 +9,7 @@ from mptcp_lab import catalogue
 from mptcp_lab.catalogue import Level, markdown
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-COUNTS = {"direct": 14, "proxy": 12, "split": 8, "gateway": 5, "security": 7, "rfc8684": 61}
+COUNTS = {"direct": 14, "proxy": 12, "split": 8, "gateway": 5, "relay": 8, "security": 7, "rfc8684": 61}
 
 
 def test_the_page_is_rendered_from_the_data() -> None:

@@ -78,6 +78,26 @@ def test_auto_beside_a_plain_listener_needs_a_program_that_can(tmp_path: Path) -
         render(load(copy))
 
 
+@pytest.mark.parametrize(("version", "prefix"), [("3.0.11", None), ("3.1.0", "mptcp4@")])
+def test_mptcp_to_a_backend_needs_a_version_that_has_it(
+    tmp_path: Path, version: str, prefix: str | None
+) -> None:
+    copy = copied(tmp_path / "rack")
+    hosts = yaml.safe_load((copy / "hosts.yml").read_text())
+    proxies = hosts["all"]["children"]["proxies"]["hosts"]
+    services = proxies["proxy1"]["lab_services"]
+    backend = {"host": "server1", "service": "origin", "mptcp": "native"}
+    services[:] = [{**services[0], "mptcp": "off", "backends": [backend]}]
+    proxies["proxy1"]["lab_render_versions"] = f"HAProxy version {version}"
+    (copy / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    if prefix is None:
+        with pytest.raises(LabError, match=r"haproxy has from 3.1 on, and version 3.0.11 is installed"):
+            render(load(copy))
+    else:
+        texts = {file.path: file.text for file in render(load(copy)) if file.host == "proxy1"}
+        assert f"server t1 {prefix}198.18.1.31:7000" in texts["/etc/haproxy/haproxy.cfg"]
+
+
 def test_the_real_programs_read_it(files: list[File], tmp_path: Path) -> None:
     found = readings(files, tmp_path / "tree")
     assert [r for r in found.values() if r.complaint] == []

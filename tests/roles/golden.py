@@ -83,12 +83,12 @@ def sysctls(**variables: Any) -> str:
     return render("mptcp-sysctl.conf.j2", "mptcp", **variables)
 
 
-def proxy(template: str, role: str, engine: str) -> str:
-    host = LAB["hosts"]["proxy"]
-    services = FILTERS["lab_backends"](host["lab_services"], "proxy", LAB["hosts"], LAB["segments"])
+def proxy(template: str, role: str, engine: str, name: str = "proxy", auto: str = "preload") -> str:
+    host = LAB["hosts"][name]
+    services = FILTERS["lab_backends"](host["lab_services"], name, LAB["hosts"], LAB["segments"])
     variables = {
         f"{role}_services": FILTERS["of_engine"](services, engine),
-        "mptcp_service_auto": "preload",
+        "mptcp_service_auto": auto,
         f"{role}_addresses": FILTERS["lab_addresses"](host["lab_nics"], LAB["segments"], ["path"]),
     }
     return render(template, role, **variables)
@@ -150,6 +150,8 @@ def renderings() -> dict[str, str]:
         "gateway.gateway.nft": gateway("gateway"),
         "proxy.forward.nft": proxy("forwarder.nft.j2", "forwarder", "forwarder"),
         "proxy.haproxy.cfg": proxy("haproxy.cfg.j2", "haproxy", "haproxy"),
+        "newer-proxy.haproxy.cfg": proxy("haproxy.cfg.j2", "haproxy", "haproxy", auto="native"),
+        "far-proxy.haproxy.cfg": proxy("haproxy.cfg.j2", "haproxy", "haproxy", name="far"),
         "proxy.nginx.conf": proxy("nginx.conf.j2", "nginx_stream", "nginx"),
         "native.drop-in.conf": drop_in("native"),
         "preload.drop-in.conf": drop_in("preload"),

@@ -56,6 +56,31 @@ def test_backend_without_a_common_segment_is_refused_by_name() -> None:
         FILTERS["lab_backends"](services, "client", HOSTS, SEGMENTS)
 
 
+def test_a_proxy_as_backend_is_reached_on_a_path_and_an_origin_on_a_core_segment() -> None:
+    listed = FILTERS["lab_backends"](HOSTS["proxy"]["lab_services"], "proxy", HOSTS, SEGMENTS)
+    services = {service["name"]: service for service in listed}
+    (far, far6) = services["relay"]["backends"]
+    assert (far["address"], far["port"], far["mptcp"]) == ("198.18.1.22", 7004, "native")
+    assert (far6["address"], far6["port"]) == ("2001:db8:1::26", 7004)
+    assert services["test1"]["backends"][0]["address"] == "198.18.10.31"
+
+
+def test_nginx_reaches_backends_with_mptcp_by_the_wrapper_only() -> None:
+    services = [{"engine": "nginx", "backends": [{"host": "far", "service": "test1", "mptcp": "auto"}]}]
+    (service,) = FILTERS["lab_backends"](services, "proxy", HOSTS, SEGMENTS)
+    assert service["backends"][0]["mptcp"] == "preload"
+
+
+def test_methods_of_connections_to_backends_count() -> None:
+    def listener(mptcp: str, *backends: str) -> dict[str, object]:
+        return {"name": "x", "mptcp": mptcp, "backends": [{"mptcp": backend} for backend in backends]}
+
+    assert FILTERS["lab_methods"]([listener("off", "native"), listener("native", "off")]) == ["native", "off"]
+    assert FILTERS["lab_methods"]([{"name": "alone", "mptcp": "auto"}]) == ["auto"]
+    assert FILTERS["lab_methods"]([listener("auto", "preload")]) == ["auto", "preload"]
+    assert FILTERS["lab_native_backends"]([listener("off", "native"), listener("native")]) == ["x"]
+
+
 ALL = ["forwarder", "gateway", "haproxy", "lab_network", "lock", "mptcp", "nginx_stream", "origin"]
 ORIGIN = {"engine": "origin", "name": "origin"}
 

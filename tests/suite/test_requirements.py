@@ -25,6 +25,11 @@ PARAMETERS = {
     "loss": "cable-out-at-B",
     "begins": 1,
     "death": "cables-out",
+    "relay": "haproxy-native-to-nginx-preload",
+    "impatient_relay": "nginx-preload-to-haproxy-native",
+    "header_relay": "haproxy-preload-to-nginx-native",
+    "relay_to_tcp": "nginx-preload-to-nginx-off",
+    "two_legs": "haproxy-native",
 }
 EVERY = {name: each for name, each in vars(needs).items() if isinstance(each, Requirement)}
 LOCK = "LOCK"  # nobody has locked the embedded lab of a checkout
@@ -87,6 +92,9 @@ MISSING: dict[str, tuple[Change, str]] = {
     "TARGET": (without_engine("haproxy"), "haproxy with MPTCP by preload: the inventory lists no such"),
     "TARGETS": (without_engine("nginx"), "nginx with MPTCP by preload: the inventory lists no such service"),
     "FORWARDERS": (without_engine("forwarder"), "two forwarders with source NAT: the inventory lists none"),
+    "RELAY": (without_engine("nginx"), "a relay haproxy-native-to-nginx-preload: the inventory lists no"),
+    "IMPATIENT_RELAYS": (without_engine("haproxy"), "a relay, connect_timeout and idle_timeout of its own"),
+    "TWO_LEGS": (without_engine("haproxy"), "haproxy with MPTCP by native on both legs: the inventory lists"),
     "CABLE_OF_LOSS": (
         lambda lab: replace(lab, flavour="hardware"),
         "cable: lab_nics has no unplug",
