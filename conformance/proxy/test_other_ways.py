@@ -2,6 +2,7 @@
 
 import pytest
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import direct_flow
@@ -47,7 +48,7 @@ def test_readable(client: Machine, server: Machine, evidence: EvidenceBox) -> No
 
 
 @claim("PROXY-15", case="readable-after-fallback", requires=TCP_LISTENER)
-@pytest.mark.parametrize("engine", ["haproxy"])
+@pytest.mark.parametrize("engine", [*PROXIES][:1])
 def test_readable_after_fallback(
     client: Machine, machines: Session, evidence: EvidenceBox, engine: str
 ) -> None:

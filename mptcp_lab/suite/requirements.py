@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import permutations, product
 from pathlib import Path
 
 from mptcp_lab.errors import Unsupported
@@ -23,19 +24,24 @@ Suits = Callable[[Service], object]
 METHODS = ("native", "preload")
 #: The engines that balance connections over backends with weights.
 BALANCING = tuple(name for name, engine in PROXIES.items() if engine.documented.balances)
+#: The proxies that connect to backends with MPTCP by an option of their own, besides the wrapper.
+NATIVE_BACKENDS = tuple(name for name, engine in PROXIES.items() if "native" in engine.backend_methods)
 #: Each engine and method of the first proxy's connections, and each engine and method of the second's
-#: listener. nginx connects to backends with MPTCP by the wrapper only.
+#: listener.
 RELAYS = (
-    "haproxy-preload-to-nginx-native",
-    "nginx-preload-to-haproxy-native",
-    "haproxy-native-to-haproxy-preload",
-    "haproxy-native-to-nginx-preload",
+    *(f"{first}-preload-to-{second}-native" for first, second in permutations(PROXIES, 2)),
+    *(f"{first}-native-to-{second}-preload" for first, second in product(NATIVE_BACKENDS, PROXIES)),
 )
 #: Each engine as first and as second proxy.
 ENGINES_APART = RELAYS[:3]
 #: A process under the wrapper has no listener without MPTCP, so a second proxy without it has native ones.
-RELAYS_TO_TCP = ("haproxy-preload-to-haproxy-off", "nginx-preload-to-nginx-off")
-TWO_LEG_PROXIES = ("haproxy-preload", "haproxy-native", "nginx-preload")
+RELAYS_TO_TCP = tuple(f"{name}-preload-to-{name}-off" for name in PROXIES)
+TWO_LEG_PROXIES = tuple(
+    f"{name}-{method}"
+    for name, engine in PROXIES.items()
+    for method in METHODS
+    if method in engine.backend_methods
+)
 
 
 def find_client(lab: Lab) -> Host:

@@ -79,7 +79,7 @@ def forge_end_of_stream(forger: Forger, overheard: list[Segment], port: int, chu
     """
     (towards, *_), _ = last_segments(overheard, port)
     last = last_mapping(overheard, port)
-    assert last.dsn is not None
+    assert last.dsn is not None, f"the client's last mapping has no DSN: {last}"
     end = (last.dsn + END_AFTER_CHUNKS * chunk) % (1 << 8 * last.dsn_octets)
     fin = Dss(None, end, 0, 1, data_fin=True, dsn_octets=last.dsn_octets)
     forger.sends(*(following(towards, ACK, fin, ahead=ahead) for ahead in range(5_000, 50_000, 5_000)))
