@@ -1,13 +1,22 @@
-"""DIRECT-11: a backup endpoint is used only while no regular path works."""
+"""DIRECT-11 and DIRECT-19: a backup is used only while no regular path works, whichever end declares it."""
 
 from contextlib import ExitStack
+
+import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
+from mptcp_lab.suite.direct.backups import (
+    FIRST_IS_BACKUP,
+    check_declared,
+    check_first_as_backup,
+    check_set_at_run_time,
+)
+from mptcp_lab.suite.direct.endpoints import Ends
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import format_segments, joins, rows, tcp_capture
-from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
 from mptcp_lab.suite.traffic import Flow
 from mptcp_lab.wire import MpJoinSyn
 
@@ -57,3 +66,23 @@ def test_backup(client: Machine, server: Machine, evidence: EvidenceBox) -> None
     assert unused == 0, f"the backup path carried {unused} bytes beside a working one"
     assert used > 0, "the backup path carried nothing although the other failed"
     assert ended.intact, ended.difference
+
+
+@claim("DIRECT-19", case="declared-by-server", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+def test_declared_by_server(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """The client sends over an address that B declares as backup only while the other path fails."""
+    check_declared(Ends(client, server), evidence)
+
+
+@claim("DIRECT-19", case="set-by", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+@pytest.mark.parametrize("setter", ["client", "server"])
+def test_set_at_run_time(client: Machine, server: Machine, evidence: EvidenceBox, setter: str) -> None:
+    """Each end moves its data when the other makes a path a backup, and when it makes another one it."""
+    check_set_at_run_time(Ends(client, server), setter, evidence)
+
+
+@claim("DIRECT-19", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+@pytest.mark.parametrize("declared", FIRST_IS_BACKUP)
+def test_first_as_backup(client: Machine, server: Machine, evidence: EvidenceBox, declared: str) -> None:
+    """The first subflow carries nothing of the end that is told, by one side or both, that it is a backup."""
+    check_first_as_backup(Ends(client, server), FIRST_IS_BACKUP[declared], evidence)

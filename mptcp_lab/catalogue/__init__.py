@@ -59,7 +59,8 @@ class Correction:
 
     ``evidence`` says by what the behaviour is known, and how checks treat it. ``sentence`` is the short form
     for reports that show the deviation. A check that accepts the deviation refers to it by ``name``.
-    ``since`` is the first kernel release with it, ``until`` the first without it.
+    ``since`` is the first kernel release with it, ``until`` the first without it; it is empty while no
+    release is known to be without it.
     """
 
     claim: str
@@ -75,7 +76,9 @@ class Correction:
     def is_about(self, release: str) -> bool:
         """Return whether a kernel release, such as 6.1.0-56-amd64, is from `since` on and before `until`."""
         version = _version(release)
-        return bool(self.until and version) and _version(self.since) <= version < _version(self.until)
+        if not (self.since and version) or version < _version(self.since):
+            return False
+        return not self.until or version < _version(self.until)
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,10 @@ class Service:
     ``preload`` (a systemd drop-in with the wrapper library), ``auto`` (native if the program's version
     supports it, else preload), or ``off``. ``proxy_protocol`` is the version of the PROXY header that a proxy
     sends, 0 for none; an origin accepts both versions. ``accepts_proxy`` says that a proxy expects such a
-    header from whoever connects. ``hashed`` balances by the client's address. The timeouts are those of the
-    proxy, such as ``500ms``; an empty one means the engine's default.
+    header from whoever connects. ``listen`` is ``addresses`` (a socket on each address of the host's NICs on
+    the lab's segments, or on those in ``listen_on``), or a shape of one socket on all addresses:
+    ``wildcard`` (IPv4), ``dual-stack`` or ``ipv6-only``. ``hashed`` balances by the client's address. The
+    timeouts are those of the proxy, such as ``500ms``; an empty one means the engine's default.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Service:
     backends: tuple[Backend, ...] = ()
     hashed: bool = False
     proxy_protocol: int = 0
+    listen: str = "addresses"
+    listen_on: tuple[str, ...] = ()
     connect_timeout: str = ""
     idle_timeout: str = ""
     accepts_proxy: bool = False

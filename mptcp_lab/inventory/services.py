@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 from mptcp_lab.inventory import fields
@@ -13,6 +14,9 @@ from mptcp_lab.inventory.model import Backend, Host, Segment, Service
 from mptcp_lab.inventory.nics import NIC_EXAMPLE
 from mptcp_lab.inventory.variables import suggestion
 
+#: Words for `listen`: a socket on each address, or one on all addresses (IPv4, both versions, IPv6).
+LISTEN = ("addresses", "wildcard", "dual-stack", "ipv6-only")
+LISTEN_EXAMPLE = "listen: dual-stack, or listen: [198.18.1.21]"
 SERVICE_EXAMPLE = (
     f"{{name: test1, engine: {next(iter(PROXIES))}, port: 7000, mptcp: preload, "
     "backends: [{host: server2, port: 7000}]}"
@@ -67,6 +71,7 @@ def _service(host: str, variable: str, entry: Mapping[str, Any]) -> Service:
         problem = f"forwarder {name} has {len(backends)} backends; it forwards to one"
         raise InventoryError(host, f"{variable}.backends", problem, "[{host: server1, port: 7000}]")
     fields.boolean(host, f"{variable}.snat", entry.get("snat", True))
+    listen, listen_on = _listen(host, f"{variable}.listen", entry.get("listen", "addresses"))
     return Service(
         name,
         engine,
@@ -76,12 +81,45 @@ def _service(host: str, variable: str, entry: Mapping[str, Any]) -> Service:
         backends,
         hashed=fields.boolean(host, f"{variable}.hash", entry.get("hash", False)),
         proxy_protocol=_proxy_protocol(host, f"{variable}.proxy_protocol", engine, entry),
+        listen=listen,
+        listen_on=listen_on,
         connect_timeout=fields.duration(
             host, f"{variable}.connect_timeout", entry.get("connect_timeout", "")
         ),
         idle_timeout=fields.duration(host, f"{variable}.idle_timeout", entry.get("idle_timeout", "")),
         accepts_proxy=fields.boolean(host, f"{variable}.accept_proxy", entry.get("accept_proxy", False)),
     )
+
+
+def _listen(host: str, variable: str, value: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the word for where a service listens, and the addresses if the inventory lists them."""
+    if not isinstance(value, list):
+        return fields.choice(host, variable, value, LISTEN), ()
+    if not value:
+        raise InventoryError(
+            host, variable, "the list is empty: the service would not listen", LISTEN_EXAMPLE
+        )
+    addresses = []
+    for each in value:
+        try:
+            addresses.append(str(ip_address(str(each))))
+        except ValueError:
+            problem = f"{each!r} is not an IPv4 or IPv6 address without prefix length"
+            raise InventoryError(host, variable, problem, LISTEN_EXAMPLE) from None
+    if len(set(addresses)) < len(addresses):
+        raise InventoryError(host, variable, "an address is listed twice", LISTEN_EXAMPLE)
+    return "addresses", tuple(addresses)
+
+
+def check_listeners(hosts: Mapping[str, Host]) -> None:
+    """Refuse a `listen` with an address that the host has on none of its NICs that are up."""
+    for host in hosts.values():
+        own = {str(found) for nic in host.nics if nic.up for each in (4, 6) if (found := nic.address(each))}
+        for i, service in enumerate(host.services):
+            for address in service.listen_on:
+                if address not in own:
+                    problem = f"{address} is no address of a NIC of {host.name} that is up"
+                    raise InventoryError(host.name, f"lab_services[{i}].listen", problem, LISTEN_EXAMPLE)
 
 
 def _proxy_protocol(host: str, variable: str, engine: str, entry: Mapping[str, Any]) -> int:

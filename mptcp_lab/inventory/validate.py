@@ -20,7 +20,12 @@ from mptcp_lab.inventory.nics import (
     nics_from,
     segments_from,
 )
-from mptcp_lab.inventory.services import check_backends, services_from, with_backend_ports
+from mptcp_lab.inventory.services import (
+    check_backends,
+    check_listeners,
+    services_from,
+    with_backend_ports,
+)
 from mptcp_lab.inventory.variables import check_variables
 
 FLAVOURS = ("embedded", "vm", "hardware")
@@ -57,6 +62,7 @@ def lab_from(document: Mapping[str, Any], source: str) -> Lab:
     check_addresses(hosts)
     hosts = with_backend_ports(hosts)
     check_backends(hosts, segments)
+    check_listeners(hosts)
     return Lab(lab_name, flavour, source, segments, hosts)
 
 

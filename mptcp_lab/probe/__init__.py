@@ -3,6 +3,7 @@
 from mptcp_lab.probe.absent import Absent, Readings
 from mptcp_lab.probe.api import Origin, Probe
 from mptcp_lab.probe.client import Deadline, HostVanished, Nonsense, Pending, ProbeError
+from mptcp_lab.probe.endpoints import EndpointControl, NewEndpoint
 from mptcp_lab.probe.facts import (
     IPPROTO_MPTCP,
     IPPROTO_TCP,
@@ -49,6 +50,7 @@ __all__ = [
     "Counters",
     "Deadline",
     "Endpoint",
+    "EndpointControl",
     "EventWatch",
     "Fault",
     "FaultExpired",
@@ -57,6 +59,7 @@ __all__ = [
     "Listener",
     "NetworkState",
     "NeverHappened",
+    "NewEndpoint",
     "NicBytes",
     "NoLease",
     "Nonsense",

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from mptcp_lab.probe.absent import Readings
 from mptcp_lab.probe.client import ProbeClient, ProbeError
+from mptcp_lab.probe.endpoints import EndpointControl, NewEndpoint
 from mptcp_lab.probe.facts import (
     Capability,
     Clock,
@@ -22,7 +23,15 @@ from mptcp_lab.probe.facts import (
 from mptcp_lab.probe.faults import Fault, apply
 from mptcp_lab.probe.state import NetworkState
 from mptcp_lab.probe.steering import Steering
-from mptcp_lab.probe.streams import Listener, Opened, RunningBatch, Stream, connect
+from mptcp_lab.probe.streams import (
+    Listener,
+    Opened,
+    RunningBatch,
+    Stream,
+    TriedOption,
+    code_options,
+    connect,
+)
 from mptcp_lab.probe.watching import Capture, EventWatch
 
 MARGIN = 5.0
@@ -113,10 +122,22 @@ class Probe(ProbeClient):
         device: str | None = None,
         hold: bool = False,
         backlog: int = 1024,
+        shape: str = "",
     ) -> Listener:
-        """Listen on an address and port (0: any free port); with ``hold``, do not accept before `release`."""
+        """Listen on an address and port (0: any free port); with ``hold``, do not accept before `release`.
+
+        ``shape`` asks for a socket on all addresses: "wildcard" with address 0.0.0.0, "dual-stack" or
+        "ipv6-only" with ``::``. Connections to the host's management address are reset.
+        """
         opened = self.start(
-            "listen", address=address, port=port, protocol=protocol, device=device, hold=hold, backlog=backlog
+            "listen",
+            address=address,
+            port=port,
+            protocol=protocol,
+            device=device,
+            hold=hold,
+            backlog=backlog,
+            shape=shape,
         )
         return Listener(self, opened.read(Opened))
 
@@ -133,6 +154,17 @@ class Probe(ProbeClient):
         return connect(
             self, within, address=address, port=port, protocol=protocol, source=source, device=device
         )
+
+    def try_options(
+        self, protocol: str, address: str, options: Sequence[tuple[int, int, bytes]]
+    ) -> tuple[TriedOption, ...]:
+        """Set and read back options of a new socket that is not connected; see `Stream.try_options`.
+
+        The socket is of the family of ``address``.
+        """
+        coded = code_options(options)
+        kind = tuple[TriedOption, ...]
+        return self.ask(kind, "try_new_options", protocol=protocol, address=address, options=coded)
 
     def many(
         self,
@@ -264,6 +296,14 @@ class Probe(ProbeClient):
             ProbeError: the host could not apply the fault.
         """
         return apply(self, kind, ttl, params)
+
+    def replace_endpoints(self, *endpoints: NewEndpoint, ttl: float = 60.0) -> EndpointControl:
+        """Replace all endpoints by these, in this order; the end of the block restores the original ones.
+
+        Raises `ProbeError` with the kernel's errno if the kernel refuses an endpoint.
+        """
+        wanted = [endpoint.document() for endpoint in endpoints]
+        return EndpointControl(self, self.fault("endpoints", ttl, endpoints=wanted))
 
     def faults(self) -> list[dict[str, Any]]:
         """Return the faults on the host: kind, params, deadline, and the error if lifting one failed.

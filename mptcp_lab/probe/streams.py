@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -112,6 +112,24 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class TriedOption:
+    """What a kernel did with a socket option: errno of setting and of reading it (None where it agreed).
+
+    ``before`` and ``after`` are the values that it reported, in hexadecimal, None where it reported none.
+    """
+
+    set_errno: int | None
+    get_errno: int | None
+    before: str | None
+    after: str | None
+
+
+def code_options(options: Sequence[tuple[int, int, bytes]]) -> list[tuple[int, int, str]]:
+    """Return socket options (level, option, value) as the agent reads them."""
+    return [(level, option, base64.b64encode(value).decode()) for level, option, value in options]
+
+
+@dataclass(frozen=True)
 class Readable:
     """How many octets wait to be read, by FIONREAD and by TCP_INQ; None where the kernel lacks one.
 
@@ -188,6 +206,11 @@ class Stream:
         raw = base64.b64encode(value).decode() if isinstance(value, bytes) else value
         self._probe.order("setsockopt", stream=self.name, level=level, option=option, value=raw)
 
+    def try_options(self, options: Sequence[tuple[int, int, bytes]]) -> tuple[TriedOption, ...]:
+        """Set each option (level, option, value) and read it back; a refusal is a part of the result."""
+        kind = tuple[TriedOption, ...]
+        return self._probe.ask(kind, "try_options", stream=self.name, options=code_options(options))
+
     def kill_subflow(self, subflow: Subflow) -> None:
         """Abort one subflow from outside the application, as `ss --kill` does; the peer gets a RST.
 
@@ -222,6 +245,7 @@ class Listener:
         self._probe = probe
         self._name = opened.listener
         self.local = opened.local
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -256,8 +280,10 @@ class Listener:
         self._probe.order("release", listener=self._name)
 
     def close(self) -> None:
-        """Stop listening, and reset the connections that `accept` has not returned."""
-        self._probe.order("close", item=self._name)
+        """Stop listening, and reset connections that `accept` has not returned; a second call is a no-op."""
+        if not self._closed:
+            self._closed = True
+            self._probe.order("close", item=self._name)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from mptcp_lab.suite.sockets import AddressPair
 SELF_JOINS, NO_ROOM, ONE_FAMILY = "self-joins", "no room for a new NIC", "one family"
 BLACKHOLE_GROWTH, DEFAULT_LIMITS = "blackhole growth", "C flag at default limits"
 PORT_ENDPOINT = "port endpoint accepts"
+FIRST_PAIR, NO_LAMINAR = "first pair of a full mesh", "laminar endpoints"
+OVERCOUNT, ONE_DEVICE = "announcements counted too many", "device of the first subflow"
 PORT_0, NO_LISTENER_EVENTS = "joins to port 0", "no events of listeners"
 
 
@@ -66,7 +68,8 @@ def keep_self_joins(client: Machine, pairs: Iterable[AddressPair], evidence: Evi
 
 def keep(correction: Correction, evidence: EvidenceBox) -> None:
     """Keep as evidence the text of a correction that a check has used."""
+    until = f"until {correction.until}" if correction.until else "and later"
     evidence.text(
         f"known deviation: {correction.name}",
-        f"{correction.claim}, Linux {correction.kernel}, until {correction.until}: {correction.sentence}\n",
+        f"{correction.claim}, Linux {correction.kernel}, {until}: {correction.sentence}\n",
     )

@@ -38,6 +38,12 @@ def matrix_between(client: Machine, server: Machine, family: int = 4) -> Matrix:
     return expected_matrix(client.lab, client.host, server.host, family, arp_ignore, rp_filter, room)
 
 
+def reachable_pairs(client: Machine, server: Machine) -> set[AddressPair]:
+    """Return the pairs of IPv4 addresses between which subflows can come up, whatever the endpoints."""
+    arp_ignore, rp_filter = _by_device(server, "arp_ignore"), _by_device(client, "rp_filter")
+    return expected_matrix(client.lab, client.host, server.host, 4, arp_ignore, rp_filter).possible
+
+
 def room_between(client: Host, server: Host) -> Room:
     """Return the room for subflows that the inventory's limits of both hosts leave."""
 

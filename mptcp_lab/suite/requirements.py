@@ -172,6 +172,21 @@ def find_proxy(lab: Lab, name: str, suits: Suits = lambda _: True, what: str = "
     raise Unsupported(capability, "the inventory lists no such service before a plain TCP backend")
 
 
+def find_listening(lab: Lab, engine: str, listen: str) -> Service:
+    """Return a proxy's MPTCP listener of a shape (`listen`) before a plain TCP backend.
+
+    Raises:
+        Unsupported: the inventory lists no such service.
+    """
+    for method in METHODS:
+        try:
+            return find_proxy(lab, f"{engine}-{method}", lambda service: service.listen == listen)
+        except Unsupported:
+            continue
+    capability = f"{engine} with MPTCP and listen: {listen}"
+    raise Unsupported(capability, "the inventory lists no such service before a plain TCP backend")
+
+
 def find_relay(lab: Lab, name: str, suits: Suits = lambda _: True, what: str = "") -> Service:
     """Return the first proxy's service of a relay such as ``haproxy-native-to-nginx-preload``.
 
@@ -467,6 +482,9 @@ TCP_SERVER_BEHIND_ROUTER = Requirement(
     lambda lab, _: _behind_router(lab, find_tcp_server),
 )
 TWO_PATHS = Requirement("two paths of the client", lambda lab, _: find_address(lab, find_client(lab), 1))
+SERVER_TWO_PATHS = Requirement(
+    "two paths of the server", lambda lab, _: find_address(lab, find_server(lab), 1)
+)
 SPARE_NIC = Requirement(
     "a spare NIC of the client, down on a path segment", lambda lab, _: find_spare_nic(lab, find_client(lab))
 )
@@ -494,6 +512,10 @@ TARGETS = Requirement(
 TARGET_OVER_IPV6 = Requirement("IPv6 on the first path of client and proxy", _proxy_over_ipv6)
 TCP_LISTENER = Requirement(
     "a listener of {engine} without MPTCP", lambda lab, p: find_proxy(lab, f"{p['engine']}-off")
+)
+LISTENING = Requirement(
+    "a listener of {engine} with MPTCP and listen: {listen}",
+    lambda lab, p: find_listening(lab, p["engine"], p["listen"]),
 )
 PROXY_HEADER = Requirement(
     "a listener {name} with PROXY protocol {version}",

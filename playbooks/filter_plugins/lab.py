@@ -147,14 +147,42 @@ def lab_endpoints_live(endpoints: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+#: By the shape of a service's `listen`: its address, and how `ss` prints the listener's address.
+SHAPES = {
+    "wildcard": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 (only where the inventory asks for it)
+    "dual-stack": ("::", "*"),
+    "ipv6-only": ("::", "[::]"),
+}
+
+
+def lab_places(service: Mapping[str, Any], addresses: Iterable[str]) -> list[dict[str, str]]:
+    """Return where a service listens: `{address, shape}` for each of its listening sockets.
+
+    `listen` of the service is a shape (see `SHAPES`) or a list of addresses; without it, the service has a
+    socket on each of the host's `addresses`, with the empty shape.
+    """
+    wanted = service.get("listen", "addresses")
+    if isinstance(wanted, str) and wanted in SHAPES:
+        return [{"address": SHAPES[wanted][0], "shape": wanted}]
+    listed = addresses if isinstance(wanted, str) else wanted
+    return [{"address": str(ip_address(each)), "shape": ""} for each in listed]
+
+
 def lab_listeners_live(services: Iterable[Mapping[str, Any]], addresses: Iterable[str]) -> list[str]:
     """Return the listeners of services on a host's addresses, in the form that `converge` compares."""
-    places = [f"[{each}]" if ":" in each else each for each in map(str, map(ip_address, addresses))]
+    listed = list(addresses)
     return [
-        f"{'tcp' if service.get('mptcp', 'off') == 'off' else 'mptcp'} {place}:{service['port']}"
+        f"{'tcp' if service.get('mptcp', 'off') == 'off' else 'mptcp'} {_ss_address(place)}:{service['port']}"
         for service in services
-        for place in places
+        for place in lab_places(service, listed)
     ]
+
+
+def _ss_address(place: Mapping[str, str]) -> str:
+    """Return the address of a listener as `ss` prints it."""
+    if place["shape"]:
+        return SHAPES[place["shape"]][1]
+    return f"[{place['address']}]" if ":" in place["address"] else place["address"]
 
 
 def lab_addresses(nics: Iterable[Nic], segments: Segments, kinds: Iterable[str]) -> list[str]:
@@ -336,6 +364,7 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     lab_network_live,
     lab_endpoints_live,
     lab_listeners_live,
+    lab_places,
     lab_addresses,
     of_engine,
     lab_backends,

@@ -124,6 +124,31 @@ CASES = {
     "unknown engine": (service("p", engine="squid"), "p", "lab_services[0].engine", "'squid' is not one of"),
     "unknown method": (service("p", mptcp="maybe"), "p", "lab_services[0].mptcp", "'maybe' is not one of"),
     "port that is none": (service("p", port=70000), "p", "lab_services[0].port", "not a port number"),
+    "unknown listen": (
+        service("p", listen="dual"),
+        "p",
+        "lab_services[0].listen",
+        "'dual' is not one of addresses, wildcard, dual-stack, ipv6-only",
+    ),
+    "listen on nothing": (service("p", listen=[]), "p", "lab_services[0].listen", "would not listen"),
+    "listen on no address": (
+        service("p", listen=["198.18.1.21/24"]),
+        "p",
+        "lab_services[0].listen",
+        "is not an IPv4 or IPv6 address without prefix length",
+    ),
+    "listen twice": (
+        service("p", listen=["198.18.1.21", "198.18.1.21"]),
+        "p",
+        "lab_services[0].listen",
+        "an address is listed twice",
+    ),
+    "listen on another host's address": (
+        service("p", listen=["198.18.1.31"]),
+        "p",
+        "lab_services[0].listen",
+        "198.18.1.31 is no address of a NIC of p that is up",
+    ),
     "port taken": (second_service, "b", "lab_services[1].port", "taken by origin"),
     "attacker that is a client too": (attacker_with_a_second_function, "a", "groups", "is also in clients"),
     "host without function": (no_function, "a", "groups", "in none of"),
@@ -183,6 +208,19 @@ CASES = {
         service("p", accept_proxy="yes"), "p", "lab_services[0].accept_proxy", "is not true or false"
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["addresses", "wildcard", "dual-stack", "ipv6-only"])
+def test_a_service_listens_on_addresses_or_on_all(word: str) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    service("p", listen=word)(document)
+    assert lab_from(document, "tiny").hosts["p"].services[0].listen == word
+
+
+def test_a_service_listens_on_listed_addresses() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    service("p", listen=["198.18.1.21"])(document)
+    assert lab_from(document, "tiny").hosts["p"].services[0].listen_on == ("198.18.1.21",)
 
 
 def test_the_document_itself_is_sound() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from mptcp_lab.probe import (
     ConnectFailed,
     FaultExpired,
     Listener,
+    NewEndpoint,
     NoLease,
     Probe,
     ProbeError,
@@ -80,6 +83,57 @@ def test_a_fault_on_the_server_is_felt_and_lifted(
     assert felt in (outcome, "EHOSTUNREACH" if outcome == "ETIMEDOUT" else outcome)
     assert again != "ETIMEDOUT"
     eventually(lambda: connects(client), lambda after: after == "mptcp", within=5)
+
+
+def test_endpoints_change_one_by_one_under_their_fault(client: Probe) -> None:
+    first = NewEndpoint(CLIENT, ["subflow"], 4, "eth1")
+    second = NewEndpoint(SPARE, ["signal", "backup"], 7)
+    with client.replace_endpoints(first) as control:
+        assert [(each.id, each.address) for each in client.endpoints()] == [(4, CLIENT)]
+        control.add(second)
+        control.change(replace(first, flags=["subflow", "backup"]))
+        assert [sorted(each.flags) for each in client.endpoints()] == [
+            ["backup", "subflow"],
+            ["backup", "signal"],
+        ]
+        control.delete(second)
+        assert len(client.endpoints()) == 1
+        control.flush()
+        assert client.endpoints() == ()
+        with pytest.raises(ProbeError, match="touches endpoints already"):
+            client.fault("endpoint_add", address=SPARE, flags=["subflow"])
+        with pytest.raises(ProbeError, match="touches endpoints already"):
+            client.replace_endpoints()
+
+
+def test_endpoints_come_back_with_their_ids_and_in_their_order(client: Probe) -> None:
+    before = client.endpoints()
+    with client.fault("endpoints"), client.fault("limits", subflows=3):
+        for address, identity in ((SPARE, 19), (CLIENT, 13)):
+            endpoint = {"address": address, "id": identity, "flags": ["subflow"]}
+            client.order("change_endpoints", command="add", endpoint=endpoint)
+        assert len(client.endpoints()) == len(before) + 2
+    assert client.endpoints() == before
+    with pytest.raises(ProbeError, match='while a fault "endpoints" is in force'):
+        client.order("change_endpoints", command="flush")
+
+
+def test_packets_are_counted_by_mark_and_class(client: Probe, listener: Listener) -> None:
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        out.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 77)
+        with client.fault("count", source=CLIENT, dport=7000, mark=77, tos=0x28):
+            receiving = into.receive(1000)
+            out.send(1000).wait(5)
+            receiving.wait(5)
+            rules = [entry["rule"] for entry in client.read("nft") if "rule" in entry]
+        counted = {
+            rule["comment"]: each["counter"]["packets"]
+            for rule in rules
+            for each in rule["expr"]
+            if "counter" in each
+        }
+    assert counted[f"{CLIENT} all"] == counted[f"{CLIENT} mark"] > 0
+    assert counted[f"{CLIENT} tos"] == 0
 
 
 @pytest.fixture

@@ -193,10 +193,45 @@ def test_a_listener_counts_and_may_hold(client: Probe, server: Probe) -> None:
             assert listener.accepted_count == 1
 
 
+def test_options_are_tried_one_by_one(client: Probe, server: Probe) -> None:
+    options = [(1, 9, b"\1\0\0\0"), (6, 18, b"\1\0\0\0"), (6, 250, b"\0\0\0\0")]
+    with server.listen(SERVER, 7006), client.connect(SERVER, 7006) as out:
+        for keepalive, timeout, unknown in (
+            out.try_options(options),
+            client.try_options("mptcp", SERVER, options),
+        ):
+            assert (keepalive.set_errno, keepalive.before, keepalive.after) == (None, "00000000", "01000000")
+            assert timeout.set_errno is None or timeout.set_errno > 0
+            assert unknown.set_errno == errno.ENOPROTOOPT and unknown.after is None
+
+
 def test_no_wildcard(server: Probe) -> None:
     for address in ("0.0.0.0", "::"):
         with pytest.raises(ProbeError, match="lab addresses"):
             server.listen(address, 7004)
+    with pytest.raises(ProbeError, match="lab addresses"):
+        server.listen(SERVER, 7004, shape="wildcard")
+
+
+@pytest.mark.parametrize(
+    ("address", "shape", "accepted"),
+    [
+        ("0.0.0.0", "wildcard", [SERVER, f"::ffff:{SERVER}"]),
+        ("::", "dual-stack", [SERVER, f"::ffff:{SERVER}", "2001:db8:1::2"]),
+        ("::", "ipv6-only", ["2001:db8:1::2"]),
+    ],
+)
+def test_all_addresses_on_request(
+    client: Probe, server: Probe, address: str, shape: str, accepted: list[str]
+) -> None:
+    with server.listen(address, 7005, shape=shape) as listener:
+        for peer in (SERVER, f"::ffff:{SERVER}", "2001:db8:1::2"):
+            if peer in accepted:
+                with client.connect(peer, 7005) as out, listener.accept():
+                    assert out.facts().is_mptcp
+            else:
+                with pytest.raises(ConnectFailed):
+                    client.connect(peer, 7005)
 
 
 def test_ipv6(client: Probe, server: Probe) -> None:

@@ -25,7 +25,7 @@ def machine(name: str) -> Machine:
 def printed(name: str, **other: str) -> str:
     """Return what a sound host prints, with other answers in places."""
     host = LAB.hosts[name]
-    sockets = [(s, a) for s in host.services for a in listening_addresses(LAB, host, s.engine)]
+    sockets = [(s, a) for s in host.services for a in listening_addresses(LAB, host, s)]
     parts = {
         "enabled": "1\n" if host.mptcp else "0\n",
         "units": "\n".join(f"Id={unit}.service\nActiveState=active\n" for unit in units(host)),

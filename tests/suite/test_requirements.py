@@ -19,6 +19,7 @@ PARAMETERS = {
     "targets": "nginx",
     "impatient": "nginx-native",
     "engine": "nginx",
+    "listen": "dual-stack",
     "name": "haproxy-native",
     "version": 2,
     "snat": False,

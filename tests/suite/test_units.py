@@ -1,5 +1,7 @@
 """Which listeners the inventory asks for, and which of them are not there as asked."""
 
+from dataclasses import replace
+
 import pytest
 
 from mptcp_lab.inventory import Host, Lab, load, resolve
@@ -30,7 +32,7 @@ def right(lab: Lab, proxy: Host) -> tuple[set[tuple[str, int]], set[tuple[str, i
     every = {
         (address, service.port): service.mptcp
         for service in proxy.services
-        for address in listening_addresses(lab, proxy, service.engine)
+        for address in listening_addresses(lab, proxy, service)
     }
     return {each for each, mptcp in every.items() if mptcp != "off"}, set(every)
 
@@ -46,8 +48,22 @@ def test_addresses_lose_brackets_and_device() -> None:
 
 def test_a_proxy_listens_on_its_paths_and_an_origin_on_the_core_too(lab: Lab, proxy: Host) -> None:
     paths = ["198.18.1.22", "2001:db8:1::22", "198.18.2.22", "2001:db8:2::22"]
-    assert listening_addresses(lab, proxy, "nginx") == paths
-    assert "198.18.10.31" in listening_addresses(lab, lab.hosts["server1"], "origin")
+    assert listening_addresses(lab, proxy, proxy.service("testtcp")) == paths
+    server = lab.hosts["server1"]
+    assert "198.18.10.31" in listening_addresses(lab, server, server.service("origin"))
+
+
+@pytest.mark.parametrize(
+    ("listen", "printed"),
+    [
+        ({"listen": "wildcard"}, ["0.0.0.0"]),
+        ({"listen": "dual-stack"}, ["*"]),
+        ({"listen": "ipv6-only"}, ["::"]),
+        ({"listen_on": ("198.18.2.22",)}, ["198.18.2.22"]),
+    ],
+)
+def test_a_listener_on_all_or_on_one_address(lab: Lab, proxy: Host, listen: dict, printed: list[str]) -> None:
+    assert listening_addresses(lab, proxy, replace(proxy.service("testtcp"), **listen)) == printed
 
 
 def test_nothing_is_wrong_with_what_is_asked_for(lab: Lab, proxy: Host, right) -> None:

@@ -13,6 +13,8 @@ import time
 from typing import Any
 
 from .basics import AgentError, patient
+from .faults.plan import MANAGEMENT
+from .kernel.socket_facts import plain_address
 from .sockets import Cancelled, Waker, new_socket
 from .streams import Stream
 
@@ -46,6 +48,9 @@ class Listener:
                 self._waker.wait(self.sock, select.POLLIN)
                 with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
                     sock, peer = self.sock.accept()
+                    if plain_address(sock.getsockname()[0]) in MANAGEMENT:
+                        Stream(sock).close(reset=True)  # the listener is on all addresses, the lab is not
+                        continue
                     with self._changed:
                         self.accepted += 1
                         self._queue.append((Stream(sock), peer, time.monotonic()))

@@ -28,7 +28,7 @@ from .capture import Capture
 from .connections import Listener, connect
 from .faults.plan import MANAGEMENT
 from .faults.records import lift_fault, read_faults
-from .faults.registry import AppliedFault, apply_fault, keep_keeper, recover_faults
+from .faults.registry import AppliedFault, apply_fault, change_endpoints, keep_keeper, recover_faults
 from .kernel.capabilities import read_capabilities
 from .kernel.events import EventWatch
 from .kernel.host import IP_READINGS, network_state, read_counters, read_nics, read_sysctls, read_tool
@@ -40,7 +40,7 @@ from .lease import refresh_lease, release_lease, take_lease
 from .many import Many
 from .origin.service import ask_origin
 from .relay import Relay
-from .sockets import open_listener
+from .sockets import new_socket, open_listener, try_options
 from .streams import Stream, Transfer, start_echo, start_receive, start_send
 from .tools import Commands
 
@@ -150,6 +150,10 @@ class Probe:
         with PathManager() as manager:
             return manager.endpoints()
 
+    def op_change_endpoints(self, command: str, endpoint: Json | None = None) -> None:
+        """See change_endpoints."""
+        change_endpoints(command, endpoint)
+
     def op_limits(self) -> Json:
         """Return the MPTCP limits."""
         with PathManager() as manager:
@@ -194,9 +198,10 @@ class Probe:
         device: str | None = None,
         hold: bool = False,
         backlog: int = 1024,
+        shape: str = "",
     ) -> Json:
-        """Listen on an address and port; connections are accepted at once unless `hold`."""
-        sock = open_listener(address, port, protocol, device, backlog)
+        """Listen as open_listener describes; connections are accepted at once unless `hold`."""
+        sock = open_listener(address, port, protocol, device, backlog, shape)
         return {
             "listener": self.open.add("listener", Listener(sock, hold)),
             "local": socket_name(sock.getsockname),
@@ -268,6 +273,15 @@ class Probe:
         """Set an option of a stream to an int, or to bytes given in base64."""
         data = base64.b64decode(value) if isinstance(value, str) else value
         self.open.get(stream).sock.setsockopt(level, option, data)
+
+    def op_try_options(self, stream: str, options: list[list[Any]]) -> list[Json]:
+        """See try_options."""
+        return try_options(self.open.get(stream).sock, options)
+
+    def op_try_new_options(self, protocol: str, address: str, options: list[list[Any]]) -> list[Json]:
+        """Run try_options on a new socket that is not connected, of the address's family."""
+        with new_socket(address, protocol) as sock:
+            return try_options(sock, options)
 
     def op_kill_subflow(self, stream: str, local: list[Any], remote: list[Any]) -> None:
         """Abort one subflow of a stream; see destroy_socket. `local` and `remote` are [address, port]."""

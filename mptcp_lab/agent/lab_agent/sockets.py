@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import select
 import socket
+from typing import Any
 
-from .basics import AgentError
+from .basics import AgentError, Json
 
+#: The address that goes with each shape of a listener on all addresses.
+SHAPES = {"wildcard": "0.0.0.0", "dual-stack": "::", "ipv6-only": "::"}  # noqa: S104 (only on request)
 IPPROTO_MPTCP = 262  # socket.IPPROTO_MPTCP exists since Python 3.10
 
 
@@ -29,12 +33,25 @@ def new_socket(address: str, protocol: str, device: str | None = None) -> socket
     return sock
 
 
-def open_listener(address: str, port: int, protocol: str, device: str | None, backlog: int) -> socket.socket:
-    """Return a listening socket on one address; raise AgentError "wildcard" for the unspecified address."""
-    if ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
-        raise AgentError("wildcard", f"will not listen on {address}: give one of this host's lab addresses")
+def open_listener(
+    address: str, port: int, protocol: str, device: str | None, backlog: int, shape: str = ""
+) -> socket.socket:
+    """Return a listening socket on one address, or on all addresses if `shape` asks for it.
+
+    `shape` is "wildcard" (address 0.0.0.0), "dual-stack" or "ipv6-only" (address ::). Raises AgentError
+    "wildcard" for an unspecified address without its shape, and for a shape with another address.
+    """
+    is_unspecified = ipaddress.ip_address(address.partition("%")[0]).is_unspecified
+    if is_unspecified != bool(shape) or SHAPES.get(shape, address) != address:
+        raise AgentError(
+            "wildcard",
+            f"will not listen on {address} with shape {shape!r}: give one of this host's lab addresses, "
+            "or 0.0.0.0 with wildcard, or :: with dual-stack or ipv6-only",
+        )
     sock = new_socket(address, protocol, device)
     try:
+        if address == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(shape == "ipv6-only"))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
         sock.listen(backlog)
@@ -42,6 +59,32 @@ def open_listener(address: str, port: int, protocol: str, device: str | None, ba
         sock.close()
         raise
     return sock
+
+
+def try_options(sock: socket.socket, options: list[list[Any]]) -> list[Json]:
+    """Set each option `[level, option, octets in base64]` of a socket, and read it back.
+
+    The results have `set_errno` and `get_errno` (null where the kernel agreed), and in hexadecimal the value
+    that was read: `before` the option was set, and `after`.
+    """
+    found = []
+    for level, option, value in options:
+        octets = base64.b64decode(value)
+        entry: Json = {"before": _read_option(sock, level, option, len(octets))[0], "set_errno": None}
+        try:
+            sock.setsockopt(level, option, octets)
+        except OSError as error:
+            entry["set_errno"] = error.errno
+        entry["after"], entry["get_errno"] = _read_option(sock, level, option, len(octets))
+        found.append(entry)
+    return found
+
+
+def _read_option(sock: socket.socket, level: int, option: int, size: int) -> tuple[str | None, int | None]:
+    try:
+        return sock.getsockopt(level, option, size).hex(), None
+    except OSError as error:
+        return None, error.errno
 
 
 class Cancelled(Exception):

@@ -11,6 +11,8 @@ from mptcp_lab.probe import Probe
 NETWORK = ("mptcp-lab-network", "mptcp-lab-mptcp")
 #: Listening sockets, as (address, port).
 Listeners = Set[tuple[str, int]]
+#: By the shape of a listener on all addresses: what ``ss`` prints as its address.
+PRINTED = {"wildcard": "0.0.0.0", "dual-stack": "*", "ipv6-only": "::"}  # noqa: S104 (compared, not bound)
 
 
 def units(host: Host) -> list[str]:
@@ -74,7 +76,7 @@ def services_without_listener(lab: Lab, host: Host, mptcp: Listeners, tcp: Liste
 
 def _wrong_listeners(lab: Lab, host: Host, mptcp: Listeners, tcp: Listeners) -> Iterator[tuple[Service, str]]:
     for service in host.services:
-        for address in listening_addresses(lab, host, service.engine):
+        for address in listening_addresses(lab, host, service):
             each, wanted = (address, service.port), "TCP" if service.mptcp == "off" else "MPTCP"
             found = "MPTCP" if each in mptcp else "TCP" if each in tcp else "nothing"
             if found != wanted:
@@ -82,9 +84,16 @@ def _wrong_listeners(lab: Lab, host: Host, mptcp: Listeners, tcp: Listeners) -> 
                 yield service, f"{where} is to be {wanted} (mptcp: {service.mptcp}), {found} listens"
 
 
-def listening_addresses(lab: Lab, host: Host, engine: str) -> list[str]:
-    """Return the addresses on which services of an engine listen: those of NICs that are up."""
-    kinds = ENGINES[engine].listens_on
+def listening_addresses(lab: Lab, host: Host, service: Service) -> list[str]:
+    """Return the addresses on which a service listens, as ``ss`` prints them without brackets.
+
+    Without `listen` in the inventory they are those of NICs that are up, on segments of the engine's kinds.
+    """
+    kinds = ENGINES[service.engine].listens_on
+    if service.listen in PRINTED and kinds:
+        return [PRINTED[service.listen]]
+    if service.listen_on:
+        return list(service.listen_on)
     return [
         str(address)
         for nic in host.nics

@@ -101,6 +101,31 @@ def plan_drop_option(fault: str, direction: str = "forward", **match: Any) -> Pl
     )
 
 
+def plan_count(fault: str, source: str, dport: int, mark: int | None = None, tos: int | None = None) -> Plan:
+    """Plan to count the TCP packets that leave from an address to a port, and change nothing.
+
+    The comments of the rules are "SOURCE all", "SOURCE mark" (with this mark) and "SOURCE tos" (with this
+    TOS octet or traffic class).
+    """
+    require("nft")
+    address = ipaddress.ip_address(source)
+    family, octet = ("ip", "@nh,8,8") if address.version == 4 else ("ip6", "@nh,4,8")
+    fields = {"all": "", "mark": mark if mark is None else f"meta mark {int(mark)}"}
+    fields["tos"] = tos if tos is None else f"{octet} {int(tos)}"
+    table = f"mptcp_lab_{fault}"
+    lines = [f"add table inet {table}"]
+    lines.append(f"add chain inet {table} output {{ type filter hook output priority 150; policy accept; }}")
+    lines += [
+        f"add rule inet {table} output {family} saddr {address} tcp dport {int(dport)} {match} "
+        f'counter comment "{address} {name}"'
+        for name, match in fields.items()
+        if match is not None
+    ]
+    return Plan(
+        table, [("nft_table", {"name": table})], lambda: run_tool(["nft", "-f", "-"], "\n".join(lines))
+    )
+
+
 def plan_balance(fault: str, address: str, port: int, servers: list[str]) -> Plan:
     """Plan to spread the connections to an IPv4 address and port over servers, by a hash of their source.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..basics import AgentError, Json
 from .reads import device_addresses
 
+ENDPOINTS = "endpoints"  # what a fault touches that may change all endpoints of the host
 MANAGEMENT: list[str] = []  # this host's address in the controller's SSH connection, if it has one
 
 
@@ -19,6 +20,13 @@ class Plan:
         self.touches = touches
         self.undo = undo
         self.apply = apply
+
+
+def do_overlap(one: str, other: str) -> bool:
+    """Return whether two faults that touch these objects would undo each other's changes."""
+    if ENDPOINTS in (one, other):
+        return all(each == ENDPOINTS or each.startswith("endpoint ") for each in (one, other))
+    return one == other
 
 
 def refuse_management(device: str) -> None:

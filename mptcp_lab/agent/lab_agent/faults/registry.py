@@ -10,17 +10,27 @@ from collections.abc import Callable
 from ..basics import AgentError, Json
 from ..files import write_synced
 from ..keeper import ensure_keeper
+from ..kernel.path_manager import PathManager
 from ..lease import require_lease
 from .devices import plan_address_remove, plan_link_down, plan_link_up, plan_netem, plan_rate
 from .flip import plan_flip
-from .packets import plan_balance, plan_drop, plan_drop_option, plan_reject, plan_strip_option, plan_tracker
-from .plan import Plan
+from .packets import (
+    plan_balance,
+    plan_count,
+    plan_drop,
+    plan_drop_option,
+    plan_reject,
+    plan_strip_option,
+    plan_tracker,
+)
+from .plan import ENDPOINTS, Plan, do_overlap
 from .processes import plan_kill, plan_socket_unit, plan_stall, plan_unit_stop
 from .records import FAULTS, fault_lock, lift_fault, read_faults, undo_and_forget
 from .settings import (
     plan_endpoint_add,
     plan_endpoint_change,
     plan_endpoint_remove,
+    plan_endpoints,
     plan_limits,
     plan_routes,
     plan_rules,
@@ -38,6 +48,7 @@ PLANS: dict[str, Callable[..., Plan]] = {
     "balance": plan_balance,
     "tracker": plan_tracker,
     "flip": plan_flip,
+    "count": plan_count,
     "link_down": plan_link_down,
     "link_up": plan_link_up,
     "address_remove": plan_address_remove,
@@ -46,6 +57,7 @@ PLANS: dict[str, Callable[..., Plan]] = {
     "endpoint_remove": plan_endpoint_remove,
     "endpoint_change": plan_endpoint_change,
     "endpoint_add": plan_endpoint_add,
+    "endpoints": plan_endpoints,
     "limits": plan_limits,
     "sysctl": plan_sysctl,
     "routes": plan_routes,
@@ -73,9 +85,9 @@ def apply_fault(kind: str, ttl: float, params: Json, run: str) -> str:
     with fault_lock():
         plan = PLANS[kind](fault, **params)
         for other in read_faults():
-            if other["touches"] == plan.touches:
+            if do_overlap(other["touches"], plan.touches):
                 raise AgentError(
-                    "conflict", f"fault {other['kind']} ({other['id']}) touches {plan.touches} already"
+                    "conflict", f"fault {other['kind']} ({other['id']}) touches {other['touches']} already"
                 )
         now = time.monotonic()
         record: Json = {"id": fault, "kind": kind, "params": params, "owner": os.getpid(), "run": run}
@@ -91,6 +103,23 @@ def apply_fault(kind: str, ttl: float, params: Json, run: str) -> str:
             undo_and_forget(record_file)
             raise
     return fault
+
+
+def change_endpoints(command: str, endpoint: Json | None = None) -> None:
+    """Run an endpoint command of `ip mptcp`: "add", "delete", "change" (of flags) or "flush".
+
+    Raises AgentError "refused" unless a fault "endpoints" of this process is in force, which undoes it.
+    """
+    with fault_lock():
+        held = [each for each in read_faults() if each["owner"] == os.getpid()]
+        if not any(each["touches"] == ENDPOINTS for each in held):
+            raise AgentError("refused", 'endpoints are changed only while a fault "endpoints" is in force')
+        with PathManager() as manager:
+            if command == "flush":
+                manager.flush()
+            else:
+                actions = {"add": manager.add, "delete": manager.delete, "change": manager.set_flags}
+                actions[command](endpoint or {})
 
 
 def keep_keeper() -> None:

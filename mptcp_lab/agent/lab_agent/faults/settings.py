@@ -8,7 +8,7 @@ from ..basics import AgentError, Json
 from ..kernel.host import PROC_SYS
 from ..kernel.path_manager import PathManager
 from ..tools import run_tool
-from .plan import Plan
+from .plan import ENDPOINTS, Plan
 from .reads import route_key, route_lines, rule_lines
 
 
@@ -57,6 +57,23 @@ def plan_endpoint_add(
         raise AgentError("refused", f"there is an endpoint {address} already")
     new = {"address": address, "device": device, "flags": list(flags), "port": port}
     return Plan(f"endpoint {address}", undo, _with_path_manager(lambda manager: manager.add(new)))
+
+
+def plan_endpoints(_fault: str, endpoints: list[Json] | None = None) -> Plan:
+    """Plan to replace all MPTCP endpoints by these; None keeps them.
+
+    While the fault is in force, its probe may change endpoints one by one (`change_endpoints`).
+    """
+    with PathManager() as manager:
+        before = manager.endpoints()
+
+    def apply(manager: PathManager) -> None:
+        if endpoints is not None:
+            manager.flush()
+            for endpoint in endpoints:
+                manager.add(endpoint)
+
+    return Plan(ENDPOINTS, [("endpoints", {"before": before})], _with_path_manager(apply))
 
 
 def plan_limits(_fault: str, subflows: int | None = None, add_addr_accepted: int | None = None) -> Plan:

@@ -84,6 +84,16 @@ def undo_endpoint(address: str, before: Json | None) -> None:
             manager.set_flags(before)
 
 
+def undo_endpoints(before: list[Json]) -> None:
+    """Restore all endpoints, with their ids and in their order; those that the kernel made are not added."""
+    wanted = [endpoint for endpoint in before if "implicit" not in endpoint["flags"]]
+    with PathManager() as manager:
+        if manager.endpoints() != wanted:
+            manager.flush()
+            for endpoint in wanted:
+                manager.add(endpoint)
+
+
 def undo_limits(subflows: int, add_addr_accepted: int) -> None:
     """Restore the MPTCP limits."""
     with PathManager() as manager:
@@ -162,6 +172,7 @@ UNDO: dict[str, Callable[..., None]] = {
     "device": undo_device,
     "link_up": undo_link_up,
     "endpoint": undo_endpoint,
+    "endpoints": undo_endpoints,
     "limits": undo_limits,
     "sysctls": undo_sysctls,
     "routes": undo_routes,

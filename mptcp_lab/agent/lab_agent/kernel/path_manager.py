@@ -22,7 +22,8 @@ from .netlink import (
 
 GENL_ID_CTRL, CTRL_CMD_GETFAMILY = 16, 3
 CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME, CTRL_ATTR_MCAST_GROUPS = 1, 2, 7
-PM_ADD_ADDR, PM_DEL_ADDR, PM_GET_ADDR, PM_SET_LIMITS, PM_GET_LIMITS, PM_SET_FLAGS = 1, 2, 3, 5, 6, 7
+PM_ADD_ADDR, PM_DEL_ADDR, PM_GET_ADDR, PM_FLUSH_ADDRS = 1, 2, 3, 4
+PM_SET_LIMITS, PM_GET_LIMITS, PM_SET_FLAGS = 5, 6, 7
 PM_ANNOUNCE, PM_REMOVE, PM_SUBFLOW_CREATE, PM_SUBFLOW_DESTROY = 8, 9, 10, 11
 PM_ATTR_ADDR, PM_ATTR_RCV_ADD_ADDRS, PM_ATTR_SUBFLOWS = 1, 2, 3
 PM_ATTR_TOKEN, PM_ATTR_LOC_ID, PM_ATTR_ADDR_REMOTE = 4, 5, 6
@@ -111,6 +112,10 @@ class PathManager:
     def delete(self, endpoint: Json) -> None:
         """Delete the endpoint with this id and address."""
         self._generic(self.family, PM_DEL_ADDR, self._address(endpoint))
+
+    def flush(self) -> None:
+        """Delete all endpoints at once; the kernel begins again with id 1."""
+        self._generic(self.family, PM_FLUSH_ADDRS, b"")
 
     def set_flags(self, endpoint: Json) -> None:
         """Set "backup" and "fullmesh" of an endpoint as its `flags` say."""

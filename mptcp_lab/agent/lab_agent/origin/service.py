@@ -80,9 +80,8 @@ class Origin:
         where = f"{listener['address']} port {listener['port']}"
         try:
             protocol = listener.get("protocol", "mptcp")
-            return open_listener(
-                listener["address"], listener["port"], protocol, listener.get("device"), 1024
-            )
+            device, shape = listener.get("device"), listener.get("shape", "")
+            return open_listener(listener["address"], listener["port"], protocol, device, 1024, shape)
         except OSError as error:
             raise AgentError("listen", f"cannot listen on {where}: {error.strerror}", error.errno) from None
 

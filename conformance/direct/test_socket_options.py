@@ -1,0 +1,38 @@
+"""DIRECT-18: what an application sets on its socket holds on every subflow, and what each kernel accepts."""
+
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.direct.socket_options import (
+    check_bound_to_device,
+    check_options_hold,
+    count_refused_by_mptcp,
+    option_table,
+)
+from mptcp_lab.suite.requirements import IPV6, ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
+
+
+@claim("DIRECT-18", case="ipv4", requires=(ORIGIN, TWO_PATHS))
+def test_options(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """Mark, TOS, keepalive timers and congestion control hold on the first subflow and on a later one."""
+    check_options_hold(client, server, 4, evidence)
+
+
+@claim("DIRECT-18", case="ipv6", requires=(ORIGIN, TWO_PATHS, IPV6))
+def test_options_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """The same over IPv6, with the traffic class."""
+    check_options_hold(client, server, 6, evidence)
+
+
+@claim("DIRECT-18", case="device", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+def test_device(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """A connection that is bound to a NIC joins by that NIC, or the kernel is known not to do so."""
+    check_bound_to_device(client, server, evidence)
+
+
+@claim("DIRECT-18", case="table", requires=ORIGIN)
+def test_table(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """For information: options that the kernel accepts, refuses with errno, or does not show again."""
+    table = option_table(client, server)
+    evidence.document("socket options on MPTCP and on TCP", table)
+    evidence.figure("socket options tried", len(table))
+    evidence.figure("refused on MPTCP and accepted on TCP", count_refused_by_mptcp(table))
