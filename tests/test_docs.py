@@ -274,7 +274,7 @@ def long_lines(text: str) -> list[str]:
 
 #: By kind, a pattern of an existing one. A new one of the kind changes the files that match.
 NAMED_BY = {
-    "a fault": r'"netem"|plan_netem|sch_netem',
+    "a fault": r'"netem":|plan_netem|sch_netem',
     "a proxy engine": r"""["']nginx["']|^nginx:|\bnginx_stream_worker|nginx\|haproxy|haproxy\|nginx""",
     "a distribution": r"""["']debian-12["']|\bbookworm\b""",
     "a report view": r"\bjunit\.render|\"junit\"|\bjunit,",
