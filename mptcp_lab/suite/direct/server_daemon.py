@@ -61,7 +61,7 @@ class Managed:
         theirs = established_subflows(self.connection.accepted).values()
         return mine & {(each.remote, each.local) for each in theirs}
 
-    def expected(self, *paths: int) -> set[AddressPair]:
+    def pairs_to(self, *paths: int) -> set[AddressPair]:
         """Return the subflows from every address of the client to the server's addresses on these paths."""
         remotes = {self.server.address(path) for path in paths}
         return expected_pairs(self.client, self.server).pairs_towards(remotes).addresses
@@ -132,17 +132,17 @@ def check_obeys(client: Machine, server: Machine, evidence: EvidenceBox) -> None
     """Check that the server announces, withdraws and closes what a daemon orders, and nothing else."""
     with server.probe.watch_events(), managed_connection(client, server) as managed:
         check_exchange(managed.connection, "at first")
-        managed.wait_for(managed.expected(0), "joins to the first address only")
+        managed.wait_for(managed.pairs_to(0), "joins to the first address only")
         managed.order(lambda orders: orders.announce(server.address(1), FIRST_ID))
-        managed.wait_for(managed.expected(0, 1), "joins to the announced address")
+        managed.wait_for(managed.pairs_to(0, 1), "joins to the announced address")
         managed.order(lambda orders: orders.remove(FIRST_ID))
-        managed.wait_for(managed.expected(0), "the end of the withdrawn address's subflows")
+        managed.wait_for(managed.pairs_to(0), "the end of the withdrawn address's subflows")
         managed.order(lambda orders: orders.announce(server.address(1), SECOND_ID))
-        managed.wait_for(managed.expected(0, 1), "joins to the address that is announced again")
+        managed.wait_for(managed.pairs_to(0, 1), "joins to the address that is announced again")
         closed = _close_one(managed)
-        managed.wait_for(managed.expected(0, 1) - {closed}, "the end of one subflow")
+        managed.wait_for(managed.pairs_to(0, 1) - {closed}, "the end of one subflow")
         managed.order(lambda orders: orders.remove(0))
-        left = managed.expected(1) - {closed}
+        left = managed.pairs_to(1) - {closed}
         managed.wait_for(left, "the end of the subflows of id 0")
         check_exchange(managed.connection, "over the announced address")
         evidence.subflows([{"local": local, "remote": remote} for local, remote in sorted(left)])
@@ -162,12 +162,12 @@ def check_daemon_returns(client: Machine, server: Machine) -> None:
     with managed_connection(client, server) as managed:
         with server.probe.watch_events():
             check_exchange(managed.connection, "at first")
-            managed.wait_for(managed.expected(0), "joins while the daemon runs")
+            managed.wait_for(managed.pairs_to(0), "joins while the daemon runs")
         check_exchange(managed.connection, "without a daemon")
-        assert managed.pairs() == managed.expected(0), "subflows ended with the daemon"
+        assert managed.pairs() == managed.pairs_to(0), "subflows ended with the daemon"
         with server.probe.watch_events():
             managed.order(lambda orders: orders.announce(server.address(1), FIRST_ID))
-            managed.wait_for(managed.expected(0, 1), "joins that the next daemon allows")
+            managed.wait_for(managed.pairs_to(0, 1), "joins that the next daemon allows")
             check_exchange(managed.connection, "with the next daemon")
 
 
