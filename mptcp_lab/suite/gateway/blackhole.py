@@ -82,7 +82,7 @@ def suspect(client: Machine, router: Machine, server: Machine, target: Target) -
         with router.probe.fault("drop_option", dport=target.port):
             assert not _speaks(client, target), "the connection is MPTCP although its first SYN was dropped"
             before = client.probe.counters(), server.probe.counters()
-            assert not _speaks(client, target), "MPTCP was used at once after a suspected black hole"
+            assert not _speaks(client, target), "MPTCP was used at once after the suspicion"
             after = client.probe.counters(), server.probe.counters()
         eventually(
             lambda: _speaks(client, target),

@@ -10,7 +10,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
 
 #: A connection that both ends have closed is gone after this time, with its subflows.
-GONE_WITHIN_SECONDS = 20.0
+GONE_WITHIN_SECONDS = 10.0
 #: The counter of a proxy whose back leg asks for MPTCP, as the wrapper makes it do: B answers without.
 OF_BACK_LEG = "MPCapableFallbackSYNACK"
 #: The protocols of /proc/net/protocols whose sockets are counted, with those that no program holds any more.
