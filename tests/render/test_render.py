@@ -94,7 +94,7 @@ def test_mptcp_to_a_backend_needs_a_version_that_has_it(
         with pytest.raises(LabError, match=r"haproxy has from 3.1 on, and version 3.0.11 is installed"):
             render(load(copy))
     else:
-        texts = {file.path: file.text for file in render(load(copy)) if file.host == "proxy1"}
+        texts = {file.path: file.content for file in render(load(copy)) if file.host == "proxy1"}
         assert f"server t1 {prefix}198.18.1.31:7000" in texts["/etc/haproxy/haproxy.cfg"]
 
 
