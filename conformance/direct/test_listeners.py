@@ -2,6 +2,7 @@
 
 import pytest
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct.listeners import SHAPES, check_joins_by_listener, check_joins_proxy
@@ -27,7 +28,7 @@ def test_listener_over_ipv6(client: Machine, server: Machine, evidence: Evidence
 
 @claim("DIRECT-17", requires=LISTENING)
 @pytest.mark.parametrize("listen", ["wildcard", "dual-stack"])
-@pytest.mark.parametrize("engine", ["haproxy", "nginx"])
+@pytest.mark.parametrize("engine", PROXIES)
 def test_proxy(client: Machine, machines: Session, evidence: EvidenceBox, engine: str, listen: str) -> None:
     """A proxy with one socket on all addresses gets every subflow, over each of its IP versions."""
     service = find_listening(machines.lab, engine, listen)
