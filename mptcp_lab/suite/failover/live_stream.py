@@ -115,7 +115,10 @@ def _keep(story: Story, moved: MovementResult, client: Machine, evidence: Eviden
         series_of = bytes_by_sender if way.direction == UPLOAD else bytes_by_receiver
         name = "bytes sent on each path" if way.direction == UPLOAD else "bytes received on each path"
         start, seconds = way.gap[0] - zero / 1e9, way.gap[1]
-        evidence.figure("gap" if len(moved.ways) == 1 else f"gap, {way.direction}", 1000 * seconds, "ms")
+        if len(moved.ways) == 1:
+            evidence.figure("gap", 1000 * seconds, "ms")
+        else:
+            evidence.figure(f"gap, {way.direction}", 1000 * seconds, "ms")
         series = series_of(story.packets, story.port, zero, path_names(client.paths))
         evidence.timeline(name, series, marks, gap=(start, start + seconds))
     evidence.packets(rows(story.packets, client.name), zero_ns=zero)
