@@ -5,8 +5,8 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct.endpoints import (
+    ADDED_AGAIN,
     KINDS,
-    READDED,
     Ends,
     check_comes_back,
     check_flush,
@@ -18,10 +18,10 @@ REQUIRES = (ORIGIN, TWO_PATHS, SERVER_TWO_PATHS)
 
 
 @claim("DIRECT-16", requires=REQUIRES)
-@pytest.mark.parametrize("endpoint", READDED)
+@pytest.mark.parametrize("endpoint", ADDED_AGAIN)
 def test_added_again(client: Machine, server: Machine, evidence: EvidenceBox, endpoint: str) -> None:
     """A deleted endpoint's subflow ends; it comes back each time the endpoint is added, three times."""
-    check_comes_back(Ends(client, server), READDED[endpoint], evidence)
+    check_comes_back(Ends(client, server), ADDED_AGAIN[endpoint], evidence)
 
 
 @claim("DIRECT-16", case="flush", requires=REQUIRES)

@@ -19,7 +19,7 @@ from mptcp_lab.suite.requirements import ENGINES_APART, RELAY_PATHS
 @pytest.mark.parametrize("relay", ENGINES_APART, indirect=True)
 def test_goodput(client: Machine, relay: Relay, evidence: EvidenceBox) -> None:
     """Measure one connection over all paths between the proxies, and over one of them, in the same run."""
-    paths = len(relay.middle.expected().present)
+    paths = len(relay.middle.expected_matrix().present)
     with limited_paths(relay.front):
         alone = goodput_over_one_path(client, relay, BYTES_PER_PATH)
         together = goodput(client, relay, paths * BYTES_PER_PATH)

@@ -7,8 +7,8 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.packets import tcp_capture
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
-from mptcp_lab.suite.security.forging import forging
-from mptcp_lab.suite.security.harm import PAUSE_SECONDS, damage_of, undisturbed
+from mptcp_lab.suite.security.forging import forging_packets
+from mptcp_lab.suite.security.harm import PAUSE_SECONDS, damage_of, observe_stream
 from mptcp_lab.suite.security.options import FAR_AHEAD, FORGED, check_obeyed, forge, joins_received
 
 PLACES = {"off-path": (tuple(FORGED), FAR_AHEAD), "on-path": (("ADD_ADDR", "MP_FASTCLOSE"), 0)}
@@ -24,11 +24,11 @@ def test_forged_options(
     with (
         tcp_capture(client, origin_of(server).port) as capture,
         direct_flow(client, server) as data,
-        forging(attacker, 0, evidence) as forger,
+        forging_packets(attacker, 0, evidence) as forger,
     ):
         transfer = data.start(interval=PAUSE_SECONDS)
         wait_for_joins(data, expected_pairs(client, server))
-        before, overheard = undisturbed(data, client, server), capture.stop()
+        before, overheard = observe_stream(data, client, server), capture.stop()
         for name in names:
             forge(forger, name, overheard, origin_of(server).port, ahead)
             before.check_unchanged(f"forged {name}")

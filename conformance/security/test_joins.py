@@ -8,7 +8,7 @@ from mptcp_lab.suite.expectations import direct_flow, direct_target, expected_pa
 from mptcp_lab.suite.packets import tcp_capture
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.security import joins
-from mptcp_lab.suite.security.forging import forging
+from mptcp_lab.suite.security.forging import forging_packets
 from mptcp_lab.suite.security.harm import damage_of
 from mptcp_lab.suite.security.overhearing import overheard_keys
 
@@ -22,7 +22,7 @@ def test_join_without_keys(
     with (
         tcp_capture(client, target.port) as capture,
         direct_flow(client, server) as data,
-        forging(attacker, 0, evidence) as forger,
+        forging_packets(attacker, 0, evidence) as forger,
     ):
         transfer = data.start()
         wait_for_joins(data, expected)

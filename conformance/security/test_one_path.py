@@ -7,7 +7,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.security.harm import damage_of
 from mptcp_lab.suite.security.middle import payload_changed
-from mptcp_lab.suite.security.one_path import BEYOND, HARMS, attacked
+from mptcp_lab.suite.security.one_path import BEYOND, HARMS, attacked_stream
 
 
 @claim("SECURITY-4", requires=(ORIGIN, FULL_MESH, TWO_PATHS))
@@ -16,8 +16,8 @@ def test_attacker_on_one_path(
     client: Machine, server: Machine, attacker: Machine, evidence: EvidenceBox, harm: str
 ) -> None:
     """Whatever is dropped, reset, changed or forged on A-1, the stream arrives whole and A-2 stays."""
-    with attacked(client, server, attacker, evidence, asked=True) as attack, HARMS[harm](attack):
-        lost = attack.stream.lost()
+    with attacked_stream(client, server, attacker, evidence, asked=True) as attack, HARMS[harm](attack):
+        lost = attack.stream.lost_pairs()
         damage = damage_of(attack.stream.flow, attack.transfer)
     evidence.figure("subflows lost", len(lost))
     beyond = [pair for pair in lost if pair[0] != client.address(0)]
@@ -32,7 +32,7 @@ def test_changed_payload(
 ) -> None:
     """A payload that is changed on A-1 reaches the application without checksums, and not with them."""
     with (
-        attacked(client, server, attacker, evidence, asked=asked) as attack,
+        attacked_stream(client, server, attacker, evidence, asked=asked) as attack,
         payload_changed(attacker, client, attack.port),
     ):
         damage = damage_of(attack.stream.flow, attack.transfer)
@@ -46,6 +46,6 @@ def test_beyond_the_path(
     client: Machine, server: Machine, attacker: Machine, evidence: EvidenceBox, forged: str
 ) -> None:
     """Options without a proof of the sender, forged on A-1 alone, end the stream of all paths."""
-    with attacked(client, server, attacker, evidence) as attack:
+    with attacked_stream(client, server, attacker, evidence) as attack:
         BEYOND[forged](attack)
     evidence.figure("forged packets", attack.forger.sent)

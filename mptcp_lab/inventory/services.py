@@ -186,7 +186,7 @@ def with_backend_ports(hosts: Mapping[str, Host]) -> dict[str, Host]:
         InventoryError: the lab has no such host, or the host no such service.
     """
 
-    def found(host: Host, place: int, service: Service) -> Service:
+    def find_ports(host: Host, place: int, service: Service) -> Service:
         backends = tuple(
             replace(backend, port=_port_of(hosts, host, f"lab_services[{place}].backends[{j}]", backend))
             for j, backend in enumerate(service.backends)
@@ -194,7 +194,7 @@ def with_backend_ports(hosts: Mapping[str, Host]) -> dict[str, Host]:
         return replace(service, backends=backends)
 
     return {
-        name: replace(host, services=tuple(found(host, i, each) for i, each in enumerate(host.services)))
+        name: replace(host, services=tuple(find_ports(host, i, each) for i, each in enumerate(host.services)))
         for name, host in hosts.items()
     }
 

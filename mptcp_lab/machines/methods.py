@@ -18,12 +18,12 @@ def with_methods(lab: Lab, probes: Mapping[str, Probe]) -> Lab:
 
 
 def _host(host: Host, probe: Probe) -> Host:
-    engines = {service.engine for service in host.services if "auto" in _listed(service)}
+    engines = {service.engine for service in host.services if "auto" in _inventory_methods(service)}
     methods = {engine: _method(engine, probe) for engine in engines}
     return replace(host, services=tuple(_service(service, methods) for service in host.services))
 
 
-def _listed(service: Service) -> set[str]:
+def _inventory_methods(service: Service) -> set[str]:
     """Return the methods that the inventory gives a listener and its connections to backends."""
     return {service.mptcp, *(backend.mptcp for backend in service.backends)}
 
@@ -31,11 +31,11 @@ def _listed(service: Service) -> set[str]:
 def _service(service: Service, methods: Mapping[str, str]) -> Service:
     """Return a service with the method in use instead of `auto`."""
 
-    def used(method: str) -> str:
+    def method_in_use(method: str) -> str:
         return methods[service.engine] if method == "auto" else method
 
-    backends = tuple(replace(backend, mptcp=used(backend.mptcp)) for backend in service.backends)
-    return replace(service, mptcp=used(service.mptcp), backends=backends)
+    backends = tuple(replace(backend, mptcp=method_in_use(backend.mptcp)) for backend in service.backends)
+    return replace(service, mptcp=method_in_use(service.mptcp), backends=backends)
 
 
 def _method(engine: str, probe: Probe) -> str:

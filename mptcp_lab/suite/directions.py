@@ -104,7 +104,7 @@ class Movement:
             header=data.greeting(MODES[direction], **asked),
         )
 
-    def received(self) -> dict[str, int]:
+    def count_received(self) -> dict[str, int]:
         """Return how many octets have arrived so far, for each direction that carries data."""
         found = {}
         if self._uploads:
@@ -119,10 +119,10 @@ class Movement:
         Raises:
             NeverHappened: they did not arrive within `within` seconds; the message names stuck subflows.
         """
-        before = self.received()
+        before = self.count_received()
         try:
             eventually(
-                lambda: {way: nbytes - before[way] for way, nbytes in self.received().items()},
+                lambda: {way: nbytes - before[way] for way, nbytes in self.count_received().items()},
                 until=lambda grown: min(grown.values()) >= more,
                 within=within,
                 what=what,
@@ -144,21 +144,23 @@ class Movement:
         self.data.stream.shutdown()
         got = self._receiving.wait(within)
         record = eventually(self.data.record, until=lambda record: not record.open, within=within)
-        return MovementResult(tuple(self._carried(sent, got, record)), record)
+        return MovementResult(tuple(self._direction_results(sent, got, record)), record)
 
     def _wait_for_rest(self, sent: TransferResult, within: float) -> None:
         """Wait until each receiver has as many octets as were sent."""
 
-        def missing() -> int:
+        def count_missing() -> int:
             record = self.data.record()
             there = sent.nbytes - record.bytes_received
             wanted = record.bytes_sent if self._is_endless else self._nbytes
             back = wanted - self._receiving.progress().nbytes if self._downloads else 0
             return max(there, 0) + max(back, 0)
 
-        eventually(missing, until=lambda octets: octets == 0, within=within, what="octets still missing")
+        eventually(
+            count_missing, until=lambda octets: octets == 0, within=within, what="octets still missing"
+        )
 
-    def _carried(
+    def _direction_results(
         self, sent: TransferResult, got: TransferResult, record: OriginRecord
     ) -> Iterator[DirectionResult]:
         if self._uploads:

@@ -32,10 +32,12 @@ from mptcp_lab.wire.packet import ACK, SYN, Segment
 from mptcp_lab.wire.step import Step
 
 _Flow = tuple[Connection, Subflow, Side]
+#: Packets may be captured on two CPUs, so time may step back by up to this many nanoseconds. A greater
+#: step means that interfaces were written one after the other.
 _SLACK_NS = 1_000_000
-"""Time may step back that far between two CPUs; more: interfaces that were written in turn."""
+#: A connection with at most this many packets and no SYN may be a part of another connection, seen behind
+#: a router that translates addresses.
 _STRAY_PACKETS = 4
-"""A connection of so few packets, none of them a SYN, may turn out to be another one behind a translator."""
 
 
 class Analyser:

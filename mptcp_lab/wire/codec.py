@@ -27,8 +27,8 @@ from mptcp_lab.wire.options import (
     TcpRst,
 )
 
+#: Option kinds of RFC 9293, 2018 and 7323.
 END, NOP, MSS, WINDOW_SCALE, SACK_PERMITTED, SACK, TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
-"""Option kinds of RFC 9293, 2018 and 7323."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,17 @@ from __future__ import annotations
 from mptcp_lab.wire.codec import MSS, Option, TcpOption
 from mptcp_lab.wire.packet import SYN, IpAddress, Segment
 
+#: A copy is at most this many packets later than its original; up to twice as many are kept.
 KEPT_PACKETS = 1024
-"""A copy comes within so many packets of its original; up to twice as many are kept."""
 
+#: A copy with translated addresses is at most this much later than its original.
 TRANSLATED_WITHIN_NS = 2_000_000_000
+#: A copy with the same addresses and the same IPv4 identification is less than this much later. A
+#: retransmission has another identification.
 REPEATED_WITHIN_NS = 100_000_000
+#: The limit for packets without an identification, such as all of IPv6. SYNs without one are never copies:
+#: Linux sends SYN/ACKs with 0, and its timer and a repeated SYN may cause two of them at once.
 UNNUMBERED_WITHIN_NS = 1_000_000
-"""A retransmission has the same addresses, another IPv4 identification, and comes later than a copy.
-
-IPv6 has no identification, and Linux sends SYN/ACKs with 0: timer and repeated SYN may cause two at once.
-"""
 
 _SAME_NUMBERS = 16
 

@@ -16,8 +16,8 @@ from mptcp_lab.wire.options import AddAddr, MptcpOption
 from mptcp_lab.wire.packet import IpAddress, Segment
 from mptcp_lab.wire.ranges import RangeSet
 
+#: The most entries that a Log keeps, so that memory does not grow with the length of the capture.
 KEPT = 200
-"""How many entries a Log keeps: memory stays flat however long the capture is."""
 
 T = TypeVar("T")
 

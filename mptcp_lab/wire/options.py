@@ -14,9 +14,10 @@ from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import ClassVar, Self
 
+#: TCP option kind of MPTCP (RFC 8684, 7.1).
 KIND = 30
-"""TCP option kind of MPTCP (RFC 8684, 7.1)."""
 
+#: Option subtypes (RFC 8684, 7.2).
 SUBTYPES: Mapping[int, str] = MappingProxyType(
     {
         0x0: "MP_CAPABLE",
@@ -31,8 +32,8 @@ SUBTYPES: Mapping[int, str] = MappingProxyType(
         0xF: "MP_EXPERIMENTAL",
     }
 )
-"""Option subtypes (RFC 8684, 7.2)."""
 
+#: MP_TCPRST reason codes (RFC 8684, 7.4).
 RESET_REASONS: Mapping[int, str] = MappingProxyType(
     {
         0: "unspecified error",
@@ -44,7 +45,6 @@ RESET_REASONS: Mapping[int, str] = MappingProxyType(
         6: "middlebox interference",
     }
 )
-"""MP_TCPRST reason codes (RFC 8684, 7.4)."""
 
 
 class MalformedOption(ValueError):

@@ -18,9 +18,10 @@ from mptcp_lab.wire.options import MalformedOption
 
 FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
+#: Link types of pcap (LINKTYPE_...).
 NULL, ETHERNET, RAW, LOOP, SLL, IPV4, IPV6, SLL2 = 0, 1, 101, 108, 113, 228, 229, 276
-"""Link types of pcap (LINKTYPE_...)."""
 
+#: Common names of link types that are not read (LINKTYPE_...).
 LINK_NAMES: Mapping[int, str] = MappingProxyType(
     {
         9: "PPP",
@@ -47,7 +48,6 @@ LINK_NAMES: Mapping[int, str] = MappingProxyType(
         271: "vsock",
     }
 )
-"""Link types that are not read here (LINKTYPE_...), by the names that people know."""
 
 _TCP, _UDP = 6, 17
 _IPV4_TYPE, _IPV6_TYPE = 0x0800, 0x86DD

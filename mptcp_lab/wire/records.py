@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+#: A record with a longer packet or block is damaged. libpcap's limit for a packet is 2**18, and 2**27 on
+#: D-Bus only.
 MOST_OCTETS = 1 << 24
-"""Longer packets and blocks are damage: libpcap's own limit for a packet is 2**18, 2**27 on D-Bus only."""
 
 _CHUNK = 1 << 16
 _GZIP, _GZIP_MAGIC = 31, b"\x1f\x8b"
@@ -30,8 +31,8 @@ _COMPRESSED = {
     b"PK\x03\x04": ("zip", "unzip"),
 }
 
+#: Link type, frame as captured, its length on the wire, nanoseconds since the epoch.
 Record = tuple[int, bytes, int, int]
-"""Link type, frame as captured, its length on the wire, nanoseconds since the epoch."""
 
 
 class RecordsError(Exception):

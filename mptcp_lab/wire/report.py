@@ -12,8 +12,8 @@ from mptcp_lab.wire.model import Analysis, Connection, Side, State, Stream, Subf
 from mptcp_lab.wire.rows import ROWS, Observation, Outcome, Row
 from mptcp_lab.wire.words import option_words, subflow_state
 
+#: Version of the JSON document.
 SCHEMA = 2
-"""Version of the JSON document."""
 
 Document = dict[str, Any]
 
@@ -76,8 +76,8 @@ def shows_mptcp(connection: Connection) -> bool:
     return connection.state is not State.PARTIAL or any(half.mptcp_packets for half in halves)
 
 
+#: The most packets without data in a connection's last exchange of FINs or resets.
 _MOST_LEFT = 6
-"""Packets that a connection's last exchange of FINs or resets takes, without data."""
 
 
 def _leftover(connection: Connection, start: int) -> Document:

@@ -27,8 +27,8 @@ from mptcp_lab.wire.packet import ACK, FIN, RST, SYN, Segment
 from mptcp_lab.wire.step_data import DataStep
 from mptcp_lab.wire.step_tcp import unwrap
 
+#: Function that stores the key that a side of a connection showed in the packet with this number.
 LearnKey = Callable[[Connection, Side, int, int], None]
-"""Takes a key that a side of a connection showed in a packet of this number."""
 
 
 class Step(DataStep):

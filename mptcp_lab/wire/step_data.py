@@ -7,8 +7,9 @@ from mptcp_lab.wire.model import MappedRange, Reinjection, Sent, State, Stream, 
 from mptcp_lab.wire.options import Dss
 from mptcp_lab.wire.step_tcp import TcpStep, unwrap
 
+#: The most mappings per stream, and ranges per direction, that are kept where no acknowledgements remove
+#: them.
 MOST_UNACKED = 4096
-"""Mappings kept per stream and ranges per direction where no acknowledgements prune them."""
 
 
 class DataStep(TcpStep):

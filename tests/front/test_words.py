@@ -86,5 +86,5 @@ def test_options_that_the_suite_does_not_take_are_refused_before_the_lab_is_touc
     done = Checkout(ROOT).lab("run", *words.split())
     assert done.returncode == 2
     assert words.split()[-1] in done.stderr
-    assert "lab: pytest does not take these options" in done.stderr
+    assert "lab: pytest refuses these options" in done.stderr
     assert "$ " not in done.stderr  # no command was run

@@ -140,7 +140,7 @@ def test_without_an_image_what_is_missing_is_named(
     monkeypatch.setenv("PATH", f"{ROOT}/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     found = readings([f for f in files if f.host == "proxy1"], tmp_path / "tree")
     assert found["proxy1:/usr/local/sbin/mptcp-lab-network"].program == "sh"
-    expected = "" if shutil.which("haproxy") else "haproxy is not there"
+    expected = "" if shutil.which("haproxy") else "haproxy is not installed"
     assert found["proxy1:/etc/haproxy/haproxy.cfg"].why == expected
 
 

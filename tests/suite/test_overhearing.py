@@ -8,7 +8,7 @@ import pytest
 
 from mptcp_lab.errors import Inconclusive
 from mptcp_lab.paths import ROOT
-from mptcp_lab.suite.security.forging import following
+from mptcp_lab.suite.security.forging import next_segment
 from mptcp_lab.suite.security.overhearing import last_mapping, last_segments, overheard_join, overheard_keys
 from mptcp_lab.wire import MpCapable, MpJoinSyn, Segment, keys
 from mptcp_lab.wire.capture import CaptureFile
@@ -47,6 +47,6 @@ def test_the_last_segments_of_each_direction_are_those_to_and_from_the_port(capt
 
 def test_a_forged_segment_follows_the_last_one(captured: list[Segment]) -> None:
     last = replace(captured[-1], seq=(1 << 32) - 10, payload_length=100, payload=b"x" * 100)
-    forged = following(last, RST, ahead=5)
+    forged = next_segment(last, RST, ahead=5)
     assert (forged.seq, forged.payload, forged.payload_length) == (95, b"", 0)
     assert (forged.src, forged.sport, forged.ack) == (last.src, last.sport, last.ack)

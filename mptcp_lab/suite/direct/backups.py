@@ -52,9 +52,9 @@ class TwoWays:
     def measure_phase(self, end: str) -> dict[AddressPair, int]:
         """Let `PHASE_BYTES` of an end arrive; return the bytes that each subflow has sent in this time."""
         way = UPLOAD if end == CLIENT else DOWNLOAD
-        before, arrived = self._read_sent(end), self.moving.received()[way]
+        before, arrived = self._read_sent(end), self.moving.count_received()[way]
         eventually(
-            lambda: self.moving.received()[way],
+            lambda: self.moving.count_received()[way],
             until=lambda nbytes: nbytes >= arrived + PHASE_BYTES,
             within=TURNS_WITHIN_S,
             what=f"{PHASE_BYTES} more octets at the {SERVER if end == CLIENT else CLIENT}",

@@ -179,7 +179,7 @@ def connection(
 
 
 @dataclass(frozen=True)
-class Readded:
+class AddedAgain:
     """An endpoint that is deleted and added again: its owner, its path, and the flags at either end."""
 
     owner: str
@@ -194,32 +194,30 @@ class Readded:
 
 
 #: The endpoints of DIRECT-16 by case. Path 0 is the first subflow's own.
-READDED = {
-    "subflow": Readded("client", 1, SUBFLOW),
-    "subflow-of-first": Readded("client", 0, SUBFLOW),
-    "fullmesh": Readded("client", 1, FULLMESH),
-    "fullmesh-of-first": Readded("client", 0, FULLMESH),
-    "signal": Readded("server", 1, (), SIGNAL),
-    "signal-of-first": Readded("server", 0, (), SIGNAL),
+ADDED_AGAIN = {
+    "subflow": AddedAgain("client", 1, SUBFLOW),
+    "subflow-of-first": AddedAgain("client", 0, SUBFLOW),
+    "fullmesh": AddedAgain("client", 1, FULLMESH),
+    "fullmesh-of-first": AddedAgain("client", 0, FULLMESH),
+    "signal": AddedAgain("server", 1, (), SIGNAL),
+    "signal-of-first": AddedAgain("server", 0, (), SIGNAL),
 }
 
 
-def check_comes_back(ends: Ends, readded: Readded, evidence: EvidenceBox) -> None:
+def check_comes_back(ends: Ends, added: AddedAgain, evidence: EvidenceBox) -> None:
     """Check that a deleted endpoint's subflow ends, and that it comes back each time the endpoint is added.
 
     The endpoint is added with its old id, with another one, and with its old id again. Both ends allow only
     as many subflows as are expected, so that an end which still counts a closed one rejects the last join.
     """
-    second = (ends.a[1], ends.b[0]) if readded.owner == "client" else ends.pair_by_route(ends.b[1])
+    second = (ends.a[1], ends.b[0]) if added.owner == "client" else ends.pair_by_route(ends.b[1])
     ends.require_reachable(second)
-    pairs, lost = {ends.first, second}, (ends.first, second)[readded.path]
-    further = 1 + (readded.path == 0)  # the first subflow counts as a further one when it has come back
-    deviation = find_correction(FIRST_PAIR, ends.client.probe.kernel) if readded.may_deviate else None
-    overcounts = (
-        readded.owner == "server" and find_correction(OVERCOUNT, ends.client.probe.kernel) is not None
-    )
+    pairs, lost = {ends.first, second}, (ends.first, second)[added.path]
+    further = 1 + (added.path == 0)  # the first subflow counts as a further one when it has come back
+    deviation = find_correction(FIRST_PAIR, ends.client.probe.kernel) if added.may_deviate else None
+    overcounts = added.owner == "server" and find_correction(OVERCOUNT, ends.client.probe.kernel) is not None
     room = ROOM if overcounts else further
-    mine, theirs = ends.at_client(readded.at_client), ends.at_server(readded.at_server)
+    mine, theirs = ends.at_client(added.at_client), ends.at_server(added.at_server)
     returned = []
     with (
         ends.client.probe.replace_endpoints(*mine) as at_client,
@@ -228,8 +226,8 @@ def check_comes_back(ends: Ends, readded: Readded, evidence: EvidenceBox) -> Non
     ):
         live = Connection(data, ends)
         live.wait_for(pairs, 1, "the connection begins")
-        control, listed = (at_client, mine) if readded.owner == "client" else (at_server, theirs)
-        endpoint = listed[readded.path]
+        control, listed = (at_client, mine) if added.owner == "client" else (at_server, theirs)
+        endpoint = listed[added.path]
         for done, identity in enumerate((endpoint.id, OTHER_ID, endpoint.id), 1):
             live.overcount = done * overcounts
             control.delete(endpoint)

@@ -13,7 +13,7 @@ from mptcp_lab.suite.proxy.proxies import LATE_SECONDS, ends, in_seconds, record
 from mptcp_lab.suite.relay.relays import Relay
 from mptcp_lab.suite.traffic import Flow
 
-OpenEnd = tuple[Relay, Flow]
+RelayedFlow = tuple[Relay, Flow]
 #: nginx leaves a running timer as it is if the new one would be at most so much later (NGX_TIMER_LAZY_DELAY),
 #: so that its idle timeout may come so much too early.
 TIMER_SLACK_S = 0.3
@@ -57,7 +57,7 @@ def documented_together(relay: Relay) -> DocumentedTogether:
     )
 
 
-def opened_through(client: Machine, relays: Sequence[Relay], stack: ExitStack) -> list[OpenEnd]:
+def opened_through(client: Machine, relays: Sequence[Relay], stack: ExitStack) -> list[RelayedFlow]:
     """Connect a client through each relay at the same time, until `stack` is closed."""
     return [(relay, stack.enter_context(relay.flow(client))) for relay in relays]
 

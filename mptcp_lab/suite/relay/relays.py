@@ -55,7 +55,7 @@ class MiddleLeg:
         mine, theirs = self.paths[0]
         return 4 if mine.ipv4 and theirs.ipv4 else 6
 
-    def expected(self) -> Matrix:
+    def expected_matrix(self) -> Matrix:
         """Return the subflows to expect, which follow from the endpoints of the front.
 
         With `subflow fullmesh` there is one from each address to each of the back's. With `signal` the kernel
@@ -100,8 +100,8 @@ class MiddleLeg:
 
     def subflows(self) -> set[tuple[str, int, str, int]]:
         """Return address and port of front and back of each subflow that both hosts have established."""
-        near = _established(self.front, "dport", self.port)
-        far = _established(self.back, "sport", self.port)
+        near = _established_sockets(self.front, "dport", self.port)
+        far = _established_sockets(self.back, "sport", self.port)
         known = {(each.remote, each.rport, each.local, each.lport) for each in far}
         return {(each.local, each.lport, each.remote, each.rport) for each in near} & known
 
@@ -113,7 +113,7 @@ class MiddleLeg:
         Raises:
             SubflowsMissing: some did not come up; the message has what both hosts have counted.
         """
-        matrix = self.expected()
+        matrix = self.expected_matrix()
         try:
             found = eventually(
                 self.pairs, until=lambda pairs: pairs >= matrix.addresses, within=JOINED_WITHIN_SECONDS
@@ -121,7 +121,7 @@ class MiddleLeg:
         except NeverHappened:
             missing = ", ".join(f"{a} > {b}" for a, b in sorted(matrix.addresses - self.pairs()))
             counted = [
-                f"{machine.name} counted {_telling(machine.probe.counters().delta(then))}"
+                f"{machine.name} counted {_select_counters(machine.probe.counters().delta(then))}"
                 for machine, then in zip((self.front, self.back), before, strict=True)
             ]
             raise SubflowsMissing(
@@ -164,12 +164,12 @@ class MiddleCapture:
         return found
 
 
-def _established(machine: Machine, side: str, port: int) -> list[TcpSocket]:
+def _established_sockets(machine: Machine, side: str, port: int) -> list[TcpSocket]:
     printed = machine.probe.run(ss_command(side, port)).stdout
     return [each for each in parse_sockets(printed) if each.state == ESTABLISHED]
 
 
-def _telling(moved: Counters) -> dict[str, int]:
+def _select_counters(moved: Counters) -> dict[str, int]:
     """Return the counters that say what became of a connection, without those that are zero."""
     return {name: count for name, count in moved.changes().items() if any(word in name for word in TELLING)}
 

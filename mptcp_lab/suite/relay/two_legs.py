@@ -57,11 +57,13 @@ def check_two_mptcp_legs(
     check_is_mptcp(leg, joined, back_packets, moved)
     assert during == held, f"subflows of the leg that lost nothing: {sorted(held)}, then {sorted(during)}"
     wounded, other = (front_packets, back_packets) if side == FRONT else (back_packets, front_packets)
-    strange = [s for s in _between(other, lost, back) if _is_more_than_data(s)]
+    strange = [s for s in _select_packets(other, lost, back) if _is_more_than_data(s)]
     assert not strange, f"the loss shows on the leg that lost nothing: {format_segments(strange)}"
     first = client.address(0) if side == FRONT else str(leg.paths[0][0].address(leg.family))
     port = target.port if side == FRONT else leg.port
-    carriers = {str(s.src) for s in _between(wounded, lost, back) if s.payload_length and s.dport == port}
+    carriers = {
+        str(s.src) for s in _select_packets(wounded, lost, back) if s.payload_length and s.dport == port
+    }
     assert carriers - {first}, f"nothing but {first} carried anything while its path was lost"
     assert ended.intact, ended.difference
 
@@ -76,7 +78,7 @@ def _loss(
     return lambda: leg.back.probe.fault("drop", source=source)
 
 
-def _between(packets: list[Segment], since: float, until: float) -> list[Segment]:
+def _select_packets(packets: list[Segment], since: float, until: float) -> list[Segment]:
     return [s for s in packets if int(since * 1e9) <= s.time_ns < int(until * 1e9)]
 
 

@@ -39,13 +39,13 @@ class Forger:
         for segment in forged:
             self.wire.send(segment)
 
-    def received(self) -> list[Segment]:
+    def received_segments(self) -> list[Segment]:
         """Return the packets that came to the attacker's address and port so far."""
         return [segment for segment in self.wire.log if segment.dst == self.wire.address]
 
 
 @contextmanager
-def forging(attacker: Machine, path: int, evidence: EvidenceBox) -> Iterator[Forger]:
+def forging_packets(attacker: Machine, path: int, evidence: EvidenceBox) -> Iterator[Forger]:
     """Let an attacker forge packets on one of its paths, and keep what it sent and received as evidence."""
     with Wire(attacker, attacker.address(path), PORTS[randbelow(len(PORTS))]) as wire:
         try:
@@ -54,7 +54,7 @@ def forging(attacker: Machine, path: int, evidence: EvidenceBox) -> Iterator[For
             evidence.packets(rows(wire.log, attacker.name), f"packets of {attacker.name}")
 
 
-def following(last: Segment, flags: int = ACK, *options: Option, ahead: int = 0) -> Segment:
+def next_segment(last: Segment, flags: int = ACK, *options: Option, ahead: int = 0) -> Segment:
     """Return a segment without data that its receiver takes for the next one after `last`.
 
     `ahead` moves its sequence number: a little ahead is inside the receiver's window, far ahead outside.

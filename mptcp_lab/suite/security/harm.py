@@ -44,17 +44,17 @@ class Undisturbed:
             self.flow.wait_for_bytes(1, GOES_ON_WITHIN_SECONDS)
         except NeverHappened as error:
             stalled = str(error)
-        reactions, lost = self.reactions(), self.lost()
+        reactions, lost = self.reactions(), self.lost_pairs()
         assert not reactions, f"{what} was obeyed: {reactions}"
         assert not lost, f"{what} closed {sorted(lost)}"
         assert not stalled, f"{what} stops the stream: {stalled}"
 
-    def lost(self) -> set[AddressPair]:
+    def lost_pairs(self) -> set[AddressPair]:
         """Return the subflows that the two ends no longer have."""
         return self.pairs - self.flow.pairs()
 
 
-def undisturbed(flow: Flow, client: Machine, server: Machine) -> Undisturbed:
+def observe_stream(flow: Flow, client: Machine, server: Machine) -> Undisturbed:
     """Return a stream and its ends as they are now."""
     counters = (client.probe.counters(), server.probe.counters())
     return Undisturbed(flow, (client, server), flow.pairs(), counters)

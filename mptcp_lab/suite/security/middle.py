@@ -23,14 +23,14 @@ def in_the_middle(attacker: Machine, client: Machine, server: Machine, path: int
     with ExitStack() as stack:
         stack.enter_context(attacker.probe.fault("sysctl", name="net.ipv4.ip_forward", value=1))
         shared = [nic for nic in server.paths if nic.ipv4 and attacker.host.nic_on(nic.segment)]
-        to_server = [_through(attacker, client, (here, mine), str(nic.address())) for nic in shared]
+        to_server = [_route_through(attacker, client, (here, mine), str(nic.address())) for nic in shared]
         stack.enter_context(client.probe.fault("routes", commands=to_server))
-        to_client = [_through(attacker, server, (str(nic.address()), nic), here) for nic in shared]
+        to_client = [_route_through(attacker, server, (str(nic.address()), nic), here) for nic in shared]
         stack.enter_context(server.probe.fault("routes", commands=to_client))
         yield
 
 
-def _through(attacker: Machine, machine: Machine, source: tuple[str, Nic], to: str) -> str:
+def _route_through(attacker: Machine, machine: Machine, source: tuple[str, Nic], to: str) -> str:
     """Return the `ip route` command by which a machine sends packets to an address through the attacker."""
     address, nic = source
     table = source_table(machine, address)

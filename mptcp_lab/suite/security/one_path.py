@@ -11,8 +11,8 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Transfer, eventually
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
 from mptcp_lab.suite.packets import tcp_capture
-from mptcp_lab.suite.security.forging import Forger, forging
-from mptcp_lab.suite.security.harm import PAUSE_SECONDS, Undisturbed, undisturbed
+from mptcp_lab.suite.security.forging import Forger, forging_packets
+from mptcp_lab.suite.security.harm import PAUSE_SECONDS, Undisturbed, observe_stream
 from mptcp_lab.suite.security.middle import checksums, in_the_middle, payload_changed
 from mptcp_lab.suite.security.options import forge, forge_end_of_stream
 from mptcp_lab.wire import Segment
@@ -41,7 +41,7 @@ class Attack:
 
 
 @contextmanager
-def attacked(
+def attacked_stream(
     client: Machine, server: Machine, attacker: Machine, evidence: EvidenceBox, *, asked: bool = False
 ) -> Iterator[Attack]:
     """Run a stream on all paths, with checksums if `asked`, and put the attacker on the first one then.
@@ -51,11 +51,11 @@ def attacked(
     with (
         checksums(client, asked=asked),
         direct_flow(client, server) as data,
-        forging(attacker, 0, evidence) as forger,
+        forging_packets(attacker, 0, evidence) as forger,
     ):
         transfer = data.start(chunk=CHUNK_OCTETS, interval=PAUSE_SECONDS)
         wait_for_joins(data, expected_pairs(client, server))
-        stream, port = undisturbed(data, client, server), data.opening.far_end.port
+        stream, port = observe_stream(data, client, server), data.opening.far_end.port
         with in_the_middle(attacker, client, server), tcp_capture(attacker, port) as capture:
             data.wait_for_bytes(OVERHEARD_OCTETS)
             yield Attack(forger, stream, transfer, capture.stop())
@@ -73,7 +73,7 @@ def _drops(attack: Attack) -> Iterator[None]:
 @contextmanager
 def _resets(attack: Attack) -> Iterator[None]:
     forge(attack.forger, "RST", attack.overheard, attack.port)
-    eventually(attack.stream.lost, until=bool, within=SHOWS_WITHIN_SECONDS, what="subflows lost")
+    eventually(attack.stream.lost_pairs, until=bool, within=SHOWS_WITHIN_SECONDS, what="subflows lost")
     yield
 
 
@@ -117,7 +117,9 @@ def _removes_addresses(attack: Attack) -> None:
     forge(attack.forger, "REMOVE_ADDR", attack.overheard, attack.port)
     every = attack.stream.pairs
     what = "subflows that a forged REMOVE_ADDR closes"
-    eventually(attack.stream.lost, until=lambda lost: lost == every, within=SHOWS_WITHIN_SECONDS, what=what)
+    eventually(
+        attack.stream.lost_pairs, until=lambda lost: lost == every, within=SHOWS_WITHIN_SECONDS, what=what
+    )
 
 
 def _ends_stream(attack: Attack) -> None:

@@ -9,7 +9,7 @@ from secrets import randbits, token_bytes
 
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.packets import joins
-from mptcp_lab.suite.security.forging import Forger, following
+from mptcp_lab.suite.security.forging import Forger, next_segment
 from mptcp_lab.suite.security.harm import Undisturbed
 from mptcp_lab.suite.security.overhearing import last_mapping, last_segments
 from mptcp_lab.wire import (
@@ -66,9 +66,9 @@ def forge(forger: Forger, name: str, overheard: list[Segment], port: int, ahead:
     forged = FORGED[name]
     options = forged.options(forger.wire.address)
     to_server, to_client = last_segments(overheard, port)
-    forger.sends(*(following(each, forged.flags, *options, ahead=ahead) for each in to_client))
+    forger.sends(*(next_segment(each, forged.flags, *options, ahead=ahead) for each in to_client))
     forger.sends(
-        *(following(each, forged.flags, *options, ahead=ahead or A_LITTLE_AHEAD) for each in to_server)
+        *(next_segment(each, forged.flags, *options, ahead=ahead or A_LITTLE_AHEAD) for each in to_server)
     )
 
 
@@ -82,7 +82,7 @@ def forge_end_of_stream(forger: Forger, overheard: list[Segment], port: int, chu
     assert last.dsn is not None, f"the client's last mapping has no DSN: {last}"
     end = (last.dsn + END_AFTER_CHUNKS * chunk) % (1 << 8 * last.dsn_octets)
     fin = Dss(None, end, 0, 1, data_fin=True, dsn_octets=last.dsn_octets)
-    forger.sends(*(following(towards, ACK, fin, ahead=ahead) for ahead in range(5_000, 50_000, 5_000)))
+    forger.sends(*(next_segment(towards, ACK, fin, ahead=ahead) for ahead in range(5_000, 50_000, 5_000)))
 
 
 def check_obeyed(forger: Forger, stream: Undisturbed, overheard: list[Segment], port: int) -> None:
@@ -96,4 +96,4 @@ def check_obeyed(forger: Forger, stream: Undisturbed, overheard: list[Segment], 
 
 def joins_received(forger: Forger) -> int:
     """Return how many joins came to the attacker's own address, which it has announced."""
-    return len(joins(forger.received()))
+    return len(joins(forger.received_segments()))

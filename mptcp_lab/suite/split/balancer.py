@@ -151,13 +151,13 @@ def wait_for_own_join(client: Machine, server: Server, stream: Stream) -> set[Ad
     """
     address, port = server.announced
 
-    def joined() -> set[AddressPair]:
+    def joined_pairs() -> set[AddressPair]:
         up = [s for s in stream.facts().subflows if s.tcp.get("state", TCP_ESTABLISHED) == TCP_ESTABLISHED]
         return {(s.local, s.remote) for s in up if s.remote == address and port in (0, s.rport)}
 
     try:
         return eventually(
-            joined,
+            joined_pairs,
             until=lambda pairs: client.address(1) in {local for local, _ in pairs},
             within=JOINED_WITHIN_SECONDS,
             what=f"a join of {client.name} to {address}, which {server.machine.name} announced",

@@ -7,5 +7,5 @@ __all__ = ["ROWS", "Observation", "Outcome", "Row"]
 
 _MODULES = (handshake, joins, data, addresses, ending)
 
+#: Every passive row, in the order of the catalogue.
 ROWS: tuple[Row, ...] = registered_rows()
-"""Every passive row, in the order of the catalogue."""

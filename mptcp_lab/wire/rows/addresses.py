@@ -8,8 +8,8 @@ from mptcp_lab.wire.options import AddAddr, RemoveAddr
 from mptcp_lab.wire.rows.requirement import ANY, Observation, breach, known_deviation, ok, row, worst
 
 _NONE = "no ADD_ADDR"
+#: An echo is overdue after this many packets of the peer on the subflow, and this many on the connection.
 _PEER_PACKETS_LATER, _PACKETS_LATER = 3, 10
-"""How many packets of the peer on the subflow, and of all on the connection, an echo may be late."""
 
 
 def _echo(connection: Connection, announced: Announcement) -> int | None:

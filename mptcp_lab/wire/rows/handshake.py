@@ -20,8 +20,9 @@ from mptcp_lab.wire.rows.requirement import (
 )
 
 _NO_HANDSHAKE = "the capture has no MP_CAPABLE handshake"
+#: A first captured mapping may be at most this many octets behind the initial DSN. No capture misses a
+#: terabyte, so a greater difference is a wrong initial DSN.
 _MOST_LATE = 1 << 40
-"""Octets by which a captured mapping may be behind the initial DSN: a gap of a terabyte is none."""
 
 
 def capable(segment: Segment | None) -> MpCapable | None:
