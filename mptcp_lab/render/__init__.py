@@ -119,7 +119,7 @@ def _rehearse(lab: Lab, folder: Path) -> str:
         "lab_lock": "",
     }
     environment = {
-        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "playbooks/callback_plugins"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "plugins/callback"),
         "ANSIBLE_STDOUT_CALLBACK": "render",
     }
     arguments = ("--check", "-e", json.dumps(variables))

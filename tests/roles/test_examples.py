@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ UNCHANGED = {
 }
 
 
-def check(folder: Path, *playbooks: Path) -> str:
+def check(
+    folder: Path, *playbooks: Path, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> str:
     """Run playbooks in check mode on a host in every group; return the output if they fail, else ""."""
     paper_host(folder / "client", load(resolve("embedded")).hosts["client"], Paper())
     answer = folder / "client" / "answer.json"
@@ -42,7 +45,7 @@ def check(folder: Path, *playbooks: Path) -> str:
     inventory.write_text(yaml.safe_dump({"all": {"hosts": {"client": variables}, "children": groups}}))
     program = Path(sys.executable).parent / "ansible-playbook"
     command = [program, "-i", inventory, "--check", *playbooks]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     return f"{done.stdout}\n{done.stderr}" if done.returncode else ""
 
 
