@@ -16,10 +16,10 @@ import pytest
 
 from mptcp_lab.paths import ROOT
 
-PATTERNS = ("mptcp_lab/agent/**/*.py", "roles/*/files/*.py", "playbooks/library/*.py")
+PATTERNS = ("mptcp_lab/agent/**/*.py", "plugins/modules/*.py")
 PROGRAMS = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
-#: Modules of the project that a program may import, and one of the distribution that it may try to import.
-OWN_MODULES = {"lab_agent", "record"}
+#: The package of the project that a program may import, and one of the distribution that it may try.
+OWN_MODULES = {"lab_agent"}
 OPTIONAL_MODULES = {"dnf"}
 BUILTINS_OF_310 = {"aiter", "anext", "EncodingWarning"}
 #: Members of modules and classes that Python 3.10 added; mypy refuses later additions.
@@ -157,9 +157,7 @@ def test_newer_syntax_is_refused() -> None:
 def test_mypy_checks_every_program_strictly_and_without_blanket_ignores() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
     assert settings["strict"] is True
-    assert {"mptcp_lab", "conformance", "playbooks", "roles", "bench", "fuzz", "examples"} <= set(
-        settings["files"]
-    )
+    assert {"mptcp_lab", "conformance", "plugins", "bench", "fuzz", "examples"} <= set(settings["files"])
     assert not any(override.get("ignore_errors") for override in settings["overrides"])
     second = next(line for line in (ROOT / "lab").read_text().splitlines() if "mypy --python-version" in line)
-    assert {"mptcp_lab/agent", "roles", "playbooks/library"} <= set(second.split())
+    assert {"mptcp_lab/agent", "plugins/modules"} <= set(second.split())

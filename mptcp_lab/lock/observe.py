@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,10 +13,13 @@ from mptcp_lab.lock.document import Host
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.paths import ROOT
 
-#: Script that prints a host's state; the role `record` runs it too, before the lab changes the host.
-SCRIPT = ROOT / "roles/record/files/record.py"
+#: The Ansible module that reads a host's state; role `record` also runs it, before the lab changes the host.
+MODULE = ROOT / "plugins/modules/host_record.py"
+#: The text in the module that Ansible replaces with the arguments, and the arguments here.
+PLACEHOLDER = "<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"
+ARGUMENTS = {"state": "read", "_ansible_check_mode": True, "_ansible_diff": False}
 WITHIN_SECONDS = 60.0
-#: Fields that the script's output must have for a lock.
+#: Fields that the module's result must have for a lock.
 READINGS = (
     "kernel system tools packages files sysctls links addresses routes rules endpoints limits nft_tables"
 ).split()
@@ -26,16 +30,17 @@ def observe(machines: Session) -> dict[str, Host]:
 
     Raises:
         LabBroken: a host cannot be read; the error names it.
-        LabError: the script's output is not JSON, or lacks a field.
+        LabError: the module's output is not JSON, or lacks a field.
     """
-    script = SCRIPT.read_text()
+    program = MODULE.read_text().replace(PLACEHOLDER, json.dumps(ARGUMENTS))
 
     def one(machine: Machine) -> Host:
-        done = machine.probe.run(["python3", "-", "show"], timeout=WITHIN_SECONDS, stdin=script)
+        done = machine.probe.run(["python3", "-"], timeout=WITHIN_SECONDS, stdin=program)
+        tool = f"{MODULE.name} on {machine.name}"
         if done.returncode:
-            raise LabBroken(f"its state cannot be read: {done.stderr.strip()}", machine.name, "./lab status")
-        tool = f"{SCRIPT.name} show on {machine.name}"
-        shown = parse(done.stdout, tool)
+            reason = done.stderr.strip() or member(parse(done.stdout, tool), tool, "msg")
+            raise LabBroken(f"its state cannot be read: {reason}", machine.name, "./lab status")
+        shown = member(parse(done.stdout, tool), tool, "found")
         for name in READINGS:
             member(shown, tool, name)
         parts = {name: shown[name] for name in ("kernel", "system", "tools", "packages", "files")}

@@ -91,7 +91,7 @@ def paper_host(folder: Path, host: Host, paper: Paper) -> None:
         "owners": [],
         "lease": "",
     }
-    kernel = {"install": [], "running": "", "wanted": "", "entries": []}  # the answer to the role `kernel`
+    kernel = {"missing": [], "running": "", "wanted": "", "entries": []}  # the answer of `boot_kernel`
     answer = {
         "changed": False,
         "rc": 0,
@@ -99,11 +99,12 @@ def paper_host(folder: Path, host: Host, paper: Paper) -> None:
         "stat": {"exists": False},
         "found": found,
         "units": {},
+        **kernel,
     }
     facts = {"ansible_pkg_mgr": "dnf4"}  # only the dnf module reads this
     folder.mkdir()
     (folder / "answer.json").write_text(
-        json.dumps({**answer, "ansible_facts": facts, "stdout": json.dumps({**found, **kernel})})
+        json.dumps({**answer, "ansible_facts": facts, "stdout": json.dumps(found)})
     )
     interpreter = folder / "python"
     interpreter.write_text(f"#!/bin/sh\ncat >/dev/null\ncat {shlex.quote(str(folder))}/answer.json\n")
@@ -119,7 +120,7 @@ def _rehearse(lab: Lab, folder: Path) -> str:
         "lab_lock": "",
     }
     environment = {
-        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "playbooks/callback_plugins"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "plugins/callback"),
         "ANSIBLE_STDOUT_CALLBACK": "render",
     }
     arguments = ("--check", "-e", json.dumps(variables))

@@ -83,7 +83,7 @@ def test_a_broken_configuration_is_refused_and_the_old_one_stays(
     before = configured.own.ssh("proxy1", "cat /etc/haproxy/haproxy.cfg")
     template = tmp_path / "haproxy.cfg.j2"
     right = (ROOT / "templates/haproxy.cfg.j2").read_text()
-    template.write_text(right.replace("{{ haproxy_timeout_connect | one_word }}", "soon"))
+    template.write_text(right.replace("{{ haproxy_timeout_connect | mptcp.lab.one_word }}", "soon"))
     done = run_tool(configured.command("-e", f"haproxy_template={template}"))
     assert done.returncode != 0
     said = " ".join(done.stdout.split())

@@ -26,6 +26,7 @@ OWN = (
     "mptcp_lab/inventory/engines.toml",
     "mptcp_lab/suite/proxy/engines.py",  # how an engine counts connections
     "mptcp_lab/render/scratch.sh",  # what its package's install script does
+    "plugins/modules/host_record.py",  # records versions of programs; it is one file, which reads no other
     "mptcp_lab/catalogue",  # claims and corrections
     "playbooks/proxies.yml",  # gives a role the services of its engine
 )

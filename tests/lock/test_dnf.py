@@ -75,17 +75,18 @@ PLAY = """\
 """
 #: What `./lab lock` reads of such a host's packages.
 RECORDED = """\
-import json, subprocess
-shown = subprocess.run(["python3", "roles/record/files/record.py", "show"], capture_output=True, check=True)
-print(json.loads(shown.stdout)["packages"])
+import sys
+sys.path.insert(0, "plugins/modules")
+import host_record
+print(host_record.read_packages())
 """
 
 
 #: What restore does there about packages, and no more: network and units there are this machine's.
 RESTORED = """\
 import sys
-sys.path.insert(0, "roles/record/files")
-import restore
+sys.path.insert(0, "plugins/modules")
+import host_record as restore
 plan = restore.plan_packages(restore.read_manifest())
 print("would go:", plan.names())
 outcome = restore.Outcome(apply=True)

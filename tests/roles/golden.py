@@ -17,15 +17,22 @@ GOLDEN = Path(__file__).with_name("golden")
 LAB = yaml.safe_load(Path(__file__).with_name("lab.yml").read_text())
 
 
-def filters() -> dict[str, Callable[..., Any]]:
-    """Return the playbooks' filters, and the filters of Ansible that templates use."""
-    spec = importlib.util.spec_from_file_location("lab_filters", ROOT / "playbooks/filter_plugins/lab.py")
+def lab_filters() -> dict[str, Callable[..., Any]]:
+    """Return the lab's own filters by their short names."""
+    spec = importlib.util.spec_from_file_location("lab_filters", ROOT / "plugins/filter/lab.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    found: dict[str, Callable[..., Any]] = module.FilterModule().filters()
+    return found
+
+
+def filters() -> dict[str, Callable[..., Any]]:
+    """Return the lab's filters, by both of their names, and the filters of Ansible that templates use."""
     ours = {"split": str.split, "extract": lambda key, values: values[key], "combine": lambda a, b: a | b}
     ours["regex_replace"] = lambda text, pattern, new: re.sub(pattern, new, text)
-    return {**module.FilterModule().filters(), **ours}
+    lab = lab_filters()
+    return {**lab, **{f"mptcp.lab.{name}": function for name, function in lab.items()}, **ours}
 
 
 FILTERS = filters()

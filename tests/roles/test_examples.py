@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from tests.roles.test_specs import ROLES
 
 GROUPS = ("clients", "origins", "proxies", "gateways")
 KERNEL = "6.12.57+deb13-amd64"
-#: What the programs of roles lock and kernel print on a host that needs no change.
+#: What the modules `package_lock` and `boot_kernel` return on a host that needs no change.
 UNCHANGED = {
+    "missing": [],
     "kernel": KERNEL,
     "running": KERNEL,
     "wanted": KERNEL,
@@ -28,13 +30,13 @@ UNCHANGED = {
 }
 
 
-def check(folder: Path, *playbooks: Path) -> str:
+def check(
+    folder: Path, *playbooks: Path, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> str:
     """Run playbooks in check mode on a host in every group; return the output if they fail, else ""."""
     paper_host(folder / "client", load(resolve("embedded")).hosts["client"], Paper())
     answer = folder / "client" / "answer.json"
-    answers = json.loads(answer.read_text())
-    answers["stdout"] = json.dumps({**json.loads(answers["stdout"]), **UNCHANGED})
-    answer.write_text(json.dumps(answers))
+    answer.write_text(json.dumps({**json.loads(answer.read_text()), **UNCHANGED}))
     variables = {"ansible_connection": "local", "ansible_become": False}
     variables["ansible_python_interpreter"] = str(folder / "client" / "python")
     groups = {group: {"hosts": {"client": None}} for group in GROUPS}
@@ -42,7 +44,7 @@ def check(folder: Path, *playbooks: Path) -> str:
     inventory.write_text(yaml.safe_dump({"all": {"hosts": {"client": variables}, "children": groups}}))
     program = Path(sys.executable).parent / "ansible-playbook"
     command = [program, "-i", inventory, "--check", *playbooks]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     return f"{done.stdout}\n{done.stderr}" if done.returncode else ""
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from tests.roles.golden import ROOT
 
-MODULE = (ROOT / "playbooks/library/converge.py").read_text()
+MODULE = (ROOT / "plugins/modules/converge.py").read_text()
 REFUSES = "sh -c 'echo it says no about $0; exit 1' %s"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unsupported: what it writes belongs to root")

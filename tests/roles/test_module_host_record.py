@@ -1,12 +1,10 @@
-"""Test how restore treats files, folders and packages in the host's manifest."""
+"""Test what module `host_record` records, and how it restores files, folders and packages in the manifest."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,23 +13,23 @@ from typing import Any
 import pytest
 
 from mptcp_lab.machines import owned
-from tests.roles.golden import FILTERS, ROOT
+from tests.roles.golden import ROOT
 
-FILES = ROOT / "roles/record/files"
+FOLDER = ROOT / "plugins/modules"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="unsupported: what it writes belongs to root")
 
 
 @pytest.fixture
 def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the program as a module, with its state below the test's folder."""
-    monkeypatch.syspath_prepend(str(FILES))
-    monkeypatch.delitem(sys.modules, "restore", raising=False)
-    monkeypatch.delitem(sys.modules, "record", raising=False)
-    import restore as program
+    """Return the module, with its state below the test's folder."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "host_record", raising=False)
+    import host_record as program
 
     monkeypatch.setattr(program, "BACKUPS", tmp_path / "backups")
     monkeypatch.setattr(program, "MANIFEST", tmp_path / "manifest.json")
+    monkeypatch.setattr(program, "RECORD", tmp_path / "state/record.json")
     return program
 
 
@@ -144,7 +142,7 @@ def test_a_folder_of_the_labs_goes_unless_somebody_put_a_file_there(
 
 
 def test_what_two_roles_changed_stays_until_both_are_gone(
-    restore: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    restore: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restore, "reload_managers", lambda *_: None)
     path = tmp_path / "file"
@@ -154,17 +152,19 @@ def test_what_two_roles_changed_stays_until_both_are_gone(
     restore.remove(True, ["one"])
     assert path.read_text() == "lab"
     assert restore.read_manifest()[0]["owners"] == ["two@x"]
+    rehearsed = restore.remove(False, ["two"])
+    assert (rehearsed["changed"], rehearsed["done"], path.read_text()) == (True, [f"file {path}"], "lab")
     restore.remove(True, ["two"])
     assert path.read_text() == "before"
     assert restore.read_manifest() == []
-    restore.remove(True, ["two"])
-    assert capsys.readouterr().out.endswith("unchanged\n")
+    for owners in (["two"], []):
+        assert restore.remove(True, owners)["changed"] is False
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"entries": [{}]}', '{"entries": [1]}', "[" * 100_000])
 def test_a_damaged_manifest_is_one_sentence(restore: ModuleType, text: str) -> None:
     restore.MANIFEST.write_text(text)
-    with pytest.raises(SystemExit) as refused:
+    with pytest.raises(restore.Failed) as refused:
         restore.read_manifest()
     assert "is damaged" in str(refused.value)
     assert "nothing was changed" in str(refused.value)
@@ -172,12 +172,40 @@ def test_a_damaged_manifest_is_one_sentence(restore: ModuleType, text: str) -> N
         owned.parse(text)
 
 
-def test_the_program_travels_as_one_text() -> None:
-    text = FILTERS["one_program"]([FILES / "record.py", FILES / "restore.py"])
-    done = subprocess.run(
-        [sys.executable, "-", "packages"], input=text, capture_output=True, text=True, check=False
-    )
-    assert json.loads(done.stdout) == [], done.stderr
+@pytest.mark.parametrize("text", ["", "[]", '{"was": []}', '{"was": {}, "kept": 1}', "[" * 100_000])
+def test_a_damaged_record_is_one_sentence(restore: ModuleType, text: str) -> None:
+    restore.RECORD.parent.mkdir()
+    restore.RECORD.write_text(text)
+    with pytest.raises(restore.Failed, match=r"record\.json is damaged [^\n]*; nothing was changed"):
+        restore.restore(apply=False)
+
+
+def test_the_record_is_written_once_and_never_in_check_mode(
+    restore: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restore, "KINDS", {"sysctls": restore.read_sysctls})
+    assert restore.take_record(apply=False)["changed"] is True
+    assert not restore.RECORD.exists()
+    assert restore.take_record(apply=True)["changed"] is True
+    written = restore.RECORD.read_text()
+    assert restore.read_record()["was"] == {"sysctls": restore.read_sysctls()}
+    assert restore.take_record(apply=True) == {"changed": False, "diff": []}
+    assert restore.RECORD.read_text() == written
+
+
+def test_steps_that_fail_are_one_error_that_names_them_all(restore: ModuleType) -> None:
+    outcome = restore.Outcome(apply=True, left=["package x: needed by y; left alone"])
+    for name in ("unit a", "unit b"):
+        with outcome.step(name):
+            raise restore.Failed("it does not stop")
+    with pytest.raises(restore.Failed) as failed:
+        outcome.raise_failures()
+    assert str(failed.value).splitlines() == [
+        "unit a: it does not stop",
+        "unit b: it does not stop",
+        "package x: needed by y; left alone",
+        "These were not taken back; repair them, and repeat",
+    ]
 
 
 def test_what_the_lab_changed_is_listed_by_host() -> None:

@@ -26,12 +26,14 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from typing import Any
 
 DOCUMENTATION = """
 module: host_facts
 short_description: Look at a host
+author: mptcp-lab maintainers
 description: Returns what it is as C(found), and changes nothing.
 options: {}
 """
@@ -192,6 +194,10 @@ def lease() -> str:
 
 def main() -> None:
     """Read all facts, and print them as Ansible reads them."""
+    if unknown := sorted(name for name in json.loads(ARGUMENTS) if not name.startswith("_ansible_")):
+        message = f"host_facts has no option {', '.join(unknown)}; it has none"
+        print(json.dumps({"changed": False, "failed": True, "msg": message}))
+        sys.exit(1)
     system, name = release()
     found = {
         "system": system,

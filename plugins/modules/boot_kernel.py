@@ -1,19 +1,8 @@
-"""Install the kernel that a host is to run, and select its boot entry.
+#!/usr/bin/python
+"""Install the kernel that a host is to run, and select the kernel that boots: an Ansible module.
 
-    kernel.py plan MANAGER SUITE PACKAGE...            print missing packages, kernels and boot entries
-    kernel.py install MANAGER SUITE PACKAGE...         install the packages, then print the same
-    kernel.py select KERNEL                            make KERNEL boot next
-    kernel.py confirm check|apply KERNEL                make KERNEL, which has booted well, the default
-    kernel.py before                                   print the same for the kernel that ran before the lab
-    kernel.py forget check|apply                       remove the lab's choice of the default kernel
-
-MANAGER is apt or dnf; a PACKAGE is a name, NAME=VERSION, or JSON with `path` or `url`, and `sha256`, of a
-file that was fetched to /var/cache/mptcp-lab. plan, install and before print one JSON line: `install` (the
-missing packages), `running` and `wanted` (kernel releases; wanted is "" while packages are missing),
-`entries` (the kernels that have a boot entry). The program never removes a package.
-
-If GRUB can write its environment, the new kernel boots only once: until it is confirmed, the running kernel
-stays the default, and a reset of the machine boots it again.
+If GRUB can write its environment, the new kernel boots only once: until it is the default, the kernel that
+ran before stays the default, and a reset of the machine boots it again.
 """
 
 from __future__ import annotations
@@ -30,6 +19,83 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+DOCUMENTATION = """
+module: boot_kernel
+short_description: Install a kernel, and select the kernel that a host boots
+author: mptcp-lab maintainers
+description:
+  - Installs packages that hold one kernel, or selects the boot entry of a kernel. It removes no package, and
+    does not reboot the host.
+  - In check mode nothing is changed, and the same values are returned; no kernel is known of packages that
+    are not installed.
+options:
+  state:
+    description: >-
+      C(installed) installs C(packages). C(next) makes C(kernel) boot next, and refuses unless it and the
+      running kernel have boot entries. C(default) makes C(kernel), which has booted well, the default, if the
+      lab has set a default. C(restored) removes the lab's default, its note of the kernel from before the
+      lab, and the fetched packages.
+    type: str
+    choices: [installed, next, default, restored]
+    default: installed
+  packages:
+    description: >-
+      For C(installed). Each is a name, C(NAME=VERSION), or a mapping with C(path) or C(url), and C(sha256),
+      of a file that was fetched to /var/cache/mptcp-lab.
+    type: list
+    elements: raw
+    default: []
+  manager:
+    description: The package manager.
+    type: str
+    choices: [apt, dnf]
+    default: apt
+  suite:
+    description: The suite that apt installs from; empty for the host's own.
+    type: str
+    default: ""
+  kernel:
+    description: The release of the kernel, for C(next) and C(default).
+    type: str
+    default: ""
+"""
+RETURN = """
+missing:
+  description: The packages that are missing, or were before this task installed them.
+  returned: C(state) is C(installed) or C(restored)
+  type: list
+running:
+  description: The release of the running kernel.
+  returned: C(state) is C(installed) or C(restored)
+  type: str
+wanted:
+  description: >-
+    The kernel in the packages, empty while packages are missing; for C(restored), the kernel that ran before
+    the lab.
+  returned: C(state) is C(installed) or C(restored)
+  type: str
+entries:
+  description: The kernels that have a boot entry.
+  returned: C(state) is C(installed) or C(restored)
+  type: list
+once:
+  description: Whether the kernel boots only once.
+  returned: C(state) is C(next)
+  type: bool
+"""
+
+#: Ansible replaces this text with the arguments; its presence makes Ansible run the module in one round trip.
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
+#: By option: the type of its value, and the default.
+OPTIONS: dict[str, tuple[type, Any]] = {
+    "state": (str, "installed"),
+    "packages": (list, []),
+    "manager": (str, "apt"),
+    "suite": (str, ""),
+    "kernel": (str, ""),
+}
+#: By option: the values that it accepts.
+CHOICES = {"state": ("installed", "next", "default", "restored"), "manager": ("apt", "dnf")}
 STATE = Path("/var/lib/mptcp-lab/kernel.json")
 CACHE = Path("/var/cache/mptcp-lab")
 GRUB_CHOICE = Path("/etc/default/grub.d/90-mptcp-lab.cfg")
@@ -42,29 +108,55 @@ LOADER_ENTRIES = ("/boot/loader/entries", "/boot/efi/loader/entries", "/efi/load
 IMAGE = re.compile(r"(?m)/(?:boot/vmlinuz-|lib/modules/(?=[^/\s]+/vmlinuz$))([^/\s]+)")
 
 
+class Refused(Exception):
+    """The module cannot do its task; the message names what failed and the reason."""
+
+
+def options(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the module's options with their defaults; raise `Refused` for one that is unknown or wrong."""
+    found = {name: value for name, value in given.items() if not name.startswith("_ansible_")}
+    if unknown := sorted(found.keys() - OPTIONS.keys()):
+        raise Refused(f"boot_kernel has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
+    for name, (kind, default) in OPTIONS.items():
+        if found.get(name) is None:
+            found[name] = default
+        if not isinstance(found[name], kind):
+            raise Refused(f"boot_kernel: {name} is {found[name]!r}, and has to be a {kind.__name__}")
+        if found[name] not in CHOICES.get(name, (found[name],)):
+            raise Refused(f"boot_kernel: {name} is {found[name]!r}; give one of {', '.join(CHOICES[name])}")
+    needed = {"installed": "packages", "next": "kernel", "default": "kernel"}.get(found["state"])
+    if needed and not found[needed]:
+        raise Refused(f"boot_kernel: state {found['state']} needs {needed}, which is empty")
+    return found
+
+
 def run(*argv: str) -> str:
-    """Run a command and return its standard output; exit with the command's message if it fails."""
+    """Run a command and return its standard output; raise `Refused` with its message if it fails."""
     done = subprocess.run(
         argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
     )
     if done.returncode:
-        sys.exit(f"`{' '.join(argv)}` failed: {(done.stderr or done.stdout).strip()}")
+        raise Refused(f"`{' '.join(argv)}` failed: {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 
-def given(packages: Iterable[str]) -> list[str]:
-    """Return the packages as arguments of the package manager; exit if a fetched file has another digest."""
+def package_words(packages: Iterable[Any]) -> list[str]:
+    """Return the packages as arguments of the package manager; refuse a file with another digest."""
     ready = []
     for package in packages:
-        if package.startswith("{"):
-            described = json.loads(package)
-            file = CACHE / Path(described.get("path") or described["url"]).name
-            digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else described["sha256"]
-            if digest != described["sha256"]:
-                sys.exit(f"{file} has sha256 {digest}, not {described['sha256']}; nothing was installed")
-            ready.append(str(file))
-        else:
+        if isinstance(package, str):
             ready.append(package)
+            continue
+        try:
+            file, wanted = CACHE / Path(package.get("path") or package["url"]).name, package["sha256"]
+        except (AttributeError, KeyError, TypeError):
+            raise Refused(
+                f"boot_kernel: package {package!r} is no name, and has no path or url with sha256"
+            ) from None
+        digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else wanted
+        if digest != wanted:
+            raise Refused(f"{file} has sha256 {digest}, not {wanted}; nothing was installed")
+        ready.append(str(file))
     return ready
 
 
@@ -152,32 +244,38 @@ class Dnf:
         return "".join(run("rpm", "--query", "--list", name) for name in newest)
 
 
-def plan(manager: Apt | Dnf, install: bool) -> None:
-    """Print the report of the packages; with `install`, install those that are missing first.
+def install(manager: Apt | Dnf, check: bool) -> dict[str, Any]:
+    """Install the packages that are missing, unless `check`, and return the result.
 
-    Exits with a message unless the packages hold exactly one kernel.
+    Raises `Refused` unless the packages hold exactly one kernel.
     """
     absent = [package for package in manager.packages if "/" in package and not Path(package).exists()]
     missing = absent or manager.missing()
-    if install and missing:
+    if missing and not check:
         remember()
         if boots_once() and platform.release() in boot_entries():
             pin(platform.release())  # a new kernel that is first in the menu must not be the default yet
         manager.install()
-        missing = []
-    kernels = sorted(set(IMAGE.findall(manager.contents()))) if not missing else []
-    if len(kernels) != 1 and not missing:
-        sys.exit(
+    if missing and check:
+        return result(bool(missing), missing=missing, **report(""))
+    kernels = sorted(set(IMAGE.findall(manager.contents())))
+    if len(kernels) != 1:
+        raise Refused(
             f"{' '.join(manager.packages)}: they hold {', '.join(kernels) or 'no kernel'}, and one is wanted"
         )
-    print(report(missing, kernels[0] if kernels else ""))
+    return result(bool(missing), missing=missing, **report(kernels[0]))
 
 
-def report(missing: list[str], wanted: str) -> str:
-    """Return the JSON document that plan, install and before print."""
-    return json.dumps(
-        {"install": missing, "running": platform.release(), "wanted": wanted, "entries": boot_entries()}
-    )
+def report(wanted: str) -> dict[str, Any]:
+    """Return the running kernel, the wanted one and all that have a boot entry."""
+    return {"running": platform.release(), "wanted": wanted, "entries": boot_entries()}
+
+
+def result(changed: bool, text: str = "", **values: Any) -> dict[str, Any]:
+    """Return a result as Ansible reads it; `text` and the missing packages are shown as the difference."""
+    lines = [f"install {each}" for each in values.get("missing", [])] + ([text] if text else [])
+    diff = [{"prepared": "".join(f"{line}\n" for line in lines)}] if changed else []
+    return {"changed": changed, "diff": diff, **values}
 
 
 def remember() -> None:
@@ -199,18 +297,18 @@ def write_state(state: dict[str, Any]) -> None:
         partial.replace(STATE)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise SystemExit(f"{STATE}: cannot be written: {error.strerror}; make room on the host") from None
+        raise Refused(f"{STATE}: cannot be written: {error.strerror}; make room on the host") from None
 
 
 def read_state() -> dict[str, Any]:
-    """Return the record of the kernel before the lab; exit with a message if it cannot be read."""
+    """Return the record of the kernel before the lab; raise `Refused` if it cannot be read."""
     try:
         state = json.loads(STATE.read_text())
         if not isinstance(state, dict) or not isinstance(state.get("before"), str):
             raise ValueError("it is no record of a kernel")
     except (OSError, ValueError, RecursionError) as error:
         hint = "choose the kernel by hand (docs/kernel.md) and remove this file"
-        raise SystemExit(f"{STATE}: cannot be read: {error}; {hint}") from None
+        raise Refused(f"{STATE}: cannot be read: {error}; {hint}") from None
     return state
 
 
@@ -277,21 +375,24 @@ def pin(kernel: str) -> None:
         write_choice(wanted)
 
 
-def choose_with_grub(kernel: str, apply: bool) -> str:
-    """Make GRUB boot `kernel`, and return "unchanged" or "changed: ...".
+def choose_with_grub(kernel: str, check: bool) -> bool:
+    """Make GRUB boot `kernel`, unless `check`, and return whether that is a change.
 
-    If it is the first entry anyway, the lab's default is removed, so that later updates boot too. Nothing is
-    written unless `apply`.
+    If it is the first entry anyway, the lab's default is removed, so that later updates boot too.
     """
     menu = Path(GRUB_MENUS[0]).read_text()
     entries, chosen = grub_entries(menu), GRUB_CHOICE.exists()
+    if kernel not in entries:
+        raise Refused(
+            f"{kernel} has no entry in {GRUB_MENUS[0]}; repair the boot menu (update-grub), then repeat"
+        )
     by_itself = next(iter(entries)) == kernel and (chosen or 'set default="0"' in menu)
     wanted = "" if by_itself else f'GRUB_DEFAULT="{entries[kernel]}"\n'
     if wanted == (GRUB_CHOICE.read_text() if chosen else ""):
-        return "unchanged"
-    if apply:
+        return False
+    if not check:
         write_choice(wanted)
-    return f"changed: {kernel} boots next"
+    return True
 
 
 def write_choice(text: str) -> None:
@@ -303,73 +404,77 @@ def write_choice(text: str) -> None:
     run("update-grub")
 
 
-def select(kernel: str) -> None:
-    """Make `kernel` boot next; exit unless it and the running kernel, for the way back, have boot entries."""
+def boot_next(kernel: str, check: bool) -> dict[str, Any]:
+    """Make `kernel` boot next, unless `check`; return whether that is a change, and whether it boots once.
+
+    Raises `Refused` unless `kernel` and the running kernel, for the way back, have boot entries.
+    """
     entries, running = boot_entries(), platform.release()
     for needed, why in ((kernel, "is to boot"), (running, "runs, and is the way back")):
         if needed not in entries:
-            sys.exit(
+            raise Refused(
                 f"{needed} {why}, but has no boot entry (there are: {', '.join(entries) or 'none'}); not "
                 "rebooted. Repair the boot menu (update-grub, or kernel-install), then repeat"
             )
-    remember()
-    if boots_once():
-        pin(running)
-        run("grub-reboot", grub_entries(Path(GRUB_MENUS[0]).read_text())[kernel])
-        print(f"changed: {kernel} boots next, once")
+    if not check:
+        remember()
+    changed, once = True, boots_once()
+    if once:
+        if not check:
+            pin(running)
+            run("grub-reboot", grub_entries(Path(GRUB_MENUS[0]).read_text())[kernel])
     elif shutil.which("grubby"):
-        if run("grubby", "--default-kernel").strip().endswith(f"vmlinuz-{kernel}"):
-            print("unchanged")
-            return
-        run("grubby", f"--set-default=/boot/vmlinuz-{kernel}")
-        print(f"changed: {kernel} boots next")
+        changed = not run("grubby", "--default-kernel").strip().endswith(f"vmlinuz-{kernel}")
+        if changed and not check:
+            run("grubby", f"--set-default=/boot/vmlinuz-{kernel}")
     elif shutil.which("update-grub"):
-        print(choose_with_grub(kernel, apply=True))
+        changed = choose_with_grub(kernel, check)
     else:
-        print("unchanged: this system's boot loader chooses by itself")
+        changed = False  # the boot loader chooses by itself
+    return result(changed, f"{kernel} boots next{', once' if once else ''}", once=once)
 
 
-def confirm(kernel: str, apply: bool) -> None:
+def make_default(kernel: str, check: bool) -> dict[str, Any]:
     """Make a kernel that has booted well the default, if the lab has set a default at all."""
-    print(choose_with_grub(kernel, apply) if GRUB_CHOICE.exists() else "unchanged")
+    return result(GRUB_CHOICE.exists() and choose_with_grub(kernel, check), f"{kernel} is the default")
 
 
-def before() -> None:
-    """Print the report for the kernel that ran before the lab, or the running one if that never changed."""
-    was = read_state()["before"] if STATE.exists() else platform.release()
-    print(report([], was))
-
-
-def forget(apply: bool) -> None:
-    """Remove the lab's GRUB default, its record of the kernel, and the fetched packages."""
-    if not STATE.exists():
-        print("unchanged")
-        return
-    if apply:
-        kept = read_state()
+def restore(check: bool) -> dict[str, Any]:
+    """Remove the lab's GRUB default, its note of the kernel from before the lab, and the fetched packages."""
+    state = read_state() if STATE.exists() else {}
+    found = report(state.get("before", platform.release()))
+    if state and not check:
         if GRUB_CHOICE.exists():
             write_choice("")
-        if not kept.get("grub.d", True) and GRUB_CHOICE.parent.is_dir():
+        if not state.get("grub.d", True) and GRUB_CHOICE.parent.is_dir():
             GRUB_CHOICE.parent.rmdir()
         shutil.rmtree(CACHE, ignore_errors=True)
         STATE.unlink()
-    print("changed: the system chooses again what boots")
+    return result(bool(state), "the system chooses again what boots", missing=[], **found)
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
-    verb, *rest = sys.argv[1:]
-    if verb in ("plan", "install"):
-        manager, suite, *packages = rest
-        plan((Apt if manager == "apt" else Dnf)(suite, given(packages)), verb == "install")
-    elif verb == "select":
-        select(rest[0])
-    elif verb == "confirm":
-        confirm(rest[1], rest[0] == "apply")
-    elif verb == "before":
-        before()
-    else:
-        forget(rest[0] == "apply")
+    """Bring the host to the state that the arguments name, and print the result as Ansible reads it."""
+    os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+    given = json.loads(ARGUMENTS)
+    check = given["_ansible_check_mode"]
+    try:
+        wanted = options(given)
+        if wanted["state"] == "installed":
+            manager = Apt if wanted["manager"] == "apt" else Dnf
+            outcome = install(manager(wanted["suite"], package_words(wanted["packages"])), check)
+        elif wanted["state"] == "next":
+            outcome = boot_next(wanted["kernel"], check)
+        elif wanted["state"] == "default":
+            outcome = make_default(wanted["kernel"], check)
+        else:
+            outcome = restore(check)
+    except (Refused, OSError) as error:
+        outcome = {"changed": False, "failed": True, "msg": str(error)}
+    if not given["_ansible_diff"]:
+        outcome.pop("diff", None)
+    print(json.dumps(outcome))
+    sys.exit(bool(outcome.get("failed")))
 
 
 if __name__ == "__main__":

@@ -346,18 +346,6 @@ def program_files(folder: str, to: str) -> list[dict[str, str]]:
     ]
 
 
-def one_program(files: Iterable[str]) -> str:
-    """Return Python files as one text for `python3 -`: the modules first, the program last."""
-    *modules, program = [(Path(file).stem, Path(file).read_text()) for file in files]
-    return (
-        "import sys, types\n"
-        f"for name, text in {modules!r}:\n"
-        "    module = sys.modules[name] = types.ModuleType(name)\n"
-        "    exec(compile(text, name + '.py', 'exec'), module.__dict__)\n"
-        f"exec(compile({program[1]!r}, {program[0] + '.py'!r}, 'exec'))\n"
-    )
-
-
 FILTERS: tuple[Callable[..., Any], ...] = (
     lab_routes,
     lab_endpoints,
@@ -373,7 +361,6 @@ FILTERS: tuple[Callable[..., Any], ...] = (
     lab_retired,
     one_word,
     program_files,
-    one_program,
 )
 
 

@@ -1,16 +1,12 @@
-"""Undo the changes that the lab made on a host, and no others: the host's manifest lists them.
-
-    restore.py packages                 print as JSON which packages `restore` would remove or change
-    restore.py restore check|apply      undo all changes, and compare with the record from before the lab
-    restore.py remove check|apply OWNER...   undo the changes of these roles; their packages stay
+#!/usr/bin/python
+"""Record a host's state before the lab, and restore it: an Ansible module.
 
 Module `converge` writes the manifest before it changes anything. An entry can therefore describe a change
 that never happened: the host is as before, and nothing is done. Anything that somebody else has changed since
 is named and left alone. Edits are never lost: a file that the lab created and that was edited since is moved
 below BACKUPS; if an edited file stays in its place, the version from before the lab is written below BACKUPS.
-
-The last line printed begins with "changed" or "unchanged". Exit status 1 means that a change could not be
-undone; manifest and record stay, and the command can be repeated.
+The record also holds the backup copies of the account files (/etc/passwd- and others), which change when
+packages are installed or removed.
 """
 
 from __future__ import annotations
@@ -21,21 +17,74 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any, TypedDict
 
-import record
+DOCUMENTATION = """
+module: host_record
+short_description: Record a host's state before the lab, and restore it
+author: mptcp-lab maintainers
+description:
+  - The record is a host's state from before the lab. The manifest lists the changes that the lab made since,
+    with the state before each. Both lie below /var/lib/mptcp-lab.
+  - What somebody else has changed since is named in C(left), and left alone.
+  - In check mode nothing is changed, and C(done) lists what would be restored.
+options:
+  state:
+    description: >-
+      C(recorded) writes the record, unless there is one. C(read) returns the host's present state, and
+      changes nothing. C(removed) undoes the changes that only C(owners) made; their packages, the record and
+      the rest of the manifest stay. C(restored) undoes all changes in the manifest, compares the host with
+      the record, and removes both.
+    type: str
+    choices: [recorded, read, removed, restored]
+    default: recorded
+  owners:
+    description: The roles whose changes are undone; required for C(removed), and for no other state.
+    type: list
+    elements: str
+"""
+RETURN = """
+done:
+  description: The changes that were undone.
+  returned: C(state) is C(removed) or C(restored)
+  type: list
+left:
+  description: What was left alone and why, and each difference from the record.
+  returned: C(state) is C(removed) or C(restored)
+  type: list
+packages:
+  description: The packages that are removed, or change to their earlier version.
+  returned: C(state) is C(restored)
+  type: list
+summary:
+  description: One sentence about what was restored and compared.
+  returned: C(state) is C(removed) or C(restored)
+  type: str
+found:
+  description: The host's state by kind, with kernel, system and versions of tools.
+  returned: C(state) is C(read)
+  type: dict
+"""
 
-MANIFEST = record.RECORD.with_name("manifest.json")
+#: Ansible replaces this text with the arguments; its presence makes Ansible run the module in one round trip.
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
+#: By option: the type of its value, and the default.
+OPTIONS: dict[str, tuple[type, Any]] = {"state": (str, "recorded"), "owners": (list, None)}
+STATES = ("recorded", "read", "removed", "restored")
+RECORD = Path("/var/lib/mptcp-lab/record.json")
+MANIFEST = RECORD.with_name("manifest.json")
 #: The folder in which module `converge` records which files each unit has loaded.
-LOADED = MANIFEST.with_name("loaded")
+LOADED = RECORD.with_name("loaded")
 #: The marker file of a network change that is not confirmed (roles/lab_network/files/mptcp-lab-confirmed).
 TRIAL = Path("/run/mptcp-lab-network.trial")
 BACKUPS = Path("/var/backups/mptcp-lab")
@@ -43,6 +92,59 @@ UNITS = "/etc/systemd/system"  # module `converge` locks this folder too
 PROC_SYS = Path("/proc/sys")
 #: Trees in which a package's folders can hold other files, which a purge of the package would remove.
 KEPT_TREES = ("/etc/", "/var/lib/", "/var/www/", "/srv/", "/opt/")
+RUN = Path("/run/mptcp-lab")  # files of test runs: lock files, fault records
+TREES = ("/etc", "/usr/local")
+# Files that are rewritten when accounts or libraries change, without a change in meaning.
+VOLATILE = {"/etc/.pwd.lock", "/etc/ld.so.cache", "/etc/.updated"}
+# Backup copies of the account files. They change when a package adds accounts, or a purge removes them.
+ACCOUNTS_BEFORE = tuple(
+    f"/etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
+)
+# Systemd targets that the lab's units pull in.
+TARGETS = ("network-pre.target", "network-online.target")
+SYSCTLS = (
+    "net/mptcp/*",
+    "net/ipv4/ip_forward",
+    "net/ipv4/tcp_congestion_control",
+    "net/ipv4/conf/*/rp_filter",
+    "net/ipv4/conf/*/forwarding",
+    "net/ipv4/conf/*/accept_redirects",
+    "net/ipv4/conf/*/send_redirects",
+    "net/ipv6/conf/*/forwarding",
+    "net/ipv6/conf/*/accept_ra",
+    "net/ipv6/conf/*/accept_redirects",
+    "net/ipv6/conf/*/autoconf",
+    "net/ipv6/conf/*/keep_addr_on_down",
+)
+#: Programs whose version matters, with the command that prints it. They need not come from a package.
+TOOLS = {
+    "haproxy": ("haproxy", "-v"),
+    "ip": ("ip", "-V"),
+    "nft": ("nft", "--version"),
+    "nginx": ("nginx", "-v"),
+    "python3": ("python3", "--version"),
+    "systemd": ("systemctl", "--version"),
+}
+Facts = dict[str, str]
+
+
+class FileState(TypedDict, total=False):
+    """A file (`content` in base64, `mode`, `uid`, `gid`), a symbolic link (`link`), or else `other`."""
+
+    content: str
+    mode: int
+    uid: int
+    gid: int
+    link: str
+    other: str
+
+
+class Record(TypedDict):
+    """A host's state before the lab: facts by kind, and files with their content."""
+
+    format: int
+    was: dict[str, Facts]
+    kept: dict[str, FileState | None]
 
 
 class Entry(TypedDict):
@@ -78,6 +180,33 @@ def ask(*argv: str) -> str:
     return done.stdout
 
 
+def output(*argv: str) -> str:
+    """Return the standard output of a command, whatever its exit status."""
+    return subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False).stdout
+
+
+def lines(*argv: str) -> list[str]:
+    """Return the non-empty lines that a command prints, with single spaces, whatever its exit status."""
+    return [" ".join(line.split()) for line in output(*argv).splitlines() if line.strip()]
+
+
+def options(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the module's options with their defaults; raise `Failed` for one that is unknown or wrong."""
+    found = {name: value for name, value in given.items() if not name.startswith("_ansible_")}
+    if unknown := sorted(found.keys() - OPTIONS.keys()):
+        raise Failed(f"host_record has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
+    for name, (kind, default) in OPTIONS.items():
+        if found.get(name) is None:
+            found[name] = default
+        if not isinstance(found[name], kind) and found[name] != default:
+            raise Failed(f"host_record: {name} is {found[name]!r}, and has to be a {kind.__name__}")
+    if found["state"] not in STATES:
+        raise Failed(f"host_record: state is {found['state']!r}; give one of {', '.join(STATES)}")
+    if (found["owners"] is not None) != (found["state"] == "removed"):
+        raise Failed("host_record: owners are required for state removed, and for no other state")
+    return found
+
+
 @dataclass
 class Outcome:
     """The result of a run: one line per change that was undone (or would be), left alone, or failed."""
@@ -97,12 +226,212 @@ class Outcome:
         else:
             self.done.append(text)
 
+    def raise_failures(self) -> None:
+        """Raise `Failed`, with all that was found, if a step failed."""
+        if self.failed:
+            message = [*self.failed, *self.left, "These were not taken back; repair them, and repeat"]
+            raise Failed("\n".join(message))
+
+
+# --- the host's state: one function per kind of fact, each returns key -> value -----------------------------
+
+
+def read_files() -> Facts:
+    """Return mode, owner, and digest or link target of every file below TREES, by path."""
+    return {
+        str(path): describe(path) for tree in TREES for path in _walk(Path(tree)) if str(path) not in VOLATILE
+    }
+
+
+def _walk(tree: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(tree):
+        yield from (Path(folder, name) for name in folders + names)
+
+
+def describe(path: Path) -> str:
+    """Return a file's mode and owner, and its content's digest or a link's target."""
+    found = path.lstat()
+    what = f"{stat.filemode(found.st_mode)} {found.st_uid}:{found.st_gid}"
+    if path.is_symlink():
+        return f"{what} -> {path.readlink()}"
+    return f"{what} {hashlib.sha256(path.read_bytes()).hexdigest()}" if path.is_file() else what
+
+
+def read_packages() -> Facts:
+    """Return the versions of the installed packages by name."""
+    if not shutil.which("dpkg-query"):
+        return read_rpms()
+    shown = lines(
+        "dpkg-query", "--show", "--showformat", "${binary:Package} ${Version} ${db:Status-Abbrev}\n"
+    )
+    return {name: version for name, version, *status in map(str.split, shown) if status and status[0] != "un"}
+
+
+def read_rpms() -> Facts:
+    """Return the versions of the installed packages of the RHEL family, by NAME.ARCH.
+
+    If several versions are installed, as of kernels, the one installed last counts.
+    """
+    pattern = "%{INSTALLTIME} %{NAME}.%{ARCH} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\n"
+    shown = map(str.split, lines("rpm", "--query", "--all", "--queryformat", pattern))
+    by_time = sorted(shown, key=lambda words: int(words[0]))
+    return {name: version for _, name, version in by_time if not name.endswith(".(none)")}  # not signing keys
+
+
+def read_sysctls() -> Facts:
+    """Return the values of the sysctls that the lab may change (`SYSCTLS`), by path below /proc/sys."""
+    root = Path("/proc/sys")
+    found = {}
+    for path in sorted(p for pattern in SYSCTLS for p in root.glob(pattern)):
+        try:
+            found[str(path.relative_to(root))] = " ".join(path.read_text().split())
+        except OSError:  # some settings can only be written
+            continue
+    return found
+
+
+def read_ip(*arguments: str) -> list[dict[str, Any]]:
+    """Return the devices that ip prints as JSON, without the empty objects of those that a filter left out.
+
+    Raises `Failed` if the output is not a JSON list.
+    """
+    printed = run("ip", "-j", *arguments)
+    try:
+        found = json.loads(printed or "[]")
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        raise Failed(f"`ip -j {' '.join(arguments)}` printed no list: {printed[:80]!r}")
+    return [entry for entry in found if "ifname" in entry]
+
+
+def read_links() -> Facts:
+    """Return "up" or "down" for each network device, as it is set administratively."""
+    shown = read_ip("link", "show")
+    return {link["ifname"]: "up" if "UP" in link.get("flags", ()) else "down" for link in shown}
+
+
+def read_addresses() -> Facts:
+    """Return the configured addresses: of global scope, and neither leased nor autoconfigured."""
+    return {
+        f"{a['local']}/{a['prefixlen']} dev {link['ifname']}": "present"
+        for link in read_ip("address", "show")
+        for a in link.get("addr_info", [])
+        if a.get("scope") == "global" and not a.get("dynamic") and {"local", "prefixlen"} <= a.keys()
+    }
+
+
+def read_routes() -> Facts:
+    """Return the configured routes as `ip route` prints them, with the family first.
+
+    Routes of the kernel, of router advertisements and of table local are left out.
+    """
+    return {
+        f"-{family} {line}": "present"
+        for family in (4, 6)
+        for line in lines("ip", f"-{family}", "route", "show", "table", "all")
+        if not any(
+            word in f" {line} " for word in (" proto kernel ", " proto ra ", " table local ", " expires ")
+        )
+    }
+
+
+def read_rules() -> Facts:
+    """Return the routing rules as `ip rule` prints them, with the family first."""
+    return {
+        f"-{family} {line.replace(':', '', 1)}": "present"
+        for family in (4, 6)
+        for line in lines("ip", f"-{family}", "rule", "show")
+    }
+
+
+def read_endpoints() -> Facts:
+    """Return the MPTCP endpoints as `ip mptcp endpoint` prints them."""
+    return dict.fromkeys(lines("ip", "mptcp", "endpoint", "show"), "present")
+
+
+def read_limits() -> Facts:
+    """Return the MPTCP limits as `ip mptcp limits` prints them."""
+    shown = lines("ip", "mptcp", "limits", "show")
+    return {"limits": shown[0]} if shown else {}
+
+
+def read_nft_tables() -> Facts:
+    """Return the nftables rule set by table."""
+    return {line: output("nft", "list", *line.split()) for line in lines("nft", "list", "tables")}
+
+
+def read_units() -> Facts:
+    """Return for each service whether it is enabled and whether it runs."""
+    enabled = lines("systemctl", "list-unit-files", "--type=service", "--no-legend", "--plain", "--no-pager")
+    active = lines(
+        "systemctl", "list-units", "--type=service", "--state=active", "--no-legend", "--plain", "--no-pager"
+    )
+    running = {line.split()[0] for line in active if "exited" not in line.split()[:4]}
+    return {
+        name: f"{state}, {'runs' if name in running else 'does not run'}"
+        for name, state in (line.split()[:2] for line in enabled)
+        if state in ("enabled", "disabled")
+    }
+
+
+def read_targets() -> Facts:
+    """Return the states of the systemd targets in TARGETS."""
+    return {name: output("systemctl", "is-active", name).strip() for name in TARGETS}
+
+
+#: The function that reads each kind of fact.
+KINDS: dict[str, Callable[[], Facts]] = {
+    "files": read_files,
+    "packages": read_packages,
+    "sysctls": read_sysctls,
+    "links": read_links,
+    "addresses": read_addresses,
+    "routes": read_routes,
+    "rules": read_rules,
+    "endpoints": read_endpoints,
+    "limits": read_limits,
+    "nft_tables": read_nft_tables,
+    "units": read_units,
+    "targets": read_targets,
+}
+
+
+# --- keeping files -----------------------------------------------------------------------------------------
+
+
+def keep(path: Path) -> FileState | None:
+    """Return content, mode and owner of a file, or None if there is no such file."""
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return {
+        "content": base64.b64encode(path.read_bytes()).decode(),
+        "mode": stat.S_IMODE(found.st_mode),
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+    }
+
+
+def restore_kept(kept: dict[str, FileState | None]) -> None:
+    """Restore files with content, mode and owner; remove those that did not exist."""
+    for name, what in kept.items():
+        path = Path(name)
+        if what is None:
+            path.unlink(missing_ok=True)
+            continue
+        content = base64.b64decode(what["content"])
+        if not path.exists() or path.read_bytes() != content:
+            path.write_bytes(content)
+        path.chmod(what["mode"])
+        os.chown(path, what["uid"], what["gid"])
+
 
 # --- the manifest ------------------------------------------------------------------------------------------
 
 
 def read_manifest() -> list[Entry]:
-    """Return the manifest's entries, none if there is no manifest; exit if it is damaged."""
+    """Return the manifest's entries, none if there is no manifest; raise `Failed` if it is damaged."""
     if not MANIFEST.exists():
         return []
     try:
@@ -110,10 +439,10 @@ def read_manifest() -> list[Entry]:
         for entry in entries:
             _ = entry["kind"] + entry["name"], entry["before"], [*entry["after"]], [*entry["owners"]]
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-        sys.exit(
+        raise Failed(
             f"{MANIFEST} is damaged ({type(error).__name__}: {error}); nothing was changed. Put a copy of it "
             f"back, or undo by hand what docs/roles.md lists and remove {MANIFEST.parent}"
-        )
+        ) from None
     return entries
 
 
@@ -139,16 +468,16 @@ def of_kind(entries: Iterable[Entry], kind: str) -> list[Entry]:
 # --- files and folders -------------------------------------------------------------------------------------
 
 
-def now_at(path: Path) -> record.FileState | None:
+def now_at(path: Path) -> FileState | None:
     """Return the file at a path in the manifest's form: None if there is none, {"other": ...} if a folder."""
     if path.is_symlink():
         return {"link": str(path.readlink())}
     if not path.exists():
         return None
-    return record.keep(path) or {"other": stat.filemode(path.stat().st_mode)}
+    return keep(path) or {"other": stat.filemode(path.stat().st_mode)}
 
 
-def digest(found: record.FileState | None) -> str:
+def digest(found: FileState | None) -> str:
     """Return the SHA-256 digest of a file in the manifest's form; "absent" for None, "" for other types."""
     if found is None:
         return "absent"
@@ -157,7 +486,7 @@ def digest(found: record.FileState | None) -> str:
     return hashlib.sha256(base64.b64decode(found["content"])).hexdigest()
 
 
-def is_the_labs(entry: Entry, found: record.FileState | None) -> bool:
+def is_the_labs(entry: Entry, found: FileState | None) -> bool:
     """Return whether the content of a path is one that the lab wrote, in the last run or an earlier one."""
     return digest(found) in entry["after"] or ("any" in entry["after"] and found is not None)
 
@@ -168,7 +497,7 @@ def is_edited(entry: Entry) -> bool:
     return found is not None and found != entry["before"] and not is_the_labs(entry, found)
 
 
-def put(path: Path, what: record.FileState) -> None:
+def put(path: Path, what: FileState) -> None:
     """Write a file or a symbolic link atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.converge")
@@ -414,11 +743,11 @@ class Network:
     def read(cls) -> Network:
         """Read the state from the host."""
         return cls(
-            addresses=set(record.addresses()),
-            routes=set(record.routes()),
-            rules=set(record.rules()),
-            endpoints=set(record.endpoints()),
-            limits=record.limits().get("limits", ""),
+            addresses=set(read_addresses()),
+            routes=set(read_routes()),
+            rules=set(read_rules()),
+            endpoints=set(read_endpoints()),
+            limits=read_limits().get("limits", ""),
         )
 
 
@@ -456,8 +785,6 @@ def without_the_labs(found: Network, entries: list[Entry]) -> Network:
 
 def canonical(address: str) -> str:
     """Return an address with its prefix length, as `ip` prints it."""
-    from ipaddress import ip_interface
-
     return str(ip_interface(address))
 
 
@@ -469,15 +796,15 @@ def restore_network(entries: list[Entry], others: Network, outcome: Outcome) -> 
     for entry in of_kind(entries, "device"):
         restore_device(entry, others, before, outcome)
     missing = (
-        ("address", sorted((before.addresses | others.addresses) - set(record.addresses()))),
-        ("route", [line for line in sorted(others.routes) if line not in record.routes()]),
-        ("rule", [line for line in sorted(others.rules) if line not in record.rules()]),
+        ("address", sorted((before.addresses | others.addresses) - set(read_addresses()))),
+        ("route", [line for line in sorted(others.routes) if line not in read_routes()]),
+        ("rule", [line for line in sorted(others.rules) if line not in read_rules()]),
     )
     for kind, lines in missing:
         for line in lines:
             add_line(kind, line, outcome)
     endpoints = {line for line in before.endpoints if " implicit" not in line} | others.endpoints
-    for line in sorted(endpoints - set(record.endpoints())):
+    for line in sorted(endpoints - set(read_endpoints())):
         with outcome.step(f"endpoint {line}"):
             run("ip", "mptcp", "endpoint", "add", *line.split())
     for entry in of_kind(entries, "limits"):
@@ -498,10 +825,10 @@ def restore_device(entry: Entry, others: Network, before: Network, outcome: Outc
     }
     before.addresses |= had
     lab = {f"{canonical(address)} dev {device}" for after in entry["after"] for address in after}
-    now = record.links()
+    now = read_links()
     if device not in now:
         return
-    for line in sorted((lab - had) & set(record.addresses())):
+    for line in sorted((lab - had) & set(read_addresses())):
         with outcome.step(f"address {line}"):
             run("ip", "address", "delete", *line.split())
     state = "up" if "UP" in link["flags"] else "down"
@@ -534,7 +861,7 @@ def restore_limits(entry: Entry, seen: str, outcome: Outcome) -> None:
 
     is_ours = any(pairs(seen) == pairs(after) for after in entry["after"])
     wanted = pairs(entry["before"] if is_ours else seen)
-    if wanted and pairs(record.limits().get("limits", "")) != wanted:
+    if wanted and pairs(read_limits().get("limits", "")) != wanted:
         with outcome.step("MPTCP limits"):
             run("ip", "mptcp", "limits", "set", *(word for pair in wanted.items() for word in pair))
     if not is_ours and wanted != pairs(entry["before"]):
@@ -828,31 +1155,63 @@ def restore_packages(plan: Packages, outcome: Outcome) -> None:
             outcome.done.append(text)
 
 
-# --- commands ----------------------------------------------------------------------------------------------
+# --- the module -------------------------------------------------------------------------------------------
 
 
-def restore_accounts(was: record.Record) -> None:
+def read_all() -> dict[str, Facts]:
+    """Return the facts of all kinds, as a record holds them."""
+    return {name: read() for name, read in KINDS.items()}
+
+
+def differences(was: dict[str, Facts], now: dict[str, Facts]) -> Iterator[str]:
+    """Yield one line per fact that differs."""
+    for kind, before in was.items():
+        after = now[kind]
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) != after.get(key):
+                yield f"{kind}: {key}: was {before.get(key, 'absent')}, is {after.get(key, 'absent')}"
+
+
+def read_record() -> Record | None:
+    """Return the record, or None if there is none; raise `Failed` if it is damaged."""
+    if not RECORD.exists():
+        return None
+    try:
+        record: Record = json.loads(RECORD.read_text())
+        _ = [*record["was"].items()], [*record["kept"].items()]
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise Failed(
+            f"{RECORD} is damaged ({type(error).__name__}: {error}); nothing was changed. Put a copy of it "
+            "back, or remove it to restore the host without a comparison"
+        ) from None
+    return record
+
+
+def restore_accounts(was: Record) -> None:
     """Restore the backup copy of each account file that is itself as it was before the lab."""
     for name, what in was["kept"].items():
         accounts = Path(name.rstrip("-"))
-        is_same = accounts.exists() and record.describe(accounts) == was["was"]["files"].get(str(accounts))
-        if name in record.ACCOUNTS_BEFORE and is_same:
-            record.restore_kept({name: what})
+        is_same = accounts.exists() and describe(accounts) == was["was"]["files"].get(str(accounts))
+        if name in ACCOUNTS_BEFORE and is_same:
+            restore_kept({name: what})
 
 
-def restore(apply: bool) -> None:
-    """Undo all changes, and compare the host with the record; exit with a message if a step fails."""
-    entries = read_manifest()
-    was: record.Record | None = json.loads(record.RECORD.read_text()) if record.RECORD.exists() else None
+def restore(apply: bool) -> dict[str, Any]:
+    """Undo all changes, compare the host with the record, and return the result.
+
+    Raises `Failed` if a step fails; record and manifest stay, so that the task can be repeated.
+    """
+    entries, was = read_manifest(), read_record()
+    outcome = Outcome(apply)
     if not entries and not was:
-        print("unchanged: the lab has changed nothing here, or was taken back already")
-        return
+        return result(
+            outcome, "unchanged: the lab has changed nothing here, or was taken back already", False
+        )
     if was and not entries and "format" not in was:
-        sys.exit(
+        raise Failed(
             "an earlier version of this project set this host up, and did not note what it changed; nothing "
             "was changed now. Restore the host with that version"
         )
-    outcome = Outcome(apply)
     packages = plan_packages(entries)
     others = without_the_labs(Network.read(), entries)
     sysctls = wanted_sysctls(entries, outcome)
@@ -869,36 +1228,49 @@ def restore(apply: bool) -> None:
     restart_units(again, outcome)
     restore_packages(packages, outcome)
     restore_targets(entries, outcome)
-    if not apply:
-        print("\n".join(outcome.left))
-        print(f"changed: would be taken back: {', '.join(outcome.done) or 'nothing but the record'}")
-        return
-    if outcome.failed:
-        sys.exit(
-            "\n".join([*outcome.failed, *outcome.left, "These were not taken back; repair them, and repeat"])
-        )
-    finish(was, outcome)
+    outcome.raise_failures()
+    summary = f"would be taken back: {', '.join(outcome.done) or 'nothing but the record'}"
+    if apply:
+        compared = finish(was, outcome)
+        summary = f"{len(outcome.done)} changes were taken back; {compared}"
+    return {**result(outcome, summary), "packages": packages.names()}
 
 
-def finish(was: record.Record | None, outcome: Outcome) -> None:
-    """Compare the host with the record, print the differences, and remove record and manifest."""
+def result(outcome: Outcome, summary: str, changed: bool = True) -> dict[str, Any]:
+    """Return a result as Ansible reads it."""
+    diff = [{"prepared": "".join(f"restore {line}\n" for line in outcome.done)}] if changed else []
+    return {
+        "changed": changed,
+        "diff": diff,
+        "done": outcome.done,
+        "left": outcome.left,
+        "packages": [],
+        "summary": summary,
+    }
+
+
+def finish(was: Record | None, outcome: Outcome) -> str:
+    """Compare the host with the record, remove record and manifest, and return what the comparison found.
+
+    The differences are added to what was left alone.
+    """
     compared = "there is no record of before the lab to compare with"
     if was:
         restore_accounts(was)
-        differences = list(record.differences(was["was"], record.read_all()))
-        outcome.left += [f"{line}: not the lab's, left alone" for line in differences]
+        found = list(differences(was["was"], read_all()))
+        outcome.left += [f"{line}: not the lab's, left alone" for line in found]
         counted = ", ".join(f"{len(facts)} {kind.replace('_', ' ')}" for kind, facts in was["was"].items())
-        word = f"{len(differences)} differences, named above" if differences else "no difference"
+        word = f"{len(found)} differences, named above" if found else "no difference"
         compared = f"compared with the record of before the lab, {word}: {counted}"
-    record.RECORD.unlink(missing_ok=True)
+    RECORD.unlink(missing_ok=True)
     MANIFEST.unlink(missing_ok=True)
-    for folder in (record.RECORD.parent, record.RUN):  # both hold nothing but state of the lab
+    for folder in (RECORD.parent, RUN):  # both hold nothing but state of the lab
         shutil.rmtree(folder, ignore_errors=True)
-    print("\n".join([*outcome.left, f"changed: {len(outcome.done)} changes were taken back; {compared}"]))
+    return compared
 
 
-def remove(apply: bool, owners: list[str]) -> None:
-    """Undo the changes that only these roles made; their packages stay."""
+def remove(apply: bool, owners: list[str]) -> dict[str, Any]:
+    """Undo the changes that only these roles made, and return the result; their packages stay."""
     entries = read_manifest()
 
     def is_of(owner: str) -> bool:
@@ -908,11 +1280,10 @@ def remove(apply: bool, owners: list[str]) -> None:
         return entry["kind"] != "package" and any(map(is_of, entry["owners"]))
 
     theirs = [entry for entry in entries if is_theirs(entry)]
-    if not theirs:
-        print("unchanged")
-        return
     alone = [entry for entry in theirs if all(map(is_of, entry["owners"]))]
     outcome = Outcome(apply)
+    if not theirs:
+        return result(outcome, "unchanged", False)
     sysctls = wanted_sysctls(alone, outcome)
     again = stop_units(alone, entries, Packages(), outcome)
     restore_nft(alone, outcome)
@@ -920,32 +1291,80 @@ def remove(apply: bool, owners: list[str]) -> None:
     reload_managers(alone, outcome)
     restore_sysctls(sysctls, outcome)
     restart_units(again, outcome)
-    if outcome.failed:
-        sys.exit("\n".join([*outcome.failed, "These were not taken back; repair them, and repeat"]))
+    outcome.raise_failures()
     if apply:
         for entry in theirs:
             entry["owners"] = [owner for owner in entry["owners"] if not is_of(owner)]
         write_manifest([entry for entry in entries if entry["owners"]])
-    print("\n".join([*outcome.left, f"changed: {', '.join(outcome.done) or 'the manifest'}"]))
+    return result(outcome, ", ".join(outcome.done) or "the manifest")
+
+
+def take_record(apply: bool) -> dict[str, Any]:
+    """Write the record, unless there is one, and return the result."""
+    changed = not RECORD.exists()
+    if changed and apply:
+        kept = {name: keep(Path(name)) for name in ACCOUNTS_BEFORE}
+        document: Record = {"format": 2, "was": read_all(), "kept": kept}
+        RECORD.parent.mkdir(mode=0o700, exist_ok=True)
+        draft = RECORD.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            json.dump(document, stream, indent=1, sort_keys=True)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.rename(RECORD)
+    return {"changed": changed, "diff": [{"prepared": f"write {RECORD}\n"}] if changed else []}
+
+
+def read_host() -> dict[str, Any]:
+    """Return the host's state, with kernel, system and versions of tools."""
+    entries = (line.partition("=") for line in Path("/etc/os-release").read_text().splitlines())
+    release = {key: value.strip("\"'") for key, _, value in entries}
+    found: dict[str, Any] = {
+        **read_all(),
+        "kernel": platform.release(),
+        "system": f"{release['ID']}-{release.get('VERSION_ID', 'unreleased')}",
+        "tools": {name: tool_version(*argv) for name, argv in TOOLS.items() if shutil.which(argv[0])},
+    }
+    if shutil.which("dpkg-query"):
+        left_behind = ("rc", "un")  # dpkg's states: removed with configuration kept; known by name only
+        shown = lines(
+            "dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${binary:Package} ${Version}\n"
+        )
+        found["packages"] = dict(line.split()[1:3] for line in shown if line.split()[0] not in left_behind)
+    return found
+
+
+def tool_version(*argv: str) -> str:
+    """Return the first line that a tool prints about its version; nginx prints it to standard error."""
+    return ask(*argv).splitlines()[0].strip()
+
+
+def act(wanted: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Bring the host to the state that the options name, and return the result."""
+    if wanted["state"] == "read":
+        return {"changed": False, "found": read_host()}
+    if wanted["state"] == "recorded":
+        return take_record(not check)
+    lock = os.open(UNITS, os.O_RDONLY)
+    if not check:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return remove(not check, wanted["owners"]) if wanted["state"] == "removed" else restore(not check)
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
+    """Do what the arguments name, and print the result as Ansible reads it."""
     os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
     os.environ["LC_ALL"] = "C.UTF-8"
-    verb, *rest = sys.argv[1:]
-    lock = os.open(UNITS, os.O_RDONLY)
-    if rest[:1] == ["apply"]:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    given = json.loads(ARGUMENTS)
     try:
-        if verb == "packages":
-            print(json.dumps(plan_packages(read_manifest()).names()))
-        elif verb == "restore":
-            restore(rest[0] == "apply")
-        else:
-            remove(rest[0] == "apply", rest[1:])
-    except Failed as error:
-        sys.exit(str(error))
+        outcome = act(options(given), given["_ansible_check_mode"])
+    except (Failed, OSError) as error:
+        outcome = {"changed": False, "failed": True, "msg": str(error)}
+    if not given["_ansible_diff"]:
+        outcome.pop("diff", None)
+    print(json.dumps(outcome))
+    sys.exit("failed" in outcome)
 
 
 if __name__ == "__main__":

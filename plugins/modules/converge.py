@@ -31,6 +31,7 @@ from typing import Any, TypedDict, cast
 DOCUMENTATION = """
 module: converge
 short_description: Bring folders, files, kernel settings and units to what they should be
+author: mptcp-lab maintainers
 description:
   - In this order, and in one execution on the host. Everything belongs to root.
   - All files that differ are validated before the first is replaced; each is replaced in one piece. A
@@ -326,7 +327,7 @@ def settle_absent(path: Path, outcome: Outcome) -> None:
 
 
 class Manifest:
-    """The host's list of the lab's changes; roles/record/files/restore.py reads it.
+    """The host's list of the lab's changes; module `host_record` reads it.
 
     An entry has `kind` and `name`, the `owners` that changed it, `before` (the state before the first change,
     or null) and `after`, all values that the lab has set, the latest one last. An entry whose change never
