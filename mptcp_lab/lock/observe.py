@@ -5,19 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from typing import Any
 
 from mptcp_lab.answers import member, parse
 from mptcp_lab.errors import LabBroken
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.lock.document import Host
 from mptcp_lab.machines.session import Machine, Session
-from mptcp_lab.paths import ROOT
+from mptcp_lab.paths import AGENT, ROOT
 
 #: The Ansible module that reads a host's state; role `record` also runs it, before the lab changes the host.
 MODULE = ROOT / "plugins/modules/host_record.py"
 #: The text in the module that Ansible replaces with the arguments, and the arguments here.
 PLACEHOLDER = "<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"
-ARGUMENTS = {"state": "read", "_ansible_check_mode": True, "_ansible_diff": False}
+NETWORK = json.loads((AGENT / "lab_agent/kernel/network_state.json").read_text())
+ARGUMENTS = {
+    "state": "read",
+    "network": NETWORK,
+    "tools": {name: list(proxy.program.version_command) for name, proxy in PROXIES.items()},
+    "_ansible_check_mode": True,
+    "_ansible_diff": False,
+}
+#: The sysctls that a lock holds.
+LOCKED = tuple(NETWORK["sysctls"]["set by roles"])
 WITHIN_SECONDS = 60.0
 #: Fields that the module's result must have for a lock.
 READINGS = (
@@ -56,7 +67,7 @@ def _settings(machine: Machine, shown: Mapping[str, Any]) -> Iterator[tuple[str,
     devices = {nic.device for nic in machine.host.nics}
     for name, value in shown["sysctls"].items():
         device = name.split("/conf/")[1].split("/")[0] if "/conf/" in name else "all"
-        if device in devices | {"all", "default"}:
+        if device in devices | {"all", "default"} and any(fnmatch(name, pattern) for pattern in LOCKED):
             yield f"sysctl {name}", value
     for device, state in shown["links"].items():
         if device in devices:

@@ -51,7 +51,7 @@ def agent_archive() -> bytes:
     """Return the agent as a zip archive; the same sources always give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for source in sorted(AGENT.rglob("*.py")):
+        for source in sorted([*AGENT.rglob("*.py"), *AGENT.rglob("*.json")]):
             # An explicit ZipInfo always has the same date.
             archive.writestr(
                 zipfile.ZipInfo(str(source.relative_to(AGENT))), source.read_bytes(), zipfile.ZIP_DEFLATED

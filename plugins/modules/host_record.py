@@ -52,6 +52,15 @@ options:
     description: The roles whose changes are undone; required for C(removed), and for no other state.
     type: list
     elements: str
+  network:
+    description: >-
+      What belongs to the network state of a host: the parts, each with the kinds of facts in which it is
+      recorded, and the patterns of sysctls (C(mptcp_lab/agent/lab_agent/kernel/network_state.json)). Required
+      for each state but C(removed).
+    type: dict
+  tools:
+    description: Programs whose versions C(read) returns besides those of the system, each with its command.
+    type: dict
 """
 RETURN = """
 done:
@@ -79,7 +88,12 @@ found:
 #: Ansible replaces this text with the arguments; its presence makes Ansible run the module in one round trip.
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 #: By option: the type of its value, and the default.
-OPTIONS: dict[str, tuple[type, Any]] = {"state": (str, "recorded"), "owners": (list, None)}
+OPTIONS: dict[str, tuple[type, Any]] = {
+    "state": (str, "recorded"),
+    "owners": (list, None),
+    "network": (dict, None),
+    "tools": (dict, None),
+}
 STATES = ("recorded", "read", "removed", "restored")
 RECORD = Path("/var/lib/mptcp-lab/record.json")
 MANIFEST = RECORD.with_name("manifest.json")
@@ -102,26 +116,10 @@ ACCOUNTS_BEFORE = tuple(
 )
 # Systemd targets that the lab's units pull in.
 TARGETS = ("network-pre.target", "network-online.target")
-SYSCTLS = (
-    "net/mptcp/*",
-    "net/ipv4/ip_forward",
-    "net/ipv4/tcp_congestion_control",
-    "net/ipv4/conf/*/rp_filter",
-    "net/ipv4/conf/*/forwarding",
-    "net/ipv4/conf/*/accept_redirects",
-    "net/ipv4/conf/*/send_redirects",
-    "net/ipv6/conf/*/forwarding",
-    "net/ipv6/conf/*/accept_ra",
-    "net/ipv6/conf/*/accept_redirects",
-    "net/ipv6/conf/*/autoconf",
-    "net/ipv6/conf/*/keep_addr_on_down",
-)
 #: Programs whose version matters, with the command that prints it. They need not come from a package.
 TOOLS = {
-    "haproxy": ("haproxy", "-v"),
     "ip": ("ip", "-V"),
     "nft": ("nft", "--version"),
-    "nginx": ("nginx", "-v"),
     "python3": ("python3", "--version"),
     "systemd": ("systemctl", "--version"),
 }
@@ -204,6 +202,8 @@ def options(given: dict[str, Any]) -> dict[str, Any]:
         raise Failed(f"host_record: state is {found['state']!r}; give one of {', '.join(STATES)}")
     if (found["owners"] is not None) != (found["state"] == "removed"):
         raise Failed("host_record: owners are required for state removed, and for no other state")
+    if found["network"] is None and found["state"] != "removed":
+        raise Failed(f"host_record: network is required for state {found['state']}")
     return found
 
 
@@ -278,11 +278,11 @@ def read_rpms() -> Facts:
     return {name: version for _, name, version in by_time if not name.endswith(".(none)")}  # not signing keys
 
 
-def read_sysctls() -> Facts:
-    """Return the values of the sysctls that the lab may change (`SYSCTLS`), by path below /proc/sys."""
+def read_sysctls(patterns: Iterable[str]) -> Facts:
+    """Return the values of the sysctls that match these patterns, by path below /proc/sys."""
     root = Path("/proc/sys")
     found = {}
-    for path in sorted(p for pattern in SYSCTLS for p in root.glob(pattern)):
+    for path in sorted(p for pattern in patterns for p in root.glob(pattern)):
         try:
             found[str(path.relative_to(root))] = " ".join(path.read_text().split())
         except OSError:  # some settings can only be written
@@ -361,6 +361,25 @@ def read_nft_tables() -> Facts:
     return {line: output("nft", "list", *line.split()) for line in lines("nft", "list", "tables")}
 
 
+def read_qdiscs() -> Facts:
+    """Return the configured queueing disciplines as `tc qdisc` prints them, without handle and refcnt.
+
+    Those that the kernel chose have the handle 0.
+    """
+    words = [line.split() for line in lines("tc", "qdisc", "show") if shutil.which("tc")]
+    return {
+        re.sub(r" refcnt \d+", "", " ".join([name, *options])): "present"
+        for _, name, handle, *options in words
+        if handle != "0:"
+    }
+
+
+def read_neighbours() -> Facts:
+    """Return the permanent entries of the neighbour tables as `ip neighbour` prints them."""
+    shown = lines("ip", "neighbour", "show", "nud", "permanent")
+    return dict.fromkeys(shown, "present")
+
+
 def read_units() -> Facts:
     """Return for each service whether it is enabled and whether it runs."""
     enabled = lines("systemctl", "list-unit-files", "--type=service", "--no-legend", "--plain", "--no-pager")
@@ -380,11 +399,8 @@ def read_targets() -> Facts:
     return {name: output("systemctl", "is-active", name).strip() for name in TARGETS}
 
 
-#: The function that reads each kind of fact.
-KINDS: dict[str, Callable[[], Facts]] = {
-    "files": read_files,
-    "packages": read_packages,
-    "sysctls": read_sysctls,
+#: The function that reads each kind of fact of the network state, but for sysctls.
+NETWORK: dict[str, Callable[[], Facts]] = {
     "links": read_links,
     "addresses": read_addresses,
     "routes": read_routes,
@@ -392,9 +408,26 @@ KINDS: dict[str, Callable[[], Facts]] = {
     "endpoints": read_endpoints,
     "limits": read_limits,
     "nft_tables": read_nft_tables,
-    "units": read_units,
-    "targets": read_targets,
+    "qdiscs": read_qdiscs,
+    "neighbours": read_neighbours,
 }
+Kinds = dict[str, Callable[[], Facts]]
+
+
+def kinds_of(network: dict[str, Any]) -> Kinds:
+    """Return the function that reads each kind of fact, with this definition of the network state."""
+    patterns = [pattern for group in network["sysctls"].values() for pattern in group]
+    readers = {**NETWORK, "sysctls": lambda: read_sysctls(patterns)}
+    wanted = list(dict.fromkeys(kind for kinds in network["parts"].values() for kind in kinds))
+    if unknown := sorted(set(wanted) - readers.keys()):
+        raise Failed(f"host_record cannot record {', '.join(unknown)}; it can record {', '.join(readers)}")
+    return {
+        "files": read_files,
+        "packages": read_packages,
+        **{kind: readers[kind] for kind in wanted},
+        "units": read_units,
+        "targets": read_targets,
+    }
 
 
 # --- keeping files -----------------------------------------------------------------------------------------
@@ -1158,16 +1191,16 @@ def restore_packages(plan: Packages, outcome: Outcome) -> None:
 # --- the module -------------------------------------------------------------------------------------------
 
 
-def read_all() -> dict[str, Facts]:
+def read_all(kinds: Kinds) -> dict[str, Facts]:
     """Return the facts of all kinds, as a record holds them."""
-    return {name: read() for name, read in KINDS.items()}
+    return {name: read() for name, read in kinds.items()}
 
 
 def differences(was: dict[str, Facts], now: dict[str, Facts]) -> Iterator[str]:
-    """Yield one line per fact that differs."""
+    """Yield one line per fact that differs; sysctls that an older record does not have are not compared."""
     for kind, before in was.items():
         after = now[kind]
-        for key in sorted(before.keys() | after.keys()):
+        for key in sorted(before if kind == "sysctls" else before.keys() | after.keys()):
             if before.get(key) != after.get(key):
                 yield f"{kind}: {key}: was {before.get(key, 'absent')}, is {after.get(key, 'absent')}"
 
@@ -1196,7 +1229,7 @@ def restore_accounts(was: Record) -> None:
             restore_kept({name: what})
 
 
-def restore(apply: bool) -> dict[str, Any]:
+def restore(apply: bool, kinds: Kinds) -> dict[str, Any]:
     """Undo all changes, compare the host with the record, and return the result.
 
     Raises `Failed` if a step fails; record and manifest stay, so that the task can be repeated.
@@ -1231,7 +1264,7 @@ def restore(apply: bool) -> dict[str, Any]:
     outcome.raise_failures()
     summary = f"would be taken back: {', '.join(outcome.done) or 'nothing but the record'}"
     if apply:
-        compared = finish(was, outcome)
+        compared = finish(was, outcome, kinds)
         summary = f"{len(outcome.done)} changes were taken back; {compared}"
     return {**result(outcome, summary), "packages": packages.names()}
 
@@ -1249,7 +1282,7 @@ def result(outcome: Outcome, summary: str, changed: bool = True) -> dict[str, An
     }
 
 
-def finish(was: Record | None, outcome: Outcome) -> str:
+def finish(was: Record | None, outcome: Outcome, kinds: Kinds) -> str:
     """Compare the host with the record, remove record and manifest, and return what the comparison found.
 
     The differences are added to what was left alone.
@@ -1257,7 +1290,7 @@ def finish(was: Record | None, outcome: Outcome) -> str:
     compared = "there is no record of before the lab to compare with"
     if was:
         restore_accounts(was)
-        found = list(differences(was["was"], read_all()))
+        found = list(differences(was["was"], read_all(kinds)))
         outcome.left += [f"{line}: not the lab's, left alone" for line in found]
         counted = ", ".join(f"{len(facts)} {kind.replace('_', ' ')}" for kind, facts in was["was"].items())
         word = f"{len(found)} differences, named above" if found else "no difference"
@@ -1299,12 +1332,12 @@ def remove(apply: bool, owners: list[str]) -> dict[str, Any]:
     return result(outcome, ", ".join(outcome.done) or "the manifest")
 
 
-def take_record(apply: bool) -> dict[str, Any]:
+def take_record(apply: bool, kinds: Kinds) -> dict[str, Any]:
     """Write the record, unless there is one, and return the result."""
     changed = not RECORD.exists()
     if changed and apply:
         kept = {name: keep(Path(name)) for name in ACCOUNTS_BEFORE}
-        document: Record = {"format": 2, "was": read_all(), "kept": kept}
+        document: Record = {"format": 2, "was": read_all(kinds), "kept": kept}
         RECORD.parent.mkdir(mode=0o700, exist_ok=True)
         draft = RECORD.with_suffix(".new")
         draft.unlink(missing_ok=True)
@@ -1316,15 +1349,17 @@ def take_record(apply: bool) -> dict[str, Any]:
     return {"changed": changed, "diff": [{"prepared": f"write {RECORD}\n"}] if changed else []}
 
 
-def read_host() -> dict[str, Any]:
-    """Return the host's state, with kernel, system and versions of tools."""
+def read_host(kinds: Kinds, tools: dict[str, list[str]]) -> dict[str, Any]:
+    """Return the host's state, with kernel, system and versions of TOOLS and these tools."""
     entries = (line.partition("=") for line in Path("/etc/os-release").read_text().splitlines())
     release = {key: value.strip("\"'") for key, _, value in entries}
     found: dict[str, Any] = {
-        **read_all(),
+        **read_all(kinds),
         "kernel": platform.release(),
         "system": f"{release['ID']}-{release.get('VERSION_ID', 'unreleased')}",
-        "tools": {name: tool_version(*argv) for name, argv in TOOLS.items() if shutil.which(argv[0])},
+        "tools": {
+            name: tool_version(*argv) for name, argv in {**TOOLS, **tools}.items() if shutil.which(argv[0])
+        },
     }
     if shutil.which("dpkg-query"):
         left_behind = ("rc", "un")  # dpkg's states: removed with configuration kept; known by name only
@@ -1336,20 +1371,21 @@ def read_host() -> dict[str, Any]:
 
 
 def tool_version(*argv: str) -> str:
-    """Return the first line that a tool prints about its version; nginx prints it to standard error."""
+    """Return the first line that a tool prints about its version; some print it to standard error."""
     return ask(*argv).splitlines()[0].strip()
 
 
 def act(wanted: dict[str, Any], check: bool) -> dict[str, Any]:
     """Bring the host to the state that the options name, and return the result."""
+    kinds = kinds_of(wanted["network"]) if wanted["network"] else {}
     if wanted["state"] == "read":
-        return {"changed": False, "found": read_host()}
+        return {"changed": False, "found": read_host(kinds, wanted["tools"] or {})}
     if wanted["state"] == "recorded":
-        return take_record(not check)
+        return take_record(not check, kinds)
     lock = os.open(UNITS, os.O_RDONLY)
     if not check:
         fcntl.flock(lock, fcntl.LOCK_EX)
-    return remove(not check, wanted["owners"]) if wanted["state"] == "removed" else restore(not check)
+    return remove(not check, wanted["owners"]) if wanted["state"] == "removed" else restore(not check, kinds)
 
 
 def main() -> None:

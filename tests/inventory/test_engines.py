@@ -100,8 +100,9 @@ def named(path: Path) -> list[str]:
 
 
 def words(text: str) -> Iterator[tokenize.TokenInfo]:
-    """Yield the tokens of a Python text without comments and docstrings."""
+    """Yield the tokens of a Python text without comments, docstrings and the documentation of modules."""
     begins = True
+    text = re.sub(r'(?ms)^(DOCUMENTATION|RETURN) = """.*?^"""', "", text)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
             begins = True

@@ -177,19 +177,17 @@ def test_a_damaged_record_is_one_sentence(restore: ModuleType, text: str) -> Non
     restore.RECORD.parent.mkdir()
     restore.RECORD.write_text(text)
     with pytest.raises(restore.Failed, match=r"record\.json is damaged [^\n]*; nothing was changed"):
-        restore.restore(apply=False)
+        restore.restore(False, {})
 
 
-def test_the_record_is_written_once_and_never_in_check_mode(
-    restore: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(restore, "KINDS", {"sysctls": restore.read_sysctls})
-    assert restore.take_record(apply=False)["changed"] is True
+def test_the_record_is_written_once_and_never_in_check_mode(restore: ModuleType) -> None:
+    kinds = {"links": restore.read_links}
+    assert restore.take_record(False, kinds)["changed"] is True
     assert not restore.RECORD.exists()
-    assert restore.take_record(apply=True)["changed"] is True
+    assert restore.take_record(True, kinds)["changed"] is True
     written = restore.RECORD.read_text()
-    assert restore.read_record()["was"] == {"sysctls": restore.read_sysctls()}
-    assert restore.take_record(apply=True) == {"changed": False, "diff": []}
+    assert restore.read_record()["was"] == {"links": restore.read_links()}
+    assert restore.take_record(True, kinds) == {"changed": False, "diff": []}
     assert restore.RECORD.read_text() == written
 
 

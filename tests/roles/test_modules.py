@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mptcp_lab.lock.observe import NETWORK
 from tests.roles.golden import ROOT
 
 MODULES = sorted((ROOT / "plugins/modules").glob("*.py"))
@@ -74,6 +75,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("host_record", {"state": "taken"}, "give one of recorded, read, removed, restored"),
     ("host_record", {"state": "removed"}, "owners are required for state removed"),
     ("host_record", {"state": "restored", "owners": ["gateway"]}, "and for no other state"),
+    ("host_record", {"state": "restored"}, "host_record: network is required for state restored"),
+    (
+        "host_record",
+        {"network": {"parts": {"x": ["y"]}, "sysctls": {}}},
+        "host_record cannot record y; it can",
+    ),
     ("host_record", {"owner": "gateway"}, "host_record has no option owner; it has state, owners"),
     ("host_record", {"state": "removed", "owners": "gateway"}, "owners is 'gateway', and has to be a list"),
     ("package_lock", {}, "packages is None, and has to be a dict"),
@@ -98,9 +105,11 @@ def test_every_module_is_tested() -> None:
 
 
 def test_the_state_of_this_machine_is_read_as_one_result() -> None:
-    found = run("host_record", state="read")["found"]
-    assert {"kernel", "system", "tools", "files", "sysctls", "links", "limits"} <= found.keys()
+    tools = {"lab-shell": ["sh", "-c", "echo 1.0"], "lab-none": ["mptcp-lab-none", "-v"]}
+    found = run("host_record", state="read", network=NETWORK, tools=tools)["found"]
+    assert {"kernel", "system", "tools", "files", "sysctls", "links", "limits", "qdiscs"} <= found.keys()
     assert found["links"]["lo"] in ("up", "down")
+    assert (found["tools"]["lab-shell"], "lab-none" in found["tools"]) == ("1.0", False)
 
 
 def test_packages_are_compared_with_a_lock() -> None:

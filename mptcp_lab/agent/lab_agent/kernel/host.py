@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
+import pkgutil
 import re
 import subprocess
 from pathlib import Path
@@ -13,25 +15,6 @@ from typing import Any
 from ..basics import AgentError, Json, patient
 from .path_manager import PathManager
 
-SYSCTLS = (
-    "net/mptcp/*",
-    "net/ipv4/ip_forward",
-    "net/ipv4/tcp_retries*",
-    "net/ipv4/tcp_syn*_retries",
-    "net/ipv4/tcp_congestion_control",
-    "net/ipv4/tcp_mtu_probing",
-    "net/ipv4/conf/*/rp_filter",
-    "net/ipv4/conf/*/forwarding",
-    "net/ipv4/conf/*/accept_redirects",
-    "net/ipv4/conf/*/send_redirects",
-    "net/ipv4/conf/*/arp_*",
-    "net/ipv6/conf/*/forwarding",
-    "net/ipv6/conf/*/disable_ipv6",
-    "net/ipv6/conf/*/accept_ra",
-    "net/ipv6/conf/*/accept_redirects",
-    "net/ipv6/conf/*/autoconf",
-    "net/ipv6/conf/*/keep_addr_on_down",
-)
 VOLATILE = {
     "valid_life_time",
     "preferred_life_time",
@@ -92,10 +75,23 @@ def read_nics() -> Json:
     return nics
 
 
+@functools.cache
+def definition() -> Json:
+    """Return what belongs to the network state of a host (network_state.json), for traces and records alike.
+
+    `parts` has each part of `network_state`, with the kinds of facts in which module `host_record` records
+    it. `sysctls` has patterns of paths below /proc/sys.
+    """
+    text = pkgutil.get_data(__name__, "network_state.json")
+    assert text is not None, "the agent's archive has no network_state.json"
+    found: Json = json.loads(text)
+    return found
+
+
 def read_sysctls() -> Json:
-    """Return the values of the sysctls that affect multipath (`SYSCTLS`), by dotted name."""
+    """Return the values of the sysctls that roles or faults set, by dotted name."""
     values = {}
-    for pattern in SYSCTLS:
+    for pattern in itertools.chain.from_iterable(definition()["sysctls"].values()):
         for path in sorted(PROC_SYS.glob(pattern)):
             with contextlib.suppress(OSError):
                 values[sysctl_name(path)] = path.read_text().strip()
@@ -209,7 +205,11 @@ def split_json(text: str) -> list[Any]:
 
 
 def network_state() -> Json:
-    """Return all network state that a fault may change, without the fields that change by themselves."""
+    """Return the parts of a host's network state (`definition`), without fields that change by themselves.
+
+    The neighbours that are being resolved (`resolving`) come with them. Parts that the kernel does not have
+    are left out.
+    """
     state = read_ip_batches()
     state |= read_json_tools({name: IP_READINGS[name] for name in ("nft", "qdiscs")})
     for route in state["routes6"] if isinstance(state["routes6"], list) else []:
@@ -226,7 +226,8 @@ def network_state() -> Json:
         state["endpoints"] = manager.endpoints()
         state["limits"] = manager.limits()
     state["sysctls"] = read_sysctls()
-    return {name: _without_noise(document) for name, document in state.items()}
+    names = [*definition()["parts"], "resolving"]
+    return {name: _without_noise(state[name]) for name in names if name in state}
 
 
 def _without_noise(value: Any) -> Any:
