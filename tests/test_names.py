@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: Folders whose functions the rule is about. Tests name what they prove, and are not listed.
-FOLDERS = ("mptcp_lab", "conformance", "playbooks", "bench", "examples")
+FOLDERS = ("mptcp_lab", "conformance", "playbooks", "plugins", "bench", "examples")
 #: Words with the ending of a participle that are nouns or verbs of the field.
 ALLOWED = frozenset(
     "embed feed finding greeting heading listening mapping meaning need padding reading seed setting "

@@ -183,7 +183,7 @@ class Apt:
             *older,
         ]
 
-    def missing(self) -> list[str]:
+    def missing_packages(self) -> list[str]:
         """Return a line per package that would be installed or upgraded."""
         shown = run(*self.command, "--simulate", "install", *self.packages)
         return [line.partition(" ")[2] for line in shown.splitlines() if line.startswith("Inst ")]
@@ -226,7 +226,7 @@ class Dnf:
     def _names(self) -> list[str]:
         return [run("rpm", "--query", "--package", p).strip() if "/" in p else p for p in self.packages]
 
-    def missing(self) -> list[str]:
+    def missing_packages(self) -> list[str]:
         """Return the packages that are not installed, or not in the version that is named."""
         return [
             n
@@ -250,7 +250,7 @@ def install(manager: Apt | Dnf, check: bool) -> dict[str, Any]:
     Raises `Refused` unless the packages hold exactly one kernel.
     """
     absent = [package for package in manager.packages if "/" in package and not Path(package).exists()]
-    missing = absent or manager.missing()
+    missing = absent or manager.missing_packages()
     if missing and not check:
         remember()
         if boots_once() and platform.release() in boot_entries():

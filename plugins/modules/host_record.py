@@ -950,7 +950,7 @@ class Apt:
         """Return the paths of all files in these packages."""
         return set(ask("dpkg-query", "--listfiles", *sorted(names)).splitlines())
 
-    def edited(self, going: set[str]) -> dict[str, list[str]]:
+    def edited_files(self, going: set[str]) -> dict[str, list[str]]:
         """Return by package its edited configuration files, and files of others in its folders.
 
         `going` are the packages that would be removed: a purge also removes other files in the folders that
@@ -1049,7 +1049,7 @@ class Dnf:
         found = ask("rpm", "--query", "--file", "--queryformat", "%{NAME}.%{ARCH}\\n", path).split()
         return found[0] if len(found) == 1 else ""
 
-    def edited(self, going: set[str]) -> dict[str, list[str]]:
+    def edited_files(self, going: set[str]) -> dict[str, list[str]]:
         """Return by package its edited configuration files."""
         found: dict[str, list[str]] = {}
         for name in going:
@@ -1135,7 +1135,7 @@ def plan_packages(entries: list[Entry]) -> Packages:
     packages = of_kind(entries, "package")
     going = {entry["name"] for entry in packages if is_new(entry) and entry["name"] in host.versions}
     ours = {entry["name"]: entry for entry in of_kind(entries, "file")}
-    for name, paths in sorted(host.edited(going).items()):
+    for name, paths in sorted(host.edited_files(going).items()):
         edited = [path for path in paths if path not in ours or is_edited(ours[path])]
         if edited:
             for each in host.goes_with({name}) & going:

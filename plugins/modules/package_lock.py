@@ -64,7 +64,7 @@ class Apt:
 
     manager = "apt"
 
-    def installed(self) -> set[str]:
+    def installed_packages(self) -> set[str]:
         """Return NAME=VERSION of every installed package."""
         shown = run(
             "dpkg-query", "--show", "--showformat", "${binary:Package}=${Version} ${db:Status-Abbrev}\n"
@@ -90,7 +90,7 @@ class Dnf:
 
     manager = "dnf"
 
-    def installed(self) -> set[str]:
+    def installed_packages(self) -> set[str]:
         """Return NAME.ARCH=VERSION of every installed package."""
         version = "%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}"
         return set(
@@ -146,7 +146,7 @@ def find_manager() -> Apt | Dnf:
 
 def compare(manager: Apt | Dnf, packages: list[str]) -> dict[str, Any]:
     """Return the packages that differ, and those of them that are not available."""
-    differ = sorted(set(packages) - manager.installed())
+    differ = sorted(set(packages) - manager.installed_packages())
     lacking = unavailable(manager, differ)
     if lacking:
         manager.refresh()

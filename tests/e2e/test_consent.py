@@ -66,7 +66,7 @@ REFUSALS = (
         "client",
         KERNEL,
         "client: a kernel would be installed ( ... mptcpize ... ) beside the running {kernel};"
-        " say lab_kernel_ok: true to allow it",
+        " set lab_kernel_ok: true to allow it",
         "lab_kernel_ok",
         also={"lab_reboot_ok": True},
     ),
@@ -76,7 +76,7 @@ REFUSALS = (
         "client",
         KERNEL,
         "client: it runs {kernel} and would be rebooted into the kernel that is to be installed;"
-        " say lab_reboot_ok: true to allow it",
+        " set lab_reboot_ok: true to allow it",
         "lab_reboot_ok",
         also={"lab_kernel_ok": True},
     ),

@@ -152,7 +152,7 @@ def test_packages_of_somebody_else_s_host_are_not_removed_without_consent(used: 
     assert refused.returncode == 2, printed
     assert "proxy2: haproxy, " in printed, refused.stdout
     assert " would be removed or changed back, and the host is marked" in printed
-    assert "lab_owned: false; say lab_packages_ok: true to allow it. Nothing was changed" in printed
+    assert "lab_owned: false; set lab_packages_ok: true to allow it. Nothing was changed" in printed
     assert list(differences(before, used.snapshot(BORROWED))) == []
 
 

@@ -195,7 +195,7 @@ class Manager:
     def __init__(self, *kernels: str) -> None:
         self.kernels, self.is_installed = kernels, False
 
-    def missing(self) -> list[str]:
+    def missing_packages(self) -> list[str]:
         return [] if self.is_installed else ["linux-image-amd64 (7.3.4)"]
 
     def install(self) -> None:
@@ -210,7 +210,7 @@ def test_check_mode_installs_nothing_and_names_what_is_missing(
 ) -> None:
     manager = Manager("7.3.4+deb13-amd64")
     planned = kernel.install(manager, check=True)
-    assert (planned["changed"], planned["missing"], planned["wanted"]) == (True, manager.missing(), "")
+    assert (planned["changed"], planned["missing"], planned["wanted"]) == (True, manager.missing_packages(), "")
     assert not manager.is_installed
     assert not kernel.STATE.exists()
     installed = kernel.install(manager, check=False)
