@@ -16,6 +16,7 @@ ARMED = {
     "SECURITY-4[options]": ("fail", "subflows of other paths are lost"),
     "SECURITY-5[with-checksums]": ("non-strict", "not the same ones"),
     "SECURITY-7[other-ports]": ("fail", "16 joins came to the third party, 4 are allowed"),
+    "SECURITY-9[nginx-native]": ("fail", "processes of proxy2 ended"),
     "SECURITY-10[DATA_FIN]": ("non-strict", "an open stream at the server"),
 }
 ARMED_TOO = {
@@ -29,6 +30,7 @@ ARMED_TOO = {
 UNHEARD = {
     "SECURITY-1": ("fail", "RST of a guessed token"),
     "SECURITY-2[checksums]": ("non-strict", "the attacker's join was refused"),
+    "SECURITY-9[direct]": ("fail", "SYN/ACK did not come"),
 }
 DROP = "nft -f - <<'X'\nadd table inet sabotage\n" + (
     "add chain inet sabotage input { type filter hook input priority -200; }\n"
