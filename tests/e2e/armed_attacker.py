@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.rfc8684.peer import option_of
-from mptcp_lab.suite.security import joins, middle, one_path, options, third_party
+from mptcp_lab.suite.security import joins, malformed, middle, one_path, options, third_party
 from mptcp_lab.suite.security.forging import Forger
 from mptcp_lab.suite.security.one_path import Attack
 from mptcp_lab.suite.security.options import Forged
@@ -23,6 +23,9 @@ from mptcp_lab.wire.packet import ACK, SYN
 
 Harm = Callable[[Attack], AbstractContextManager[None]]
 real_checksums, real_most_joins = middle.checksums, third_party.most_joins
+real_attack_listener = malformed.attack_listener
+#: Kills one worker process of nginx, which its master process replaces.
+KILL_WORKER = "kill -KILL $(cut -d' ' -f1 /proc/$(systemctl show -P MainPID nginx)/task/*/children)"
 
 
 def join_with_keys(forger: Forger, target: Target, overheard: list[Segment]) -> None:
@@ -53,6 +56,14 @@ def inverted_checksums(client: Machine, *, asked: bool) -> AbstractContextManage
     return real_checksums(client, asked=not asked)
 
 
+def crashing_worker(attacker: Machine, forger: Forger, target: Target) -> int:
+    """Send the malformed packets, and end a worker process as a crash would."""
+    sent = real_attack_listener(attacker, forger, target)
+    target.machine.probe.run(["sh", "-c", KILL_WORKER])
+    return sent
+
+
+malformed.attack_listener = crashing_worker
 joins.WITHOUT_KEYS = (joins.guess_tokens, join_with_keys)
 joins.SETTINGS["none"] = (joins.SETTINGS["firewall"][0], False)
 joins.SETTINGS["limits"] = (joins.SETTINGS["checksums"][0], True)

@@ -16,6 +16,7 @@ ARMED = {
     "SECURITY-4[options]": ("fail", "subflows of other paths are lost"),
     "SECURITY-5[with-checksums]": ("non-strict", "not the same ones"),
     "SECURITY-7[other-ports]": ("fail", "16 joins came to the third party, 4 are allowed"),
+    "SECURITY-9[nginx-native]": ("fail", "processes of proxy2 ended"),
     "SECURITY-10[DATA_FIN]": ("non-strict", "an open stream at the server"),
 }
 ARMED_TOO = {
@@ -29,7 +30,20 @@ ARMED_TOO = {
 UNHEARD = {
     "SECURITY-1": ("fail", "RST of a guessed token"),
     "SECURITY-2[checksums]": ("non-strict", "the attacker's join was refused"),
+    "SECURITY-6[MP_JOIN]": ("fail", "MPJoinSynRx"),
+    "SECURITY-9[direct]": ("fail", "SYN/ACK did not come"),
 }
+#: With a server that has no SYN cookies, and room for few half-open connections of strangers.
+FLOODED = {"SECURITY-6[MP_CAPABLE]": ("fail", "of 20 connections 0 were served")}
+SHORT_QUEUE = (
+    "sysctl -n net.ipv4.tcp_max_syn_backlog > /run/max-syn-backlog"
+    " && sysctl -qw net.ipv4.tcp_syncookies=0 net.ipv4.tcp_max_syn_backlog=64 net.ipv4.tcp_no_metrics_save=1"
+    " && ip tcp_metrics flush"
+)
+LONG_QUEUE = (
+    "sysctl -qw net.ipv4.tcp_syncookies=1 net.ipv4.tcp_no_metrics_save=0"
+    " net.ipv4.tcp_max_syn_backlog=$(cat /run/max-syn-backlog) && rm /run/max-syn-backlog"
+)
 DROP = "nft -f - <<'X'\nadd table inet sabotage\n" + (
     "add chain inet sabotage input { type filter hook input priority -200; }\n"
     "add rule inet sabotage input ip saddr { 198.18.1.66, 198.18.2.66 } drop\nX"
@@ -57,3 +71,8 @@ def test_attacker_that_succeeds_is_seen(
 def test_attacker_that_nobody_hears_is_seen(configured: Configured) -> None:
     with broken(configured, "server1", DROP, "nft delete table inet sabotage"):
         assert_red(configured, UNHEARD)
+
+
+def test_server_that_a_flood_fills_is_seen(configured: Configured) -> None:
+    with broken(configured, "server1", SHORT_QUEUE, LONG_QUEUE):
+        assert_red(configured, FLOODED)

@@ -107,8 +107,12 @@ class Wire:
     def send(self, segment: Segment) -> None:
         """Send a segment from the host, and append it to the log."""
         self.log.append(replace(segment, time_ns=time.time_ns()))
-        packet = base64.b64encode(build_packet(segment)).decode()
-        self.machine.probe.order("relay_send", relay=self._relay, packet=packet)
+        self.send_packet(build_packet(segment))
+
+    def send_packet(self, packet: bytes) -> None:
+        """Send an IPv4 packet from the host as it is, without an entry in the log."""
+        encoded = base64.b64encode(packet).decode()
+        self.machine.probe.order("relay_send", relay=self._relay, packet=encoded)
 
     def next(self, suits: Suits, what: str, within: float = 0.0) -> Segment:
         """Return the first received segment that meets the condition `suits`, and take it out of the queue.

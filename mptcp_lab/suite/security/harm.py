@@ -8,7 +8,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Counters, Transfer, TransferFailed
 from mptcp_lab.probe.waiting import NeverHappened
 from mptcp_lab.suite.sockets import AddressPair
-from mptcp_lab.suite.traffic import Flow
+from mptcp_lab.suite.traffic import Flow, Target, is_mptcp
 
 #: Counters of what a host has obeyed or taken notice of; none of them grows on an undisturbed stream.
 REACTIONS = ("RmAddr", "MPPrioRx", "MPFastcloseRx", "MPFailRx", "MPRstRx")
@@ -71,3 +71,12 @@ def damage_of(flow: Flow, transfer: Transfer, within: float = 5.0) -> str:
     except (NeverHappened, TransferFailed) as error:
         return f"the stream does not go on: {error}"
     return "" if ended.intact else ended.difference
+
+
+def check_serves(client: Machine, target: Target) -> None:
+    """Check that a client's new connection is MPTCP, and carries a stream that arrives whole."""
+    with target.flow(client) as data:
+        transfer = data.start()
+        assert is_mptcp(data.stream), f"{target.machine.name} answers {client.name} without MPTCP"
+        damage = damage_of(data, transfer)
+    assert not damage, damage

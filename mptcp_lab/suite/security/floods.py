@@ -1,0 +1,118 @@
+"""Flood a listener with half-open connections or half-open joins, a bounded number of them."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from secrets import randbits
+
+from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe import eventually
+from mptcp_lab.suite.proxy.balancing import begin
+from mptcp_lab.suite.security.forging import Forger, forging
+from mptcp_lab.suite.security.overhearing import overheard_join
+from mptcp_lab.suite.traffic import Target
+from mptcp_lab.wire import MpCapable, MpJoinSyn, MptcpOption, Segment
+from mptcp_lab.wire.endpoint import Leg
+from mptcp_lab.wire.packet import SYN
+
+#: SYNs of one flood, each from a port of its own.
+FLOOD = 256
+FIRST_PORT = 30_000
+#: Short connections of the legitimate client during a flood, and the time in which all have to be served.
+CLIENTS = 20
+SERVED_WITHIN_SECONDS = 5.0
+#: A kernel that repeats no SYN/ACK gives up a half-open connection when its timer expires the next time.
+GIVEN_UP_WITHIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Flood:
+    """What the SYNs of a flood carry, made from overheard packets, and the server's counter of them."""
+
+    option: Callable[[list[Segment]], MptcpOption]
+    counter: str
+
+
+def _join_with_valid_token(overheard: list[Segment]) -> MptcpOption:
+    """Return the MP_JOIN of an overheard SYN, whose token is valid, with another nonce."""
+    syn, _ = overheard_join(overheard)
+    (asked,) = (option for option in syn.options if isinstance(option, MpJoinSyn))
+    return MpJoinSyn(asked.address_id, asked.token, randbits(32))
+
+
+FLOODS = {
+    "MP_CAPABLE": Flood(lambda _: MpCapable(), "MPCapableSYNRX"),
+    "MP_JOIN": Flood(_join_with_valid_token, "MPJoinSynRx"),
+}
+
+
+@contextmanager
+def flooder(attacker: Machine, target: Target, evidence: EvidenceBox) -> Iterator[Forger]:
+    """Let an attacker forge packets whose answers its own kernel does not reset."""
+    with (
+        attacker.probe.fault("drop", source=target.address),
+        forging(attacker, 0, evidence) as forger,
+    ):
+        yield forger
+
+
+def send_flood(
+    forger: Forger, target: Target, flood: Flood, overheard: list[Segment], evidence: EvidenceBox
+) -> None:
+    """Send a flood's SYNs, check that the server has counted them, and keep rate and gauges as evidence."""
+    probe, begun = target.machine.probe, time.monotonic()
+    before = probe.counters()
+    for port in range(FIRST_PORT, FIRST_PORT + FLOOD):
+        leg = Leg(forger.wire.address, port, IPv4Address(target.address), target.port)
+        forger.sends(leg.segment(SYN, flood.option(overheard)))
+    evidence.figure("SYNs of the flood per second", round(FLOOD / (time.monotonic() - begun)))
+    what = f"{flood.counter} at {target.machine.name}, of {FLOOD} SYNs"
+    eventually(
+        lambda: probe.counters().delta(before).mptcp(flood.counter),
+        until=lambda counted: counted >= FLOOD,
+        within=2.0,
+        what=what,
+    )
+    evidence.figure("half-open connections in the flood", count_half_open(target))
+    evidence.document("memory of TCP in the flood", _memory(target.machine))
+
+
+def count_half_open(target: Target) -> int:
+    """Return how many connections to a listener wait for the third packet of their handshake."""
+    return sum(socket.state == "SYN-RECV" for socket in target.far_end.sockets())
+
+
+def check_serves_many(client: Machine, target: Target, evidence: EvidenceBox) -> None:
+    """Check that short connections of a legitimate client, one after another, are answered with MPTCP."""
+    to = (target.address, target.port, uuid.uuid4().hex, CLIENTS)
+    served = begin(client, *to, within=SERVED_WITHIN_SECONDS).wait()
+    evidence.figure("connections served in the flood", served.completed)
+    evidence.figure("seconds that they took", round(served.seconds, 2))
+    found = f"{served.completed} were served, {served.mptcp} with MPTCP: {dict(served.failed)}"
+    assert (served.completed, served.mptcp) == (CLIENTS, CLIENTS), f"of {CLIENTS} connections {found}"
+
+
+@contextmanager
+def giving_up(target: Target, evidence: EvidenceBox) -> Iterator[None]:
+    """Let the server's kernel repeat no SYN/ACK in the block, and wait until none is half-open."""
+    with target.machine.probe.fault("sysctl", name="net.ipv4.tcp_synack_retries", value=0):
+        yield
+        eventually(
+            lambda: count_half_open(target),
+            until=lambda number: not number,
+            within=GIVEN_UP_WITHIN_SECONDS,
+            what=f"half-open connections at {target.machine.name} after the flood",
+        )
+    evidence.document("memory of TCP after the flood", _memory(target.machine))
+
+
+def _memory(machine: Machine) -> str:
+    """Return the kernel's line about TCP sockets and the pages of memory that they use."""
+    lines = machine.probe.run(["cat", "/proc/net/sockstat"]).stdout.splitlines()
+    return next((line for line in lines if line.startswith("TCP:")), "")
