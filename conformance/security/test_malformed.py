@@ -5,7 +5,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import direct_target
 from mptcp_lab.suite.requirements import ORIGIN
 from mptcp_lab.suite.security import malformed
-from mptcp_lab.suite.security.forging import forging
+from mptcp_lab.suite.security.forging import forging_packets
 from mptcp_lab.suite.security.harm import check_serves
 from mptcp_lab.suite.security.processes import read_processes
 from mptcp_lab.suite.traffic import Target
@@ -17,7 +17,7 @@ def test_malformed_to_listener(
 ) -> None:
     """No service of a host ends, and the client is served, after malformed packets in each phase."""
     before = read_processes(target.machine)
-    with forging(attacker, 0, evidence) as forger:
+    with forging_packets(attacker, 0, evidence) as forger:
         sent = malformed.attack_listener(attacker, forger, target)
     evidence.figure("malformed packets", sent)
     before.check_unchanged()

@@ -14,7 +14,7 @@ from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.proxy.balancing import begin
-from mptcp_lab.suite.security.forging import Forger, forging
+from mptcp_lab.suite.security.forging import Forger, forging_packets
 from mptcp_lab.suite.security.overhearing import overheard_join
 from mptcp_lab.suite.traffic import Target
 from mptcp_lab.wire import MpCapable, MpJoinSyn, MptcpOption, Segment
@@ -57,7 +57,7 @@ def flooder(attacker: Machine, target: Target, evidence: EvidenceBox) -> Iterato
     """Let an attacker forge packets whose answers its own kernel does not reset."""
     with (
         attacker.probe.fault("drop", source=target.address),
-        forging(attacker, 0, evidence) as forger,
+        forging_packets(attacker, 0, evidence) as forger,
     ):
         yield forger
 
