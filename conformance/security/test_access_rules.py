@@ -5,7 +5,7 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.requirements import PROXY_MESH, TWO_PATHS
-from mptcp_lab.suite.security.access_rules import NATIVE_TARGETS, carries_alone, denying, seen_from
+from mptcp_lab.suite.security.access_rules import NATIVE_TARGETS, carries_alone, denying_address, seen_from
 from mptcp_lab.suite.security.harm import damage_of
 from mptcp_lab.suite.traffic import Target
 
@@ -15,7 +15,7 @@ from mptcp_lab.suite.traffic import Target
 def test_denied_address(client: Machine, target: Target, evidence: EvidenceBox) -> None:
     """A denied address may not connect, but it joins and sends; the log has the first address only."""
     allowed, denied = client.address(0), client.address(1)
-    with denying(target, denied) as ruled:
+    with denying_address(target, denied) as ruled:
         refused = not ruled.is_served(client)
         with (
             target.machine.probe.capture(target.machine.devices) as capture,

@@ -23,7 +23,7 @@ from mptcp_lab.wire.packet import ACK, SYN
 
 Harm = Callable[[Attack], AbstractContextManager[None]]
 real_checksums, real_most_joins = middle.checksums, third_party.most_joins
-real_attack_listener, real_denying = malformed.attack_listener, access_rules.denying
+real_attack_listener, real_denying = malformed.attack_listener, access_rules.denying_address
 #: Kills one worker process of nginx, which its master process replaces.
 KILL_WORKER = "kill -KILL $(cut -d' ' -f1 /proc/$(systemctl show -P MainPID nginx)/task/*/children)"
 
@@ -78,7 +78,7 @@ malformed.attack_listener = crashing_worker
 access_rules.CONFIGURATIONS["nginx"] = access_rules.CONFIGURATIONS["nginx"].replace(
     "deny {denied}", "allow all"
 )
-access_rules.denying = filtering
+access_rules.denying_address = filtering
 joins.WITHOUT_KEYS = (joins.guess_tokens, join_with_keys)
 joins.SETTINGS["none"] = (joins.SETTINGS["firewall"][0], False)
 joins.SETTINGS["limits"] = (joins.SETTINGS["checksums"][0], True)

@@ -106,7 +106,7 @@ class Ruled:
 
 
 @contextmanager
-def denying(target: Target, denied: str) -> Iterator[Ruled]:
+def denying_address(target: Target, denied: str) -> Iterator[Ruled]:
     """Run the program of a target's engine on its host in the block, with a rule that denies an address."""
     probe, engine, name = target.machine.probe, target.service.engine, f"mptcp-lab-{uuid.uuid4().hex}"
     addresses = [str(nic.address()) for nic in target.machine.paths if nic.ipv4]
