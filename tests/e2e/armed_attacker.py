@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.rfc8684.peer import option_of
-from mptcp_lab.suite.security import joins, malformed, middle, one_path, options, third_party
+from mptcp_lab.suite.security import access_rules, joins, malformed, middle, one_path, options, third_party
 from mptcp_lab.suite.security.forging import Forger
 from mptcp_lab.suite.security.one_path import Attack
 from mptcp_lab.suite.security.options import Forged
@@ -23,7 +23,7 @@ from mptcp_lab.wire.packet import ACK, SYN
 
 Harm = Callable[[Attack], AbstractContextManager[None]]
 real_checksums, real_most_joins = middle.checksums, third_party.most_joins
-real_attack_listener = malformed.attack_listener
+real_attack_listener, real_denying = malformed.attack_listener, access_rules.denying_address
 #: Kills one worker process of nginx, which its master process replaces.
 KILL_WORKER = "kill -KILL $(cut -d' ' -f1 /proc/$(systemctl show -P MainPID nginx)/task/*/children)"
 
@@ -56,6 +56,17 @@ def inverted_checksums(client: Machine, *, asked: bool) -> AbstractContextManage
     return real_checksums(client, asked=not asked)
 
 
+@contextmanager
+def filtering(target: Target, denied: str) -> Iterator[access_rules.Ruled]:
+    """Run the program with its rule and, before haproxy, a packet filter with the same rule."""
+    with real_denying(target, denied) as ruled:
+        if target.service.engine == "haproxy":
+            with target.machine.probe.fault("drop", source=denied):
+                yield ruled
+        else:
+            yield ruled
+
+
 def crashing_worker(attacker: Machine, forger: Forger, target: Target) -> int:
     """Send the malformed packets, and end a worker process as a crash would."""
     sent = real_attack_listener(attacker, forger, target)
@@ -64,6 +75,10 @@ def crashing_worker(attacker: Machine, forger: Forger, target: Target) -> int:
 
 
 malformed.attack_listener = crashing_worker
+access_rules.CONFIGURATIONS["nginx"] = access_rules.CONFIGURATIONS["nginx"].replace(
+    "deny {denied}", "allow all"
+)
+access_rules.denying_address = filtering
 joins.WITHOUT_KEYS = (joins.guess_tokens, join_with_keys)
 joins.SETTINGS["none"] = (joins.SETTINGS["firewall"][0], False)
 joins.SETTINGS["limits"] = (joins.SETTINGS["checksums"][0], True)

@@ -16,6 +16,7 @@ ARMED = {
     "SECURITY-4[options]": ("fail", "subflows of other paths are lost"),
     "SECURITY-5[with-checksums]": ("non-strict", "not the same ones"),
     "SECURITY-7[other-ports]": ("fail", "16 joins came to the third party, 4 are allowed"),
+    "SECURITY-8[nginx-native]": ("non-strict", "was served"),
     "SECURITY-9[nginx-native]": ("fail", "processes of proxy2 ended"),
     "SECURITY-10[DATA_FIN]": ("non-strict", "an open stream at the server"),
 }
@@ -25,6 +26,7 @@ ARMED_TOO = {
     "SECURITY-4[drop]": ("fail", "subflows of other paths are lost"),
     "SECURITY-4[payload]": ("fail", "DataCsumErr"),
     "SECURITY-5[without-checksums]": ("non-strict", "did not reach the application"),
+    "SECURITY-8[haproxy-native]": ("non-strict", "subflows, with one from"),
 }
 #: With nothing of the attacker's reaching B: no case may pass because no attack took place.
 UNHEARD = {

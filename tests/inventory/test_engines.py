@@ -15,6 +15,7 @@ import yaml
 from mptcp_lab.inventory.engines import ENGINES, PROXIES, Engine, Proxy
 from mptcp_lab.paths import ROOT
 from mptcp_lab.suite.proxy.engines import SESSIONS
+from mptcp_lab.suite.security.access_rules import CONFIGURATIONS, LISTEN, OPTIONS
 from mptcp_lab.suite.state.units import engine_of
 
 SYSTEMS = sorted((ROOT / "roles/system/systems").glob("*.yml"))
@@ -25,6 +26,7 @@ CODE = (".py", ".yml", ".sh", ".toml", ".json")
 OWN = (
     "mptcp_lab/inventory/engines.toml",
     "mptcp_lab/suite/proxy/engines.py",  # how an engine counts connections
+    "mptcp_lab/suite/security/access_rules.py",  # a configuration with an access rule
     "mptcp_lab/render/scratch.sh",  # what its package's install script does
     "plugins/modules/host_record.py",  # records versions of programs; it is one file, which reads no other
     "mptcp_lab/catalogue",  # claims and corrections
@@ -75,6 +77,10 @@ def test_playbooks_give_roles_the_addresses_of_these_segments(playbook: str) -> 
 
 def test_connections_of_every_proxy_can_be_counted() -> None:
     assert set(SESSIONS) == set(PROXIES)
+
+
+def test_every_proxy_can_be_run_with_an_access_rule() -> None:
+    assert set(CONFIGURATIONS) == set(OPTIONS) == set(LISTEN) == set(PROXIES)
 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=lambda each: each.name)

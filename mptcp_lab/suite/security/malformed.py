@@ -19,13 +19,13 @@ from mptcp_lab.wire.packet import ACK, FIN, PSH, RST, SYN
 
 #: Malformed options that are sent in SYNs, and on each connection.
 SYNS = 78
-ON_EACH_CONNECTION = 24
+ON_EACH_CONNECTION = 30
 #: Connections that share the forms of options, since many a malformed one ends its connection.
-CONNECTIONS = 6
+CONNECTIONS = 4
 #: Handshakes that end with a malformed third packet.
-THIRD_PACKETS, THIRD_PACKETS_OF_JOINS = 4, 2
+THIRD_PACKETS, THIRD_PACKETS_OF_JOINS = 3, 2
 #: Connections of a client that a malformed SYN/ACK answers.
-ANSWERS = 4
+ANSWERS = 3
 #: Lengths of a TCP header that are shorter than the header, and longer than the packet.
 HEADER_WORDS = (0, 1, 4, 15)
 FLAGS = (ACK, ACK | PSH, ACK | FIN, ACK | RST)
