@@ -157,4 +157,4 @@ def test_a_second_up_at_the_same_time_is_told_so(fresh: OwnLab) -> None:
         fcntl.flock(first, fcntl.LOCK_EX)
         second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert second.returncode == 4
-    assert "under way" in second.stderr
+    assert "is running" in second.stderr
