@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mptcp_lab.report import svg
 
 LEFT = 84
-COLUMN = 160
+#: Width of a host's column in pixels: seven hosts fit on the page.
+COLUMN = 142
+#: Characters of a line in a host's box.
+LINE_CHARACTERS = 17
 HOST_TOP = 8
 LINE = 15
 ROW = 64
@@ -27,7 +31,7 @@ def topology(lab: Mapping[str, Any]) -> str:
     """Return the lab document of ``result.json`` as SVG."""
     hosts = lab["hosts"]
     segments = sorted(lab["segments"], key=lambda segment: segment["kind"] != "path")
-    host_height = 44 + LINE * max((len(host["services"]) for host in hosts), default=0)
+    host_height = 44 + LINE * max((len(service_lines(host["services"])) for host in hosts), default=0)
     first_bar = HOST_TOP + host_height + GAP
     bars = {name: first_bar + ROW * number for number, name in enumerate(s["name"] for s in segments)}
     width = LEFT + COLUMN * len(hosts) + 8
@@ -72,11 +76,36 @@ def _host(
     functions = ", ".join(SINGULAR.get(name, name) for name in host["functions"])
     speaks = "" if host["mptcp"] else " · TCP only"
     parts.append(svg.text(x + 10, HOST_TOP + 35, functions + speaks, "small"))
-    for number, service in enumerate(host["services"]):
-        method = "TCP" if service["mptcp"] == "off" else service["mptcp"]
-        line = f"{service['engine']}:{service['port']} {method}"
+    for number, line in enumerate(service_lines(host["services"])):
         parts.append(svg.text(x + 10, HOST_TOP + 35 + LINE * (number + 1), line, "small mono"))
     return svg.tag("g", "".join(parts))
+
+
+def service_lines(services: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines that list services: engine and method, such as "haproxy preload", then the ports."""
+    ports: dict[str, list[int]] = {}
+    for service in services:
+        method = "TCP" if service["mptcp"] == "off" else service["mptcp"]
+        ports.setdefault(f"{service['engine']} {method}", []).append(service["port"])
+    lines = []
+    for kind, numbers in ports.items():
+        text = " ".join(_ranges(numbers))
+        lines += [
+            kind,
+            *(f" {line}" for line in textwrap.wrap(text, LINE_CHARACTERS - 1, break_on_hyphens=False)),
+        ]
+    return lines
+
+
+def _ranges(ports: Sequence[int]) -> list[str]:
+    """Return ports in order, with three or more consecutive ones as "FIRST-LAST"."""
+    runs: list[list[int]] = []
+    for port in sorted(ports):
+        if runs and port == runs[-1][-1] + 1:
+            runs[-1].append(port)
+        else:
+            runs.append([port])
+    return [text for run in runs for text in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))]
 
 
 def _nic(nic: Mapping[str, Any], x: float, y: float, paths: Sequence[str]) -> str:

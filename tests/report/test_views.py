@@ -17,7 +17,7 @@ from mptcp_lab.report.__main__ import main
 from mptcp_lab.report.compare import compare
 from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.report.timeline import timeline
-from mptcp_lab.report.topology import topology
+from mptcp_lab.report.topology import service_lines, topology
 from mptcp_lab.results import result as results
 from mptcp_lab.results.result import Evidence, Figure, Result
 from mptcp_lab.results.verdict import Ending, Verdict
@@ -119,9 +119,34 @@ def test_the_topology_shows_hosts_segments_and_addresses() -> None:
     ET.fromstring(picture)
     words = SVG_TEXT.findall(picture)
     assert words[:3] == ["path1", "path2", "core"]
-    for word in ("client", "198.18.1.10", "2001:db8:1::10", "eth1 100mbit", "eth2 (down)", "origin:7000 TCP"):
+    for word in (
+        "client",
+        "198.18.1.10",
+        "2001:db8:1::10",
+        "eth1 100mbit",
+        "eth2 (down)",
+        "origin TCP",
+        " 7000",
+    ):
         assert word in words
     assert picture.count("<circle") == 2
+
+
+def test_services_of_one_engine_and_method_share_their_lines() -> None:
+    services = [
+        {"engine": "haproxy", "mptcp": "preload", "port": port}
+        for port in (7000, 7001, 7002, 7003, 7010, 7011, 7050, 7012, 7021)
+    ]
+    services += [{"engine": "forwarder", "mptcp": "off", "port": port} for port in (7300, 7301)]
+    lines = service_lines(services)
+    assert lines == [
+        "haproxy preload",
+        " 7000-7003",
+        " 7010-7012 7021",
+        " 7050",
+        "forwarder TCP",
+        " 7300 7301",
+    ]
 
 
 def test_the_timeline_shows_the_gap_and_the_marks() -> None:
