@@ -31,6 +31,8 @@ RIGHT_AFTER_SYN = (
     "tcp flags & syn == 0 tcp option mptcp subtype 0 tcp option @30,16,16 != 0x0101"
     " tcp option @30,16,16 set 0x0101"
 )
+#: The payload of a packet with the data that suite/rfc8684/fast_open.py sends in its SYN ("in t") is changed.
+CHANGED_AFTER_SYN = "tcp flags & syn == 0 @ih,0,32 0x696e2074 @ih,0,32 set 0x494e2054"
 #: The first option of a SYN/ACK, the segment size, becomes MP_CAPABLE of version 1 without a key. Nobody on
 #: the way looks at the checksum: what is heard is taken from the wire.
 GAINED = SYN_ACKS + " tcp option maxseg size > 0 @th,160,32 set 0x1e040101"
@@ -138,7 +140,12 @@ MIDDLES = {
     "joins are lost": Middle("server1", {"input": "tcp option mptcp subtype 1 drop"}, ("6/1", "SPLIT-6")),
     "SYNs are lost": Middle("server1", {"input": SYNS + " drop"}, ("3.1/11",)),
     "SYNs lose the option": Middle(
-        "server1", {"input": SYNS + " reset tcp option mptcp"}, ("B.2/1[accepted]",)
+        "server1",
+        {"input": SYNS + " reset tcp option mptcp"},
+        ("B.2/1[accepted]", "B.2/1[IPv6-accepted]"),
+    ),
+    "data after a SYN is changed": Middle(
+        "server1", {"input": CHANGED_AFTER_SYN}, ("B.2/1[IPv6-refused]", "B.2/1[cookies]")
     ),
     "first data is lost": Middle(
         "server1",
