@@ -1,59 +1,35 @@
-"""R60: TCP Fast Open with MPTCP."""
-
-from hashlib import sha256
+"""R60: TCP Fast Open with MPTCP, over both families and with SYN cookies."""
 
 import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.probe import IPPROTO_MPTCP, RunResult
-from mptcp_lab.suite.packets import capable, first_syn, format_segments, rows, tcp_capture
-from mptcp_lab.suite.traffic import is_mptcp
-from mptcp_lab.wire import analyse
-from mptcp_lab.wire.rows import ROWS, Outcome
+from mptcp_lab.suite.proxy.cookies import cookies_in_force
+from mptcp_lab.suite.requirements import IPV6
+from mptcp_lab.suite.rfc8684.fast_open import OFF, SERVER, check_data_in_syn
 
-#: Values of net.ipv4.tcp_fastopen: as client without a cookie; as server, for every listener, without a
-#: cookie.
-CLIENT, SERVER, OFF = 0x1 | 0x4, 0x2 | 0x200 | 0x400, 0
-MSG_FASTOPEN = 0x20000000
-FIRST, THEN = b"in the SYN, ", b"and after it"
-FAST_OPEN = next(row for row in ROWS if row.alias == "R60")
-#: Sends the first data with MSG_FASTOPEN and more data afterwards, then waits for the end of the connection.
-CLIENT_PROGRAM = f"""
-import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, {IPPROTO_MPTCP})
-s.sendto({FIRST!r}, {MSG_FASTOPEN}, (sys.argv[1], int(sys.argv[2])))
-s.sendall({THEN!r}); s.shutdown(socket.SHUT_WR); s.recv(1)
-"""
+SERVER_SETTINGS = pytest.mark.parametrize("server_setting", [SERVER, OFF], ids=["accepted", "refused"])
 
 
 @claim("R60")
-@pytest.mark.parametrize("server_setting", [SERVER, OFF], ids=["accepted", "refused"])
+@SERVER_SETTINGS
 def test_data_in_syn(client: Machine, server: Machine, evidence: EvidenceBox, server_setting: int) -> None:
     """Data in the SYN is delivered once, outside the data sequence space; if refused, it is sent again."""
-    knob = "net.ipv4.tcp_fastopen"
-    with (
-        client.probe.fault("sysctl", name=knob, value=CLIENT),
-        server.probe.fault("sysctl", name=knob, value=server_setting),
-        server.probe.listen(server.address(), 0) as listener,
-        tcp_capture(client, listener.port) as capture,
-    ):
-        sender = client.probe.start(
-            "run", argv=["python3", "-c", CLIENT_PROGRAM, server.address(), str(listener.port)]
-        )
-        with listener.accept() as accepted:
-            got = accepted.receive().wait(5)
-            still_mptcp = is_mptcp(accepted)
-        done = sender.read(RunResult)
-        assert done.returncode == 0, f"the client's program failed: {done.stderr.strip()}"
-        packets = capture.stop()
-    evidence.figure("MPTCP afterwards", still_mptcp)
-    evidence.packets(rows(packets, client.name))
-    syn = first_syn(packets)
-    assert capable(syn) and syn.payload == FIRST, "the SYN had no MP_CAPABLE, or no data"
-    assert still_mptcp or server_setting == OFF, "the connection fell back although the SYN's data was taken"
-    seen = FAST_OPEN.check(analyse(packets).connections[0])
-    shows = Outcome.OK if still_mptcp else Outcome.NOT_OBSERVED
-    assert seen.outcome is shows, f"{seen.detail}: {format_segments(packets)}"
-    sent = (len(FIRST + THEN), sha256(FIRST + THEN).hexdigest())
-    assert (got.nbytes, got.sha256) == sent, "the data was lost, or delivered twice"
+    is_taken = check_data_in_syn(client, server, evidence, server_setting)
+    assert is_taken == (server_setting == SERVER), f"data in the SYN was taken: {is_taken}"
+
+
+@claim("R60", case="IPv6", requires=IPV6)
+@SERVER_SETTINGS
+def test_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBox, server_setting: int) -> None:
+    """Over IPv6 the data in the SYN is delivered once too, or sent again if refused."""
+    is_taken = check_data_in_syn(client, server, evidence, server_setting, family=6)
+    assert is_taken == (server_setting == SERVER), f"data in the SYN was taken: {is_taken}"
+
+
+@claim("R60", case="cookies")
+def test_with_cookies(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """With SYN cookies at the server, which then takes no data of a SYN, that data is sent again."""
+    with cookies_in_force(server, evidence):
+        is_taken = check_data_in_syn(client, server, evidence, SERVER)
+    evidence.figure("data in the SYN taken", is_taken)

@@ -1,15 +1,19 @@
 """Wave 3: a user-space client sends right and wrong packets to B's kernel and the proxies' listeners.
 
-Handshake: R04 R05 R06 R07 R10. Joins: R20 R21 R23. Data: R27 R30 R56. Other options: R41 R47 R50 R51.
+Handshake: R04 R05 R06 R07 R10 R14. Joins: R20 R21 R23. Data: R27 R30 R56. Other options: R41 R47 R50 R51.
 """
 
+from dataclasses import replace
 from secrets import randbits, token_bytes
 
 import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.packets import format_segments, mptcp_options
+from mptcp_lab.probe import NewEndpoint
+from mptcp_lab.suite.expectations import direct_target
+from mptcp_lab.suite.packets import format_segments, joins, mptcp_options
+from mptcp_lab.suite.requirements import ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
 from mptcp_lab.suite.rfc8684.peer import IGNORED, Peer, Subflow, check_alive, option_of, peer, talks_to
 from mptcp_lab.suite.traffic import Target
 from mptcp_lab.wire import (
@@ -20,16 +24,21 @@ from mptcp_lab.wire import (
     MpJoinAck,
     MpJoinSyn,
     MptcpOption,
+    RemoveAddr,
     Segment,
     TcpRst,
 )
-from mptcp_lab.wire.packet import ACK, PSH, RST, SYN
+from mptcp_lab.wire.packet import ACK, FIN, PSH, RST, SYN
 
 REFUSED_SYNS = {
     "R05": ("no algorithm: flags D to H all zero", MpCapable(flags=0x00)),
     "R06": ("flag B", MpCapable(flags=0x41)),
     "R07": ("version 0", MpCapableV0(sender_key=randbits(64))),
 }
+#: Flags of MP_CAPABLE: no further subflow to this address and port; HMAC-SHA256.
+FLAG_C, FLAG_H = 0x20, 0x01
+#: What the client changes in MP_CAPABLE after its SYN, by row. GATEWAY-7 clears flag H there, for R05.
+CHANGED_THIRD_PACKETS = {"R06": {"flags": 0x41}, "R07": {"version": 2}}
 
 
 def unused_subflow(opened: Peer, target: Target) -> Subflow:
@@ -86,6 +95,47 @@ def test_third_packet_without_option(client: Machine, target: Target, evidence: 
         first.says(PSH | ACK, payload=f"MPTCPLAB/1 sink {wire_client.tag}\n".encode())
         answer = first.hears(ACK, lambda segment: segment.ack == first.leg.seq, "ACK of the data")
     assert not mptcp_options(answer), f"MPTCP after plain TCP: {format_segments([answer])}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(change, marks=claim(row, case="third-packet"), id=row)
+        for row, change in CHANGED_THIRD_PACKETS.items()
+    ],
+)
+def test_changed_third_packet(
+    client: Machine, target: Target, evidence: EvidenceBox, change: dict[str, int]
+) -> None:
+    """After a third packet and data with flag B or version 2 the server sends no MPTCP option."""
+    with peer(client, evidence) as wire_client:
+        first = unused_subflow(wire_client, target)
+        first.asks(MpCapable())
+        first.says(ACK, replace(wire_client.endpoint.capable(), **change))
+        greeting = f"MPTCPLAB/1 sink {wire_client.tag}\n".encode()
+        data = replace(wire_client.endpoint.first_data(greeting), **change)
+        first.says(PSH | ACK, data, payload=greeting)
+        answer = first.hears(ACK, lambda segment: segment.ack == first.leg.seq, "ACK of the data")
+    assert not mptcp_options(answer), f"MPTCP after {change}: {format_segments([answer])}"
+
+
+@claim("R14", case="by-client", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+def test_client_forbids_joins(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """If the client sets flag C, the server joins an announced address of it, and not its first address."""
+    with (
+        server.probe.replace_endpoints() as endpoints,
+        server.probe.fault("limits", subflows=8, add_addr_accepted=8),
+        peer(client, evidence, flags=FLAG_C | FLAG_H) as wire_client,
+    ):
+        first = talks_to(wire_client, direct_target(server))
+        endpoints.add(NewEndpoint(server.address(1), ("subflow",)))
+        check_alive(first)
+        announced = wire_client.listens(client.address(1))
+        first.says(ACK, wire_client.endpoint.add_addr(1, announced.address, announced.port))
+        wire_client.answers(announced, lambda syn: joins([syn]))
+        check_alive(first)
+    early = joins(first.wire.log)
+    assert not early, f"joins to the first address: {format_segments(early)}"
 
 
 @claim("R20")
@@ -181,6 +231,18 @@ def test_ignored(client: Machine, target: Target, evidence: EvidenceBox, row: st
     with peer(client, evidence) as wire_client:
         first = talks_to(wire_client, target)
         first.says(ACK, IGNORED[row](wire_client.endpoint))
+        check_alive(first)
+
+
+@claim("R47", case="several-ids", requires=TWO_PATHS)
+def test_several_removed(client: Machine, target: Target, evidence: EvidenceBox) -> None:
+    """One REMOVE_ADDR with two known ids and an unknown one closes both subflows; the connection lives on."""
+    with peer(client, evidence) as wire_client:
+        first, to = talks_to(wire_client, target), (target.machine.address(), target.port)
+        further = [wire_client.joins(*to, client.address(1), address_id) for address_id in (1, 2)]
+        first.says(ACK, RemoveAddr((1, 99, 2)))
+        for each in further:
+            each.hears(FIN | ACK, what="FIN of a removed subflow")
         check_alive(first)
 
 

@@ -26,6 +26,13 @@ from tests.e2e.sabotage import Sabotage, assert_seen, broken
 SYNS, SYN_ACKS = "tcp flags & (syn | ack) == syn", "tcp flags & (syn | ack) == syn | ack"
 #: Octets 2 and 3 of an MPTCP option (kind 30) are its subtype and version, and the flags of MP_CAPABLE.
 FORGED = SYNS + " tcp option @30,16,16 {asked} tcp option @30,16,16 set 0x0101"
+#: MP_CAPABLE after the SYN gets version 1 and flag H alone.
+RIGHT_AFTER_SYN = (
+    "tcp flags & syn == 0 tcp option mptcp subtype 0 tcp option @30,16,16 != 0x0101"
+    " tcp option @30,16,16 set 0x0101"
+)
+#: The payload of a packet with the data that suite/rfc8684/fast_open.py sends in its SYN ("in t") is changed.
+CHANGED_AFTER_SYN = "tcp flags & syn == 0 @ih,0,32 0x696e2074 @ih,0,32 set 0x494e2054"
 #: The first option of a SYN/ACK, the segment size, becomes MP_CAPABLE of version 1 without a key. Nobody on
 #: the way looks at the checksum: what is heard is taken from the wire.
 GAINED = SYN_ACKS + " tcp option maxseg size > 0 @th,160,32 set 0x1e040101"
@@ -79,8 +86,10 @@ MIDDLES = {
     "third packets of joins are lost": Middle(
         "client", {"output": "tcp option mptcp subtype 1 tcp flags & syn == 0 drop"}, ("3.2/6",)
     ),
-    "announcements to B are lost": Middle(
-        "server1", {"input": "tcp option mptcp subtype 3 drop"}, ("3.4.1/3[direct]",)
+    "announcements and removals to B are lost": Middle(
+        "server1",
+        {"input": "tcp option mptcp subtype { 3, 4 } drop"},
+        ("3.4.1/3[direct]", "3.4.2/1[several-ids-direct]"),
     ),
     "announcements to A are lost": Middle(
         "client", {"input": "tcp option mptcp subtype 3 drop"}, ("3.4.1/3[by-server]",)
@@ -103,6 +112,16 @@ MIDDLES = {
         },
         ("3.1/7[version-2-direct]",),
     ),
+    "B sees a right third packet": Middle(
+        "server1",
+        {"input": RIGHT_AFTER_SYN},
+        ("3.1/6[third-packet-direct-R06]", "3.1/7[third-packet-direct-R07]"),
+    ),
+    "B does not see flag C": Middle(
+        "server1",
+        {"input": "tcp option @30,16,16 0x0121 tcp option @30,16,16 set 0x0101"},
+        ("3.1/14[by-client]",),
+    ),
     "A sees flag H": Middle(
         "client",
         {"input": SYN_ACKS + " tcp option @30,16,16 0x0100 tcp option @30,16,16 set 0x0101"},
@@ -121,7 +140,12 @@ MIDDLES = {
     "joins are lost": Middle("server1", {"input": "tcp option mptcp subtype 1 drop"}, ("6/1", "SPLIT-6")),
     "SYNs are lost": Middle("server1", {"input": SYNS + " drop"}, ("3.1/11",)),
     "SYNs lose the option": Middle(
-        "server1", {"input": SYNS + " reset tcp option mptcp"}, ("B.2/1[accepted]",)
+        "server1",
+        {"input": SYNS + " reset tcp option mptcp"},
+        ("B.2/1[accepted]", "B.2/1[IPv6-accepted]"),
+    ),
+    "data after a SYN is changed": Middle(
+        "server1", {"input": CHANGED_AFTER_SYN}, ("B.2/1[IPv6-refused]", "B.2/1[cookies]")
     ),
     "first data is lost": Middle(
         "server1",
