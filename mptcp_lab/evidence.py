@@ -48,9 +48,9 @@ class EvidenceBox:
         A limit from the command line replaces ``limit``.
 
         Raises:
-            ValueError: the value is not finite.
+            ValueError: the value is not finite, or it is a truth value, which is no measured number.
         """
-        if not math.isfinite(value):
+        if isinstance(value, bool) or not math.isfinite(value):
             raise ValueError(f"figure {name}: {value} was not measured")
         self._figures.append(Figure(name, value, unit, self._limits.get(name, limit)))
 

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 
+from mptcp_lab.results import result as results
 from tests.e2e.conftest import Configured, SuiteRun
 from tests.wire import compare
 
@@ -27,6 +28,11 @@ def test_the_suite_passes_on_the_mended_lab(configured: Configured, run: SuiteRu
     assert set(again.verdicts()) == set(bad)
     assert not still, run.output
     warnings.warn(f"passed only by themselves: {bad}", stacklevel=1)
+
+
+def test_the_result_of_the_run_can_be_read_again(run: SuiteRun) -> None:
+    """Every figure, name and reason follows the schema, so that views and comparisons can be made later."""
+    assert len(results.load(run.folder).checks) == len(run.result["checks"])
 
 
 def test_tshark_reads_every_capture_of_the_run_alike(run: SuiteRun) -> None:

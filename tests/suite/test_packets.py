@@ -89,3 +89,11 @@ def test_tables_may_share_their_time_zero(tmp_path: Path) -> None:
 def test_an_empty_table_is_kept(tmp_path: Path) -> None:
     EvidenceBox(tmp_path, tmp_path).packets(rows([], "client"))
     assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [True, False, float("nan"), float("inf")])
+def test_a_figure_is_a_measured_number(tmp_path: Path, value: float) -> None:
+    box = EvidenceBox(tmp_path, tmp_path)
+    with pytest.raises(ValueError, match=f"figure MPTCP: {value} was not measured"):
+        box.figure("MPTCP", value)
+    assert not box.figures

@@ -52,7 +52,7 @@ def check_data_in_syn(
         done = sender.read(RunResult)
         assert done.returncode == 0, f"the client's program failed: {done.stderr.strip()}"
         packets = capture.stop()
-    evidence.figure("MPTCP afterwards", still_mptcp)
+    evidence.figure("MPTCP afterwards", int(still_mptcp))
     evidence.packets(rows(packets, client.name))
     syn = first_syn(packets)
     assert capable(syn) and syn.payload == FIRST, "the SYN had no MP_CAPABLE, or no data"
