@@ -24,6 +24,8 @@ carry the same ids. A claim that is checked in several ways has a case for each,
 
 The founding document is the text that the project was created from, an analysis of MPTCP scenarios
 (mptcp应用场景分析); its scenarios were sharpened by measurement.
+
+[Coverage](coverage.md) compares the claims with the kernel's selftests and packetdrill's scripts.
 """
 
 
@@ -45,7 +47,7 @@ def _table(claims: Iterable[Claim]) -> Iterator[str]:
     yield "| id | level | claim | observed by | source |"
     yield "| --- | --- | --- | --- | --- |"
     for c in claims:
-        yield _row(c.id, c.level, c.text, c.observed_by, c.source)
+        yield format_row(c.id, c.level, c.text, c.observed_by, c.source)
 
 
 def _rfc_table(claims: Iterable[Claim]) -> Iterator[str]:
@@ -55,12 +57,12 @@ def _rfc_table(claims: Iterable[Claim]) -> Iterator[str]:
         waves = ", ".join(map(str, c.waves))
         methods, upstream = ", ".join(c.methods), ", ".join(c.upstream) or "nothing"
         source = c.source.removeprefix("RFC 8684 ")
-        yield _row(c.id, c.alias, c.level, c.text, source, c.observed_by, methods, upstream, waves)
+        yield format_row(c.id, c.alias, c.level, c.text, source, c.observed_by, methods, upstream, waves)
 
 
 def _corrections(found: tuple[Correction, ...]) -> str:
     lines = ["## Corrections", "", "Claims that turned out otherwise on real kernels.", ""]
-    rows = [_row(c.claim, c.kernel, c.was, c.seen) for c in found]
+    rows = [format_row(c.claim, c.kernel, c.was, c.seen) for c in found]
     if rows:
         lines += ["| claim | kernel | it said | what is seen |", "| --- | --- | --- | --- |", *rows]
     else:
@@ -85,9 +87,10 @@ def _rewordings(found: Iterable[Rewording]) -> str:
         "",
     ]
     lines += ["| claim | it said | it says | because |", "| --- | --- | --- | --- |"]
-    return "\n".join([*lines, *(_row(r.claim, r.was, r.now, r.why) for r in found), ""])
+    return "\n".join([*lines, *(format_row(r.claim, r.was, r.now, r.why) for r in found), ""])
 
 
-def _row(*cells: str) -> str:
+def format_row(*cells: str) -> str:
+    """Return a row of a Markdown table."""
     lines = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
     return "| " + " | ".join(lines) + " |"
