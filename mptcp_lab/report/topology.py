@@ -77,7 +77,8 @@ def _host(
     speaks = "" if host["mptcp"] else " · TCP only"
     parts.append(svg.text(x + 10, HOST_TOP + 35, functions + speaks, "small"))
     for number, line in enumerate(service_lines(host["services"])):
-        parts.append(svg.text(x + 10, HOST_TOP + 35 + LINE * (number + 1), line, "small mono"))
+        left = x + (18 if line.startswith(" ") else 10)
+        parts.append(svg.text(left, HOST_TOP + 35 + LINE * (number + 1), line.strip(), "small mono"))
     return svg.tag("g", "".join(parts))
 
 

@@ -126,7 +126,7 @@ def test_the_topology_shows_hosts_segments_and_addresses() -> None:
         "eth1 100mbit",
         "eth2 (down)",
         "origin TCP",
-        " 7000",
+        "7000",
     ):
         assert word in words
     assert picture.count("<circle") == 2
