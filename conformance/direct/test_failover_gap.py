@@ -4,6 +4,7 @@ import pytest
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.directions import BOTH, DOWNLOAD
 from mptcp_lab.suite.failover.gaps import first_path_lost, keep
 from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES
 from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_PATHS
@@ -27,6 +28,29 @@ def test_gap(
     keep(
         (
             first_path_lost(client, server, lambda: LOSSES[loss](machines, client, server))
+            for _ in range(repetitions)
+        ),
+        evidence,
+    )
+
+
+@claim("DIRECT-12", requires=(ORIGIN, TWO_PATHS, FULL_MESH, CABLE_OF_LOSS))
+@pytest.mark.parametrize(("direction", "loss"), [(DOWNLOAD, "cable-out-at-A"), (BOTH, FIREWALL)])
+def test_gap_while_b_sends(
+    client: Machine,
+    server: Machine,
+    machines: Session,
+    evidence: EvidenceBox,
+    repetitions: int,
+    direction: str,
+    loss: str,
+) -> None:
+    """Measure the gap of what B sends, at A; where both ends send, that of each direction."""
+    evidence.figure("stale_loss_cnt", int(server.probe.sysctls()[STALE_LOSS_CNT]))
+    fault = LOSSES[loss]
+    keep(
+        (
+            first_path_lost(client, server, lambda: fault(machines, client, server), direction)
             for _ in range(repetitions)
         ),
         evidence,

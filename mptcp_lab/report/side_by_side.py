@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mptcp_lab.report import svg
 from mptcp_lab.results.result import Check, Figure, Result, number
@@ -13,6 +13,8 @@ PICTURE_WIDTH, PICTURE_HEIGHT = 240, 18
 #: The end of a case that names a proxy by engine and method.
 FRONT = re.compile(r"[a-z]+-(?:native|preload)$")
 UNDER_LOAD = ("PROXY-9", "PROXY-10", "PROXY-11")
+#: The ends of the names of figures that a case has for each direction of a stream.
+DIRECTIONS = (", upload", ", download")
 GAPS = tuple(f"gap, {what}" for what in ("min", "median", "p95", "max"))
 
 
@@ -68,22 +70,40 @@ def comparisons(result: Result) -> list[Comparison]:
 
 
 def _failover(checks: list[Check]) -> Comparison:
-    """Return the table with one row per fault and one column per figure."""
-    found = [check for check in checks if check.id == "DIRECT-12"]
-    columns = dict.fromkeys(_heading(figure) for check in found for figure in check.figures)
+    """Return the table with one row per fault and one column per figure.
+
+    A case that measured both directions of a stream has a row for each.
+    """
+    found = [each for check in checks if check.id == "DIRECT-12" for each in _by_direction(check)]
+    columns = dict.fromkeys(_heading(figure) for _, figures in found for figure in figures)
     rows = []
-    for check in found:
-        cells = {_heading(figure): number(figure.value) for figure in check.figures}
-        values = {figure.name: figure.value for figure in check.figures}
+    for name, figures in found:
+        cells = {_heading(figure): number(figure.value) for figure in figures}
+        values = {figure.name: figure.value for figure in figures}
         spread = tuple(values[name] for name in GAPS if name in values)
         rows.append(
             Row(
-                check.case.partition("[")[2].rstrip("]"),
+                name,
                 tuple(cells.get(column, "") for column in columns),
                 spread if len(spread) == len(GAPS) else (),
             )
         )
     return Comparison("direct", "Failover gap by fault (DIRECT-12)", tuple(columns), tuple(rows))
+
+
+def _by_direction(check: Check) -> Iterator[tuple[str, list[Figure]]]:
+    """Yield row name and figures of a case: once, or for each direction that names of figures end with."""
+    case = check.case.partition("[")[2].rstrip("]")
+    common = [figure for figure in check.figures if not figure.name.endswith(DIRECTIONS)]
+    rows: dict[str, list[Figure]] = {}
+    for figure in check.figures:
+        if figure.name.endswith(DIRECTIONS):
+            name, _, direction = figure.name.rpartition(", ")
+            rows.setdefault(direction, []).append(replace(figure, name=name))
+    if not rows:
+        yield case, common
+    for direction, figures in rows.items():
+        yield f"{case}, {direction}", common + figures
 
 
 def _proxies(checks: list[Check]) -> Comparison:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.probe import NeverHappened, OriginRecord, Transfer, TransferResult, eventually
-from mptcp_lab.probe.facts import Clock, Timeline
+from mptcp_lab.probe.facts import Clock, SocketFacts, Timeline
+from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow, describe_stuck
 
 UPLOAD, DOWNLOAD, BOTH = "upload", "download", "both"
@@ -22,13 +24,15 @@ class DirectionResult:
     """What one direction of a connection carried, as its sender and its receiver report it.
 
     ``sent`` and ``got`` are octets and SHA-256. ``gap`` is the longest pause in what the receiver read: its
-    start (seconds since the epoch) and its seconds.
+    start (seconds since the epoch) and its seconds. ``growth`` are points of what the receiver read: a time
+    (seconds since the epoch), and how many bytes it had by then.
     """
 
     direction: str
     sent: tuple[int, str]
     got: tuple[int, str]
     gap: tuple[float, float]
+    growth: tuple[tuple[float, int], ...]
 
     @property
     def is_intact(self) -> bool:
@@ -50,6 +54,12 @@ class MovementResult:
 
     ways: tuple[DirectionResult, ...]
     record: OriginRecord
+
+    def keep_gaps(self, evidence: EvidenceBox) -> None:
+        """Keep the gap of each direction as a figure; its name has the direction if there are two."""
+        for way in self.ways:
+            name = "gap" if len(self.ways) == 1 else f"gap, {way.direction}"
+            evidence.figure(name, 1000 * way.gap[1], "ms")
 
     def check_intact(self, nbytes: int | None = None) -> None:
         """Check that every octet of each direction arrived once and in order, `nbytes` of them if given."""
@@ -103,6 +113,24 @@ class Movement:
             pattern=pattern,
             header=data.greeting(MODES[direction], **asked),
         )
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Return the directions that carry data: UPLOAD, DOWNLOAD, or both of them."""
+        return (UPLOAD,) * self._uploads + (DOWNLOAD,) * self._downloads
+
+    def read_sender(self, way: str) -> SocketFacts:
+        """Return the kernel's report about the connection from the host that sends in a direction."""
+        if way == UPLOAD:
+            return self.data.stream.facts()
+        return self.data.origin.facts(self.data.record().number)
+
+    def sent_by_subflow(self, way: str) -> dict[AddressPair, int]:
+        """Return the bytes that a direction's sender has sent over each (address of A, address of B)."""
+        subflows = self.read_sender(way).subflows
+        if way == UPLOAD:
+            return {(each.local, each.remote): each.tcp["bytes_sent"] for each in subflows}
+        return {(each.remote, each.local): each.tcp["bytes_sent"] for each in subflows}
 
     def count_received(self) -> dict[str, int]:
         """Return how many octets have arrived so far, for each direction that carries data."""
@@ -165,12 +193,18 @@ class Movement:
     ) -> Iterator[DirectionResult]:
         if self._uploads:
             ends = (sent.nbytes, sent.sha256), (record.bytes_received, record.sha256_received)
-            yield DirectionResult(
-                UPLOAD, *ends, _longest(record.received, self.data.origin_machine.probe.clock())
-            )
+            yield _of_receiver(UPLOAD, ends, record.received, self.data.origin_machine.probe.clock())
         if self._downloads:
             ends = (record.bytes_sent, record.sha256_sent), (got.nbytes, got.sha256)
-            yield DirectionResult(DOWNLOAD, *ends, _longest(got.timeline, got.clock))
+            yield _of_receiver(DOWNLOAD, ends, got.timeline, got.clock)
+
+
+def _of_receiver(
+    direction: str, ends: tuple[tuple[int, str], tuple[int, str]], timeline: Timeline, clock: Clock
+) -> DirectionResult:
+    """Return the result of a direction; the receiver's timeline is by its own clock."""
+    growth = tuple((clock.realtime_of(when), total) for when, total in timeline.points)
+    return DirectionResult(direction, *ends, _longest(timeline, clock), growth)
 
 
 def _longest(timeline: Timeline, clock: Clock) -> tuple[float, float]:

@@ -33,6 +33,18 @@ UNSENT = (
     f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK.replace('input', 'output')} }};"
     " add rule inet sabotage c ip daddr 198.18.2.10 meta length > 300 drop'"
 )
+#: A-1 carries some data from B, then none any more.
+SPENT_BY_B = (
+    f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK.replace('input', 'output')} }};"
+    " add rule inet sabotage c ip daddr 198.18.1.10 tcp sport 7000 meta length > 300"
+    " quota over 60 kbytes drop'"
+)
+#: The joins of A-2's endpoint, whose id is 3, reach B without their backup bit.
+NOT_A_BACKUP = (
+    f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK} }};"
+    " add rule inet sabotage c tcp flags & (syn | ack) == syn tcp option @30,16,16 0x1103"
+    " tcp option @30,16,16 set 0x1003'"
+)
 SYSCTL = "/usr/local/bin/sysctl"
 FALSE_SYSCTL = f"printf '#!/bin/sh\\necho net.mptcp.enabled = 0' > {SYSCTL}; chmod 755 {SYSCTL}"
 
@@ -48,6 +60,7 @@ SABOTAGES = (
     Sabotage("DIRECT-9", "client", "ip mptcp endpoint flush", ENDPOINTS_BACK, "subflows"),
     Sabotage("DIRECT-10[kernel]", "client", "ip mptcp limits set subflows 5", ENDPOINTS_BACK, "more octets"),
     Sabotage("DIRECT-11", "server1", STARVED, FED, "more octets"),
+    Sabotage("DIRECT-11[both]", "server1", NOT_A_BACKUP, FED, "download: the backup carried"),
     Sabotage(
         "DIRECT-13[one-family-lost]",
         "client",
@@ -75,5 +88,8 @@ def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
 
 
 @pytest.mark.long  # the check gives the stream two minutes
-def test_a_path_that_comes_back_and_carries_nothing_is_seen(configured: Configured) -> None:
-    assert_seen(configured, Sabotage("DIRECT-9", "server1", SPENT, FED, "20000 more octets"))
+@pytest.mark.parametrize(("case", "spent"), [("DIRECT-9", SPENT), ("DIRECT-9[download]", SPENT_BY_B)])
+def test_a_path_that_comes_back_and_carries_nothing_is_seen(
+    configured: Configured, case: str, spent: str
+) -> None:
+    assert_seen(configured, Sabotage(case, "server1", spent, FED, "20000 more octets"))

@@ -18,6 +18,13 @@ REFUSES = (
 )
 TABLE_GONE = "nft delete table ip sabotage"
 
+#: What B sends through the first proxy never leaves B, but for handshakes and acknowledgements.
+B_STARVES_FIRST = (
+    "nft 'add table inet sabotage; add chain inet sabotage c { type filter hook output priority 0; };"
+    " add rule inet sabotage c ip daddr 198.18.10.21 meta length > 300 drop'"
+)
+FED = "nft delete table inet sabotage"
+
 
 def nat(kind: str, priority: int, rule: str) -> str:
     """Commands that add a NAT rule in a table of its own."""
@@ -51,6 +58,7 @@ SABOTAGES = (
     ),
     Sabotage("SPLIT-4[first-forwards-nothing]", "proxy2", NO_FORWARDING, FORWARDING, "subflows"),
     Sabotage("SPLIT-5", "proxy2", NO_FORWARDING, FORWARDING, "subflows"),
+    Sabotage("SPLIT-6[download]", "server1", B_STARVES_FIRST, FED, "through each proxy: [0,"),
     Sabotage("SPLIT-7[haproxy]", "proxy2", JOIN_PASSED_ON, TABLE_GONE, "the join at the second proxy"),
     Sabotage(
         "SPLIT-8[haproxy-first-killed]",

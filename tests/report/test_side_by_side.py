@@ -43,6 +43,21 @@ def test_a_row_per_fault(run: Result) -> None:
     ]
 
 
+def test_a_row_per_direction(run: Result) -> None:
+    figures = [
+        Figure(f"gap, {name}, {way}", value, "ms")
+        for way, value in (("upload", 20), ("download", 30))
+        for name in GAPS
+    ]
+    both = measured("DIRECT-12[both-reset]", Figure("repetitions", 1, ""), *figures)
+    (table,) = comparisons(with_checks(run, both))
+    assert table.columns == ("repetitions", *(f"gap, {name}, ms" for name in GAPS))
+    assert [(row.name, row.cells, row.spread) for row in table.rows] == [
+        ("both-reset, upload", ("1", "20", "20", "20", "20"), (20, 20, 20, 20)),
+        ("both-reset, download", ("1", "30", "30", "30", "30"), (30, 30, 30, 30)),
+    ]
+
+
 def test_pictures_share_a_scale(run: Result) -> None:
     (table,) = comparisons(with_checks(run, gaps("long", 0, 200, 400, 400), gaps("short", 0, 20, 40, 40)))
     ends = []

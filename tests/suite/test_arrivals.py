@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
+from mptcp_lab.suite.directions import DOWNLOAD
 from mptcp_lab.suite.failover.arrivals import in_order
 from mptcp_lab.wire import Segment
 from mptcp_lab.wire.options import Dss
@@ -58,6 +59,16 @@ class Subflow:
 
 def milliseconds(packets: list[Segment]) -> list[int]:
     return [round(1000 * when) for when, _ in in_order(packets, PORT)]
+
+
+def test_a_download_is_what_the_port_sends() -> None:
+    one = Subflow("198.18.1.10", isn=5)
+    upload = [one.syn(0), one.data(10, 1, 0), one.data(20, 101, 100), one.ack(31, 201)]
+    assert in_order(upload, PORT, DOWNLOAD) == []
+    download = [
+        replace(each, src=each.dst, sport=each.dport, dst=each.src, dport=each.sport) for each in upload
+    ]
+    assert in_order(download, PORT, DOWNLOAD) == in_order(upload, PORT) != []
 
 
 def test_every_acknowledged_packet_in_order_is_growth() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.plugin import EvidenceBox
+from mptcp_lab.suite.directions import DOWNLOAD, UPLOAD
 from mptcp_lab.suite.failover.gaps import Distribution, Pauses, keep, least_delays, pauses_between
 
 GOOD = (0.0001, 0.0002)
@@ -29,7 +30,11 @@ def test_pauses_that_reach_into_the_time_count() -> None:
 def test_figures_say_where_the_two_clocks_disagree(tmp_path: Path) -> None:
     evidence = EvidenceBox(tmp_path, tmp_path)
     keep(
-        [Pauses(0.2, 0.203, 0.2, GOOD), Pauses(0.3, 0.3, 0.4, GOOD), Pauses(0.25, 0.24, 0.25, (0.0, 0.004))],
+        [
+            {UPLOAD: Pauses(0.2, 0.203, 0.2, GOOD)},
+            {UPLOAD: Pauses(0.3, 0.3, 0.4, GOOD)},
+            {UPLOAD: Pauses(0.25, 0.24, 0.25, (0.0, 0.004))},
+        ],
         evidence,
     )
     figures = {figure.name: figure.value for figure in evidence.figures}
@@ -37,6 +42,14 @@ def test_figures_say_where_the_two_clocks_disagree(tmp_path: Path) -> None:
     assert (figures["gap, min"], figures["gap, max"]) == (200.0, 300.0)
     assert abs(figures["gaps apart, median"] - 3.0) < 1e-6
     assert abs(figures["clocks apart, median"] - 0.2) < 1e-6
+
+
+def test_figures_of_two_directions_have_their_names(tmp_path: Path) -> None:
+    evidence = EvidenceBox(tmp_path, tmp_path)
+    keep([{UPLOAD: Pauses(0.2, 0.2, 0.2, GOOD), DOWNLOAD: Pauses(0.3, 0.3, 0.3, GOOD)}], evidence)
+    figures = {figure.name: figure.value for figure in evidence.figures}
+    assert (figures["gap, max, upload"], figures["gap, max, download"]) == (200.0, 300.0)
+    assert figures["repetitions"] == 1
 
 
 def test_least_delays_leave_scheduling_out() -> None:

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address
 
 from mptcp_lab.probe import NeverHappened
-from mptcp_lab.suite.rfc8684.peer import Subflow, Suits
+from mptcp_lab.suite.rfc8684.peer import Reassembly, Subflow, Suits
 from mptcp_lab.wire import Dss, Segment
 from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK
@@ -40,3 +40,10 @@ def test_data_without_its_data_ack_is_sent_again() -> None:
     assert subflow.hears_data_ack() == answer
     assert [segment.payload for segment in wire.sent] == [payload] * 3
     assert len({segment.seq for segment in wire.sent}) == 1
+
+
+def test_pieces_that_overtake_and_overlap_become_one_stream() -> None:
+    got = Reassembly()
+    for offset, payload in ((3, b"def"), (0, b"ab"), (1, b"bcd"), (4, b"efgh"), (0, b"abc")):
+        got.add(offset, payload)
+    assert (bytes(got.stream), got.held) == (b"abcdefgh", {})

@@ -1,24 +1,27 @@
-"""Make subflows backups at either end of a connection, and check which of them carry data (DIRECT-19)."""
+"""Make subflows backups at either end, and check which of them carry data (DIRECT-11, DIRECT-19)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from mptcp_lab.evidence import EvidenceBox
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import EndpointControl, NewEndpoint, eventually
 from mptcp_lab.suite.direct.endpoints import SIGNAL, SUBFLOW, SUBFLOWS_TIMEOUT_S, Ends
 from mptcp_lab.suite.directions import BOTH, DOWNLOAD, UPLOAD, Movement
-from mptcp_lab.suite.expectations import direct_flow, origin_of
-from mptcp_lab.suite.packets import mptcp_options, rows, tcp_capture
+from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
+from mptcp_lab.suite.packets import format_segments, joins, mptcp_options, rows, tcp_capture
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow
-from mptcp_lab.wire import MpJoinSynAck, MpPrio, Segment
+from mptcp_lab.wire import MpJoinSyn, MpJoinSynAck, MpPrio, Segment
 
 #: How many bytes each end receives in a phase, and how long a change of the backups may take to show.
-PHASE_BYTES = 50_000
+PHASE_BYTES, BACKUP_PHASE_BYTES = 50_000, 100_000
 TURNS_WITHIN_S = 10.0
+#: How long a stream may take to return from the backup to a path that is restored.
+RETURNS_WITHIN_S = 20.0
 CLIENT, SERVER = "client", "server"
 BACKUP = "backup"
 #: The counter of MP_PRIO options that an end has received.
@@ -39,27 +42,20 @@ class TwoWays:
         self.packets: list[Segment] = []
         self.phases: list[dict[str, object]] = []
         self.moving = Movement(data, BOTH)
-        self._data = data
-        self._number = data.record().number
-
-    def _read_sent(self, end: str) -> dict[AddressPair, int]:
-        """Return the bytes that an end has sent over each subflow, by (address of A, address of B)."""
-        if end == CLIENT:
-            return self._data.sent_by_subflow()
-        found = self._data.origin.facts(self._number).subflows
-        return {(each.remote, each.local): each.tcp["bytes_sent"] for each in found}
 
     def measure_phase(self, end: str) -> dict[AddressPair, int]:
         """Let `PHASE_BYTES` of an end arrive; return the bytes that each subflow has sent in this time."""
         way = UPLOAD if end == CLIENT else DOWNLOAD
-        before, arrived = self._read_sent(end), self.moving.count_received()[way]
+        before, arrived = self.moving.sent_by_subflow(way), self.moving.count_received()[way]
         eventually(
             lambda: self.moving.count_received()[way],
             until=lambda nbytes: nbytes >= arrived + PHASE_BYTES,
             within=TURNS_WITHIN_S,
             what=f"{PHASE_BYTES} more octets at the {SERVER if end == CLIENT else CLIENT}",
         )
-        return {pair: nbytes - before.get(pair, 0) for pair, nbytes in self._read_sent(end).items()}
+        return {
+            pair: nbytes - before.get(pair, 0) for pair, nbytes in self.moving.sent_by_subflow(way).items()
+        }
 
     def wait_until_unused(self, end: str, backups: set[AddressPair], when: str) -> None:
         """Wait until an end sends nothing over these subflows; check that this lasts for another phase."""
@@ -124,6 +120,55 @@ def two_ways(
         live.packets = capture.stop()
 
 
+def check_backup(client: Machine, server: Machine, direction: str, evidence: EvidenceBox) -> None:
+    """Check that each sender uses the path that A declares as backup only while all regular paths fail."""
+    backup, port = client.address(1), origin_of(server).port
+    flags = ["subflow", "fullmesh", BACKUP]
+    with (
+        client.probe.fault("endpoint_change", address=backup, flags=flags),
+        tcp_capture(client, port, [client.paths[1].device]) as capture,
+        direct_flow(client, server) as data,
+    ):
+        movement = Movement(data, direction)
+        wait_for_joins(data, expected_pairs(client, server))
+        unused = _count_phase(movement, backup)
+        for way, nbytes in unused.items():
+            assert nbytes == 0, f"{way}: the backup carried {nbytes} bytes beside a working path"
+        with ExitStack() as failing:
+            for path in (n for n in range(len(client.paths)) if n != 1):
+                failing.enter_context(server.probe.fault("drop", source=client.address(path)))
+            used = _count_phase(movement, backup)
+        eventually(
+            lambda: _count_phase(movement, backup),
+            until=lambda found: not any(found.values()),
+            within=RETURNS_WITHIN_S,
+            what="the backup path is left again",
+        )
+        moved = movement.end()
+        packets = capture.stop()
+    evidence.packets(rows(packets, client.name, client.paths[1].device))
+    moved.keep_gaps(evidence)
+    regular = [s for s in joins(packets) if not all(o.backup for o in s.options if isinstance(o, MpJoinSyn))]
+    assert not regular, f"joins without the B bit: {format_segments(regular)}"
+    for way in movement.ways:
+        of_way = "" if len(movement.ways) == 1 else f", {way}"
+        evidence.figure(f"on the backup path beside a working one{of_way}", unused[way], "bytes")
+        evidence.figure(f"while that failed{of_way}", used[way], "bytes")
+        assert used[way] > 0, f"{way}: the backup path carried nothing although the other failed"
+    moved.check_intact()
+
+
+def _count_phase(movement: Movement, address: str) -> dict[str, int]:
+    """Let a phase of a stream arrive; return by direction the bytes sent in it over an address of A."""
+    before = {way: movement.sent_by_subflow(way) for way in movement.ways}
+    movement.wait_for(BACKUP_PHASE_BYTES, RETURNS_WITHIN_S, f"{BACKUP_PHASE_BYTES} more octets")
+    after = {way: movement.sent_by_subflow(way) for way in movement.ways}
+    return {
+        way: sum(sent - before[way].get(pair, 0) for pair, sent in pairs.items() if pair[0] == address)
+        for way, pairs in after.items()
+    }
+
+
 def _as_backup(endpoint: NewEndpoint) -> NewEndpoint:
     return replace(endpoint, flags=(*endpoint.flags, BACKUP))
 
@@ -140,11 +185,13 @@ def check_declared(ends: Ends, evidence: EvidenceBox) -> None:
         with ends.server.probe.fault("drop", source=first[0], destination=first[1]):
             live.check_used(CLIENT, backup, "while the other path fails")
     _keep(live, ends, evidence)
+    # B may repeat the SYN/ACK of a join whose connection, from before the capture, has ended.
+    asked = {(s.src, s.sport) for s in joins(live.packets)}
     answers = [
         (str(s.src), option.backup)
         for s in live.packets
         for option in mptcp_options(s)
-        if isinstance(option, MpJoinSynAck)
+        if isinstance(option, MpJoinSynAck) and (s.dst, s.dport) in asked
     ]
     assert answers == [(backup[1], True)], f"SYN/ACKs of joins and their backup bits: {answers}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mptcp_lab.suite.directions import UPLOAD
 from mptcp_lab.wire.options import Dss
 from mptcp_lab.wire.packet import SYN, IpAddress, Segment
 from mptcp_lab.wire.ranges import RangeSet
@@ -42,8 +43,14 @@ class _Subflow:
         return found
 
 
-def in_order(packets: Iterable[Segment], port: int) -> list[tuple[float, int]]:
-    """Return when the data sent to `port` grew without a hole, as (seconds since the epoch, bytes by then).
+#: Address and port of a subflow's sender, then of its receiver.
+_Ends = tuple[IpAddress, int, IpAddress, int]
+
+
+def in_order(packets: Iterable[Segment], port: int, direction: str = UPLOAD) -> list[tuple[float, int]]:
+    """Return when a direction's data grew without a hole, as (seconds since the epoch, bytes by then).
+
+    UPLOAD is the data that is sent to `port`, DOWNLOAD the data that is sent from it.
 
     `packets` hold one MPTCP connection from its first SYN on; subflows whose SYN is missing are ignored. A
     capture also has packets that the receiver's firewall drops. Therefore a packet counts only once the
@@ -51,17 +58,14 @@ def in_order(packets: Iterable[Segment], port: int) -> list[tuple[float, int]]:
     of its subflow, or a DATA_ACK where the subflow's acknowledgements are not sent any more (RFC 8684 section
     3.3.2).
     """
-    subflows: dict[tuple[IpAddress, int], _Subflow] = {}
+    subflows: dict[_Ends, _Subflow] = {}
     first: int | None = None
     arrived: list[tuple[int, int, int]] = []
     accepted = RangeSet()
     for segment in packets:
-        if segment.dport != port:
-            found = (
-                subflow.take_acked(segment.ack)
-                if (subflow := subflows.get((segment.dst, segment.dport)))
-                else []
-            )
+        if (segment.dport == port) != (direction == UPLOAD):
+            sender = (segment.dst, segment.dport, segment.src, segment.sport)
+            found = subflow.take_acked(segment.ack) if (subflow := subflows.get(sender)) else []
             for _, dsn, length in found:
                 accepted.add(dsn, dsn + length)
             if first is not None and (upto := _data_ack(segment)) is not None:
@@ -71,9 +75,10 @@ def in_order(packets: Iterable[Segment], port: int) -> list[tuple[float, int]]:
                 ]
             arrived += found
             continue
+        sender = (segment.src, segment.sport, segment.dst, segment.dport)
         if segment.flags & SYN:
-            subflows.setdefault((segment.src, segment.sport), _Subflow(segment.seq))
-        subflow, mapping = subflows.get((segment.src, segment.sport)), _mapping(segment)
+            subflows.setdefault(sender, _Subflow(segment.seq))
+        subflow, mapping = subflows.get(sender), _mapping(segment)
         if subflow is None or mapping is None or mapping.dsn is None or mapping.subflow_seq is None:
             continue
         ssn = (segment.seq - subflow.isn) % WRAP

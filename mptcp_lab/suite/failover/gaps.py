@@ -6,7 +6,7 @@ import math
 import statistics
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -14,6 +14,7 @@ from typing import Self
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import ConnectFailed, eventually
+from mptcp_lab.suite.directions import BOTH, DOWNLOAD, UPLOAD, DirectionResult, Movement
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.failover.arrivals import in_order
 from mptcp_lab.suite.packets import tcp_capture
@@ -75,39 +76,65 @@ def pauses_between(times: Sequence[float], since: float, until: float) -> list[f
 
 
 def first_path_lost(
-    client: Machine, server: Machine, loss: Callable[[], AbstractContextManager[object]]
-) -> Pauses:
-    """Take away the first path of a live stream once; return the stream's pauses until it has resumed."""
+    client: Machine,
+    server: Machine,
+    loss: Callable[[], AbstractContextManager[object]],
+    direction: str = UPLOAD,
+) -> dict[str, Pauses]:
+    """Take away the first path of a live stream once; return the pauses of each direction until it resumed.
+
+    The pauses of a direction are those that its receiver saw: the server for an upload, the client for a
+    download.
+    """
     port = origin_of(server).port
     eventually(
         lambda: _answers(client, server, port), until=bool, within=ANSWERS_WITHIN, what="the first path"
     )
-    with (
-        tcp_capture(server, port, [nic.device for nic in server.paths]) as capture,
-        direct_flow(client, server) as data,
-    ):
-        transfer = data.start()
-        wait_for_joins(data, expected_pairs(client, server))
-        data.wait_for_bytes(BEFORE_BYTES)
+    receivers = {UPLOAD: server, DOWNLOAD: client}
+    if direction != BOTH:
+        receivers = {direction: receivers[direction]}
+    with ExitStack() as stack:
+        captures = {
+            way: stack.enter_context(tcp_capture(receiver, port, [nic.device for nic in receiver.paths]))
+            for way, receiver in receivers.items()
+        }
+        movement = Movement(stack.enter_context(direct_flow(client, server)), direction)
+        wait_for_joins(movement.data, expected_pairs(client, server))
+        movement.wait_for(BEFORE_BYTES, RESUMED_WITHIN_SECONDS, "octets before the loss")
         with loss():
-            lost = server.probe.clock()
-            data.wait_for_bytes(UNDER_BYTES, within=RESUMED_WITHIN_SECONDS)
-            back = server.probe.clock()
-        ended = data.end(transfer)
-        packets = capture.stop()
-    assert ended.intact, ended.difference
-    got = [(lost.realtime_of(when), total) for when, total in ended.got.received.points]
-    seen = in_order(packets, port)
-    assert seen, f"no data of port {port} that {server.name} acknowledged is in its capture"
-    pauses = pauses_between([when for when, _ in got], lost.realtime, back.realtime)
-    captured = pauses_between([when for when, _ in seen], lost.realtime, back.realtime)
-    assert pauses, f"{server.name} read at most once while the path was lost"
-    assert captured, f"the capture at {server.name} has data at most once while the path was lost"
+            lost = {way: receiver.probe.clock().realtime for way, receiver in receivers.items()}
+            movement.wait_for(UNDER_BYTES, RESUMED_WITHIN_SECONDS, "the stream goes on under the fault")
+            back = {way: receiver.probe.clock().realtime for way, receiver in receivers.items()}
+        moved = movement.end()
+        packets = {way: capture.stop() for way, capture in captures.items()}
+    moved.check_intact()
+    return {
+        way.direction: _pauses_of(
+            way,
+            receivers[way.direction],
+            in_order(packets[way.direction], port, way.direction),
+            (lost[way.direction], back[way.direction]),
+        )
+        for way in moved.ways
+    }
+
+
+def _pauses_of(
+    way: DirectionResult, receiver: Machine, seen: Sequence[Growth], times: tuple[float, float]
+) -> Pauses:
+    """Return the pauses of a direction between the loss and its end, `times`; `seen` is by the capture."""
+    assert seen, f"{way.direction}: no data that {receiver.name} acknowledged is in its capture"
+    pauses = pauses_between([when for when, _ in way.growth], *times)
+    captured = pauses_between([when for when, _ in seen], *times)
+    assert pauses, f"{way.direction}: {receiver.name} read at most once while the path was lost"
+    assert captured, (
+        f"{way.direction}: the capture at {receiver.name} has data at most once while the path was lost"
+    )
     return Pauses(
         max(pauses),
         max(captured),
         sum(pause for pause in pauses if pause > STALLED_SECONDS),
-        least_delays(got, seen, lost.realtime),
+        least_delays(way.growth, seen, times[0]),
     )
 
 
@@ -134,17 +161,28 @@ def least_delays(got: Sequence[Growth], seen: Sequence[Growth], split: float) ->
     return min(before), min(delay for when, delay in delays if when >= split)
 
 
-def keep(pauses: Iterable[Pauses], evidence: EvidenceBox) -> None:
-    """Keep the distribution over all repetitions as evidence, in milliseconds."""
-    every = list(pauses)
-    gaps = Distribution.from_values([1000 * each.gap for each in every])
+def keep(repetitions: Iterable[dict[str, Pauses]], evidence: EvidenceBox) -> None:
+    """Keep the distribution over all repetitions as evidence, in milliseconds, for each direction.
+
+    If there are two directions, the name of a figure ends with its direction.
+    """
+    every = list(repetitions)
     evidence.document("every repetition, in seconds", every)
     evidence.figure("repetitions", len(every))
-    evidence.figure("gap, min", gaps.least, "ms")
-    evidence.figure("gap, median", gaps.median, "ms")
-    evidence.figure("gap, p95", gaps.p95, "ms")
-    evidence.figure("gap, max", gaps.most, "ms")
-    evidence.figure("stalled in all, median", 1000 * statistics.median(p.stalled for p in every), "ms")
+    for way in every[0]:
+        _keep_direction([each[way] for each in every], "" if len(every[0]) == 1 else f", {way}", evidence)
+
+
+def _keep_direction(every: Sequence[Pauses], suffix: str, evidence: EvidenceBox) -> None:
+    gaps = Distribution.from_values([1000 * each.gap for each in every])
     clocks = statistics.median(max(map(abs, p.clocks)) for p in every)
-    evidence.figure("gaps apart, median", 1000 * statistics.median(p.difference for p in every), "ms")
-    evidence.figure("clocks apart, median", 1000 * clocks, "ms")
+    for name, value in (
+        ("gap, min", gaps.least),
+        ("gap, median", gaps.median),
+        ("gap, p95", gaps.p95),
+        ("gap, max", gaps.most),
+        ("stalled in all, median", 1000 * statistics.median(p.stalled for p in every)),
+        ("gaps apart, median", 1000 * statistics.median(p.difference for p in every)),
+        ("clocks apart, median", 1000 * clocks),
+    ):
+        evidence.figure(name + suffix, value, "ms")

@@ -107,20 +107,11 @@ def path_names(nics: Sequence[Nic]) -> dict[str, str]:
     return names
 
 
-def keep_gaps(moved: MovementResult, evidence: EvidenceBox) -> None:
-    """Keep the gap of each direction as a figure; its name has the direction if there are two."""
-    for way in moved.ways:
-        if len(moved.ways) == 1:
-            evidence.figure("gap", 1000 * way.gap[1], "ms")
-        else:
-            evidence.figure(f"gap, {way.direction}", 1000 * way.gap[1], "ms")
-
-
 def _keep(story: Story, moved: MovementResult, client: Machine, evidence: EvidenceBox) -> None:
     """Keep as evidence the gap of each direction, the bytes of every path over time, and the main packets."""
     zero = story.packets[0].time_ns
     marks = [(story.lost - zero / 1e9, "path lost"), (story.back - zero / 1e9, "path back")]
-    keep_gaps(moved, evidence)
+    moved.keep_gaps(evidence)
     for way in moved.ways:
         series_of = bytes_by_sender if way.direction == UPLOAD else bytes_by_receiver
         name = "bytes sent on each path" if way.direction == UPLOAD else "bytes received on each path"

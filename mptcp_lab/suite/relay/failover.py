@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.directions import Movement
-from mptcp_lab.suite.failover.live_stream import RESUMED_WITHIN_SECONDS, Story, keep_gaps
+from mptcp_lab.suite.failover.live_stream import RESUMED_WITHIN_SECONDS, Story
 from mptcp_lab.suite.packets import rows
 from mptcp_lab.suite.relay.relays import Relay
 from mptcp_lab.suite.traffic import Flow
@@ -47,7 +47,7 @@ def check_relay_survives(
     evidence.packets(rows(packets, relay.front.name), zero_ns=packets[0].time_ns)
     evidence.document("outer connections", outer)
     story = Story(packets, middle.port, str(middle.paths[0][0].address(middle.family)), lost, back)
-    keep_gaps(moved, evidence)
+    moved.keep_gaps(evidence)
     for way in moved.ways:
         early, late = (story.carriers(way.direction, *times) for times in ((0.0, lost), (lost, back)))
         assert story.first in early, (

@@ -10,8 +10,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from secrets import randbelow, randbits, token_bytes
 from typing import TypeVar
@@ -44,6 +44,8 @@ HEARD_WITHIN_SECONDS = 5.0
 #: one. Data without a DATA_ACK is sent again too, since an ADD_ADDR in the acknowledgement leaves no room for
 #: a DATA_ACK.
 RETRANSMIT_SECONDS = 1.0
+#: How long to wait for data on one subflow before the next one gets its turn.
+DATA_WAIT_SECONDS = 0.02
 #: Ports below the range from which kernels choose (net.ipv4.ip_local_port_range).
 PORTS = range(20000, 30000)
 #: Options that a host must ignore on a live connection, by row: REMOVE_ADDR with an unknown id, MP_FASTCLOSE
@@ -190,6 +192,17 @@ class Subflow:
         """Send data with its mapping."""
         self.says(PSH | ACK, self.endpoint.data(self.leg, payload), payload=payload)
 
+    @property
+    def peer_isn(self) -> int:
+        """Return the other end's initial sequence number, from its SYN."""
+        return next(s.seq for s in self.wire.log if self.leg.is_from_peer(s) and s.flags & SYN)
+
+    def waiting_data(self) -> Iterator[Segment]:
+        """Yield the data segments of the other end that have come, after a short wait for the first one."""
+        with suppress(NeverHappened):
+            while True:
+                yield self.hears(ACK, lambda segment: segment.payload_length, within=DATA_WAIT_SECONDS)
+
     def says_beyond_window(self) -> None:
         """Send data whose DSN is far beyond the receive window."""
         end, payload = self.endpoint, token_bytes(10)
@@ -219,6 +232,29 @@ def option_of(segment: Segment, form: type[Form]) -> Form:
     found = [option for option in segment.options if isinstance(option, form)]
     assert found, f"no {form.__name__} in {format_segments([segment])}"
     return found[0]
+
+
+@dataclass
+class Reassembly:
+    """A stream that arrives in pieces: ``stream`` is what is there without a hole."""
+
+    stream: bytearray = field(default_factory=bytearray)
+    held: dict[int, bytes] = field(default_factory=dict)
+
+    def add(self, offset: int, payload: bytes) -> None:
+        """Take a piece that begins at an offset of the stream; pieces may come again or overlap."""
+        self.held[offset] = max(payload, self.held.get(offset, b""), key=len)
+        while found := [each for each in self.held if each <= len(self.stream)]:
+            for each in sorted(found):
+                self.stream += self.held.pop(each)[len(self.stream) - each :]
+
+
+def _offset(segment: Segment, subflow: Subflow, begin: int) -> int:
+    """Return where a segment's payload is in the other end's stream, whose first DSN is `begin`."""
+    mapping = option_of(segment, Dss)
+    assert mapping.dsn is not None and mapping.subflow_seq is not None, "data has no mapping"
+    ahead = (segment.seq - subflow.peer_isn - mapping.subflow_seq) % (1 << 32)
+    return (mapping.dsn + ahead - begin) % (1 << 8 * mapping.dsn_octets)
 
 
 class Peer:
@@ -262,12 +298,15 @@ class Peer:
         syn = wire.next(lambda segment: first_syns([segment]) and suits(segment), "a SYN")
         return self._add(Subflow(wire, Leg.from_syn(syn), self.endpoint)), syn
 
-    def connects(self, address: str, port: int, source: str) -> Subflow:
-        """Open a connection and send the first data, a greeting to the origin; return the first subflow."""
+    def connects(self, address: str, port: int, source: str, greeting: bytes = b"") -> Subflow:
+        """Open a connection and send the first data, a greeting to the origin; return the first subflow.
+
+        Without a `greeting` it asks the origin to read what the peer sends.
+        """
         first = self.subflow(address, port, source)
         first.asks(MpCapable(flags=self.endpoint.flags))
         first.says(ACK, self.endpoint.capable())
-        greeting = f"MPTCPLAB/1 sink {self.tag}\n".encode()
+        greeting = greeting or f"MPTCPLAB/1 sink {self.tag}\n".encode()
         first.says(PSH | ACK, self.endpoint.first_data(greeting), payload=greeting)
         first.hears_data_ack()
         return first
@@ -280,6 +319,24 @@ class Peer:
         further.says(ACK, self.endpoint.join_proof(nonce, option_of(answer, MpJoinSynAck)))
         further.hears(ACK, what="the fourth packet of the join")
         return further
+
+    def reads(self, nbytes: int, within: float) -> bytes:
+        """Acknowledge what the other end sends on any subflow, until so many octets are there in order.
+
+        Raises:
+            NeverHappened: they did not come within `within` seconds.
+        """
+        begin, got = self.endpoint.data_ack, Reassembly()
+        end = time.monotonic() + within
+        while len(got.stream) < nbytes:
+            if time.monotonic() >= end:
+                raise NeverHappened(f"{nbytes} octets from the other end: {len(got.stream)} came in order")
+            for each in self.subflows:
+                for segment in each.waiting_data():
+                    got.add(_offset(segment, each, begin), segment.payload)
+                    self.endpoint.data_ack = begin + len(got.stream)
+                    each.says(ACK, self.endpoint.data_ack_option())
+        return bytes(got.stream)
 
     def packets(self) -> list[Segment]:
         """Return every packet that was sent or received, in order of time."""
