@@ -24,8 +24,8 @@ from tests.labs import OwnLab
 
 DEVICE = "eth0"
 MANAGEMENT = "mgmt0"
-#: The attacker takes the 66th address of a segment, in both families.
-NUMBER = 66
+#: The stranger takes the 88th address of a segment, in both families; the lab's own attacker has the 66th.
+NUMBER = 88
 #: Advertisements count only from a link-local address.
 ROUTER = f"fe80::{NUMBER}/64"
 PYTHON_TIMEOUT_S = 60
@@ -122,7 +122,7 @@ def behind(own: OwnLab, host: str) -> Iterator[Attacker]:
 def attacker(own: OwnLab, segment: str = "path1") -> Iterator[Attacker]:
     """Plug an attacker into a segment of a lab that is up; unplug it in the end."""
     wanted = own.lab.segments[segment]
-    netns, port = f"{own.paths.prefix}attacker", f"attacker.{segment}"[:15]
+    netns, port = f"{own.paths.prefix}stranger", f"stranger.{segment}"[:15]
     ipv4, ipv6 = (
         ip_interface(f"{network[NUMBER]}/{network.prefixlen}")
         for network in (ip_network(str(wanted.ipv4)), ip_network(str(wanted.ipv6)))
