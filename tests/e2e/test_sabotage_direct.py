@@ -76,7 +76,7 @@ SABOTAGES = (
         "the example failed on client",
     ),
     Sabotage(
-        "DIRECT-15[download-cable-out-at-A]", "server1", UNSENT, FED, "download goes on under the fault"
+        "DIRECT-15[download-cable-out-at-A]", "server1", UNSENT, FED, "the stream goes on under the fault"
     ),
     Sabotage("DIRECT-14[settings]", "client", FALSE_SYSCTL, f"rm {SYSCTL}", "net.mptcp.enabled = 0"),
 )
