@@ -112,7 +112,7 @@ def test_broken_relay_is_seen_in_the_end(configured: Configured, sabotage: Sabot
 @pytest.mark.parametrize(
     "case",
     [
-        "RELAY-2[upload-haproxy-native-to-haproxy-preload]",
+        "RELAY-2[haproxy-native-to-haproxy-preload-upload]",
         "RELAY-3[haproxy-native-to-haproxy-preload-upload-cable-out-at-B]",
     ],
 )
