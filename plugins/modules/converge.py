@@ -911,6 +911,12 @@ def differs(files: list[str], known: dict[str, str], pending: set[str]) -> bool:
     )
 
 
+def runs_from_others(unit: Unit, known: dict[str, str]) -> bool:
+    """Return whether a unit has loaded a file that is no longer wanted and has changed since, or is gone."""
+    wanted = {*unit.restart, *unit.reload}
+    return any(name not in wanted and identity(name) != then for name, then in known.items())
+
+
 def needs(unit: Unit, pending: set[str]) -> list[str]:
     """Return the actions that a unit needs: enable, start, restart, reload."""
     found = show(unit.name)
@@ -918,7 +924,11 @@ def needs(unit: Unit, pending: set[str]) -> list[str]:
     todo = [] if found.get("UnitFileState") == "enabled" else ["enable"]
     if found.get("ActiveState") != "active":
         todo.append("start")
-    elif found.get("NeedDaemonReload") == "yes" or differs(unit.restart, known, pending):
+    elif (
+        found.get("NeedDaemonReload") == "yes"
+        or differs(unit.restart, known, pending)
+        or runs_from_others(unit, known)
+    ):
         todo.append("restart")
     elif differs(unit.reload, known, pending):
         todo.append("reload")

@@ -97,6 +97,18 @@ def test_a_restart_or_a_reload_and_check_mode_says_which(units: Configured) -> N
         assert converge(units, given)[0] == {**foretold, "changed": False, "units": {}}
 
 
+def test_a_unit_that_runs_from_a_file_that_is_gone_is_restarted(units: Configured) -> None:
+    """As nginx, which was built on the host and is the package's again: its program was removed."""
+    given = wanted("one")
+    for unit in given["units"]:
+        unit["reload"] = []
+    assert converge(units, given)[0]["units"] == {}, "a file that is as it was loaded needs nothing"
+    del given["files"][2:]
+    units.own.ssh(HOST, f"rm {' '.join(map(TAKES.format, UNITS))}")
+    assert converge(units, given)[0]["units"] == dict.fromkeys(UNITS, "restart")
+    assert converge(units, given)[0]["changed"] is False
+
+
 def test_only_look_says_it_and_leaves_the_unit_alone(units: Configured) -> None:
     before = started(units, UNITS[0])
     given = wanted("two")
