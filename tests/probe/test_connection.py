@@ -99,7 +99,7 @@ def test_nothing_is_left_when_a_probe_ends(pair: Pair, client: Probe) -> None:
         probe.capture(["eth1"])
         assert "7009" in pair.client.run("ss", "-ltnM")
     eventually(
-        lambda: set(pair.client.processes()) - before, lambda left: not left, within=3, what="processes gone"
+        lambda: set(pair.client.processes()) - before, lambda left: not left, within=15, what="processes gone"
     )
     assert "7009" not in pair.client.run("ss", "-ltnM")
 
