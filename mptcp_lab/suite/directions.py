@@ -58,8 +58,10 @@ class MovementResult:
     def keep_gaps(self, evidence: EvidenceBox) -> None:
         """Keep the gap of each direction as a figure; its name has the direction if there are two."""
         for way in self.ways:
-            name = "gap" if len(self.ways) == 1 else f"gap, {way.direction}"
-            evidence.figure(name, 1000 * way.gap[1], "ms")
+            if len(self.ways) == 1:
+                evidence.figure("gap", 1000 * way.gap[1], "ms")
+            else:
+                evidence.figure(f"gap, {way.direction}", 1000 * way.gap[1], "ms")
 
     def check_intact(self, nbytes: int | None = None) -> None:
         """Check that every octet of each direction arrived once and in order, `nbytes` of them if given."""
