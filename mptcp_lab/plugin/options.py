@@ -191,7 +191,7 @@ def find_figures(sources: Iterable[Path]) -> dict[str, re.Pattern[str]]:
                     fixed = [part.value if isinstance(part, ast.Constant) else None for part in parts]
                     shown = "".join("..." if part is None else str(part) for part in fixed)
                     found[shown] = re.compile(
-                        "".join(".+" if part is None else re.escape(str(part)) for part in fixed)
+                        "".join(".*" if part is None else re.escape(str(part)) for part in fixed)
                     )
                 case ast.Call(func=ast.Attribute(attr="figure"), args=[_, *_]):
                     found["any"] = re.compile(".*")  # the whole name is known at run time only

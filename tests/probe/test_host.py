@@ -121,7 +121,7 @@ def test_a_capture_holds_every_header_and_no_payload(client: Probe, server: Prob
             receiving = into.receive(5 << 20)
             sent = out.send(5 << 20, seed=1).wait(10)
             received = receiving.wait(10)
-        eventually(lambda: client.counters().mptcp("MPCurrEstab"), lambda open_now: open_now == 0, within=3)
+        eventually(lambda: client.counters().mptcp("MPCurrEstab"), lambda open_now: open_now == 0, within=15)
         inner.append(client.nics()["eth1"])
         file = tmp_path / "capture.pcapng"
         file.write_bytes(capture.stop())

@@ -176,13 +176,12 @@ def keep(repetitions: Iterable[dict[str, Pauses]], evidence: EvidenceBox) -> Non
 def _keep_direction(every: Sequence[Pauses], suffix: str, evidence: EvidenceBox) -> None:
     gaps = Distribution.from_values([1000 * each.gap for each in every])
     clocks = statistics.median(max(map(abs, p.clocks)) for p in every)
-    for name, value in (
-        ("gap, min", gaps.least),
-        ("gap, median", gaps.median),
-        ("gap, p95", gaps.p95),
-        ("gap, max", gaps.most),
-        ("stalled in all, median", 1000 * statistics.median(p.stalled for p in every)),
-        ("gaps apart, median", 1000 * statistics.median(p.difference for p in every)),
-        ("clocks apart, median", 1000 * clocks),
-    ):
-        evidence.figure(name + suffix, value, "ms")
+    evidence.figure(f"gap, min{suffix}", gaps.least, "ms")
+    evidence.figure(f"gap, median{suffix}", gaps.median, "ms")
+    evidence.figure(f"gap, p95{suffix}", gaps.p95, "ms")
+    evidence.figure(f"gap, max{suffix}", gaps.most, "ms")
+    stalled = statistics.median(each.stalled for each in every)
+    evidence.figure(f"stalled in all, median{suffix}", 1000 * stalled, "ms")
+    apart = statistics.median(each.difference for each in every)
+    evidence.figure(f"gaps apart, median{suffix}", 1000 * apart, "ms")
+    evidence.figure(f"clocks apart, median{suffix}", 1000 * clocks, "ms")
