@@ -88,13 +88,20 @@ def _processes_naming(text: str) -> list[str]:
     return found
 
 
-def own_lab(folder: Path, name: str, inventory: str = "embedded") -> OwnLab:
-    """Return a copy of an inventory without its lock, named per pytest worker; the lab is not up yet."""
+def own_lab(folder: Path, name: str, inventory: str = "embedded", attackers: bool = False) -> OwnLab:
+    """Return a copy of an inventory without its lock, named per pytest worker; the lab is not up yet.
+
+    Attackers are left out unless a test needs them: each host takes six of the 128 inotify instances that
+    Linux allows by default, and three labs are up at the same time.
+    """
     name += os.environ.get("PYTEST_XDIST_WORKER", "")
     shutil.copytree(ROOT / "inventories" / inventory, folder, ignore=shutil.ignore_patterns("lab.lock.yml"))
     variables = folder / "group_vars/all.yml"
     variables.write_text(variables.read_text().replace(f"lab_name: {inventory}", f"lab_name: {name}"))
-    return OwnLab(folder, lab_paths(name))
+    own = OwnLab(folder, lab_paths(name))
+    if not attackers:
+        own.edit(lambda children: children.pop("attackers", None))
+    return own
 
 
 def leased_fault(probe: Probe, kind: str, **params: Any) -> Fault:

@@ -102,7 +102,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Configured]:
     """A lab that is up and converged; gone at the end of the session."""
-    own = own_lab(tmp_path_factory.mktemp("inventory") / "e2e lab", "test-e2e")
+    own = own_lab(tmp_path_factory.mktemp("inventory") / "e2e lab", "test-e2e", attackers=True)
     own.down()
     lab = Configured(own, tmp_path_factory.mktemp("results"))
     try:

@@ -86,7 +86,7 @@ def test_an_inventory_that_renders_something_else_is_refused(
 @pytest.fixture
 def twin(lock: Path, tmp_path: Path) -> Iterator[OwnLab]:
     """A second lab, fresh, with the first one's inventory and lock."""
-    own = own_lab(tmp_path / "twin", "test-e2e-twin")
+    own = own_lab(tmp_path / "twin", "test-e2e-twin", attackers=True)
     shutil.copy(lock, own.folder)
     own.down()
     own.up()
