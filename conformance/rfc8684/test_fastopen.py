@@ -32,4 +32,4 @@ def test_with_cookies(client: Machine, server: Machine, evidence: EvidenceBox) -
     """With SYN cookies at the server, which then takes no data of a SYN, that data is sent again."""
     with cookies_in_force(server, evidence):
         is_taken = check_data_in_syn(client, server, evidence, SERVER)
-    evidence.figure("data in the SYN taken", is_taken)
+    evidence.figure("data in the SYN taken", int(is_taken))
