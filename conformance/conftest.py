@@ -118,7 +118,7 @@ def no_traces(
 
 @pytest.fixture(scope="session")
 def logs(pytestconfig: pytest.Config, machines: Session) -> Iterator[KernelLogs]:
-    """Follow the kernel logs of the lab from the start of the run; the result says which cannot be read."""
+    """Follow the kernel logs of the lab from the start of the run; the result names unreadable ones."""
     probes = {name: machine.probe for name, machine in machines.machines.items()}
     with kernel_logs(machines.lab, probes) as followed:
         for name, why in followed.unreadable.items():

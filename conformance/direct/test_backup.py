@@ -44,5 +44,5 @@ def test_set_at_run_time(client: Machine, server: Machine, evidence: EvidenceBox
 @claim("DIRECT-19", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
 @pytest.mark.parametrize("declared", FIRST_IS_BACKUP)
 def test_first_as_backup(client: Machine, server: Machine, evidence: EvidenceBox, declared: str) -> None:
-    """The first subflow carries nothing of the end that is told, by one side or both, that it is a backup."""
+    """An end sends nothing over the first subflow after a side, or both, declared it a backup."""
     check_first_as_backup(Ends(client, server), FIRST_IS_BACKUP[declared], evidence)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mptcp_lab.catalogue import claims
 from mptcp_lab.catalogue.markdown import format_row
@@ -121,11 +122,10 @@ def claims_only_here() -> list[str]:
     return [claim.id for claim in claims().values() if claim.id not in named and not claim.upstream]
 
 
-def _test(entry: dict[str, object], reasons: dict[str, str]) -> UpstreamTest:
-    fields = {**entry, "by": tuple(entry.get("by", ()))}  # type: ignore[arg-type]
-    if "not_for_us" in entry:
-        fields["not_for_us"] = reasons[str(entry["not_for_us"])]
-    return UpstreamTest(**fields)  # type: ignore[arg-type]
+def _test(entry: dict[str, Any], reasons: dict[str, str]) -> UpstreamTest:
+    by = tuple(str(claim) for claim in entry.get("by", ()))
+    reason = reasons[entry["not_for_us"]] if "not_for_us" in entry else ""
+    return UpstreamTest(**{**entry, "by": by, "not_for_us": reason})
 
 
 def _counts() -> Iterator[str]:

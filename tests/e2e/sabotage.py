@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from tests.e2e.conftest import Configured
 
+#: Mends what `filtered` breaks.
+TABLE_GONE = "nft delete table inet sabotage"
+
 
 @dataclass(frozen=True)
 class Sabotage:
@@ -18,6 +21,13 @@ class Sabotage:
     command: str
     mend: str
     word: str
+
+
+def filtered(claim: str, host: str, hook: str, rule: str, word: str) -> Sabotage:
+    """Let a host's packet filter act on what it receives, sends or forwards."""
+    chain = f"add chain inet sabotage c {{ type filter hook {hook} priority 0; }}"
+    command = f"nft 'add table inet sabotage; {chain}; add rule inet sabotage c {rule}'"
+    return Sabotage(claim, host, command, TABLE_GONE, word)
 
 
 @contextmanager

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen
+from tests.e2e.sabotage import Sabotage, assert_seen, filtered
 
-TABLE_GONE = "nft delete table inet sabotage"
 ONCE = "limit rate over 1/day burst 1 packets drop"
 JOINS = "tcp dport 7000 tcp flags & (syn | ack) == syn tcp option mptcp subtype mp-join"
 #: MP_PRIO (kind 30, 3 octets) comes after timestamps and a DSS with a DATA_ACK of 8 or 4 octets. The match of
@@ -18,13 +17,6 @@ MEDDLER = (
     'systemd-run -q --unit=meddler sh -c \'while sleep 0.02; do ip mptcp endpoint show | grep -q "id 9 "'
     " && ip mptcp endpoint delete id 9; done'"
 )
-
-
-def filtered(claim: str, host: str, hook: str, rule: str, word: str) -> Sabotage:
-    """Let a host's packet filter act on what it receives or sends."""
-    chain = f"add chain inet sabotage c {{ type filter hook {hook} priority 0; }}"
-    command = f"nft 'add table inet sabotage; {chain}; add rule inet sabotage c {rule}'"
-    return Sabotage(claim, host, command, TABLE_GONE, word)
 
 
 SABOTAGES = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen, broken
+from tests.e2e.sabotage import Sabotage, assert_seen, broken, filtered
 
 NETWORK_BACK = "systemctl restart mptcp-lab-network mptcp-lab-mptcp"
-TABLE_GONE = "nft delete table inet sabotage"
 #: The third packet of a join: no SYN, and MP_JOIN.
 THIRD = "tcp flags & (syn | ack) == ack tcp option mptcp subtype mp-join"
 OTHER_PATH = "198.18.2.10 (eth2) > 198.18.1.31"
@@ -29,13 +28,6 @@ cp -p /etc/nginx/nginx.conf /root/aside
 sed -i 's/listen 198.18.2.22:7100 multipath;/listen 198.18.2.22:7100;/' /etc/nginx/nginx.conf
 systemctl reload nginx; until [ -z "$(ss -HlnM 'src 198.18.2.22:7100')" ]; do sleep 0.1; done
 """
-
-
-def filtered(claim: str, host: str, hook: str, rule: str, word: str) -> Sabotage:
-    """Let a host's packet filter act on what it gets, sends or forwards."""
-    chain = f"add chain inet sabotage c {{ type filter hook {hook} priority 0; }}"
-    command = f"nft 'add table inet sabotage; {chain}; add rule inet sabotage c {rule}'"
-    return Sabotage(claim, host, command, TABLE_GONE, word)
 
 
 SABOTAGES = {

@@ -5,17 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen
+from tests.e2e.sabotage import Sabotage, assert_seen, filtered
 
-TABLE_GONE = "nft delete table inet sabotage"
 JOIN = "tcp flags & (syn | ack) == syn tcp option mptcp subtype mp-join"
-
-
-def filtered(claim: str, host: str, hook: str, rule: str, word: str) -> Sabotage:
-    """Let a host's packet filter act on what it receives or sends."""
-    chain = f"add chain inet sabotage c {{ type filter hook {hook} priority 0; }}"
-    command = f"nft 'add table inet sabotage; {chain}; add rule inet sabotage c {rule}'"
-    return Sabotage(claim, host, command, TABLE_GONE, word)
 
 
 #: The proxy's configuration loses its socket on all addresses and gets one for a single address.

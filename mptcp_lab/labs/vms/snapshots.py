@@ -119,9 +119,7 @@ def keep(paths: LabPaths, host: Host, kept: Path) -> None:
         write_private(draft / "id_ed25519", (paths.state / "id_ed25519").read_text())
         public = (own / "host_key.pub").read_text().split()
         write_private(draft / "known_host", f"{host.name} {public[0]} {public[1]}\n")
-        shutil.rmtree(
-            kept, ignore_errors=True
-        )  # usually missing; if it cannot be removed, the next line fails
+        shutil.rmtree(kept, ignore_errors=True)  # usually missing; if it stays, the next line fails
         draft.rename(kept)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # on success it was renamed already
