@@ -13,7 +13,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.deviations import BLACKHOLE_GROWTH, find_correction, keep
 from mptcp_lab.suite.gateway.lost_syns import BLACKHOLE_TIMEOUT, RETRANSMISSIONS, blackhole_timeout
-from mptcp_lab.suite.packets import capable, first_syns, tcp_capture
+from mptcp_lab.suite.packets import capable, first_syns, joins, tcp_capture
 from mptcp_lab.suite.traffic import Target, is_mptcp
 from mptcp_lab.wire import Segment
 from mptcp_lab.wire.packet import ACK, SYN
@@ -31,7 +31,8 @@ RETURNS_WITHIN_SECONDS = 15.0
 class Episode:
     """What happened after a client's kernel suspected a black hole.
 
-    ``plain`` and ``capable`` are the SYNs without and with MP_CAPABLE, in seconds after the suspicion.
+    ``plain`` and ``capable`` are the first SYNs of connections without and with MP_CAPABLE, in seconds after
+    the suspicion. SYNs with MP_JOIN belong to a connection that speaks MPTCP already, and are in neither.
     ``diagnosis`` is the doctor's, of the first connection after it.
     """
 
@@ -91,7 +92,7 @@ def suspect(client: Machine, router: Machine, server: Machine, target: Target) -
             what="an MPTCP connection after the suspicion",
         )
         packets = capture.stop()
-    plain, asked = _after_suspicion(packets)
+    plain, asked = after_suspicion(packets)
     return Episode(plain, asked, diagnose(*(b.delta(a) for a, b in zip(before, after, strict=True))))
 
 
@@ -106,20 +107,23 @@ def off_seconds_after_success(client: Machine, evidence: EvidenceBox) -> int:
     return OFF_SECONDS
 
 
-def _speaks(client: Machine, target: Target) -> bool:
-    """Connect a client to a target and return whether the connection is MPTCP."""
-    with client.probe.connect(target.address, target.port, within=10.0) as stream:
-        return is_mptcp(stream)
-
-
-def _after_suspicion(packets: list[Segment]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def after_suspicion(packets: list[Segment]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return when SYNs without and with MP_CAPABLE were sent, in seconds after the suspicion.
 
     A kernel notes it when the SYN/ACK arrives for a connection whose SYN with MP_CAPABLE was lost.
     """
     first = first_syns(packets)[0]
     noted = next(s.time_ns for s in packets if s.flags & (SYN | ACK) == SYN | ACK and s.dport == first.sport)
-    later = [(s, (s.time_ns - noted) / 1e9) for s in first_syns(packets) if s.time_ns > noted]
-    plain, asked = ([when for s, when in later if capable(s) == wanted] for wanted in (False, True))
+    joining = joins(packets)
+    begun = [s for s in first_syns(packets) if s.time_ns > noted and s not in joining]
+    plain, asked = (
+        [(s.time_ns - noted) / 1e9 for s in begun if capable(s) == wanted] for wanted in (False, True)
+    )
     assert asked, "no SYN with MP_CAPABLE was captured after the suspicion"
     return tuple(plain), tuple(asked)
+
+
+def _speaks(client: Machine, target: Target) -> bool:
+    """Connect a client to a target and return whether the connection is MPTCP."""
+    with client.probe.connect(target.address, target.port, within=10.0) as stream:
+        return is_mptcp(stream)
