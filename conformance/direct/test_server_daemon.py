@@ -5,13 +5,14 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct import server_daemon
+from mptcp_lab.suite.direct.no_daemon import without_daemon
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 
 
 @claim("DIRECT-24", case="no-daemon", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 def test_no_daemon(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Without a daemon the server refuses joins and does not answer announcements; the connection lives."""
-    server_daemon.check_refuses(client, server, evidence)
+    without_daemon(server, lambda: server_daemon.check_refuses(client, server, evidence))
 
 
 @claim("DIRECT-24", case="orders", requires=(ORIGIN, TWO_PATHS, FULL_MESH))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from tests.e2e.conftest import Configured
@@ -80,3 +82,15 @@ def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
 @pytest.mark.parametrize("sabotage", LONG, ids=lambda sabotage: sabotage.claim)
 def test_broken_lab_is_seen_after_a_while(configured: Configured, sabotage: Sabotage) -> None:
     assert_seen(configured, sabotage)
+
+
+@pytest.mark.long  # the check tries until a listener elsewhere should have ended
+def test_a_listener_in_another_namespace_leaves_the_check_undecided(configured: Configured) -> None:
+    """A kernel takes a listener in any network namespace for a daemon."""
+    with subprocess.Popen(["unshare", "--net", "ip", "mptcp", "monitor"]) as monitor:
+        try:
+            undecided = configured.suite("--claim=DIRECT-24[no-daemon]")
+        finally:
+            monitor.kill()
+    assert undecided.verdicts() == {"DIRECT-24[no-daemon]": "inconclusive"}, undecided.output
+    assert "outside of the lab" in undecided.reason("DIRECT-24[no-daemon]")
