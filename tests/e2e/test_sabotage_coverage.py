@@ -92,6 +92,20 @@ SABOTAGES = {
         f"rm -r {DROP_IN}; systemctl daemon-reload",
         "the listener of a plain socket unit is not TCP",
     ),
+    "one proxy passes nothing large to A": filtered(
+        "SPLIT-8[haproxy-download-first-killed]",
+        "proxy2",
+        "output",
+        "ip daddr 198.18.2.10 meta length > 1000 drop",
+        "bytes through both proxies",
+    ),
+    "one proxy passes nothing large from A": filtered(
+        "SPLIT-8[nginx-both-second-cables-out]",
+        "proxy2",
+        "input",
+        "ip saddr 198.18.2.10 meta length > 1000 drop",
+        "bytes through both proxies",
+    ),
     "A's second path does not reach the transparent proxy": filtered(
         "PROXY-15[tproxy]",
         "gateway",
