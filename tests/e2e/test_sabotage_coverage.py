@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen, filtered
+from tests.e2e.sabotage import TABLE_GONE, Sabotage, assert_seen, filtered
 
 SYN = "tcp flags & (syn | ack) == syn"
 JOIN = f"{SYN} tcp option mptcp subtype mp-join"
@@ -23,6 +23,14 @@ mkdir -p {DROP_IN}
 printf '[Socket]\\nSocketProtocol=mptcp\\n' > {DROP_IN}/sabotage.conf
 systemctl daemon-reload
 """
+
+#: REMOVE_ADDR of two ids (kind 30, 5 octets) comes after timestamps and a DATA_ACK of 8 or 4 octets.
+WITHDRAWAL = "@th,352,16 0x1e05 drop; add rule inet sabotage c @th,320,16 0x1e05 drop"
+#: The tracker of a router sees nothing.
+UNTRACKED = (
+    "nft 'add table inet sabotage; add chain inet sabotage c { type filter hook prerouting priority raw; };"
+    " add rule inet sabotage c meta l4proto tcp notrack'"
+)
 
 SABOTAGES = {
     "A's announcement is lost": filtered(
@@ -99,12 +107,32 @@ SABOTAGES = {
         "ip daddr 198.18.2.10 meta length > 1000 drop",
         "bytes through both proxies",
     ),
-    "one proxy passes nothing large from A": filtered(
+    "one proxy passes nothing large to A, both ends send": filtered(
         "SPLIT-8[nginx-both-second-cables-out]",
         "proxy2",
-        "input",
-        "ip saddr 198.18.2.10 meta length > 1000 drop",
+        "output",
+        "ip daddr 198.18.2.10 meta length > 1000 drop",
         "bytes through both proxies",
+    ),
+    "the keepalives of A's second path are lost before they are seen": filtered(
+        "DIRECT-18[keepalives]",
+        "client",
+        "output",
+        "ip saddr 198.18.2.10 tcp dport 7000 meta length < 70 drop",
+        "keepalives",
+    ),
+    "B's withdrawal is lost": filtered(
+        "RFC8684-3.4.2/1[flush]",
+        "server1",
+        "output",
+        WITHDRAWAL,
+        "RmAddr",
+    ),
+    "the gateway's tracker sees nothing": Sabotage(
+        "DIRECT-25[tracker-at-gateway]", "gateway", UNTRACKED, TABLE_GONE, "that gateway does not know"
+    ),
+    "the gateway's tracker sees no packet of a join": Sabotage(
+        "DIRECT-25[join-invalid-at-gateway]", "gateway", UNTRACKED, TABLE_GONE, "subflows are missing: []"
     ),
     "A's second path does not reach the transparent proxy": filtered(
         "PROXY-15[tproxy]",

@@ -184,7 +184,7 @@ def plan_tracker(
     if not blind:
         return plan
     table = plan.touches
-    unseen = nft_match("prerouting", direction == "out", **match)
+    unseen = nft_match("prerouting", direction != "in", **match)
     lines = [
         f"add chain inet {table} unseen {{ type filter hook prerouting priority -300; policy accept; }}",
         f"add rule inet {table} unseen {unseen}{PACKETS['syn']}notrack",
