@@ -20,12 +20,12 @@ from mptcp_lab.suite.direct.endpoints import (
     Ends,
     connection,
 )
-from mptcp_lab.suite.direct.flags import announced_by, wait_for_pairs
+from mptcp_lab.suite.direct.flags import find_announcements, wait_for_pairs
 from mptcp_lab.suite.packets import first_syns, format_segments, rows, tcp_capture
 from mptcp_lab.suite.sockets import AddressPair, at_both_ends, parse_sockets, ss_command
 
 
-def _over_ipv6(machine: Machine, flags: tuple[str, ...]) -> list[NewEndpoint]:
+def _make_ipv6_endpoints(machine: Machine, flags: tuple[str, ...]) -> list[NewEndpoint]:
     nics = enumerate(machine.paths[:2])
     return [NewEndpoint(machine.address(path, 6), flags, device=nic.device) for path, nic in nics]
 
@@ -38,8 +38,8 @@ def check_ipv4_only(ends: Ends, evidence: EvidenceBox) -> None:
     second = ends.a[1], ends.b[0]
     ends.require_reachable(second)
     with (
-        ends.client.probe.replace_endpoints(*_over_ipv6(ends.client, FULLMESH)) as at_client,
-        ends.server.probe.replace_endpoints(*_over_ipv6(ends.server, SIGNAL)),
+        ends.client.probe.replace_endpoints(*_make_ipv6_endpoints(ends.client, FULLMESH)) as at_client,
+        ends.server.probe.replace_endpoints(*_make_ipv6_endpoints(ends.server, SIGNAL)),
         connection(ends) as (data, packets),
     ):
         client = ends.client.probe
@@ -53,13 +53,13 @@ def check_ipv4_only(ends: Ends, evidence: EvidenceBox) -> None:
         at_client.add(replace(ends.at_client(SUBFLOW)[1], id=OTHER_ID))
         wait_for_pairs(data, {ends.first, second}, "an IPv4 endpoint is added")
     evidence.packets(rows(packets, ends.client.name))
-    announced = announced_by(packets, ends.b)
+    announced = find_announcements(packets, ends.b)
     assert any(each.address.version == 6 for each in announced), f"the server announced {announced}"
     syns = [each for each in first_syns(packets) if each.src.version == 6]
     assert not syns, f"IPv6 subflows of a connection over IPv4: {format_segments(syns)}"
 
 
-def link_local(machine: Machine, path: int) -> str:
+def read_link_local(machine: Machine, path: int) -> str:
     """Return the link-local address of a machine's NIC, with the NIC; `Unsupported` if it has none."""
     device = machine.paths[path].device
     for link in machine.probe.read("addresses"):
@@ -79,9 +79,9 @@ def check_link_local(client: Machine, server: Machine, laminar: bool, evidence: 
     Raises:
         Unsupported: the hosts have no link-local addresses, or the client's kernel has no laminar endpoints.
     """
-    ours = [f"{link_local(client, path)}%{client.paths[path].device}" for path in (0, 1)]
-    theirs = [f"{link_local(server, path)}%{server.paths[path].device}" for path in (0, 1)]
-    local, announced = plain(ours[1]), plain(theirs[1])
+    ours = [f"{read_link_local(client, path)}%{client.paths[path].device}" for path in (0, 1)]
+    theirs = [f"{read_link_local(server, path)}%{server.paths[path].device}" for path in (0, 1)]
+    local, announced = strip_device(ours[1]), strip_device(theirs[1])
     mine = [NewEndpoint(local, LAMINAR, device=client.paths[1].device)] if laminar else []
     with (
         client.probe.replace_endpoints(*mine),
@@ -89,7 +89,7 @@ def check_link_local(client: Machine, server: Machine, laminar: bool, evidence: 
         server.probe.listen(theirs[0], 0) as listener,
         server.probe.listen(theirs[1], listener.port),
         tcp_capture(client, listener.port) as capture,
-        client.probe.connect(f"{plain(theirs[0])}%{client.paths[0].device}", listener.port) as out,
+        client.probe.connect(f"{strip_device(theirs[0])}%{client.paths[0].device}", listener.port) as out,
         listener.accept() as into,
     ):
         check_passes(out, into, "at first")
@@ -109,11 +109,11 @@ def check_link_local(client: Machine, server: Machine, laminar: bool, evidence: 
         packets = capture.stop()
     evidence.packets(rows(packets, client.name))
     evidence.subflows([{"local": mine, "remote": other} for mine, other in sorted(pairs)])
-    wanted = {(plain(ours[0]), plain(theirs[0])), *([(local, announced)] if laminar else [])}
+    wanted = {(strip_device(ours[0]), strip_device(theirs[0])), *([(local, announced)] if laminar else [])}
     assert pairs == wanted, f"subflows {sorted(pairs)}, expected {sorted(wanted)}"
 
 
-def plain(address: str) -> str:
+def strip_device(address: str) -> str:
     """Return a link-local address without its NIC."""
     return address.partition("%")[0]
 

@@ -42,23 +42,23 @@ def wait_for_pairs(data: Flow, pairs: Collection[AddressPair], what: str) -> Non
     assert after == wanted, f"{what}: {sorted(wanted)} became {sorted(after)} unasked"
 
 
-def announced_by(packets: Collection[Segment], source: Collection[str]) -> list[AddAddr]:
+def find_announcements(packets: Collection[Segment], source: Collection[str]) -> list[AddAddr]:
     """Return the announcements from these addresses, without their echoes and repetitions."""
-    found = _options_from(packets, source, AddAddr)
+    found = _find_options(packets, source, AddAddr)
     return list(dict.fromkeys(each for each in found if not each.echo))
 
 
-def echoed_by(packets: Collection[Segment], source: Collection[str]) -> set[str]:
+def find_echoed_addresses(packets: Collection[Segment], source: Collection[str]) -> set[str]:
     """Return the addresses in the echoes of announcements from these addresses."""
-    return {str(each.address) for each in _options_from(packets, source, AddAddr) if each.echo}
+    return {str(each.address) for each in _find_options(packets, source, AddAddr) if each.echo}
 
 
-def withdrawn_by(packets: Collection[Segment], source: Collection[str]) -> set[int]:
+def find_withdrawn_ids(packets: Collection[Segment], source: Collection[str]) -> set[int]:
     """Return the address ids that were withdrawn from these addresses."""
-    return {identity for each in _options_from(packets, source, RemoveAddr) for identity in each.address_ids}
+    return {identity for each in _find_options(packets, source, RemoveAddr) for identity in each.address_ids}
 
 
-def _options_from(packets: Collection[Segment], source: Collection[str], kind: type[T]) -> list[T]:
+def _find_options(packets: Collection[Segment], source: Collection[str], kind: type[T]) -> list[T]:
     return [
         option
         for segment in packets
@@ -86,10 +86,10 @@ def check_both_flags(ends: Ends, evidence: EvidenceBox) -> None:
         at_client.delete(endpoint)
         wait_for_pairs(data, {ends.first}, "the endpoint is deleted")
     evidence.packets(rows(packets, ends.client.name))
-    announced = {str(each.address) for each in announced_by(packets, ends.a)}
+    announced = {str(each.address) for each in find_announcements(packets, ends.a)}
     assert announced == {second[0]}, f"the client announced {sorted(announced)}, not just {second[0]}"
-    assert second[0] in echoed_by(packets, ends.b), f"{ends.server.name} did not echo {second[0]}"
-    assert withdrawn_by(packets, ends.a) == {endpoint.id}, "the client did not withdraw its address"
+    assert second[0] in find_echoed_addresses(packets, ends.b), f"{ends.server.name} did not echo {second[0]}"
+    assert find_withdrawn_ids(packets, ends.a) == {endpoint.id}, "the client did not withdraw its address"
     asked = {(str(each.src), str(each.dst)) for each in joins(packets)}
     assert asked == {second}, f"joins were sent for {sorted(asked)}"
     resets = [each for each in packets if each.flags & RST and str(each.src) in ends.b]
@@ -118,9 +118,9 @@ def check_both_flags_without_room(ends: Ends, evidence: EvidenceBox) -> None:
             what=f"a withdrawal at {client.host} (RmAddr)",
         )
     evidence.packets(rows(packets, ends.client.name))
-    announced = {str(each.address) for each in announced_by(packets, ends.b)}
+    announced = {str(each.address) for each in find_announcements(packets, ends.b)}
     assert announced == {ends.b[1]}, f"the server announced {sorted(announced)}, not just {ends.b[1]}"
-    assert withdrawn_by(packets, ends.b) == {endpoint.id}, "the server did not withdraw its address"
+    assert find_withdrawn_ids(packets, ends.b) == {endpoint.id}, "the server did not withdraw its address"
     assert not joins(packets), f"a subflow was asked for: {format_segments(joins(packets))}"
 
 
@@ -139,9 +139,11 @@ def check_announced_by_both(ends: Ends, evidence: EvidenceBox) -> None:
         wait_for_pairs(data, {ends.first, second}, "the connection begins")
     evidence.packets(rows(packets, ends.client.name))
     for mine, theirs in ((ends.a, ends.b), (ends.b, ends.a)):
-        announced = {str(each.address) for each in announced_by(packets, mine)}
+        announced = {str(each.address) for each in find_announcements(packets, mine)}
         assert announced == {mine[1]}, f"{mine[0]} announced {sorted(announced)}, not just {mine[1]}"
-        assert mine[1] in echoed_by(packets, theirs), f"the announcement of {mine[1]} got no answer"
+        assert mine[1] in find_echoed_addresses(packets, theirs), (
+            f"the announcement of {mine[1]} got no answer"
+        )
 
 
 def check_fullmesh_set(ends: Ends, evidence: EvidenceBox) -> None:

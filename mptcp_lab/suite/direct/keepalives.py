@@ -69,7 +69,7 @@ def check_keepalives(client: Machine, server: Machine, evidence: EvidenceBox) ->
             )
             packets = capture.stop()
         ended = data.end(transfer)
-    seen = {pair[0]: probes_from(packets, pair[0]) for pair in (first, second)}
+    seen = {pair[0]: find_keepalives(packets, pair[0]) for pair in (first, second)}
     evidence.document("keepalives by address: seconds", seen)
     assert len(seen[first[0]]) >= PROBES, f"keepalives of the working subflow: {seen[first[0]]}"
     assert len(seen[second[0]]) == PROBES, f"keepalives without an answer: {seen[second[0]]}, not {PROBES}"
@@ -79,7 +79,7 @@ def check_keepalives(client: Machine, server: Machine, evidence: EvidenceBox) ->
     assert ended.intact, ended.difference
 
 
-def probes_from(packets: Sequence[Segment], source: str) -> list[float]:
+def find_keepalives(packets: Sequence[Segment], source: str) -> list[float]:
     """Return when the keepalives of a subflow that leave from an address were sent, in seconds.
 
     A keepalive carries no data, and its sequence number is the one before the next to be sent.

@@ -15,7 +15,7 @@ from mptcp_lab.suite.direct.endpoints import (
     Ends,
     connection,
 )
-from mptcp_lab.suite.direct.flags import announced_by, withdrawn_by
+from mptcp_lab.suite.direct.flags import find_announcements, find_withdrawn_ids
 from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.packets import rows
 from mptcp_lab.suite.traffic import Flow
@@ -32,7 +32,7 @@ class AtBothEnds:
     origin: Origin
     number: int
 
-    def subflows(self) -> set[Subflow]:
+    def read_subflows(self) -> set[Subflow]:
         """Return the subflows that both ends have established."""
         here, there = self.data.stream.facts(), self.origin.facts(self.number)
         mine = {(s.local, s.lport, s.remote, s.rport) for s in here.subflows if s.is_established}
@@ -41,13 +41,15 @@ class AtBothEnds:
 
     def wait_for(self, wanted: set[Subflow], what: str) -> None:
         """Wait until both ends have just these subflows; check that they stay while data flows."""
-        eventually(self.subflows, until=lambda found: found == wanted, within=SUBFLOWS_TIMEOUT_S, what=what)
+        eventually(
+            self.read_subflows, until=lambda found: found == wanted, within=SUBFLOWS_TIMEOUT_S, what=what
+        )
         self.data.wait_for_bytes(QUIET_BYTES)
-        after = self.subflows()
+        after = self.read_subflows()
         assert after == wanted, f"{what}: {sorted(wanted)} became {sorted(after)} unasked"
 
 
-def free_port(machine: Machine, address: str) -> int:
+def find_free_port(machine: Machine, address: str) -> int:
     """Return a port on which nothing listens at an address, and which no connection in TIME-WAIT has.
 
     The kernel does not listen for an endpoint with a port while a subflow to that port is in TIME-WAIT.
@@ -68,8 +70,8 @@ def check_with_port(ends: Ends, evidence: EvidenceBox) -> None:
     pair = ends.pair_by_route(ends.b[1])
     ends.require_reachable(by_client[:2], pair)
     mine = ends.at_client(SUBFLOW)[1]
-    announced = replace(ends.at_server(SIGNAL)[1], port=free_port(server, ends.b[1]))
-    again = replace(announced, port=free_port(server, ends.b[1]))
+    announced = replace(ends.at_server(SIGNAL)[1], port=find_free_port(server, ends.b[1]))
+    again = replace(announced, port=find_free_port(server, ends.b[1]))
     before, after = (*pair, announced.port), (*pair, again.port)
     with (
         ends.client.probe.replace_endpoints(mine) as at_client,
@@ -90,6 +92,6 @@ def check_with_port(ends: Ends, evidence: EvidenceBox) -> None:
         at_server.flush()
         live.wait_for({first}, "both ends flushed")
     evidence.packets(rows(packets, ends.client.name))
-    sent = [(str(each.address), each.port) for each in announced_by(packets, ends.b)]
+    sent = [(str(each.address), each.port) for each in find_announcements(packets, ends.b)]
     assert sent == [(each.address, each.port) for each in (announced, again)], f"the server announced {sent}"
-    assert withdrawn_by(packets, ends.b) == {announced.id}, "the server did not withdraw its address"
+    assert find_withdrawn_ids(packets, ends.b) == {announced.id}, "the server did not withdraw its address"

@@ -19,7 +19,7 @@ from mptcp_lab.suite.missing import causes, describe_causes
 from mptcp_lab.suite.sockets import AddressPair
 
 
-def routed_pair(client: Machine, router: Machine, server: Machine) -> AddressPair:
+def find_routed_pair(client: Machine, router: Machine, server: Machine) -> AddressPair:
     """Return a pair of addresses whose packets the router forwards.
 
     Raises:
@@ -42,7 +42,7 @@ def strict_tracker(router: Machine) -> Iterator[None]:
         yield
 
 
-def _invalid(router: Machine, pair: AddressPair, verdict: str = "drop", blind: bool = False) -> Fault:
+def _drop_invalid(router: Machine, pair: AddressPair, verdict: str = "drop", blind: bool = False) -> Fault:
     """Let the router drop or reject what it forwards from one address to another and calls INVALID."""
     return router.probe.fault(
         "tracker",
@@ -59,7 +59,7 @@ def check_goes_on_without(client: Machine, router: Machine, server: Machine, evi
 
     The gateway answers the client's packets on it with RST, as after a reboot of the gateway.
     """
-    pair = routed_pair(client, router, server)
+    pair = find_routed_pair(client, router, server)
     with live_connection(client, server) as data:
         wait_for_joins(data.connection, expected_pairs(client, server))
         data.carry()
@@ -68,7 +68,7 @@ def check_goes_on_without(client: Machine, router: Machine, server: Machine, evi
         lost = next(ports for ports, each in before.items() if (each.local, each.remote) == pair)
         with ExitStack() as stack:
             stack.enter_context(strict_tracker(router))
-            stack.enter_context(_invalid(router, pair, verdict="reject"))
+            stack.enter_context(_drop_invalid(router, pair, verdict="reject"))
             eventually(
                 lambda: sorted(established_subflows(stream)),
                 until=lambda ports: lost not in ports,
@@ -85,10 +85,10 @@ def check_goes_on_without(client: Machine, router: Machine, server: Machine, evi
 
 def check_join_named(client: Machine, router: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Check that the cause of a missing join names the gateway whose tracker has dropped the answer to it."""
-    pair = routed_pair(client, router, server)
+    pair = find_routed_pair(client, router, server)
     with (
         strict_tracker(router),
-        _invalid(router, (pair[1], pair[0]), blind=True),
+        _drop_invalid(router, (pair[1], pair[0]), blind=True),
         direct_flow(client, server) as data,
     ):
         transfer = data.start()

@@ -6,7 +6,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NewEndpoint
 from mptcp_lab.suite.direct.endpoints import SIGNAL
 from mptcp_lab.suite.direct.live import check_exchange, established_subflows
-from mptcp_lab.suite.direct.ports import free_port
+from mptcp_lab.suite.direct.ports import find_free_port
 from mptcp_lab.suite.direct.server_daemon import Managed, managed_connection, wait_for_counter
 
 #: The id of the server's second address, which it has not announced.
@@ -34,7 +34,7 @@ def check_opens(client: Machine, server: Machine, family: int) -> None:
 def check_opens_to_announced_port(client: Machine, server: Machine) -> None:
     """Check the same for a port that the client announces, on which its kernel listens."""
     address, device = client.address(1), client.paths[1].device
-    announced = NewEndpoint(address, SIGNAL, device=device, port=free_port(client, address))
+    announced = NewEndpoint(address, SIGNAL, device=device, port=find_free_port(client, address))
     with (
         client.probe.replace_endpoints() as endpoints,
         server.probe.watch_events(),

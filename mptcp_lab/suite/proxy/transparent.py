@@ -22,7 +22,7 @@ SUBFLOWS_TIMEOUT_S = 10.0
 TRANSFER_BYTES = 50_000
 
 
-def behind_router(router: Machine, client: Machine, server: Machine, family: int) -> str:
+def find_routed_address(router: Machine, client: Machine, server: Machine, family: int) -> str:
     """Return an address of the server that the client reaches through the router only.
 
     Raises:
@@ -69,7 +69,7 @@ def check_transparent(
 
     The client sees the server's address, and nothing reaches the server.
     """
-    address, port = behind_router(router, client, server, family), origin_of(server).port
+    address, port = find_routed_address(router, client, server, family), origin_of(server).port
     counts = server.probe.origin(origin_of(server).name).counts
     before = counts()["accepted"]
     pairs = {(client.address(path, family), address) for path in range(len(client.paths))}

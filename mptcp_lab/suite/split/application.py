@@ -89,7 +89,7 @@ def application(client: Machine, targets: Sequence[Target], direction: str) -> I
         stack.enter_context(
             server.probe.fault("unit_stop", unit=f"mptcp-lab-origin@{first.origin_service.name}")
         )
-        for machine, device in _limited(client, targets, direction):
+        for machine, device in _find_limited_nics(client, targets, direction):
             stack.enter_context(machine.probe.fault("rate", device=device, mbit=RATE_MBIT))
         stack.callback(_stop, server, port, f" {' '.join(listen)}$")
         ends = []
@@ -102,7 +102,9 @@ def application(client: Machine, targets: Sequence[Target], direction: str) -> I
         yield Application(client, server, direction, ends[1], ends[0])
 
 
-def _limited(client: Machine, targets: Sequence[Target], direction: str) -> list[tuple[Machine, str]]:
+def _find_limited_nics(
+    client: Machine, targets: Sequence[Target], direction: str
+) -> list[tuple[Machine, str]]:
     """Return the NICs whose rate to limit: those that send on the paths between A and the proxies."""
     found = [(client, nic.device) for nic in client.paths] if direction != DOWNLOAD else []
     if direction != UPLOAD:
