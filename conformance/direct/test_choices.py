@@ -4,7 +4,7 @@ import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.direct import choices
+from mptcp_lab.suite.direct import choices, client_daemon
 from mptcp_lab.suite.direct.live import live_connection
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
@@ -66,3 +66,15 @@ def test_congestion_control(client: Machine, server: Machine, evidence: Evidence
             data.check_intact()
     evidence.document("congestion control of the subflows", {"default": found[0], other: found[1]})
     assert found == [{default}, {other}], f"congestion control of the subflows: {found}"
+
+
+@claim("DIRECT-26", case="endpoints-ignored", requires=(ORIGIN, TWO_PATHS))
+def test_endpoints_ignored(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """Under the user-space path manager endpoints in the kernel do nothing to a connection."""
+    client_daemon.check_endpoints_ignored(client, server, evidence)
+
+
+@claim("DIRECT-26", case="id-0", requires=(ORIGIN, TWO_PATHS))
+def test_id_0(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """User space opens a further subflow with id 0 from another address."""
+    client_daemon.check_id_0(client, server, evidence)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from mptcp_lab.machines.session import Machine
+from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
-from mptcp_lab.suite.direct import resets
+from mptcp_lab.suite.direct import resets, routed_tracker
 from mptcp_lab.suite.expectations import direct_flow
-from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, ROUTER, TWO_PATHS, find_router
 
 
 @claim("DIRECT-25", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
@@ -30,3 +30,21 @@ def test_join_called_invalid(client: Machine, server: Machine, evidence: Evidenc
     assert {local for local, _ in missing} == {client.address(1)}, f"subflows are missing: {missing}"
     assert "connection tracker called" in cause, f"the cause does not name the tracker: {cause}"
     assert ended.intact, ended.difference
+
+
+@claim("DIRECT-25", case="tracker-at-gateway", requires=(ORIGIN, TWO_PATHS, FULL_MESH, ROUTER))
+def test_tracker_at_gateway(
+    client: Machine, server: Machine, machines: Session, evidence: EvidenceBox
+) -> None:
+    """The gateway's tracker does not know a subflow and rejects its packets: the connection goes on."""
+    router = machines.machine_of(find_router(machines.lab))
+    routed_tracker.check_goes_on_without(client, router, server, evidence)
+
+
+@claim("DIRECT-25", case="join-invalid-at-gateway", requires=(ORIGIN, TWO_PATHS, FULL_MESH, ROUTER))
+def test_join_called_invalid_at_gateway(
+    client: Machine, server: Machine, machines: Session, evidence: EvidenceBox
+) -> None:
+    """The gateway's tracker drops the answer to a join as INVALID: the cause names the gateway."""
+    router = machines.machine_of(find_router(machines.lab))
+    routed_tracker.check_join_named(client, router, server, evidence)

@@ -6,7 +6,8 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct import server_daemon
 from mptcp_lab.suite.direct.no_daemon import without_daemon
-from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
+from mptcp_lab.suite.direct.server_opens import check_opens, check_opens_to_announced_port
+from mptcp_lab.suite.requirements import FULL_MESH, IPV6, ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
 
 
 @claim("DIRECT-24", case="no-daemon", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
@@ -32,3 +33,21 @@ def test_daemon_returns(client: Machine, server: Machine) -> None:
 def test_owner(client: Machine, server: Machine, evidence: EvidenceBox, owner: str) -> None:
     """A daemon that owns the server's path manager announces its addresses; its restart ends nothing."""
     server_daemon.check_owner(client, server, owner, evidence)
+
+
+@claim("DIRECT-24", case="opens", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+def test_opens(client: Machine, server: Machine) -> None:
+    """The server opens a subflow to its client, as the daemon orders, and closes it."""
+    check_opens(client, server, 4)
+
+
+@claim("DIRECT-24", case="opens-ipv6", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS, IPV6))
+def test_opens_over_ipv6(client: Machine, server: Machine) -> None:
+    """The server does so on a connection over IPv6."""
+    check_opens(client, server, 6)
+
+
+@claim("DIRECT-24", case="opens-to-port", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+def test_opens_to_port(client: Machine, server: Machine) -> None:
+    """The server opens a subflow to an address and port that the client announces, and closes it."""
+    check_opens_to_announced_port(client, server)

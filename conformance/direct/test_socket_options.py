@@ -2,6 +2,7 @@
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.direct.keepalives import check_keepalives
 from mptcp_lab.suite.direct.socket_options import (
     check_bound_to_device,
     check_options_hold,
@@ -21,6 +22,12 @@ def test_options(client: Machine, server: Machine, evidence: EvidenceBox) -> Non
 def test_options_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """The same over IPv6, with the traffic class."""
     check_options_hold(client, server, 6, evidence)
+
+
+@claim("DIRECT-18", case="keepalives", requires=(ORIGIN, TWO_PATHS))
+def test_keepalives(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """Each idle subflow sends the keepalives that were set; one without answers ends after the last."""
+    check_keepalives(client, server, evidence)
 
 
 @claim("DIRECT-18", case="device", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))

@@ -1,12 +1,14 @@
-"""Wave 2: SYNs dropped, sources rewritten, no space for options (R11, R59, R61), a path removed (R48)."""
+"""Wave 2: SYNs dropped, sources rewritten, no option space (R11 R59 R61), addresses removed (R47 R48)."""
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.probe import NewEndpoint
 from mptcp_lab.suite.expectations import announcing_nothing, direct_flow, origin_of, wait_for_joins
 from mptcp_lab.suite.gateway.lost_syns import blackhole_timeout, retransmissions_before_fallback
 from mptcp_lab.suite.packets import capable, first_syns, format_segments, joins, rows, tcp_capture
-from mptcp_lab.suite.requirements import FORWARDERS, IPV6, ORIGIN, TWO_PATHS
+from mptcp_lab.suite.requirements import FORWARDERS, IPV6, ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
 from mptcp_lab.suite.rfc8684.option_space import find_loss
+from mptcp_lab.suite.rfc8684.ordinary import wait_for_growth
 from mptcp_lab.suite.rfc8684.peer import peer, talks_to
 from mptcp_lab.suite.split.forwarders import split_of
 from mptcp_lab.suite.traffic import Target, flow, is_mptcp
@@ -71,6 +73,28 @@ def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -
     assert not loss, loss
     bad = [s for s in packets if len(encode_options(s.options)) > 40 or s.malformed]
     assert not bad, f"options over 40 octets, or malformed: {format_segments(bad)}"
+    assert ended.intact, ended.difference
+
+
+@claim("R47", case="flush", requires=(ORIGIN, SERVER_TWO_PATHS, IPV6))
+def test_flush(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """A flush of two announced addresses is one REMOVE_ADDR with both ids, and the connection lives on."""
+    addresses = {8: server.address(1), 9: server.address(0, 6)}
+    signals = [NewEndpoint(address, ("signal",), number) for number, address in addresses.items()]
+    with (
+        server.probe.replace_endpoints(*signals) as endpoints,
+        tcp_capture(client, origin_of(server).port) as capture,
+        direct_flow(client, server) as data,
+    ):
+        transfer = data.start()
+        wait_for_growth(server, data.opening.before[1], "EchoAdd", len(signals))
+        endpoints.flush()
+        wait_for_growth(client, data.opening.before[0], "RmAddr", len(signals))
+        ended = data.end(transfer)
+        packets = [s for s in capture.stop() if any(isinstance(o, RemoveAddr) for o in s.options)]
+    evidence.packets(rows(packets, client.name))
+    ids = [set(o.address_ids) for s in packets for o in s.options if isinstance(o, RemoveAddr)]
+    assert ids and all(each == set(addresses) for each in ids), f"ids of each REMOVE_ADDR: {ids}"
     assert ended.intact, ended.difference
 
 

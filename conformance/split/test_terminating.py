@@ -1,22 +1,17 @@
 """SPLIT-7 and SPLIT-8: two terminating proxies, each of which ends A's connections itself."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 import pytest
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
+from mptcp_lab.suite.directions import BOTH, DOWNLOAD, UPLOAD
 from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES
 from mptcp_lab.suite.packets import format_segments, joins, reset_reasons, rows, tcp_capture
 from mptcp_lab.suite.requirements import CABLES_OF_DYING_PROXY, TWO_PATHS
-from mptcp_lab.suite.split.application import application, count_sent_bytes, digest
-from mptcp_lab.suite.split.forwarders import cables_out, userspace_paths, wait_until_established
+from mptcp_lab.suite.split.application import DEATHS, check_survives
+from mptcp_lab.suite.split.forwarders import userspace_paths, wait_until_established
 from mptcp_lab.suite.traffic import Target, is_mptcp
-
-#: Which of the proxies dies, and how.
-Death = tuple[int, Callable[[Session, Target], AbstractContextManager[object]]]
 
 
 @claim("SPLIT-7", requires=TWO_PATHS)
@@ -63,36 +58,28 @@ def test_join_at_another_proxy(
     assert ended.intact, ended.difference
 
 
-DEATHS: dict[str, Death] = {
-    "first-killed": (0, lambda _, target: target.machine.probe.fault("kill", unit=target.service.engine)),
-    "second-cables-out": (1, lambda machines, target: cables_out(machines, target.machine)),
-}
-
-
 @claim("SPLIT-8", requires=(TWO_PATHS, CABLES_OF_DYING_PROXY))
 @pytest.mark.parametrize("death", DEATHS)
 def test_application_level(
     machines: Session, client: Machine, targets: tuple[Target, Target], evidence: EvidenceBox, death: str
 ) -> None:
     """An application's stream over two TCP connections, one per proxy, survives the loss of either."""
-    begun = count_sent_bytes(client)
-    with application(client, targets) as running:
-        eventually(
-            lambda: [now - then for now, then in zip(count_sent_bytes(client), begun, strict=True)],
-            until=lambda sent: min(sent) > ENOUGH_BYTES,
-            within=10,
-            what="bytes through both proxies",
-        )
-        dies, fault = DEATHS[death]
-        with fault(machines, targets[dies]):
-            before = count_sent_bytes(client)
-            running.end_stream()
-            sent, received = running.wait_for_end()
-            after = count_sent_bytes(client)
-    evidence.text("the sender's words", sent.stderr)
-    evidence.figure("bytes through the other proxy afterwards", after[1 - dies] - before[1 - dies])
-    assert sent.returncode == 0, sent.stderr.strip()
-    assert "go elsewhere" in sent.stderr, "no connection was lost"
-    moved = after[1 - dies] - before[1 - dies]
-    assert moved > ENOUGH_BYTES, f"only {moved} octets went through the other proxy"
-    assert received == digest(sent), "what was received is not what was sent"
+    check_survives(machines, client, targets, UPLOAD, death, evidence)
+
+
+@claim("SPLIT-8", requires=(TWO_PATHS, CABLES_OF_DYING_PROXY))
+@pytest.mark.parametrize(
+    ("targets", "direction", "death"),
+    [("haproxy", DOWNLOAD, "first-killed"), ("nginx", BOTH, "second-cables-out")],
+    indirect=["targets"],
+)
+def test_application_sends_back(
+    machines: Session,
+    client: Machine,
+    targets: tuple[Target, Target],
+    evidence: EvidenceBox,
+    direction: str,
+    death: str,
+) -> None:
+    """The same for a stream from B to A, and for one in each direction at once."""
+    check_survives(machines, client, targets, direction, death, evidence)

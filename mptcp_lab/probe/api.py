@@ -123,11 +123,13 @@ class Probe(ProbeClient):
         hold: bool = False,
         backlog: int = 1024,
         shape: str = "",
+        transparent: bool = False,
     ) -> Listener:
         """Listen on an address and port (0: any free port); with ``hold``, do not accept before `release`.
 
         ``shape`` asks for a socket on all addresses: "wildcard" with address 0.0.0.0, "dual-stack" or
-        "ipv6-only" with ``::``. Connections to the host's management address are reset.
+        "ipv6-only" with ``::``. Connections to the host's management address are reset. A ``transparent``
+        socket accepts connections to other hosts' addresses too, which a fault "tproxy" leads to it.
         """
         opened = self.start(
             "listen",
@@ -138,6 +140,7 @@ class Probe(ProbeClient):
             hold=hold,
             backlog=backlog,
             shape=shape,
+            transparent=transparent,
         )
         return Listener(self, opened.read(Opened))
 

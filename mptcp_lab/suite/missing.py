@@ -294,7 +294,8 @@ def _syn_dropped(r: Readings, pair: PairReading) -> str:
 
 def _answer_lost(r: Readings, pair: PairReading) -> str:
     if pair.packet("answered") and not pair.packet("answer_arrived"):
-        return f"SYN/ACK left {r.server.name}, none came to {r.client.name}"
+        left = f"SYN/ACK left {r.server.name}, none came to {r.client.name}"
+        return f"{left}; the way: {pair.way or 'unknown'}"
     if pair.handshake is None and (pair.client_state, pair.server_state) == (SYN_SENT, SYN_RECEIVED):
         return f"{r.server.name} has it in SYN-RECV, {r.client.name} in SYN-SENT"
     return ""

@@ -49,9 +49,9 @@ def parse_sockets(printed: str) -> tuple[TcpSocket, ...]:
 
 
 def _end(text: str) -> tuple[str, str]:
-    """Split ``[2001:db8::1%eth1]:7000`` into address and port; convert IPv4-mapped addresses to IPv4."""
+    """Split ``[fe80::1]%eth1:7000`` into address and port; convert IPv4-mapped addresses to IPv4."""
     address, _, port = text.rpartition(":")
-    address = address.strip("[]").partition("%")[0]
+    address = address.partition("%")[0].strip("[]")
     mapped = address.startswith(MAPPED) and "." in address
     return (address[len(MAPPED) :] if mapped else address), port
 

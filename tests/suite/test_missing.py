@@ -215,7 +215,7 @@ CASES = {
         "the SYN is dropped at the server",
         "its connection tracker called 3 packets INVALID",
     ),
-    "SYN/ACK lost": ({}, {"handshake": ANSWERED}, "the SYN/ACK is lost on the way back", "server1"),
+    "SYN/ACK lost": ({}, {"handshake": ANSWERED}, "the SYN/ACK is lost on the way back", "routed by gateway"),
     "SYN/ACK dropped": (
         {"client": counting(CLIENT, "TcpExt", IPReversePathFilter=2)},
         {"handshake": ANSWERED | {"answer_arrived": True}},

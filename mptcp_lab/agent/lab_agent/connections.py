@@ -15,7 +15,7 @@ from typing import Any
 from .basics import AgentError, patient
 from .faults.plan import MANAGEMENT
 from .kernel.socket_facts import plain_address
-from .sockets import Cancelled, Waker, new_socket
+from .sockets import Cancelled, Waker, new_socket, socket_address
 from .streams import Stream
 
 
@@ -91,8 +91,8 @@ def connect(
         sock = new_socket(address, protocol, device)
         try:
             if source is not None:
-                sock.bind((source, 0))
-            number = sock.connect_ex((address, port))
+                sock.bind(socket_address(source, 0))
+            number = sock.connect_ex(socket_address(address, port))
             if number == errno.EINPROGRESS:
                 poll = select.poll()
                 poll.register(sock, select.POLLOUT)

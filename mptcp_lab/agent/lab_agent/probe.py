@@ -199,9 +199,10 @@ class Probe:
         hold: bool = False,
         backlog: int = 1024,
         shape: str = "",
+        transparent: bool = False,
     ) -> Json:
         """Listen as open_listener describes; connections are accepted at once unless `hold`."""
-        sock = open_listener(address, port, protocol, device, backlog, shape)
+        sock = open_listener(address, port, protocol, device, backlog, shape, transparent)
         return {
             "listener": self.open.add("listener", Listener(sock, hold)),
             "local": socket_name(sock.getsockname),

@@ -13,6 +13,7 @@ from .basics import AgentError, Json
 
 #: The address that goes with each shape of a listener on all addresses.
 SHAPES = {"wildcard": "0.0.0.0", "dual-stack": "::", "ipv6-only": "::"}  # noqa: S104 (only on request)
+IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75  # include/uapi/linux/in.h, in6.h
 IPPROTO_MPTCP = 262  # socket.IPPROTO_MPTCP exists since Python 3.10
 
 
@@ -33,13 +34,34 @@ def new_socket(address: str, protocol: str, device: str | None = None) -> socket
     return sock
 
 
+def socket_address(address: str, port: int) -> tuple[Any, ...]:
+    """Return an address as bind() and connect() take it; an IPv6 one may name its device: fe80::1%eth1."""
+    plain, _, device = address.partition("%")
+    return (plain, port, 0, socket.if_nametoindex(device)) if device else (address, port)
+
+
+def set_transparent(sock: socket.socket) -> None:
+    """Let a socket have addresses that are not the host's, as a transparent proxy needs."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+
+
 def open_listener(
-    address: str, port: int, protocol: str, device: str | None, backlog: int, shape: str = ""
+    address: str,
+    port: int,
+    protocol: str,
+    device: str | None,
+    backlog: int,
+    shape: str = "",
+    transparent: bool = False,
 ) -> socket.socket:
     """Return a listening socket on one address, or on all addresses if `shape` asks for it.
 
-    `shape` is "wildcard" (address 0.0.0.0), "dual-stack" or "ipv6-only" (address ::). Raises AgentError
-    "wildcard" for an unspecified address without its shape, and for a shape with another address.
+    `shape` is "wildcard" (address 0.0.0.0), "dual-stack" or "ipv6-only" (address ::). A `transparent` socket
+    accepts connections to addresses that are not the host's. Raises AgentError "wildcard" for an unspecified
+    address without its shape, and for a shape with another address.
     """
     is_unspecified = ipaddress.ip_address(address.partition("%")[0]).is_unspecified
     if is_unspecified != bool(shape) or SHAPES.get(shape, address) != address:
@@ -53,7 +75,9 @@ def open_listener(
         if address == "::":
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(shape == "ipv6-only"))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((address, port))
+        if transparent:
+            set_transparent(sock)
+        sock.bind(socket_address(address, port))
         sock.listen(backlog)
     except BaseException:
         sock.close()

@@ -30,10 +30,13 @@ class Served(Flow):
 
 
 @contextmanager
-def server_listeners(server: Machine) -> Iterator[list[Listener]]:
-    """Listen with MPTCP on the server's IPv4 path addresses, on one free port that is the same on each."""
+def server_listeners(server: Machine, family: int = 4) -> Iterator[list[Listener]]:
+    """Listen with MPTCP on the server's path addresses, on one free port that is the same on each.
+
+    They are IPv4 (4) or IPv6 (6) addresses.
+    """
     with ExitStack() as stack:
-        first, *others = [str(nic.address()) for nic in server.paths if nic.address()]
+        first, *others = [str(found) for nic in server.paths if (found := nic.address(family))]
         listeners = [stack.enter_context(server.probe.listen(first, 0))]
         port = listeners[0].port
         listeners += [stack.enter_context(server.probe.listen(address, port)) for address in others]

@@ -298,6 +298,10 @@ def _from_other_nic(ends: Ends) -> set[AddressPair]:
     return {(ends.a[1], ends.b[0])}
 
 
+def _once_from_other_nic(ends: Ends) -> set[AddressPair]:
+    return {(ends.a[1], remote) for remote in ends.b}
+
+
 def _to_announced(ends: Ends) -> set[AddressPair]:
     return {ends.pair_by_route(ends.b[1])}
 
@@ -313,6 +317,7 @@ KINDS = {
     "implicit": Kind((), _to_announced),
     "fullmesh": Kind(FULLMESH, _all_pairs),
     "laminar": Kind(LAMINAR, _from_other_nic, first=1),
+    "subflow-and-laminar": Kind((*SUBFLOW, *LAMINAR), _once_from_other_nic, fewer=1),
     "no-announcement-accepted": Kind(FULLMESH, _from_other_nic, room=(ROOM, ROOM, 0)),
     "limit-of-client": Kind(FULLMESH, _all_pairs, room=(1, ROOM, ROOM), fewer=1),
     "limit-of-server": Kind(FULLMESH, _all_pairs, room=(ROOM, 1, ROOM), fewer=1),
@@ -360,6 +365,6 @@ def _wait_for_kind(ends: Ends, kind: Kind, data: Flow, wanted: int) -> set[Addre
             what=f"{wanted} joined subflows of {sorted(allowed)}",
         )
     except NeverHappened:
-        if kind.flags == LAMINAR:
+        if set(LAMINAR) <= set(kind.flags):
             check_not_lacking(NO_LAMINAR, ends.client.probe.kernel, ends.client.name, "laminar endpoints")
         raise

@@ -72,11 +72,11 @@ class Managed:
 
 
 @contextmanager
-def managed_connection(client: Machine, server: Machine) -> Iterator[Managed]:
-    """Connect a client to a server that leaves its paths to user space."""
+def managed_connection(client: Machine, server: Machine, family: int = 4) -> Iterator[Managed]:
+    """Connect a client over IPv4 (4) or IPv6 (6) to a server that leaves its paths to user space."""
     with (
         userspace_paths(server),
-        server_listeners(server) as listeners,
+        server_listeners(server, family) as listeners,
         served_client(client, server, listeners) as connection,
     ):
         yield Managed(client, server, connection)
@@ -89,7 +89,7 @@ def check_refuses(client: Machine, server: Machine, evidence: EvidenceBox) -> No
         check_exchange(managed.connection, "at first")
         _wait_for_verdict(server, before)
         with client.probe.fault("endpoint_add", address=ANNOUNCED, flags=["signal"]):
-            _wait_for_counter(server, before, "AddAddr", "an announcement")
+            wait_for_counter(server, before, "AddAddr", "an announcement")
             check_exchange(managed.connection, "after it")
         first = {(client.address(0), server.address(0))}
         managed.wait_for(first, "the first subflow alone")
@@ -104,7 +104,7 @@ def check_refuses(client: Machine, server: Machine, evidence: EvidenceBox) -> No
 
 def _wait_for_verdict(server: Machine, before: Counters) -> None:
     """Wait until the server has got a join, and, where its kernel counts that, has refused it."""
-    _wait_for_counter(server, before, "MPJoinSynRx", "a join")
+    wait_for_counter(server, before, "MPJoinSynRx", "a join")
     if before.has("MPJoinRejected"):
         taken, refused = eventually(
             lambda: [_grown(server, before, name) for name in ("MPJoinAckRx", "MPJoinRejected")],
@@ -119,7 +119,8 @@ def _grown(machine: Machine, before: Counters, name: str) -> int:
     return machine.probe.counters().delta(before).mptcp(name)
 
 
-def _wait_for_counter(machine: Machine, before: Counters, name: str, what: str) -> None:
+def wait_for_counter(machine: Machine, before: Counters, name: str, what: str) -> None:
+    """Wait until a counter has grown; `what` is for the message."""
     eventually(
         lambda: _grown(machine, before, name),
         until=bool,

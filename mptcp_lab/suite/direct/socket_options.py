@@ -104,7 +104,7 @@ TABLE = (
 )
 
 
-def _set_options(stream: Stream, wanted: Collection[Option]) -> list[Option]:
+def set_options(stream: Stream, wanted: Collection[Option]) -> list[Option]:
     """Set options of a connection; return those that the kernel accepted."""
     tried = stream.try_options([(each.level, each.number, each.value) for each in wanted])
     return [option for option, result in zip(wanted, tried, strict=True) if result.set_errno is None]
@@ -137,7 +137,7 @@ def check_options_hold(client: Machine, server: Machine, family: int, evidence: 
         data = opened.enter_context(direct_flow(client, server, family))
         transfer = data.start()
         data.wait_for_bytes(1)
-        accepted = _set_options(data.stream, wanted)
+        accepted = set_options(data.stream, wanted)
         _set_congestion_control(data.stream, algorithm)
         for address in addresses:
             opened.enter_context(client.probe.fault("count", source=address, dport=port, mark=MARK, tos=TOS))

@@ -103,7 +103,7 @@ def ordinary_traffic(client: Machine, target: Target) -> Traffic:
 INSTEAD = {"MPJoinSynTx": "MPJoinSynAckRx", "MPJoinRejected": "MPJoinSynRx"}
 
 
-def _wait_for_counter(machine: Machine, before: Counters, counter: str, times: int = 1) -> None:
+def wait_for_growth(machine: Machine, before: Counters, counter: str, times: int = 1) -> None:
     """Wait until a host's MPTCP counter, or else its substitute in `INSTEAD`, has grown by `times`.
 
     Raises:
@@ -124,7 +124,7 @@ def _counter_growth(machine: Machine, counter: str, times: int = 1) -> Iterator[
     """Wait at the end of the block until a host's MPTCP counter has grown by `times` since the start."""
     before = machine.probe.counters()
     yield
-    _wait_for_counter(machine, before, counter, times)
+    wait_for_growth(machine, before, counter, times)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _lasts_until(client: Machine, target: Target, machine: Machine, counter: str
     before = machine.probe.counters()
     with target.flow(client) as data:
         transfer = data.start()
-        _wait_for_counter(machine, before, counter)
+        wait_for_growth(machine, before, counter)
         data.end(transfer)
 
 
@@ -282,7 +282,7 @@ def _announcement_lost(client: Machine, target: Target) -> None:
         ):
             announced = _fault(target, "endpoint_add", address=address, flags=["signal"])
         with announced:
-            _wait_for_counter(target.machine, before, "EchoAdd")
+            wait_for_growth(target.machine, before, "EchoAdd")
             data.stream.shutdown()
             data.stream.receive().wait(WITHIN_SECONDS)
 

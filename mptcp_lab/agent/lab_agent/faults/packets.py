@@ -149,6 +149,27 @@ def plan_balance(fault: str, address: str, port: int, servers: list[str]) -> Pla
     )
 
 
+def plan_tproxy(fault: str, address: str, dport: int, listener: str, port: int, mark: int) -> Plan:
+    """Plan to lead the TCP packets to an address and port of another host to a transparent socket here.
+
+    The socket listens on `listener` and `port`. A policy rule for the mark has to route the packets to this
+    host ("add local ADDRESS dev lo").
+    """
+    require("nft_tproxy")
+    to, here = ipaddress.ip_address(address), ipaddress.ip_address(listener)
+    family, end = ("ip", f"{here}") if to.version == 4 else ("ip6", f"[{here}]")
+    table = f"mptcp_lab_{fault}"
+    rule = f"{family} daddr {to} tcp dport {int(dport)} tproxy {family} to {end}:{int(port)}"
+    lines = [
+        f"add table inet {table}",
+        f"add chain inet {table} prerouting {{ type filter hook prerouting priority -150; policy accept; }}",
+        f"add rule inet {table} prerouting {rule} meta mark set {int(mark)}",
+    ]
+    return Plan(
+        table, [("nft_table", {"name": table})], lambda: run_tool(["nft", "-f", "-"], "\n".join(lines))
+    )
+
+
 def plan_tracker(
     fault: str, verdict: str = "drop", direction: str = "in", blind: bool = False, **match: Any
 ) -> Plan:
@@ -163,7 +184,7 @@ def plan_tracker(
     if not blind:
         return plan
     table = plan.touches
-    unseen = nft_match("prerouting", direction == "out", **match)
+    unseen = nft_match("prerouting", direction != "in", **match)
     lines = [
         f"add chain inet {table} unseen {{ type filter hook prerouting priority -300; policy accept; }}",
         f"add rule inet {table} unseen {unseen}{PACKETS['syn']}notrack",

@@ -21,6 +21,7 @@ from .packets import (
     plan_drop_option,
     plan_reject,
     plan_strip_option,
+    plan_tproxy,
     plan_tracker,
 )
 from .plan import ENDPOINTS, Plan, do_overlap
@@ -46,6 +47,7 @@ PLANS: dict[str, Callable[..., Plan]] = {
     "strip_option": plan_strip_option,
     "drop_option": plan_drop_option,
     "balance": plan_balance,
+    "tproxy": plan_tproxy,
     "tracker": plan_tracker,
     "flip": plan_flip,
     "count": plan_count,

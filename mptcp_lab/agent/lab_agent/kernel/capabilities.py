@@ -28,6 +28,11 @@ SCRATCH_TRIALS = {
         " add rule inet t c dnat ip to jhash ip saddr . tcp sport mod 2 map { 0 : 192.0.2.1, 1 : 192.0.2.2 }",
     ],
     "nft_ct": ["nft", "add table inet t; add chain inet t c; add rule inet t c ct state invalid drop"],
+    "nft_tproxy": [
+        "nft",
+        "add table inet t; add chain inet t c { type filter hook prerouting priority -150; };"
+        " add rule inet t c tcp dport 80 tproxy ip to 192.0.2.1:80",
+    ],
     "nft_queue": ["nft", "add table inet t; add chain inet t c; add rule inet t c queue num 5"],
     "tbf": [
         "tc",

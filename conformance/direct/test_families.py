@@ -1,0 +1,24 @@
+"""DIRECT-13: an IPv4 socket has no IPv6 subflow, and link-local addresses harm no connection."""
+
+import pytest
+
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.direct.endpoints import Ends
+from mptcp_lab.suite.direct.families import check_ipv4_only, check_link_local
+from mptcp_lab.suite.requirements import IPV6, ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
+
+REQUIRES = (ORIGIN, TWO_PATHS, SERVER_TWO_PATHS, IPV6)
+
+
+@claim("DIRECT-13", case="ipv4-socket", requires=REQUIRES)
+def test_ipv4_only(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """A connection over IPv4 has no IPv6 subflow, whatever B announces and whatever endpoints A has."""
+    check_ipv4_only(Ends(client, server), evidence)
+
+
+@claim("DIRECT-13", requires=REQUIRES)
+@pytest.mark.parametrize("laminar", [False, True], ids=["link-local", "link-local-laminar"])
+def test_link_local(client: Machine, server: Machine, evidence: EvidenceBox, laminar: bool) -> None:
+    """An announced link-local address is joined from a laminar endpoint, and harms nothing without one."""
+    check_link_local(client, server, laminar, evidence)
