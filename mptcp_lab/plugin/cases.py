@@ -174,8 +174,8 @@ def _is_wanted(case: Case | None, patterns: list[str], families: list[str]) -> b
 
 
 def _is_case(name: str, pattern: str) -> bool:
-    """Return whether a case's name matches a glob in which brackets are literal."""
-    return fnmatchcase(name, pattern.replace("[", "[[]"))
+    """Return whether a case's name matches a glob in which brackets are literal; "ID[]" is the case "ID"."""
+    return fnmatchcase(name, pattern.removesuffix("[]").replace("[", "[[]"))
 
 
 def purpose(item: pytest.Item) -> str:
