@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -61,14 +62,17 @@ SET_BY_OTHERS = (
     f" 'until [ \"$(sysctl -n {TIMEOUT})\" = 0 ]; do sleep 0.01; done; sysctl -qw {TIMEOUT}=60'"
 )
 
-#: When the check has set its limit, another program raises it again. No SYN comes in before that.
+NO_SYN = rule("input", "tcp dport 7000 tcp flags & (syn | ack) == syn drop")
+CONNECTED = "ss -Htn state established sport = 7000 | grep -q ."
+#: When the check has set its limit, another program raises it again; no SYN comes in before that. In the end
+#: the packet filter is as it was, so that the check does not wait for a trace to go.
 RAISE_LIMIT = f"""until ip mptcp limits | grep -q "subflows 1 *$"; do sleep 0.02; done
 ip mptcp limits set subflows 8
-{TABLE_GONE}"""
-LIMIT_RAISED = (
-    f"{rule('input', 'tcp dport 7000 tcp flags & (syn | ack) == syn drop')};"
-    f" systemd-run -q --collect --unit=sabotage sh -c '{RAISE_LIMIT}'"
-)
+{TABLE_GONE}
+until {CONNECTED}; do sleep 0.02; done
+while {CONNECTED}; do sleep 0.02; done
+{NO_SYN}"""
+LIMIT_RAISED = f"{NO_SYN}; systemd-run -q --collect --unit=sabotage sh -c {shlex.quote(RAISE_LIMIT)}"
 
 SABOTAGES = (
     Sabotage(
@@ -92,7 +96,7 @@ SABOTAGES = (
         "PROXY-13[limit]",
         "server1",
         LIMIT_RAISED,
-        f"systemctl stop sabotage 2>&1; {TABLE_GONE} 2>&1; ip mptcp limits set subflows 8",
+        f"{STOP} 2>&1; {TABLE_GONE} 2>&1; ip mptcp limits set subflows 8",
         "limit of one",
     ),
     Sabotage("SPLIT-1[while-B-sends-download]", "proxy2", NO_FORWARDING, FORWARDING, "subflows"),
