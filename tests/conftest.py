@@ -17,7 +17,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Shells make background processes ignore SIGINT.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # The tests run the suite and Ansible hundreds of times: compiled once, a run takes a second less. Where the
+    # The tests run the suite and Ansible hundreds of times; with bytecode, each takes seconds less. Where the
     # environment forbids bytecode beside the sources, it goes to a folder of its own.
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
         os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".lab/cache/bytecode")
