@@ -16,7 +16,7 @@ from mptcp_lab.suite.kernel_reports import check_kernels_quiet
 from mptcp_lab.suite.proxy.engines import versions
 from mptcp_lab.suite.requirements import OF_FIXTURES, find_client, find_server, find_tcp_server
 from mptcp_lab.suite.state.settings import settings_left_out
-from mptcp_lab.suite.traces import check_undisturbed, network_states, no_faults, traces, wait_for_addresses
+from mptcp_lab.suite.traces import compare, network_states, no_faults, wait_for_addresses
 
 pytest_plugins = ["mptcp_lab.plugin"]
 
@@ -108,11 +108,9 @@ def no_traces(
     yield
     if "ordinary" in request.fixturenames and machines.operation_count == machines.compared:
         return
-    sound = {name: state for name, state in initial_states.items() if name not in guard.unsound}
     with guard.allowing_all_hosts():
-        left = traces(machines, sound)
-        machines.compared = machines.operation_count
-        check_undisturbed(machines, initial_states)
+        left = compare(machines, initial_states, initial_states.keys() - guard.unsound)
+    machines.compared = machines.operation_count
     assert not left, "the check left traces: " + "; ".join(left)
 
 

@@ -53,6 +53,14 @@ def cables(lab: Lab) -> list[Cable]:
     ]
 
 
+#: Switch duplicate address detection (RFC 4862) off in a host's namespace, before its NICs come. Each time a
+#: link comes up, it holds IPv6 addresses back for one to two seconds, and the lab's addresses are unique.
+WITHOUT_DAD = """for name in all default; do
+    file=/proc/sys/net/ipv6/conf/$name/accept_dad
+    [ ! -e $file ] || echo 0 >$file
+done"""
+
+
 def has_taps(lab: Lab) -> bool:
     """Return whether the lab's hosts are virtual machines, whose NICs are tap devices of the fabric."""
     return lab.flavour == "vm"
@@ -70,6 +78,8 @@ def converge(paths: LabPaths, lab: Lab) -> bool:
     ip_batch(None, [f"netns add {name}" for name in missing])
     for name in missing:
         ip_batch(name, ["link set lo up"])
+        if name != paths.fabric:
+            run(*root_prefix(), "ip", "netns", "exec", name, "sh", "-c", WITHOUT_DAD)
     changed = _converge_bridges(paths, lab)
     return _converge_cables(paths, lab) or changed or bool(missing)
 

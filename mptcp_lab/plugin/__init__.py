@@ -145,6 +145,16 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if RUN in config.stash:
         config.option.reportchars = ""
+        # At the end of a session, Hypothesis's plugin imports all of Hypothesis, which no check uses.
+        if "hypothesis" not in sys.modules and (
+            unused := config.pluginmanager.get_plugin("hypothesispytest")
+        ):
+            config.pluginmanager.unregister(unused)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import files whose checks ``--claim`` and ``--family`` leave out."""
+    return cases.is_left_out(collection_path, config) or None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

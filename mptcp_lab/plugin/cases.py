@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,8 @@ from mptcp_lab.plugin.run import Case
 MARKER = "claim"
 CASE = pytest.StashKey[Case]()
 FIXTURES = pytest.StashKey[Mapping[str, Requirement]]()
+#: A marker in a file of checks, with the claim's name where the name is written there.
+WRITTEN = re.compile(r"""\bclaim\(\s*(?:(["'])([^"']*)\1)?""")
 
 
 def claim(
@@ -129,6 +133,33 @@ def select(config: pytest.Config, items: list[pytest.Item], lab: Lab | None) -> 
     config.hook.pytest_deselected(items=gone)
 
 
+def is_left_out(file: Path, config: pytest.Config) -> bool:
+    """Return whether ``--claim`` and ``--family`` leave out all checks of a file, by the text of the file.
+
+    Such a file need not be imported. A file that does not have the name of each claim in its text is not left
+    out, nor is one that the command line names; ``--limit`` needs the figures of all checks.
+    """
+    option = config.option
+    if not (option.claim or option.family) or option.limit or file.suffix != ".py":
+        return False
+    if any(Path(argument.partition("::")[0]).resolve() == file for argument in config.args):
+        return False
+    names = [name for _, name in WRITTEN.findall(file.read_text(errors="replace"))]
+    if not names or not all(name and _is_known(name) for name in names):
+        return False
+    patterns = [re.split(r"\[", pattern)[0] for pattern in option.claim]
+    return not any(_may_be_wanted(catalogue.find(name), patterns, option.family) for name in names)
+
+
+def _may_be_wanted(found: catalogue.Claim, patterns: list[str], families: list[str]) -> bool:
+    """Return whether a claim may have a case that is requested; the patterns are without their cases."""
+    if families and found.family not in families:
+        return False
+    return not patterns or any(
+        found.answers_to(pattern) or fnmatchcase(found.id, f"{pattern}*") for pattern in patterns
+    )
+
+
 def one_per_claim(items: Sequence[pytest.Item], lab: Lab) -> list[pytest.Item]:
     """Return one item of each claim: the first whose requirements the lab meets, or else the first."""
     first: dict[str, pytest.Item] = {}
@@ -174,8 +205,8 @@ def _is_wanted(case: Case | None, patterns: list[str], families: list[str]) -> b
 
 
 def _is_case(name: str, pattern: str) -> bool:
-    """Return whether a case's name matches a glob in which brackets are literal."""
-    return fnmatchcase(name, pattern.replace("[", "[[]"))
+    """Return whether a case's name matches a glob in which brackets are literal; "ID[]" is the case "ID"."""
+    return fnmatchcase(name, pattern.removesuffix("[]").replace("[", "[[]"))
 
 
 def purpose(item: pytest.Item) -> str:

@@ -55,7 +55,8 @@ def add(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="ID",
-        help="run this claim: an id, an alias such as R01, a case, or a glob such as 'PROXY-*'; repeatable",
+        help="run this claim: an id, an alias such as R01, a case ('SPLIT-6[]' is the one without a name), "
+        "or a glob such as 'PROXY-*'; repeatable",
     )
     group.addoption(
         "--family",

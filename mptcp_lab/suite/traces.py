@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
@@ -127,9 +127,30 @@ def without_advertised(state: NetworkState) -> NetworkState:
     return {**state, "addresses": addresses, "routes6": routes}
 
 
-def check_undisturbed(machines: Session, before: Mapping[str, NetworkState]) -> None:
+def compare(machines: Session, before: Mapping[str, NetworkState], sound: Collection[str]) -> list[str]:
+    """Return the traces on the sound hosts (`traces`), and check that no host was disturbed meanwhile.
+
+    One reading of all hosts serves both.
+
+    Raises:
+        Disturbed: a router advertisement changed a host.
+        LabBroken: a host cannot be reached any more.
+    """
+    now = dict(before)
+
+    def read_states() -> Mapping[str, NetworkState]:
+        now.update(network_states(machines))
+        return now
+
+    left = traces(machines, {name: state for name, state in before.items() if name in sound}, read_states)
+    check_undisturbed(machines, before, now)
+    return left
+
+
+def check_undisturbed(
+    machines: Session, before: Mapping[str, NetworkState], now: Mapping[str, NetworkState]
+) -> None:
     """Raise `Disturbed` if a router advertisement changed a host; each change is reported once in a run."""
-    now = network_states(machines)
     found = [
         f"{name}: {what}"
         for name, state in now.items()
@@ -149,7 +170,11 @@ def check_undisturbed(machines: Session, before: Mapping[str, NetworkState]) -> 
         )
 
 
-def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
+def traces(
+    machines: Session,
+    before: Mapping[str, NetworkState],
+    read_states: Callable[[], Mapping[str, NetworkState]],
+) -> list[str]:
     """Return the differences from the state before, one text each, once those that undo themselves are gone.
 
     Changes by router advertisements are not a check's traces: see `check_undisturbed`. If the states cannot
@@ -160,7 +185,7 @@ def traces(machines: Session, before: Mapping[str, NetworkState]) -> list[str]:
     """
 
     def differences() -> list[str]:
-        now = network_states(machines)
+        now = read_states()
         left = [
             f"{name}: {change}"
             for name, old in before.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -22,12 +23,24 @@ FORWARDING = "systemctl restart mptcp-lab-forward"
 PAST_THE_ROUTER = "ip route add 198.18.10.31/32 dev eth1 table 7101"
 THROUGH_THE_ROUTER = "ip route del 198.18.10.31/32 table 7101"
 STOP = "systemctl stop sabotage"
-TIMEOUT = "net.mptcp.blackhole_timeout"
+TIMEOUT, COOKIES = "net.mptcp.blackhole_timeout", "net.ipv4.tcp_syncookies"
+C_FLAG = "net.mptcp.allow_join_initial_addr_port"
 
 
 def again_and_again(command: str) -> str:
     """Run a command on a host fifty times a second, until the unit is stopped."""
     return f"systemd-run -q --collect --unit=sabotage sh -c 'while sleep 0.02; do {command}; done'"
+
+
+def without_effect(sysctl: str) -> str:
+    """Cover a sysctl by a file with its value: the kernel never sees what the check writes there."""
+    path = "/proc/sys/" + sysctl.replace(".", "/")
+    return f"cat {path} > /run/sabotage; mount --bind /run/sabotage {path}"
+
+
+def with_effect(sysctl: str) -> str:
+    """Uncover a sysctl."""
+    return f"umount /proc/sys/{sysctl.replace('.', '/')}; rm /run/sabotage"
 
 
 def rule(hook: str, text: str) -> str:
@@ -49,6 +62,18 @@ SET_BY_OTHERS = (
     f" 'until [ \"$(sysctl -n {TIMEOUT})\" = 0 ]; do sleep 0.01; done; sysctl -qw {TIMEOUT}=60'"
 )
 
+NO_SYN = rule("input", "tcp dport 7000 tcp flags & (syn | ack) == syn drop")
+CONNECTED = "ss -Htn state established sport = 7000 | grep -q ."
+#: When the check has set its limit, another program raises it again; no SYN comes in before that. In the end
+#: the packet filter is as it was, so that the check does not wait for a trace to go.
+RAISE_LIMIT = f"""until ip mptcp limits | grep -q "subflows 1 *$"; do sleep 0.02; done
+ip mptcp limits set subflows 8
+{TABLE_GONE}
+until {CONNECTED}; do sleep 0.02; done
+while {CONNECTED}; do sleep 0.02; done
+{NO_SYN}"""
+LIMIT_RAISED = f"{NO_SYN}; systemd-run -q --collect --unit=sabotage sh -c {shlex.quote(RAISE_LIMIT)}"
+
 SABOTAGES = (
     Sabotage(
         "PROXY-16[path-lost-nginx-native-download]", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
@@ -56,8 +81,8 @@ SABOTAGES = (
     Sabotage(
         "PROXY-13[direct]",
         "server1",
-        again_and_again("sysctl -qw net.ipv4.tcp_syncookies=1"),
-        STOP,
+        without_effect(COOKIES),
+        with_effect(COOKIES),
         "none was in use",
     ),
     Sabotage(
@@ -70,8 +95,8 @@ SABOTAGES = (
     Sabotage(
         "PROXY-13[limit]",
         "server1",
-        again_and_again("ip mptcp limits set subflows 8"),
-        STOP,
+        LIMIT_RAISED,
+        f"{STOP} 2>&1; {TABLE_GONE} 2>&1; ip mptcp limits set subflows 8",
         "limit of one",
     ),
     Sabotage("SPLIT-1[while-B-sends-download]", "proxy2", NO_FORWARDING, FORWARDING, "subflows"),
@@ -92,8 +117,8 @@ SABOTAGES = (
     Sabotage(
         "SPLIT-9[own-address]",
         "server1",
-        again_and_again("sysctl -qw net.mptcp.allow_join_initial_addr_port=1"),
-        STOP,
+        without_effect(C_FLAG),
+        with_effect(C_FLAG),
         "which server1 announced",
     ),
     Sabotage(

@@ -59,6 +59,15 @@ def test_packages_install_without_network(own: OwnLab) -> None:
     assert "3.2" in own.ssh("proxy2", "apt-cache policy haproxy")
 
 
+#: Duplicate address detection of every NIC and of NICs to come: 0 is off.
+READ_DAD = "cat /proc/sys/net/ipv6/conf/all/accept_dad /proc/sys/net/ipv6/conf/{default,eth*}/accept_dad"
+
+
+def test_no_ipv6_address_waits_for_duplicate_address_detection(own: OwnLab) -> None:
+    for name in own.lab.hosts:
+        assert set(own.ssh(name, f"bash -c '{READ_DAD}'").split()) == {"0"}, name
+
+
 def test_a_reboot_keeps_files_and_nics_and_loses_network_settings(own: OwnLab) -> None:
     own.ssh("server2", "touch /root/kept; ip link set eth1 up; ip addr add 192.0.2.1/24 dev eth1")
     before = own.ssh("server2", "cat /proc/sys/kernel/random/boot_id")
@@ -73,3 +82,4 @@ def test_a_reboot_keeps_files_and_nics_and_loses_network_settings(own: OwnLab) -
     assert own.ssh("server2", "ls /root/kept").strip() == "/root/kept"
     assert "192.0.2.1" not in own.ssh("server2", "ip -br address")
     assert "eth1" in own.ssh("server2", "ip -br link")
+    assert set(own.ssh("server2", f"bash -c '{READ_DAD}'").split()) == {"0"}

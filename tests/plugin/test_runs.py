@@ -419,6 +419,9 @@ def test_d(): pass
     assert [*suite(source, "--claim", "PROXY-*").verdicts] == [*both, "PROXY-2"]
     assert [*suite(source, "--claim", "PROXY-1[nginx-native]").verdicts] == both[1:]
     assert [*suite(source, "--claim", "PROXY-1[hap*").verdicts] == both[:1]
+    sixth = '@claim("SPLIT-6")\ndef test_a(): pass\n@claim("SPLIT-6", case="download")\ndef test_b(): pass\n'
+    assert [*suite(sixth, "--claim", "SPLIT-6").verdicts] == ["SPLIT-6", "SPLIT-6[download]"]
+    assert [*suite(sixth, "--claim", "SPLIT-6[]").verdicts] == ["SPLIT-6"]
     tenth = '@claim("PROXY-10")\ndef test_a(): pass\n@claim("PROXY-1", case="v0")\ndef test_b(): pass\n'
     assert [*suite(tenth, "--claim", "PROXY-1[v0]").verdicts] == ["PROXY-1[v0]"]
     assert [*suite(source, "--claim", "R01", "--claim", "DIRECT-1").verdicts] == ["DIRECT-1", "RFC8684-3.1/1"]

@@ -8,6 +8,11 @@ set -eu
 reset_network() {
     rates=$(tc -n "$netns" qdisc show | sed -n 's/^qdisc tbf [^ ]* dev \([^ ]*\) root refcnt [0-9]* \(.*\)$/\1 \2/p')
     ip netns add "$netns.new"
+    # Without duplicate address detection, as in fabric.py.
+    # shellcheck disable=SC2016 # the inner shell expands it
+    ip netns exec "$netns.new" sh -c 'for file in /proc/sys/net/ipv6/conf/*/accept_dad; do
+        [ ! -e "$file" ] || echo 0 >"$file"
+    done'
     for nic in $(ip -n "$netns" -brief link show type veth | sed 's/[@ ].*//'); do
         ip -n "$netns" link set "$nic" netns "$netns.new"
     done

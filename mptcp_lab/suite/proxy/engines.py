@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 
-from mptcp_lab.errors import Inconclusive
+from mptcp_lab.errors import Breach, Inconclusive
 from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.traffic import Target
@@ -20,6 +20,8 @@ with socket.socket(socket.AF_UNIX) as stats:
     sys.stdout.write(stats.makefile().read())
 """
 NGINX_LOG = "/var/log/nginx/stream.log"
+#: MainPID of a unit that has no main process, as while it is started again.
+NO_PROCESS = ("", "0")
 
 
 def versions(machine: Machine) -> dict[str, str]:
@@ -68,15 +70,23 @@ SESSIONS: Mapping[str, Callable[[Target], int]] = {"haproxy": _haproxy_sessions,
 
 
 def reload(target: Target) -> None:
-    """Reload the engine's configuration, as an administrator would."""
-    target.machine.handled.add(target.service.engine)
-    _output(target.machine, ["systemctl", "reload", _unit(target)])
+    """Reload the engine's configuration, as an administrator would; raise `Breach` if that fails."""
+    _order(target, "reload")
 
 
 def restart(target: Target) -> None:
-    """Restart the engine; return when it is running again."""
-    target.machine.handled.add(target.service.engine)
-    _output(target.machine, ["systemctl", "restart", _unit(target)])
+    """Restart the engine; return when it is running again. Raise `Breach` if that fails."""
+    _order(target, "restart")
+
+
+def _order(target: Target, verb: str) -> None:
+    """Let systemd reload or restart the engine's unit: a unit that cannot is what the check is about."""
+    machine, unit = target.machine, _unit(target)
+    machine.handled.add(target.service.engine)
+    done = machine.probe.run(["systemctl", verb, unit], timeout=20.0)
+    if done.returncode != 0:
+        what = f"systemctl {verb} {unit} failed: {done.stderr.strip()}"
+        raise Breach(what, machine.name, f"journalctl -u {unit} on {machine.name}")
 
 
 def cpu_seconds(target: Target) -> float:
@@ -100,6 +110,8 @@ def _output(machine: Machine, command: list[str]) -> str:
 
 
 def workers(target: Target) -> set[int]:
-    """Return the process ids of the engine's workers, the children of its main process."""
+    """Return the process ids of the engine's workers: the children of its main process, if it has one now."""
     main = _output(target.machine, ["systemctl", "show", "--property=MainPID", "--value", _unit(target)])
-    return {int(pid) for pid in _output(target.machine, ["pgrep", "-P", main]).split()}
+    if main in NO_PROCESS:
+        return set()
+    return {int(pid) for pid in target.machine.probe.run(["pgrep", "-P", main]).stdout.split()}
