@@ -6,7 +6,8 @@ used. The plugin provides:
 
 - `claim`, the marker of a check; `Unsupported` and `Inconclusive`, which a check may raise
 - the fixture ``evidence`` (`EvidenceBox`) for figures and files that prove the verdict
-- `lab_of`, which returns the inventory's lab; `describe`, which keeps facts about a host for the report
+- `lab_of`, which returns the inventory's lab; `describe` and `describe_run`, which keep facts about a host
+  and about the run for the report
 - `fixtures_require`, which declares the requirements of fixtures on the inventory
 - `explain_failures`, which registers a function that finds out whether the lab caused a failure
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +32,7 @@ from mptcp_lab.plugin import cases, options, views
 from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, end_session, mark_shared, run_once
 from mptcp_lab.plugin.cases import case_of, claim
 from mptcp_lab.plugin.live import Live
+from mptcp_lab.plugin.origin import describe_origin
 from mptcp_lab.plugin.run import Case, Run
 from mptcp_lab.report.ktap import kselftest_status
 from mptcp_lab.report.terminal import summary
@@ -47,6 +50,7 @@ __all__ = [
     "case_of",
     "claim",
     "describe",
+    "describe_run",
     "explain_failures",
     "fixtures_require",
     "lab_of",
@@ -81,6 +85,12 @@ def lab_of(config: pytest.Config) -> Lab:
 def describe(config: pytest.Config, host: str, **facts: Any) -> None:
     """Store facts about a host (``kernel="6.18"``, ``versions={...}``) in the result and its reports."""
     config.stash[RUN].facts.setdefault(host, {}).update(facts)
+
+
+def describe_run(config: pytest.Config, lab: Lab, **facts: Any) -> None:
+    """Store the lab as its hosts have it, and fields of `MadeBy` that only the open session has."""
+    run = config.stash[RUN]
+    run.lab_in_use, run.made_by = lab, replace(run.made_by, **facts)
 
 
 def explain_failures(config: pytest.Config, explain: Explain) -> None:
@@ -134,6 +144,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         deadline=config.option.deadline,
         options=options.recorded_options(config),
         limits=dict(config.option.limit),
+        made_by=describe_origin(lab, config.option.column),
     )
     return None
 

@@ -93,6 +93,12 @@ def add(parser: pytest.Parser) -> None:
         help="do not pass a check whose figure of this name is greater, as in 'gap=500'; repeatable",
     )
     group.addoption(
+        "--column",
+        default="",
+        metavar="NAME",
+        help="name this run's column of a matrix; results with different names are never merged",
+    )
+    group.addoption(
         "--list",
         action="store_true",
         dest="list_claims",

@@ -14,6 +14,7 @@ import pytest
 from mptcp_lab.inventory.model import Host, Lab, Nic, Segment
 from mptcp_lab.plugin import options
 from mptcp_lab.results import result as results
+from mptcp_lab.revision import read_revision
 
 pytest_plugins = ["pytester"]
 
@@ -605,3 +606,31 @@ def test_colours_only_where_asked(suite: Suite) -> None:
     source = '@claim("DIRECT-3")\ndef test_a(): pass\n'
     assert "\x1b" not in suite(source).text
     assert "\x1b[32mpass" in suite(source, "--color=yes").text
+
+
+def test_a_result_tells_what_made_it_and_the_method_in_use(suite: Suite) -> None:
+    inner = suite(
+        """
+from dataclasses import replace
+from mptcp_lab.inventory.model import Service
+from mptcp_lab.plugin import describe_run, lab_of
+
+@claim("DIRECT-3")
+def test_a(request):
+    lab = lab_of(request.config)
+    client = replace(lab.hosts["client"], services=(Service("test1", "haproxy", 7000, "preload", ()),))
+    describe_run(request.config, replace(lab, hosts={"client": client}), patience=12.0)
+""",
+        "--column",
+        "debian-12",
+    )
+    assert inner.code == 0
+    assert inner.result["made_by"] == {
+        "revision": read_revision().commit,
+        "edited": read_revision().is_edited,
+        "lock": "",
+        "engine": "systemd-nspawn",
+        "column": "debian-12",
+        "patience": 12.0,
+    }
+    assert inner.result["lab"]["hosts"][0]["services"][0]["mptcp"] == "preload"
