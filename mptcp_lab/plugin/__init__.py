@@ -34,9 +34,11 @@ from mptcp_lab.plugin.cases import case_of, claim
 from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.origin import describe_origin
 from mptcp_lab.plugin.run import Case, Run
+from mptcp_lab.report.compare import comparison_lines, exit_line
 from mptcp_lab.report.ktap import kselftest_status
 from mptcp_lab.report.terminal import summary
-from mptcp_lab.results.result import Check, Result
+from mptcp_lab.results.baseline import compare, exit_code
+from mptcp_lab.results.result import Check, Result, ResultError
 from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Verdict
 from mptcp_lab.text import make_printable
 
@@ -63,6 +65,7 @@ if "mptcp_lab.suite" not in sys.modules:  # else it is too late, as in the unit 
 RUN = pytest.StashKey[Run]()
 LIVE = pytest.StashKey[Live]()
 RESULT = pytest.StashKey[Result]()
+BASELINE = pytest.StashKey[Result | None]()
 EXPLAIN = pytest.StashKey[Explain]()
 
 # The words that pytest prints with the counts in its last line.
@@ -135,6 +138,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return _refuse(config, sentence, ExitCode.LAB_BROKEN)
     if sentence := options.find_testinfra_option(config) or options.unknown_claim(config):
         return _refuse(config, sentence, ExitCode.NOTHING_RAN)
+    try:
+        config.stash[BASELINE] = options.baseline(config)
+    except ResultError as error:
+        return _refuse(config, f"--baseline: {error}", ExitCode.NOTHING_RAN)
     if config.option.ktap:
         config.option.ktap.unlink(missing_ok=True)  # a run that ends early must not leave an old one
     config.stash[RUN] = Run(
@@ -349,7 +356,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
         run.ending = Ending.LAB_BROKEN  # replaces an earlier ending: this is why no result is written
     session.config.stash[RESULT] = run.result(_selected_cases(session))
-    session.exitstatus = _status(session.config, run.exit_code())
+    session.exitstatus = _status(session.config, _exit_code(session.config))
     if session.config.option.tbstyle == "auto" and not run.other_failures:
         session.config.option.tbstyle = "no"  # the summary explains failures; --tb prints tracebacks
 
@@ -363,6 +370,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.line("")
     for line in summary(config.stash[RESULT], _shorten_path(config, report) if report.exists() else ""):
         config.stash[LIVE].line(line)
+    if baseline := config.stash[BASELINE]:
+        terminalreporter.line("")
+        lines = comparison_lines(compare(baseline, config.stash[RESULT]), with_figures=False)
+        for line in (*lines, exit_line(_exit_code(config))):
+            config.stash[LIVE].line(line)
 
 
 def _selected_cases(session: pytest.Session) -> list[Case]:
@@ -378,6 +390,15 @@ def _shorten_path(config: pytest.Config, path: Path) -> str:
 def _refuse(config: pytest.Config, sentence: str, code: ExitCode) -> int:
     print(f"ERROR: {make_printable(sentence)}", file=sys.stderr)
     return _status(config, code)
+
+
+def _exit_code(config: pytest.Config) -> ExitCode:
+    """Return the exit code of the run that has ended; with a baseline, it depends on what got worse."""
+    run = config.stash[RUN]
+    if (baseline := config.stash[BASELINE]) is None:
+        return run.exit_code()
+    comparison = compare(baseline, config.stash[RESULT])
+    return exit_code(comparison, run.exit_code(), has_other_failures=run.other_failures)
 
 
 def _exit_without_checks(status: int) -> int:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from mptcp_lab.files import write_synced
 from mptcp_lab.report import html, junit, ktap
-from mptcp_lab.report.compare import compare
+from mptcp_lab.report.compare import comparison_lines, exit_line
 from mptcp_lab.report.terminal import check_line, paint, summary
+from mptcp_lab.results.baseline import compare
 from mptcp_lab.results.result import Result, ResultError, load
 from mptcp_lab.text import to_one_line
 
@@ -18,14 +19,13 @@ USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the view that the arguments ask for; return 0, or 2 if a result cannot be used."""
+    """Print the view that the arguments ask for; return 0, or 2 if a result cannot be used.
+
+    A comparison returns 1 if something broke, and 4 if what the baseline decided is undecided.
+    """
     options = _parser().parse_args(arguments)
     try:
-        text = (
-            _compare_runs(options.run)
-            if options.view == "compare"
-            else _render_view(options.view, options.run[0])
-        )
+        status, text = _compare_runs(options.run) if options.view == "compare" else (0, _render_view(options))
         if options.output:
             write_synced(options.output, text)
         else:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(f"{error.filename}: {error.strerror}; choose a file that can be written")
-    return 0
+    return status
 
 
 def _refuse(sentence: str) -> int:
@@ -55,14 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     ):
         view = views.add_parser(name, help=help_text)
         view.add_argument("run", nargs=1, type=Path, help="a run's folder or its result.json")
-    both = views.add_parser("compare", help="differences between two runs")
+    both = views.add_parser("compare", help="what broke, was fixed, is new, gone or slower")
     both.add_argument("run", nargs=2, type=Path, help="a run's folder or its result.json: before, after")
     for view in views.choices.values():
         view.add_argument("-o", "--output", type=Path, help="write here instead of to standard output")
     return parser
 
 
-def _render_view(view: str, run: Path) -> str:
+def _render_view(options: argparse.Namespace) -> str:
+    run: Path = options.run[0]
     result = load(run)
     folder = run if run.is_dir() else run.parent
     renderers: dict[str, Callable[[], str]] = {
@@ -71,7 +72,7 @@ def _render_view(view: str, run: Path) -> str:
         "ktap": lambda: ktap.render(result),
         "terminal": lambda: _terminal(result, folder),
     }
-    return renderers[view]()
+    return renderers[options.view]()
 
 
 def _terminal(result: Result, folder: Path) -> str:
@@ -79,10 +80,11 @@ def _terminal(result: Result, folder: Path) -> str:
     return "".join(f"{paint(line, sys.stdout.isatty())}\n" for line in lines)
 
 
-def _compare_runs(runs: Sequence[Path]) -> str:
-    before, after = map(load, runs)
-    changes = compare(before, after) or ["nothing changed"]
-    return "".join(f"{line}\n" for line in changes)
+def _compare_runs(runs: Sequence[Path]) -> tuple[int, str]:
+    """Return the exit status and the text of a comparison."""
+    comparison = compare(*map(load, runs))
+    lines = [*comparison_lines(comparison), exit_line(comparison.exit_code)]
+    return int(comparison.exit_code), "".join(f"{paint(line, sys.stdout.isatty())}\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -634,3 +634,24 @@ def test_a(request):
         "patience": 12.0,
     }
     assert inner.result["lab"]["hosts"][0]["services"][0]["mptcp"] == "preload"
+
+
+BASELINE_SUITE = """
+@claim("DIRECT-3")
+def test_a(): assert {0}
+
+@claim("DIRECT-4")
+def test_b(): assert False, "it failed before too"
+"""
+
+
+def test_a_baseline_excuses_what_failed_before_and_nothing_else(suite: Suite, tmp_path: Path) -> None:
+    first = suite(BASELINE_SUITE.format(True), "--results", str(tmp_path / "first"))
+    assert first.code == 1
+    again = suite(BASELINE_SUITE.format(True), f"--baseline={tmp_path / 'first'}")
+    assert again.code == 0
+    assert again.lines[-2] == "exit status 0: nothing got worse"
+    assert again.result["exit_code"] == 1
+    worse = suite(BASELINE_SUITE.format(False), f"--baseline={tmp_path / 'first' / 'result.json'}")
+    assert worse.code == 1
+    assert "  DIRECT-3: pass -> fail (assert False)" in worse.lines
