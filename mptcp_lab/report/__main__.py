@@ -8,8 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mptcp_lab.files import write_synced
+from mptcp_lab.folders import STATE_FOLDER
+from mptcp_lab.paths import ROOT
 from mptcp_lab.report import html, junit, ktap
 from mptcp_lab.report.compare import comparison_lines, exit_line
+from mptcp_lab.report.matrix import page
+from mptcp_lab.report.matrix.columns import make_columns, read_pieces
+from mptcp_lab.report.matrix.rows import make_rows
 from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.results.baseline import compare
 from mptcp_lab.results.result import Result, ResultError, load
@@ -25,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        if options.view == "matrix":
+            return _write_matrix(options.run, options.output or default_matrix_folder())
         status, text = _compare_runs(options.run) if options.view == "compare" else (0, _render_view(options))
         if options.output:
             write_synced(options.output, text)
@@ -57,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         view.add_argument("run", nargs=1, type=Path, help="a run's folder or its result.json")
     both = views.add_parser("compare", help="what broke, was fixed, is new, gone or slower")
     both.add_argument("run", nargs=2, type=Path, help="a run's folder or its result.json: before, after")
-    for view in views.choices.values():
+    table = views.add_parser("matrix", help="one page: claims as rows, kernels and versions as columns")
+    table.add_argument(
+        "run", nargs="+", type=Path, help="a run's folder, its result.json, or a folder of runs"
+    )
+    table.add_argument("-o", "--output", type=Path, metavar="DIR", help="write index.html in this folder")
+    for view in (view for name, view in views.choices.items() if name != "matrix"):
         view.add_argument("-o", "--output", type=Path, help="write here instead of to standard output")
     return parser
 
@@ -78,6 +90,23 @@ def _render_view(options: argparse.Namespace) -> str:
 def _terminal(result: Result, folder: Path) -> str:
     lines = [*map(check_line, result.checks), [], *summary(result, str(folder))]
     return "".join(f"{paint(line, sys.stdout.isatty())}\n" for line in lines)
+
+
+def default_matrix_folder() -> Path:
+    """Return .lab/matrix of the checkout, or a folder below the current one if there is no checkout."""
+    return ROOT / STATE_FOLDER / "matrix" if (ROOT / "lab").is_file() else Path("matrix")
+
+
+def _write_matrix(paths: Sequence[Path], folder: Path) -> int:
+    """Write the page and print its path; return the exit status."""
+    pieces, unusable = read_pieces(paths)
+    columns, notes = make_columns(pieces)
+    if not columns:
+        return _refuse(f"{notes[0]}; give a result of a run that reached its hosts")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_synced(folder / "index.html", page.render(columns, make_rows(columns), [*unusable, *notes]))
+    print(folder / "index.html")
+    return 0
 
 
 def _compare_runs(runs: Sequence[Path]) -> tuple[int, str]:

@@ -80,7 +80,7 @@ def render(result: Result, folder: Path) -> str:
     """Return the page; ``folder`` is the run's folder, which contains the evidence files."""
     paths = [s["name"] for s in result.lab.get("segments", ()) if s["kind"] == "path"]
     sections = _sections(result, folder, paths)
-    page: str = _template().render(
+    page: str = template("report.html.j2").render(
         result=result,
         counts={verdict: count for verdict, count in result.counts.items() if count},
         ending="" if result.ending is Ending.UNFINISHED else ENDINGS[ExitCode(result.exit_code)],
@@ -97,7 +97,8 @@ def render(result: Result, folder: Path) -> str:
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """Return a page's template, in which every text is escaped and made printable."""
     environment = Environment(
         loader=PackageLoader("mptcp_lab.report"),
         autoescape=True,
@@ -108,7 +109,7 @@ def _template() -> Any:
     )
     environment.filters["number"] = number
     environment.filters["spread"] = lambda row, table: Markup(table.picture(row))  # noqa: S704 - as in svg
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _finalize(value: object) -> object:
@@ -151,7 +152,7 @@ def _row(check: Check, folder: Path, paths: Sequence[str]) -> Row:
 def _show_attempt(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
     pictures, tables, texts, files, missing = [], [], [], [], []
     for evidence in attempt.evidence:
-        content = _read(folder, evidence)
+        content = read_evidence(folder, evidence)
         try:
             if content is None:
                 missing.append(evidence.file)
@@ -170,7 +171,7 @@ def _show_attempt(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown
     return Shown(attempt, tuple(pictures), tuple(tables), tuple(texts), tuple(files), tuple(missing))
 
 
-def _read(folder: Path, evidence: Evidence) -> bytes | None:
+def read_evidence(folder: Path, evidence: Evidence) -> bytes | None:
     """Return the content of an evidence file, or None if it is missing or outside the run's folder."""
     try:
         path = (folder / evidence.file).resolve()
