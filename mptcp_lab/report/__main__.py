@@ -10,7 +10,7 @@ from pathlib import Path
 from mptcp_lab.files import write_synced
 from mptcp_lab.folders import STATE_FOLDER
 from mptcp_lab.paths import ROOT
-from mptcp_lab.report import html, junit, ktap
+from mptcp_lab.report import history, html, junit, ktap
 from mptcp_lab.report.compare import comparison_lines, exit_line
 from mptcp_lab.report.matrix import page
 from mptcp_lab.report.matrix.columns import make_columns, read_pieces
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.view == "matrix":
             return _write_matrix(options.run, options.output or default_matrix_folder())
+        if options.view == "history":
+            return _write_history(options.run, options.output or options.run / "history.html")
         status, text = _compare_runs(options.run) if options.view == "compare" else (0, _render_view(options))
         if options.output:
             write_synced(options.output, text)
@@ -69,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         "run", nargs="+", type=Path, help="a run's folder, its result.json, or a folder of runs"
     )
     table.add_argument("-o", "--output", type=Path, metavar="DIR", help="write index.html in this folder")
+    past = views.add_parser("history", help="one page over a folder of runs: what changed first")
+    past.add_argument("run", metavar="FOLDER", type=Path, help="a folder of runs, such as .lab/results")
     for view in (view for name, view in views.choices.items() if name != "matrix"):
         view.add_argument("-o", "--output", type=Path, help="write here instead of to standard output")
     return parser
@@ -106,6 +110,13 @@ def _write_matrix(paths: Sequence[Path], folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     write_synced(folder / "index.html", page.render(columns, make_rows(columns), [*unusable, *notes]))
     print(folder / "index.html")
+    return 0
+
+
+def _write_history(folder: Path, page: Path) -> int:
+    """Write the page and print its path; return the exit status."""
+    write_synced(page, history.render(*history.read_runs(folder)))
+    print(page)
     return 0
 
 
