@@ -142,8 +142,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         config.stash[BASELINE] = options.baseline(config)
     except ResultError as error:
         return _refuse(config, f"--baseline: {error}", ExitCode.NOTHING_RAN)
-    if config.option.ktap:
-        config.option.ktap.unlink(missing_ok=True)  # a run that ends early must not leave an old one
+    for view in filter(None, (config.option.ktap, config.option.kcidb)):
+        view.unlink(missing_ok=True)  # a run that ends early must not leave an old one
     config.stash[RUN] = Run(
         lab=lab,
         rules=options.rules(config),
@@ -283,6 +283,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
                 run.result(_selected_cases(item.session), unfinished=True),
                 run.folder,
                 item.config.option.ktap,
+                item.config.option.kcidb,
             )
         except OSError as full:
             broken = disk_full_error(run.folder, full)
@@ -350,7 +351,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         run.stop(Ending.INTERRUPTED, "the run was interrupted")
     run.other_failures = session.testsfailed > sum(c.verdict is Verdict.FAIL for c in run.checks)
     try:
-        views.write(run.result(_selected_cases(session)), run.folder, session.config.option.ktap)
+        option = session.config.option
+        views.write(run.result(_selected_cases(session)), run.folder, option.ktap, option.kcidb)
     except OSError as full:
         broken = disk_full_error(run.folder, full)
         run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)

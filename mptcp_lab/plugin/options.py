@@ -118,6 +118,12 @@ def add(parser: pytest.Parser) -> None:
         help="write KTAP version 1 to this file too, and exit as a kselftest does: 0 pass, 1 fail, 4 skip",
     )
     group.addoption(
+        "--kcidb",
+        type=Path,
+        metavar="FILE",
+        help="write a KCIDB report (schema 5.0) to this file too",
+    )
+    group.addoption(
         "--results",
         metavar="DIR",
         help="write the results here (default: .lab/results/<utc time>-<lab name>, linked as latest)",

@@ -10,7 +10,7 @@ from pathlib import Path
 from mptcp_lab.files import write_synced
 from mptcp_lab.folders import STATE_FOLDER
 from mptcp_lab.paths import ROOT
-from mptcp_lab.report import history, html, junit, ktap
+from mptcp_lab.report import history, html, junit, kcidb, ktap
 from mptcp_lab.report.compare import comparison_lines, exit_line
 from mptcp_lab.report.matrix import page
 from mptcp_lab.report.matrix.columns import make_columns, read_pieces
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(text)
     except ResultError as error:
         return _refuse(str(error))
+    except ValueError as error:
+        return _refuse(f"{error}; see --help")
     except OSError as error:
         return _refuse(f"{error.filename}: {error.strerror}; choose a file that can be written")
     return status
@@ -60,10 +62,18 @@ def _parser() -> argparse.ArgumentParser:
         ("html", "the page"),
         ("junit", "JUnit XML for CI servers"),
         ("ktap", "KTAP version 1 for the kernel's CI systems"),
+        ("kcidb", "KCIDB report (schema 5.0) for the database of the kernel's CI systems"),
         ("terminal", "verdicts and summary, as the suite prints them"),
     ):
         view = views.add_parser(name, help=help_text)
         view.add_argument("run", nargs=1, type=Path, help="a run's folder or its result.json")
+    report = views.choices["kcidb"]
+    report.add_argument(
+        "--origin", default=kcidb.ORIGIN, help="name of the CI system that submits (default: %(default)s)"
+    )
+    report.add_argument(
+        "--build-id", default="", metavar="ID", help="the tested build in the database: report tests only"
+    )
     both = views.add_parser("compare", help="what broke, was fixed, is new, gone or slower")
     both.add_argument("run", nargs=2, type=Path, help="a run's folder or its result.json: before, after")
     table = views.add_parser("matrix", help="one page: claims as rows, kernels and versions as columns")
@@ -86,6 +96,7 @@ def _render_view(options: argparse.Namespace) -> str:
         "html": lambda: html.render(result, folder),
         "junit": lambda: junit.render(result),
         "ktap": lambda: ktap.render(result),
+        "kcidb": lambda: kcidb.render(result, kcidb.Submission(options.origin, options.build_id)),
         "terminal": lambda: _terminal(result, folder),
     }
     return renderers[options.view]()

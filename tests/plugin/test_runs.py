@@ -655,3 +655,11 @@ def test_a_baseline_excuses_what_failed_before_and_nothing_else(suite: Suite, tm
     worse = suite(BASELINE_SUITE.format(False), f"--baseline={tmp_path / 'first' / 'result.json'}")
     assert worse.code == 1
     assert "  DIRECT-3: pass -> fail (assert False)" in worse.lines
+
+
+def test_a_kcidb_report_is_written_with_the_views(suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "kcidb.json").write_text("an old one")
+    inner = suite(BASELINE_SUITE.format(True), f"--kcidb={tmp_path / 'kcidb.json'}")
+    report = json.loads((tmp_path / "kcidb.json").read_text())
+    assert [test["status"] for test in report["tests"]] == ["PASS", "FAIL"]
+    assert inner.code == 1

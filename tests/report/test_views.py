@@ -259,7 +259,7 @@ def test_a_line_has_case_verdict_seconds_and_figures(run: Result) -> None:
     assert "\x1b[31mfail" in paint(check_line(run.checks[2]), colour=True)
 
 
-@pytest.mark.parametrize("view", ["html", "junit", "ktap", "terminal"])
+@pytest.mark.parametrize("view", ["html", "junit", "ktap", "kcidb", "terminal"])
 def test_every_view_is_made_again_from_the_file(
     run: Result, tmp_path: Path, view: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
