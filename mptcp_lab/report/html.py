@@ -25,6 +25,8 @@ from mptcp_lab.untrusted import MOST_BYTES, parse_json
 
 TEXT_SHOWN = 6000
 ROWS_SHOWN = 60
+#: Facts of a host that are not in its row of facts: the kernel has a column, and the others are long.
+FACTS_LEFT_OUT = ("kernel", "kernel_build", "command_line", "architecture")
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def _facts(lab: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return one tuple per host: its name, its kernel, and its other facts in words."""
     lines = []
     for host in lab.get("hosts", ()):
-        others = {key: value for key, value in host["facts"].items() if key != "kernel"}
+        others = {key: value for key, value in host["facts"].items() if key not in FACTS_LEFT_OUT}
         lines.append((host["name"], str(host["facts"].get("kernel", "")), _flat(others)))
     return lines if any(kernel or others for _, kernel, others in lines) else []
 

@@ -229,6 +229,14 @@ def test_settings_that_a_kernel_lacks_are_named(run: Result, tmp_path: Path) -> 
     assert "settings left out net.mptcp.blackhole_timeout" in html.render(older, tmp_path)
 
 
+def test_long_facts_about_kernels_stay_in_the_result(run: Result, tmp_path: Path) -> None:
+    facts = {"kernel": "6.1.0", "kernel_build": "#12 SMP", "command_line": "quiet panic=1", "cpus": 2}
+    hosts = [{**host, "facts": facts} for host in LAB["hosts"]]
+    text = html.render(replace(run, lab={**run.lab, "hosts": hosts}), tmp_path)
+    assert '<td>6.1.0</td><td class="wide">cpus 2</td>' in text
+    assert "panic=1" not in text
+
+
 def test_kernel_logs_that_were_not_read_are_named(run: Result) -> None:
     unread = {"kernel": "6.18.0", "kernel_log": "not read: /dev/kmsg: Operation not permitted"}
     hosts = [{**host, "facts": unread} for host in LAB["hosts"]]
