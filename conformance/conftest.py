@@ -6,10 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from mptcp_lab import patience
 from mptcp_lab.inventory import Lab
 from mptcp_lab.machines.kernel_logs import KernelLogs, kernel_logs
 from mptcp_lab.machines.session import Machine, Session, lease, session
-from mptcp_lab.plugin import EvidenceBox, case_of, describe, explain_failures, fixtures_require, lab_of
+from mptcp_lab.plugin import (
+    EvidenceBox,
+    case_of,
+    describe,
+    describe_run,
+    explain_failures,
+    fixtures_require,
+    lab_of,
+)
 from mptcp_lab.probe import NetworkState
 from mptcp_lab.suite.guard import Guard
 from mptcp_lab.suite.kernel_reports import check_kernels_quiet
@@ -65,10 +74,19 @@ def lab(pytestconfig: pytest.Config) -> Lab:
 def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
     """Yield every machine of the lab, with a probe that stays open for the whole run."""
     with session(lab) as opened, lease(opened):
+        describe_run(pytestconfig, opened.lab, patience=max(1.0, patience.factor()))
         for machine in opened.machines.values():
             hello = machine.probe.hello
             found = {**versions(machine), "python": hello["python"]}
-            describe(pytestconfig, machine.name, kernel=hello["kernel"], versions=found)
+            describe(
+                pytestconfig,
+                machine.name,
+                kernel=hello["kernel"],
+                kernel_build=hello["build"],
+                command_line=hello["command_line"],
+                architecture=hello["architecture"],
+                versions=found,
+            )
             if lacking := settings_left_out(machine.host, machine.probe.sysctls()):
                 describe(pytestconfig, machine.name, settings_left_out=lacking)
         pytestconfig.stash[GUARD].watch(opened.machines)

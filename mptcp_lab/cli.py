@@ -14,7 +14,7 @@ COMMANDS = {
     "pcap": ("mptcp_lab.wire.__main__", "report the MPTCP connections of a capture, with RFC 8684 verdicts"),
     "report": (
         "mptcp_lab.report.__main__",
-        "render a result.json: html, junit, ktap, terminal, compare",
+        "render a result.json: html, junit, ktap, kcidb, terminal, compare, history, matrix",
     ),
 }
 

@@ -135,7 +135,10 @@ def module_complaints(words: list[str]) -> Iterator[str]:
     if importlib.util.find_spec(words[2]) is None:
         yield f"there is no module {words[2]}"
     elif any(word.startswith("--") for word in words[3:]):
-        yield from unknown_options(words[3:], options_of(sys.executable, *words[1:3]))
+        known = options_of(sys.executable, *words[1:3])
+        if words[3].isalpha():  # a command of the module, which has its own options
+            known |= options_of(sys.executable, *words[1:4])
+        yield from unknown_options(words[3:], known)
 
 
 def playbook_complaints(words: list[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "dev" / "architecture.md"
 #: The layers from the bottom to the top. A room imports no other room of its layer and none above.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"text", "paths"}),
-    frozenset({"errors", "untrusted", "folders", "files", "playbook"}),
+    frozenset({"errors", "untrusted", "folders", "files", "playbook", "revision"}),
     frozenset({"answers", "patience"}),
     frozenset({"inventory", "catalogue"}),
     frozenset({"labs", "probe", "wire", "results"}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mptcp_lab.catalogue import kernels
 from mptcp_lab.catalogue.level import Level
 
 FAMILIES = ("state", "direct", "proxy", "split", "gateway", "relay", "security", "rfc8684")
@@ -57,28 +57,33 @@ class Family:
 class Correction:
     """A claim that a real kernel does not keep: its old text (``was``) and the observed behaviour (``seen``).
 
-    ``evidence`` says by what the behaviour is known, and how checks treat it. ``sentence`` is the short form
-    for reports that show the deviation. A check that accepts the deviation refers to it by ``name``.
-    ``since`` is the first kernel release with it, ``until`` the first without it; it is empty while no
-    release is known to be without it.
+    ``kernel`` names where it was observed. ``kernels`` is the range of releases that do it, or ``any`` for
+    the behaviour of an engine. ``seen_by`` and ``bounds_by`` tell how the behaviour and that range are known:
+    by a ``run`` or from the ``source`` of kernels. ``evidence`` says by what the behaviour is known, and how
+    checks treat it. ``sentence`` is the short form for reports that show the deviation. A check that accepts
+    the deviation refers to it by ``name``.
     """
 
     claim: str
     kernel: str
     was: str
     seen: str
+    kernels: str
+    seen_by: str = "run"
+    bounds_by: str = "run"
     evidence: str = ""
     sentence: str = ""
     name: str = ""
-    since: str = ""
-    until: str = ""
+
+    @property
+    def first_without(self) -> str:
+        """Return the first kernel release that is known to be without the behaviour; empty if none is."""
+        return self.kernels.partition(",<")[2]
 
     def is_about(self, release: str) -> bool:
-        """Return whether a kernel release, such as 6.1.0-56-amd64, is from `since` on and before `until`."""
-        version = _version(release)
-        if not (self.since and version) or version < _version(self.since):
-            return False
-        return not self.until or version < _version(self.until)
+        """Return whether the behaviour of a kernel release, such as 6.1.0-56-amd64, is described."""
+        bounds = kernels.parse(self.kernels)
+        return bounds is not None and bounds.has(release)
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,6 @@ def corrections() -> tuple[Correction, ...]:
 def rewordings() -> tuple[Rewording, ...]:
     """Return the rewordings of rows after comparison with the RFC's text, in the order of their file."""
     return tuple(Rewording(**entry) for entry in _read("corrections").get("rewording", ()))
-
-
-def _version(release: str) -> tuple[int, ...]:
-    """Return major and minor number of a kernel release; empty if it does not begin with them."""
-    found = re.match(r"(\d+)\.(\d+)", release)
-    return (int(found[1]), int(found[2])) if found else ()
 
 
 def _read(name: str) -> dict[str, Any]:

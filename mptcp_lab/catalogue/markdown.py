@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from mptcp_lab.catalogue import Claim, Correction, Family, Rewording, corrections, families, rewordings
+from mptcp_lab.catalogue.kernels import ANY
 
 INTRODUCTION = """\
 # The conformance catalogue
@@ -27,6 +28,12 @@ The founding document is the text that the project was created from, an analysis
 
 [Coverage](coverage.md) compares the claims with the kernel's selftests and packetdrill's scripts.
 """
+
+CORRECTIONS = (
+    "Claims that turned out otherwise on real kernels. The column *kernels* has the releases that behave so,",
+    "and how that is known: from runs, or from the source of kernels where no run has shown it. A range from",
+    "a run begins with the oldest release of any run; older ones may behave in the same way.",
+)
 
 
 def render() -> str:
@@ -61,13 +68,27 @@ def _rfc_table(claims: Iterable[Claim]) -> Iterator[str]:
 
 
 def _corrections(found: tuple[Correction, ...]) -> str:
-    lines = ["## Corrections", "", "Claims that turned out otherwise on real kernels.", ""]
-    rows = [format_row(c.claim, c.kernel, c.was, c.seen) for c in found]
+    lines = ["## Corrections", "", *CORRECTIONS, ""]
+    rows = [format_row(c.claim, format_kernels(c), c.kernel, c.was, c.seen) for c in found]
     if rows:
-        lines += ["| claim | kernel | it said | what is seen |", "| --- | --- | --- | --- |", *rows]
+        header = format_row("claim", "kernels", "observed on", "it said", "what is seen")
+        lines += [header, format_row(*["---"] * 5), *rows]
     else:
         lines.append("None so far.")
     return "\n".join([*lines, "", *_evidence(found)])
+
+
+def format_kernels(correction: Correction) -> str:
+    """Return the range of kernels of a correction, and how it is known."""
+    if correction.kernels == ANY:
+        return "any: the engine's"
+    if correction.seen_by == "source":
+        known = "from source"
+    elif correction.bounds_by == "source":
+        known = "seen in runs, bounds from source"
+    else:
+        known = "from runs"
+    return f"`{correction.kernels}`, {known}"
 
 
 def _evidence(found: Iterable[Correction]) -> Iterator[str]:

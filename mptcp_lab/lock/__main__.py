@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import sys
 from hashlib import sha256
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from mptcp_lab.lock.observe import observe
 from mptcp_lab.machines.session import session
 from mptcp_lab.paths import ROOT
 from mptcp_lab.render import render
+from mptcp_lab.revision import read_revision
 
 SHOWN = 12
 
@@ -106,10 +106,7 @@ def _some(drift: list[Difference]) -> str:
 
 def revision() -> str:
     """Return the commit of this checkout, followed by "+edits" if it has uncommitted changes."""
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
-    edited = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)
-    return f"{commit.strip() or 'unknown'}{'+edits' if edited.stdout else ''}"
+    return str(read_revision())
 
 
 def controller_tools() -> dict[str, str]:

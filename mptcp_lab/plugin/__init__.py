@@ -6,7 +6,8 @@ used. The plugin provides:
 
 - `claim`, the marker of a check; `Unsupported` and `Inconclusive`, which a check may raise
 - the fixture ``evidence`` (`EvidenceBox`) for figures and files that prove the verdict
-- `lab_of`, which returns the inventory's lab; `describe`, which keeps facts about a host for the report
+- `lab_of`, which returns the inventory's lab; `describe` and `describe_run`, which keep facts about a host
+  and about the run for the report
 - `fixtures_require`, which declares the requirements of fixtures on the inventory
 - `explain_failures`, which registers a function that finds out whether the lab caused a failure
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,10 +32,13 @@ from mptcp_lab.plugin import cases, options, views
 from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, end_session, mark_shared, run_once
 from mptcp_lab.plugin.cases import case_of, claim
 from mptcp_lab.plugin.live import Live
+from mptcp_lab.plugin.origin import describe_origin
 from mptcp_lab.plugin.run import Case, Run
+from mptcp_lab.report.compare import comparison_lines, exit_line
 from mptcp_lab.report.ktap import kselftest_status
 from mptcp_lab.report.terminal import summary
-from mptcp_lab.results.result import Check, Result
+from mptcp_lab.results.baseline import compare, exit_code
+from mptcp_lab.results.result import Check, Result, ResultError
 from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Verdict
 from mptcp_lab.text import make_printable
 
@@ -47,6 +52,7 @@ __all__ = [
     "case_of",
     "claim",
     "describe",
+    "describe_run",
     "explain_failures",
     "fixtures_require",
     "lab_of",
@@ -59,6 +65,7 @@ if "mptcp_lab.suite" not in sys.modules:  # else it is too late, as in the unit 
 RUN = pytest.StashKey[Run]()
 LIVE = pytest.StashKey[Live]()
 RESULT = pytest.StashKey[Result]()
+BASELINE = pytest.StashKey[Result | None]()
 EXPLAIN = pytest.StashKey[Explain]()
 
 # The words that pytest prints with the counts in its last line.
@@ -81,6 +88,12 @@ def lab_of(config: pytest.Config) -> Lab:
 def describe(config: pytest.Config, host: str, **facts: Any) -> None:
     """Store facts about a host (``kernel="6.18"``, ``versions={...}``) in the result and its reports."""
     config.stash[RUN].facts.setdefault(host, {}).update(facts)
+
+
+def describe_run(config: pytest.Config, lab: Lab, **facts: Any) -> None:
+    """Store the lab as its hosts have it, and fields of `MadeBy` that only the open session has."""
+    run = config.stash[RUN]
+    run.lab_in_use, run.made_by = lab, replace(run.made_by, **facts)
 
 
 def explain_failures(config: pytest.Config, explain: Explain) -> None:
@@ -125,8 +138,12 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return _refuse(config, sentence, ExitCode.LAB_BROKEN)
     if sentence := options.find_testinfra_option(config) or options.unknown_claim(config):
         return _refuse(config, sentence, ExitCode.NOTHING_RAN)
-    if config.option.ktap:
-        config.option.ktap.unlink(missing_ok=True)  # a run that ends early must not leave an old one
+    try:
+        config.stash[BASELINE] = options.baseline(config)
+    except ResultError as error:
+        return _refuse(config, f"--baseline: {error}", ExitCode.NOTHING_RAN)
+    for view in filter(None, (config.option.ktap, config.option.kcidb)):
+        view.unlink(missing_ok=True)  # a run that ends early must not leave an old one
     config.stash[RUN] = Run(
         lab=lab,
         rules=options.rules(config),
@@ -134,6 +151,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         deadline=config.option.deadline,
         options=options.recorded_options(config),
         limits=dict(config.option.limit),
+        made_by=describe_origin(lab, config.option.column),
     )
     return None
 
@@ -275,6 +293,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
                 run.result(_selected_cases(item.session), unfinished=True),
                 run.folder,
                 item.config.option.ktap,
+                item.config.option.kcidb,
             )
         except OSError as full:
             broken = disk_full_error(run.folder, full)
@@ -342,13 +361,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         run.stop(Ending.INTERRUPTED, "the run was interrupted")
     run.other_failures = session.testsfailed > sum(c.verdict is Verdict.FAIL for c in run.checks)
     try:
-        views.write(run.result(_selected_cases(session)), run.folder, session.config.option.ktap)
+        option = session.config.option
+        views.write(run.result(_selected_cases(session)), run.folder, option.ktap, option.kcidb)
     except OSError as full:
         broken = disk_full_error(run.folder, full)
         run.stop(Ending.LAB_BROKEN, str(broken), broken.next_step)
         run.ending = Ending.LAB_BROKEN  # replaces an earlier ending: this is why no result is written
     session.config.stash[RESULT] = run.result(_selected_cases(session))
-    session.exitstatus = _status(session.config, run.exit_code())
+    session.exitstatus = _status(session.config, _exit_code(session.config))
     if session.config.option.tbstyle == "auto" and not run.other_failures:
         session.config.option.tbstyle = "no"  # the summary explains failures; --tb prints tracebacks
 
@@ -362,6 +382,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.line("")
     for line in summary(config.stash[RESULT], _shorten_path(config, report) if report.exists() else ""):
         config.stash[LIVE].line(line)
+    if baseline := config.stash[BASELINE]:
+        terminalreporter.line("")
+        lines = comparison_lines(compare(baseline, config.stash[RESULT]), with_figures=False)
+        for line in (*lines, exit_line(_exit_code(config))):
+            config.stash[LIVE].line(line)
 
 
 def _selected_cases(session: pytest.Session) -> list[Case]:
@@ -377,6 +402,15 @@ def _shorten_path(config: pytest.Config, path: Path) -> str:
 def _refuse(config: pytest.Config, sentence: str, code: ExitCode) -> int:
     print(f"ERROR: {make_printable(sentence)}", file=sys.stderr)
     return _status(config, code)
+
+
+def _exit_code(config: pytest.Config) -> ExitCode:
+    """Return the exit code of the run that has ended; with a baseline, it depends on what got worse."""
+    run = config.stash[RUN]
+    if (baseline := config.stash[BASELINE]) is None:
+        return run.exit_code()
+    comparison = compare(baseline, config.stash[RESULT])
+    return exit_code(comparison, run.exit_code(), has_other_failures=run.other_failures)
 
 
 def _exit_without_checks(status: int) -> int:

@@ -20,6 +20,8 @@ from mptcp_lab import catalogue
 from mptcp_lab.folders import STATE_FOLDER as LAB_FOLDER
 from mptcp_lab.folders import private_folder
 from mptcp_lab.inventory import Lab, load, resolve
+from mptcp_lab.results import result as results
+from mptcp_lab.results.result import Result
 from mptcp_lab.results.verdict import Rules
 
 #: Helpers that name figures too. They are read as text, because an import would precede pytest's rewriting of
@@ -94,6 +96,17 @@ def add(parser: pytest.Parser) -> None:
         help="do not pass a check whose figure of this name is greater, as in 'gap=500'; repeatable",
     )
     group.addoption(
+        "--baseline",
+        metavar="RESULT",
+        help="compare with an earlier run (its folder or result.json): exit status 1 only for what broke",
+    )
+    group.addoption(
+        "--column",
+        default="",
+        metavar="NAME",
+        help="name this run's column of a matrix; results with different names are never merged",
+    )
+    group.addoption(
         "--list",
         action="store_true",
         dest="list_claims",
@@ -104,6 +117,12 @@ def add(parser: pytest.Parser) -> None:
         type=Path,
         metavar="FILE",
         help="write KTAP version 1 to this file too, and exit as a kselftest does: 0 pass, 1 fail, 4 skip",
+    )
+    group.addoption(
+        "--kcidb",
+        type=Path,
+        metavar="FILE",
+        help="write a KCIDB report (schema 5.0) to this file too",
     )
     group.addoption(
         "--results",
@@ -151,7 +170,18 @@ def recorded_options(config: pytest.Config) -> Mapping[str, Any]:
         "deadline": option.deadline,
         "repetitions": option.repetitions,
         "limit": [f"{name}={most:g}" for name, most in option.limit],
+        "baseline": option.baseline or "",
     }
+
+
+def baseline(config: pytest.Config) -> Result | None:
+    """Return the earlier run that ``--baseline`` names, by a path relative to the user's folder, or None.
+
+    Raises:
+        ResultError: the result cannot be used.
+    """
+    given = config.option.baseline
+    return results.load(config.invocation_params.dir / Path(given)) if given else None
 
 
 def find_testinfra_option(config: pytest.Config) -> str:

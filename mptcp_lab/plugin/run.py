@@ -14,6 +14,7 @@ from mptcp_lab.catalogue import Claim
 from mptcp_lab.evidence import EvidenceBox, slug
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.results.lab_document import lab_document
+from mptcp_lab.results.made_by import MadeBy
 from mptcp_lab.results.result import Attempt, Check, NotRun, Result
 from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Rules, Verdict, decide, exit_code
 
@@ -31,7 +32,11 @@ class Case:
 
 @dataclass
 class Run:
-    """The run in progress; ``deadline`` is in seconds, and ``folder`` exists once the first check starts."""
+    """The run in progress; ``deadline`` is in seconds, and ``folder`` exists once the first check starts.
+
+    ``lab_in_use`` is the lab as the hosts have it, with the method of each proxy instead of `auto`; it is
+    None until the hosts were asked.
+    """
 
     lab: Lab
     rules: Rules
@@ -44,6 +49,8 @@ class Run:
     next_step: str = ""
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    made_by: MadeBy = field(default_factory=MadeBy)
+    lab_in_use: Lab | None = None
     other_failures: bool = False
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _clock: float = field(default_factory=time.monotonic)
@@ -101,9 +108,10 @@ class Run:
             exit_code=int(self.exit_code(ending)),
             checks=tuple(self.checks),
             not_run=left_out,
-            lab=lab_document(self.lab, self.facts),
+            lab=lab_document(self.lab_in_use or self.lab, self.facts),
             options={**self.options, **asdict(self.rules)},
             version=__version__,
+            made_by=self.made_by,
         )
 
     def exit_code(self, ending: Ending | None = None) -> ExitCode:

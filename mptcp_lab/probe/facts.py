@@ -69,6 +69,9 @@ class Hello:
 
     host: str
     kernel: str
+    build: str
+    command_line: str
+    architecture: str
     python: str
     pid: int
     uid: int

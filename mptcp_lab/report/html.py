@@ -25,6 +25,8 @@ from mptcp_lab.untrusted import MOST_BYTES, parse_json
 
 TEXT_SHOWN = 6000
 ROWS_SHOWN = 60
+#: Facts of a host that are not in its row of facts: the kernel has a column, and the others are long.
+FACTS_LEFT_OUT = ("kernel", "kernel_build", "command_line", "architecture")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def render(result: Result, folder: Path) -> str:
     """Return the page; ``folder`` is the run's folder, which contains the evidence files."""
     paths = [s["name"] for s in result.lab.get("segments", ()) if s["kind"] == "path"]
     sections = _sections(result, folder, paths)
-    page: str = _template().render(
+    page: str = template("report.html.j2").render(
         result=result,
         counts={verdict: count for verdict, count in result.counts.items() if count},
         ending="" if result.ending is Ending.UNFINISHED else ENDINGS[ExitCode(result.exit_code)],
@@ -97,7 +99,8 @@ def render(result: Result, folder: Path) -> str:
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """Return a page's template, in which every text is escaped and made printable."""
     environment = Environment(
         loader=PackageLoader("mptcp_lab.report"),
         autoescape=True,
@@ -108,7 +111,7 @@ def _template() -> Any:
     )
     environment.filters["number"] = number
     environment.filters["spread"] = lambda row, table: Markup(table.picture(row))  # noqa: S704 - as in svg
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _finalize(value: object) -> object:
@@ -151,7 +154,7 @@ def _row(check: Check, folder: Path, paths: Sequence[str]) -> Row:
 def _show_attempt(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown:
     pictures, tables, texts, files, missing = [], [], [], [], []
     for evidence in attempt.evidence:
-        content = _read(folder, evidence)
+        content = read_evidence(folder, evidence)
         try:
             if content is None:
                 missing.append(evidence.file)
@@ -170,7 +173,7 @@ def _show_attempt(attempt: Attempt, folder: Path, paths: Sequence[str]) -> Shown
     return Shown(attempt, tuple(pictures), tuple(tables), tuple(texts), tuple(files), tuple(missing))
 
 
-def _read(folder: Path, evidence: Evidence) -> bytes | None:
+def read_evidence(folder: Path, evidence: Evidence) -> bytes | None:
     """Return the content of an evidence file, or None if it is missing or outside the run's folder."""
     try:
         path = (folder / evidence.file).resolve()
@@ -210,7 +213,7 @@ def _facts(lab: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return one tuple per host: its name, its kernel, and its other facts in words."""
     lines = []
     for host in lab.get("hosts", ()):
-        others = {key: value for key, value in host["facts"].items() if key != "kernel"}
+        others = {key: value for key, value in host["facts"].items() if key not in FACTS_LEFT_OUT}
         lines.append((host["name"], str(host["facts"].get("kernel", "")), _flat(others)))
     return lines if any(kernel or others for _, kernel, others in lines) else []
 

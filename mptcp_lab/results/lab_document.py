@@ -15,7 +15,7 @@ def lab_document(lab: Lab, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     return {
         "name": lab.name,
         "flavour": lab.flavour,
-        "source": _source(lab.source),
+        "source": relative_source(lab.source),
         "segments": [
             {"name": s.name, "kind": s.kind, "ipv4": _text(s.ipv4), "ipv6": _text(s.ipv6)}
             for s in lab.segments.values()
@@ -56,7 +56,7 @@ def _service(service: Service) -> dict[str, Any]:
     }
 
 
-def _source(source: str) -> str:
+def relative_source(source: str) -> str:
     """Return the inventory's path, relative to the project's root if it is below it."""
     path = Path(source)
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)

@@ -1,7 +1,8 @@
 """The result of a run, ``result.json``: every report is a view of this document.
 
 The schema is ``result.schema.json`` in this folder. ``SCHEMA`` is its version, which is raised whenever a
-program written for the old version could misread the document.
+program written for the old version could misread the document. Documents of the versions in ``READABLE`` are
+read: version 1 has no ``made_by``.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from typing import Any
 from mptcp_lab.catalogue import FAMILIES
 from mptcp_lab.catalogue.level import Level
 from mptcp_lab.files import write_synced
+from mptcp_lab.results import made_by
+from mptcp_lab.results.made_by import MadeBy
 from mptcp_lab.results.verdict import Ending, Outcome, Rules, Verdict, decide, exit_code
 from mptcp_lab.text import shorten, to_one_line
 from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 KINDS = ("document", "text", "pcap", "timeline", "subflows", "packets")
 #: Upper limit for the duration of an attempt, about a hundred years: larger numbers are damage.
@@ -128,6 +132,8 @@ class Result:
     lab: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
+    made_by: MadeBy = field(default_factory=MadeBy)
+    schema: int = SCHEMA
 
     @property
     def counts(self) -> dict[str, int]:
@@ -162,8 +168,9 @@ def load(path: Path) -> Result:
     except Malformed as error:
         raise ResultError(f"{path}: {error}; run the suite again") from None
     schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA or isinstance(schema, bool):
-        what = f"not a result of schema {SCHEMA} (schema is {shorten(schema)})"
+    if schema not in READABLE or isinstance(schema, bool):
+        known = " or ".join(map(str, READABLE))
+        what = f"not a result of schema {known} (schema is {shorten(schema)})"
         raise ResultError(f"{path}: {what}; use the revision that wrote it")
     try:
         return from_json(document)
@@ -177,6 +184,7 @@ def to_json(result: Result) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "version": result.version,
+        "made_by": made_by.to_json(result.made_by),
         "run": {
             "id": result.run_id,
             "started": result.started,
@@ -196,7 +204,9 @@ def to_json(result: Result) -> dict[str, Any]:
 def from_json(document: Mapping[str, Any]) -> Result:
     """Return the run that a document describes; raise `Malformed` for a wrong shape or a contradiction."""
     root = Node(document)
-    root.check_keys("schema", "version", "run", "lab", "options", "counts", "exit_code", "checks", "not_run")
+    schema = root["schema"].whole_number()
+    keys = ("schema", "version", "run", "lab", "options", "counts", "exit_code", "checks", "not_run")
+    root.check_keys(*keys, *(("made_by",) if schema > 1 else ()))
     run = root["run"]
     run.check_keys("id", "started", "finished", "ending", "sentence")
     result = Result(
@@ -211,6 +221,8 @@ def from_json(document: Mapping[str, Any]) -> Result:
         lab=_checked_lab(root["lab"]),
         options=root["options"].mapping(),
         version=root["version"].text(),
+        made_by=made_by.from_json(root["made_by"]) if schema > 1 else MadeBy(),
+        schema=schema,
     )
     _check_agreement(result, root)
     return result

@@ -69,7 +69,7 @@ def keep_self_joins(client: Machine, pairs: Iterable[AddressPair], evidence: Evi
 
 def keep(correction: Correction, evidence: EvidenceBox) -> None:
     """Keep as evidence the text of a correction that a check has used."""
-    until = f"until {correction.until}" if correction.until else "and later"
+    until = f"until {correction.first_without}" if correction.first_without else "and later"
     evidence.text(
         f"known deviation: {correction.name}",
         f"{correction.claim}, Linux {correction.kernel}, {until}: {correction.sentence}\n",

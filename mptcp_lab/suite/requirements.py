@@ -18,6 +18,7 @@ from mptcp_lab.inventory.model import Backend, Host, Lab, Nic, Service
 from mptcp_lab.inventory.requirement import Parameters, Requirement, find_address, find_host
 from mptcp_lab.lock import NAME, find_lock_file
 from mptcp_lab.machines.cables import require_cable
+from mptcp_lab.results.lab_document import relative_source
 
 Suits = Callable[[Service], object]
 #: The methods by which a proxy's listener gets MPTCP.
@@ -345,7 +346,7 @@ def find_balanced(lab: Lab, client: Host, router: Host) -> tuple[tuple[Host, str
 def find_lock(lab: Lab) -> Path:
     """Return the path of the lock file beside the inventory; raise `Unsupported` if there is none."""
     if (path := find_lock_file(lab.source)) is None:
-        raise Unsupported(NAME, f"there is none beside {lab.source}; ./lab lock writes one")
+        raise Unsupported(NAME, f"there is none beside {relative_source(lab.source)}; ./lab lock writes one")
     return path
 
 

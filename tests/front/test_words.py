@@ -7,7 +7,7 @@ import pytest
 from mptcp_lab.paths import ROOT
 from tests.front.conftest import Checkout
 
-COMMANDS = "run up down status shell pcap doctor help render lock restore test".split()
+COMMANDS = "run up down status shell compare history matrix pcap doctor help render lock restore test".split()
 NOT_UNDERSTOOD = [
     "frobnicate",
     "--frobnicate",
@@ -34,6 +34,13 @@ NOT_UNDERSTOOD = [
     "shell",
     "shell --foo",
     "pcap",
+    "compare",
+    "compare one",
+    "compare one two three",
+    "compare --foo one",
+    "history",
+    "history --inventory vm .",
+    "matrix",
     "pcap --inventory vm file",
     "test --inventory vm",
     "help frobnicate",

@@ -7,6 +7,7 @@ import pytest
 
 from mptcp_lab import catalogue
 from mptcp_lab.catalogue import Level, markdown
+from mptcp_lab.catalogue.kernels import parse
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COUNTS = {"direct": 14, "proxy": 12, "split": 8, "gateway": 5, "relay": 8, "security": 7, "rfc8684": 61}
@@ -92,12 +93,58 @@ def test_what_is_observed_is_said_in_whole_sentences() -> None:
 
 
 def test_evidence_is_a_paragraph_below_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = (catalogue.Correction("DIRECT-5", "6.18.44", "it was so", "it is not", evidence="Seen\ntwice."),)
+    found = (
+        catalogue.Correction(
+            "DIRECT-5", "6.18.44", "it was so", "it is not", ">=6.18", evidence="Seen\ntwice."
+        ),
+    )
     monkeypatch.setattr(markdown, "corrections", lambda: found)
     assert "\n\n**DIRECT-5**, 6.18.44: Seen twice.\n\n" in markdown.render()
 
 
 def test_a_correction_is_a_row_and_its_bars_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = (catalogue.Correction("DIRECT-5", "6.18.44", "it was so", "a|b"),)
+    found = (catalogue.Correction("DIRECT-5", "6.18.44", "it was so", "a|b", ">=6.18"),)
     monkeypatch.setattr(markdown, "corrections", lambda: found)
-    assert "| DIRECT-5 | 6.18.44 | it was so | a\\|b |" in markdown.render()
+    assert "| DIRECT-5 | `>=6.18`, from runs | 6.18.44 | it was so | a\\|b |" in markdown.render()
+
+
+@pytest.mark.parametrize(
+    ("kernels", "seen_by", "bounds_by", "shown"),
+    [
+        (">=6.12,<6.18", "source", "source", "`>=6.12,<6.18`, from source"),
+        (">=5.15,<6.3", "run", "source", "`>=5.15,<6.3`, seen in runs, bounds from source"),
+        ("any", "run", "run", "any: the engine's"),
+    ],
+)
+def test_a_correction_tells_its_kernels_and_how_they_are_known(
+    kernels: str, seen_by: str, bounds_by: str, shown: str
+) -> None:
+    correction = catalogue.Correction("DIRECT-5", "6.18.44", "a", "b", kernels, seen_by, bounds_by)
+    assert markdown.format_kernels(correction) == shown
+
+
+def test_every_correction_has_kernels_that_can_be_compared() -> None:
+    for each in catalogue.corrections():
+        bounds = parse(each.kernels)
+        assert bounds is None or not bounds.end or bounds.first < bounds.end, each
+        assert {each.seen_by, each.bounds_by} <= {"run", "source"}, each
+        if each.seen_by == "source":
+            assert each.bounds_by == "source", each
+        elif bounds and re.match(r"\d+\.\d+", each.kernel):
+            assert bounds.has(each.kernel), f"{each.kernel} is outside {each.kernels}"
+
+
+@pytest.mark.parametrize(
+    ("release", "inside"),
+    [("6.2.16", True), ("5.15.0-1-amd64", True), ("6.3.0", False), ("5.14.21", False), ("generic", False)],
+)
+def test_a_range_begins_with_its_first_release_and_ends_before_the_other(release: str, inside: bool) -> None:
+    bounds = parse(">=5.15,<6.3")
+    assert bounds is not None
+    assert bounds.has(release) is inside
+
+
+@pytest.mark.parametrize("text", ["", "6.18", ">6.18", ">=6.18,<=7.0", ">= 6.18", "<6.3"])
+def test_other_words_for_a_range_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a range of kernels"):
+        parse(text)

@@ -117,6 +117,16 @@ def test_a_claim_that_nobody_made_is_refused(project: Path) -> None:
     assert done.stderr.startswith("ERROR: --claim DIRECT-77: no such claim")
 
 
+def test_a_baseline_that_cannot_be_used_is_refused_before_anything_runs(project: Path) -> None:
+    (project / "cut.json").write_text('{"schema": 2,')
+    for name, why in (("cut.json", "cut short or not JSON"), ("missing", "No such file or directory")):
+        done = typed(project, "--baseline", name)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"ERROR: --baseline: {project / name}: {why}")
+        assert done.stderr.count("\n") == 1
+    assert not (project / ".lab").exists()
+
+
 def test_checks_side_by_side_in_one_lab_are_refused(project: Path) -> None:
     done = typed(project, "--hosts=inventory", "-n2")
     assert done.returncode == 2

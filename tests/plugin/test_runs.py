@@ -14,6 +14,7 @@ import pytest
 from mptcp_lab.inventory.model import Host, Lab, Nic, Segment
 from mptcp_lab.plugin import options
 from mptcp_lab.results import result as results
+from mptcp_lab.revision import read_revision
 
 pytest_plugins = ["pytester"]
 
@@ -608,3 +609,60 @@ def test_colours_only_where_asked(suite: Suite) -> None:
     source = '@claim("DIRECT-3")\ndef test_a(): pass\n'
     assert "\x1b" not in suite(source).text
     assert "\x1b[32mpass" in suite(source, "--color=yes").text
+
+
+def test_a_result_tells_what_made_it_and_the_method_in_use(suite: Suite) -> None:
+    inner = suite(
+        """
+from dataclasses import replace
+from mptcp_lab.inventory.model import Service
+from mptcp_lab.plugin import describe_run, lab_of
+
+@claim("DIRECT-3")
+def test_a(request):
+    lab = lab_of(request.config)
+    client = replace(lab.hosts["client"], services=(Service("test1", "haproxy", 7000, "preload", ()),))
+    describe_run(request.config, replace(lab, hosts={"client": client}), patience=12.0)
+""",
+        "--column",
+        "debian-12",
+    )
+    assert inner.code == 0
+    assert inner.result["made_by"] == {
+        "revision": read_revision().commit,
+        "edited": read_revision().is_edited,
+        "lock": "",
+        "engine": "systemd-nspawn",
+        "column": "debian-12",
+        "patience": 12.0,
+    }
+    assert inner.result["lab"]["hosts"][0]["services"][0]["mptcp"] == "preload"
+
+
+BASELINE_SUITE = """
+@claim("DIRECT-3")
+def test_a(): assert {0}
+
+@claim("DIRECT-4")
+def test_b(): assert False, "it failed before too"
+"""
+
+
+def test_a_baseline_excuses_what_failed_before_and_nothing_else(suite: Suite, tmp_path: Path) -> None:
+    first = suite(BASELINE_SUITE.format(True), "--results", str(tmp_path / "first"))
+    assert first.code == 1
+    again = suite(BASELINE_SUITE.format(True), f"--baseline={tmp_path / 'first'}")
+    assert again.code == 0
+    assert again.lines[-2] == "exit status 0: nothing got worse"
+    assert again.result["exit_code"] == 1
+    worse = suite(BASELINE_SUITE.format(False), f"--baseline={tmp_path / 'first' / 'result.json'}")
+    assert worse.code == 1
+    assert "  DIRECT-3: pass -> fail (assert False)" in worse.lines
+
+
+def test_a_kcidb_report_is_written_with_the_views(suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "kcidb.json").write_text("an old one")
+    inner = suite(BASELINE_SUITE.format(True), f"--kcidb={tmp_path / 'kcidb.json'}")
+    report = json.loads((tmp_path / "kcidb.json").read_text())
+    assert [test["status"] for test in report["tests"]] == ["PASS", "FAIL"]
+    assert inner.code == 1

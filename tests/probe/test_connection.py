@@ -30,6 +30,8 @@ def test_the_program_is_python_3_9_and_standard_library() -> None:
 def test_hello_tells_who_it_is(client: Probe) -> None:
     assert client.hello["uid"] == 0
     assert client.hello["kernel"].count(".") >= 1
+    assert client.hello["build"].startswith("#")
+    assert client.hello["command_line"] and client.hello["architecture"]
 
 
 def test_several_calls_are_outstanding_at_once(client: Probe) -> None:

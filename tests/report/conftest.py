@@ -7,6 +7,7 @@ import pytest
 
 from mptcp_lab.catalogue.level import Level
 from mptcp_lab.results import result as results
+from mptcp_lab.results.made_by import MadeBy
 from mptcp_lab.results.result import Attempt, Check, Evidence, Figure, NotRun, Result
 from mptcp_lab.results.verdict import Ending, Outcome, Verdict
 
@@ -57,6 +58,8 @@ LAB = {
         },
     ],
 }
+
+MADE_BY = MadeBy("0123456789abcdef" * 2 + "01234567", False, "a" * 64, "hardware", "rack <1>", 1.5)
 
 TIMELINE = {
     "unit": "bytes",
@@ -134,6 +137,7 @@ def run(tmp_path: Path) -> Result:
         lab=LAB,
         options={"strict": False, "expect_all": False, "claim": [], "family": [], "deadline": 90},
         version="0.1.0",
+        made_by=MADE_BY,
     )
     results.save(result, tmp_path / "result.json")
     return result

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from mptcp_lab.results import result as results
+from mptcp_lab.results.made_by import MadeBy
 from mptcp_lab.results.result import Result, ResultError, number
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text(encoding="utf-8"))
@@ -27,7 +28,7 @@ def test_it_follows_the_schema(run: Result) -> None:
     assert document["checks"][4]["duration"] == pytest.approx(0.82)
 
 
-@pytest.mark.parametrize("key", ["schema", "run", "lab", "checks", "counts", "exit_code"])
+@pytest.mark.parametrize("key", ["schema", "made_by", "run", "lab", "checks", "counts", "exit_code"])
 def test_the_schema_refuses_a_document_without(run: Result, key: str) -> None:
     document = json.loads(json.dumps(results.to_json(run)))
     del document[key]
@@ -53,7 +54,13 @@ def _spoil(document: Any, path: tuple[Any, ...], value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema",), 2),
+        (("schema",), 3),
+        (("schema",), True),
+        (("made_by",), None),
+        (("made_by", "revision"), "HEAD"),
+        (("made_by", "edited"), "no"),
+        (("made_by", "lock"), "abc"),
+        (("made_by", "patience"), 0.5),
         (("run",), None),
         (("run", "ending"), "tired"),
         (("exit_code",), 9),
@@ -99,3 +106,24 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 )
 def test_numbers_are_short(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_a_result_of_schema_1_is_read_without_what_made_it(run: Result, tmp_path: Path) -> None:
+    document = json.loads((tmp_path / "result.json").read_text())
+    document["schema"] = 1
+    older = tmp_path / "older.json"
+    older.write_text(json.dumps(document))
+    with pytest.raises(ResultError, match="unknown key 'made_by'"):
+        results.load(older)
+    del document["made_by"]
+    older.write_text(json.dumps(document))
+    loaded = results.load(older)
+    assert (loaded.schema, loaded.made_by, loaded.checks) == (1, MadeBy(), run.checks)
+
+
+def test_a_newer_schema_is_named_with_those_that_can_be_read(run: Result, tmp_path: Path) -> None:
+    document = json.loads((tmp_path / "result.json").read_text()) | {"schema": 3}
+    (tmp_path / "newer.json").write_text(json.dumps(document))
+    expected = r"not a result of schema 1 or 2 \(schema is 3\); use the revision that wrote it"
+    with pytest.raises(ResultError, match=expected):
+        results.load(tmp_path / "newer.json")

@@ -14,13 +14,12 @@ from mptcp_lab.paths import ROOT
 from mptcp_lab.report import html, junit, svg
 from mptcp_lab.report import timeline as timelines
 from mptcp_lab.report.__main__ import main
-from mptcp_lab.report.compare import compare
 from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import service_lines, topology
 from mptcp_lab.results import result as results
-from mptcp_lab.results.result import Evidence, Figure, Result
-from mptcp_lab.results.verdict import Ending, Verdict
+from mptcp_lab.results.result import Evidence, Result
+from mptcp_lab.results.verdict import Ending
 from tests.report.conftest import LAB, TIMELINE, an_attempt
 
 SVG_TEXT = re.compile(r"<text[^>]*>([^<]*)</text>")
@@ -230,6 +229,14 @@ def test_settings_that_a_kernel_lacks_are_named(run: Result, tmp_path: Path) -> 
     assert "settings left out net.mptcp.blackhole_timeout" in html.render(older, tmp_path)
 
 
+def test_long_facts_about_kernels_stay_in_the_result(run: Result, tmp_path: Path) -> None:
+    facts = {"kernel": "6.1.0", "kernel_build": "#12 SMP", "command_line": "quiet panic=1", "cpus": 2}
+    hosts = [{**host, "facts": facts} for host in LAB["hosts"]]
+    text = html.render(replace(run, lab={**run.lab, "hosts": hosts}), tmp_path)
+    assert '<td>6.1.0</td><td class="wide">cpus 2</td>' in text
+    assert "panic=1" not in text
+
+
 def test_kernel_logs_that_were_not_read_are_named(run: Result) -> None:
     unread = {"kernel": "6.18.0", "kernel_log": "not read: /dev/kmsg: Operation not permitted"}
     hosts = [{**host, "facts": unread} for host in LAB["hosts"]]
@@ -260,32 +267,7 @@ def test_a_line_has_case_verdict_seconds_and_figures(run: Result) -> None:
     assert "\x1b[31mfail" in paint(check_line(run.checks[2]), colour=True)
 
 
-def test_compare_tells_verdicts_figures_and_what_only_one_has(run: Result) -> None:
-    slower = replace(run.checks[0].attempts[0], figures=(Figure("gap", 407.4, "ms", 1000),))
-    after = replace(
-        run,
-        run_id="later",
-        checks=(
-            replace(run.checks[0], attempts=(slower,)),
-            replace(run.checks[1], verdict=Verdict.PASS, reason=""),
-            *run.checks[3:],
-        ),
-    )
-    assert compare(run, after) == [
-        "DIRECT-5: non-strict -> pass (too <little>)",
-        "DIRECT-7: gap 204 -> 407 ms (+100%)",
-        "PROXY-1[haproxy]: only in 20261122T170604Z-rack1 (fail)",
-    ]
-    assert compare(run, run) == []
-
-
-def test_a_figure_that_hardly_moved_is_no_news(run: Result) -> None:
-    nearly = replace(run.checks[0].attempts[0], figures=(Figure("gap", 210.0, "ms"),))
-    after = replace(run, checks=(replace(run.checks[0], attempts=(nearly,)), *run.checks[1:]))
-    assert compare(run, after) == []
-
-
-@pytest.mark.parametrize("view", ["html", "junit", "ktap", "terminal"])
+@pytest.mark.parametrize("view", ["html", "junit", "ktap", "kcidb", "terminal"])
 def test_every_view_is_made_again_from_the_file(
     run: Result, tmp_path: Path, view: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory import Host, Lab, Nic, load
 from mptcp_lab.inventory.requirement import Requirement
 from mptcp_lab.paths import ROOT
@@ -123,3 +124,9 @@ def test_every_fixture_that_stands_for_a_requirement_exists() -> None:
     sources = [path.read_text() for path in (ROOT / "conformance").rglob("conftest.py")]
     fixtures = {name for text in sources for name in re.findall(r"@pytest\.fixture.*\ndef (\w+)", text)}
     assert set(needs.OF_FIXTURES) <= fixtures
+
+
+def test_a_missing_lock_is_named_by_a_path_of_the_checkout() -> None:
+    lab = load(ROOT / "inventories" / "embedded")
+    with pytest.raises(Unsupported, match="there is none beside inventories/embedded; "):
+        needs.find_lock(lab)

@@ -31,7 +31,15 @@ from .faults.records import lift_fault, read_faults
 from .faults.registry import AppliedFault, apply_fault, change_endpoints, keep_keeper, recover_faults
 from .kernel.capabilities import read_capabilities
 from .kernel.events import EventWatch
-from .kernel.host import IP_READINGS, network_state, read_counters, read_nics, read_sysctls, read_tool
+from .kernel.host import (
+    IP_READINGS,
+    network_state,
+    read_command_line,
+    read_counters,
+    read_nics,
+    read_sysctls,
+    read_tool,
+)
 from .kernel.log import KernelLog
 from .kernel.path_manager import PathManager
 from .kernel.socket_diag import destroy_socket
@@ -111,6 +119,9 @@ class Probe:
         return {
             "host": platform.node(),
             "kernel": platform.release(),
+            "build": platform.version(),
+            "command_line": read_command_line(),
+            "architecture": platform.machine(),
             "python": platform.python_version(),
             "pid": os.getpid(),
             "uid": os.getuid(),

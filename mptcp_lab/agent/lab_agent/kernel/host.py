@@ -30,6 +30,14 @@ PROC_SYS = Path("/proc/sys")
 AUTOMATIC_HANDLE = re.compile("[89a-f][0-9a-f]{3}:$")  # the kernel's handle for a qdisc added without one
 
 
+def read_command_line() -> str:
+    """Return the command line that the kernel was booted with; empty if it cannot be read."""
+    try:
+        return Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def read_counters() -> Json:
     """Return the MIB counters by group ("MPTcpExt", "TcpExt", "IpExt", "Tcp", ...) and name.
 
