@@ -13,8 +13,8 @@ from mptcp_lab.errors import LabError
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.labs import fabric, kernel
 from mptcp_lab.labs import machine_check as doctor
-from mptcp_lab.labs.command import ip_json
 from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.executor import LOCAL
 from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.paths import ROOT
 
@@ -60,7 +60,7 @@ def test_a_machine_without_module_bridge_has_no_bridges(
 def test_an_answer_that_cannot_be_used_is_one_sentence(tools: Path, answer: str) -> None:
     stand_in(tools, "ip", f"echo '{answer}'")
     with pytest.raises(LabError, match="`ip -n space -json -details link show` printed") as caught:
-        ip_json("space", "link", "show")
+        LOCAL.ip_json("space", "link", "show")
     assert "\n" not in str(caught.value)
 
 
