@@ -30,11 +30,11 @@ from mptcp_lab.inventory.variables import check_variables
 
 FLAVOURS = ("embedded", "vm", "hardware")
 #: Variables that belong to the lab as a whole: their values must be the same on every host.
-SHARED = ("lab_name", "lab_flavour", "lab_segments")
+SHARED = ("lab_name", "lab_flavour", "lab_segments", "lab_kernel", "lab_kernel_modules")
 
 #: Folders below .lab that belong to no lab, and host names that Ansible or the lab's switch uses.
 RESERVED_LAB_NAMES = ("ansible", "cache", "labs", "render", "results", "venvs")
-RESERVED_HOST_NAMES = ("all", "fabric", "localhost", "ungrouped")
+RESERVED_HOST_NAMES = ("all", "column", "fabric", "localhost", "ungrouped")
 
 __all__ = ["RESERVED_HOST_NAMES", "RESERVED_LAB_NAMES", "InventoryError", "lab_from"]
 
