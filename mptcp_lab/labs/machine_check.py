@@ -130,7 +130,7 @@ FOR_HOSTS = (
         "ip rule add from 198.18.0.1 table 9 && ip -6 rule add from 2001:db8::1 table 9",
         "CONFIG_IP_MULTIPLE_TABLES CONFIG_IPV6_MULTIPLE_TABLES",
     ),
-    Module("ip mptcp", "endpoints", True, "ip", "ip mptcp endpoint show", "CONFIG_MPTCP"),
+    Module("ip mptcp", "endpoints", False, "ip", "ip mptcp endpoint show", "CONFIG_MPTCP"),
     MPTCP_DIAG,
     Module(
         "nft nat",
@@ -189,7 +189,7 @@ FOR_HOSTS = (
 def examine() -> list[Finding]:
     """Return the findings of all tests; kernel features are tried only as root."""
     findings = [try_mptcp(), _cgroup(), _root()]
-    modules = (BRIDGE, VETH_PAIR, OVERLAY, NF_TABLES, TBF, TUN, *OTHERS)
+    modules = (BRIDGE, VETH_PAIR, OVERLAY, NF_TABLES, TBF, TUN, *OTHERS, *FOR_HOSTS)
     return findings + [_try_module(module) for module in modules]
 
 
@@ -250,7 +250,8 @@ def _try_module(module: Module) -> Finding:
             f"{module.purpose}: not tested, because {module.tool} is not installed",
         )
     why = refusal(module)
-    return Finding(module.name, not why, module.needed, f"{module.purpose}: {why}" if why else module.purpose)
+    detail = f"{module.purpose}: {why} ({module.options})" if why else module.purpose
+    return Finding(module.name, not why, module.needed, detail)
 
 
 def try_mptcp() -> Finding:

@@ -24,7 +24,7 @@ MEMORY_MIB = 512
 USERS = range(60600, 61100)
 #: Processor model by accelerator: one that is always emulated, or this machine's own for KVM.
 PROCESSORS = {"tcg": "qemu64", "kvm": "host"}
-ACCELERATORS = {"tcg": "tcg,tb-size=256", "kvm": "kvm"}
+ACCELERATORS = {"tcg": "tcg,tb-size={cache}", "kvm": "kvm"}
 #: The line that vm-first-boot prints on success.
 FIRST_BOOT_DONE = "vm-first-boot: done"
 KVM_FAILED = b"KVM internal error"
@@ -45,7 +45,9 @@ def user_arguments(name: str) -> list[str]:
 def base_command(accelerator: str, name: str, memory_mib: int = MEMORY_MIB, processors: int = 1) -> list[str]:
     """Return the start of every QEMU command line: no default devices, no display, a sandbox."""
     command = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]
-    command += ["-accel", ACCELERATORS[accelerator], "-cpu", PROCESSORS[accelerator], "-m", str(memory_mib)]
+    # The cache of translated code is half as large as the memory: a full one is thrown away as a whole.
+    command += ["-accel", ACCELERATORS[accelerator].format(cache=memory_mib // 2)]
+    command += ["-cpu", PROCESSORS[accelerator], "-m", str(memory_mib)]
     command += ["-smp", str(processors)] if processors > 1 else []
     # QEMU drops its privileges under this filter, so it must allow setuid(); it forbids to start programs.
     command += ["-sandbox", "on,obsolete=deny,elevateprivileges=allow,spawn=deny,resourcecontrol=deny"]
