@@ -169,14 +169,18 @@ def ask_inside(paths: LabPaths, lab: Lab, action: str, say: Say, within: float) 
         assert process.stdin and process.stdout and process.stderr
         watch = threading.Timer(patience.patient(within), process.kill)
         watch.start()
-        process.stdin.write(json.dumps(request))
-        process.stdin.close()
-        last = ""
-        for line in process.stderr:
-            last = line.strip()
-            say(last)
-        printed = process.stdout.read()
-        watch.cancel()
+        last = "no answer"
+        try:
+            process.stdin.write(json.dumps(request))
+            process.stdin.close()
+            for line in process.stderr:
+                last = line.strip()
+                say(last)
+            printed = process.stdout.read()
+            process.wait()
+        finally:  # an interrupt must not wait for the timer
+            watch.cancel()
+            process.kill()
     if process.returncode:
         raise EmbeddedError(
             f"in the machine: {last}", f"./lab shell {COLUMN} to look, ./lab down to remove it"
