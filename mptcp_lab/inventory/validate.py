@@ -30,11 +30,11 @@ from mptcp_lab.inventory.variables import check_variables
 
 FLAVOURS = ("embedded", "vm", "hardware")
 #: Variables that belong to the lab as a whole: their values must be the same on every host.
-SHARED = ("lab_name", "lab_flavour", "lab_segments")
+SHARED = ("lab_name", "lab_flavour", "lab_segments", "lab_kernel", "lab_kernel_modules")
 
 #: Folders below .lab that belong to no lab, and host names that Ansible or the lab's switch uses.
 RESERVED_LAB_NAMES = ("ansible", "cache", "labs", "render", "results", "venvs")
-RESERVED_HOST_NAMES = ("all", "fabric", "localhost", "ungrouped")
+RESERVED_HOST_NAMES = ("all", "column", "fabric", "localhost", "ungrouped")
 
 __all__ = ["RESERVED_HOST_NAMES", "RESERVED_LAB_NAMES", "InventoryError", "lab_from"]
 
@@ -59,11 +59,19 @@ def lab_from(document: Mapping[str, Any], source: str) -> Lab:
     if lab_name in RESERVED_LAB_NAMES:
         raise InventoryError(names[0], "lab_name", f"{lab_name!r} is reserved", "rack1")
     flavour = fields.choice(names[0], "lab_flavour", shared.get("lab_flavour", "hardware"), FLAVOURS)
+    _check_kernel(names[0], flavour, shared.get("lab_kernel", "host"))
     check_addresses(hosts)
     hosts = with_backend_ports(hosts)
     check_backends(hosts, segments)
     check_listeners(hosts)
     return Lab(lab_name, flavour, source, segments, hosts)
+
+
+def _check_kernel(host: str, flavour: str, kernel: object) -> None:
+    """Refuse a kernel for hosts that have kernels of their own."""
+    if kernel != "host" and flavour != "embedded":
+        problem = f"only the hosts of an embedded lab run on a kernel that is named; these are {flavour}"
+        raise InventoryError(host, "lab_kernel", problem, "lab_flavour: embedded, or no lab_kernel")
 
 
 def _hosts_of(document: Mapping[str, Any], group: str) -> Iterable[str]:

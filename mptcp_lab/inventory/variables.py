@@ -34,7 +34,14 @@ BOOLEANS = (
     "lab_ignore_lease",
 )
 #: Variables with one line of text, such as paths on the controller.
-TEXTS = ("lab_ssh_config", "lab_lock", "lab_render_system", "lab_render_versions")
+TEXTS = (
+    "lab_ssh_config",
+    "lab_lock",
+    "lab_kernel",
+    "lab_kernel_modules",
+    "lab_render_system",
+    "lab_render_versions",
+)
 OWNERS = ("kernel", "mptcpd", "networkmanager")
 #: Variables of roles (roles/*/defaults/main.yml) and playbooks that an inventory may set.
 ROLE_VARIABLES = (

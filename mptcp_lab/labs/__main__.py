@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 
 from mptcp_lab.errors import LabError
@@ -17,6 +18,8 @@ from mptcp_lab.inventory.fields import HOSTNAME
 from mptcp_lab.inventory.validate import RESERVED_LAB_NAMES
 from mptcp_lab.labs import lifecycle, recorded
 from mptcp_lab.labs import machine_check as doctor
+from mptcp_lab.labs.columns import choice, column
+from mptcp_lab.labs.columns.spec import KernelSpec, parse_spec
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
 from mptcp_lab.paths import ROOT
@@ -55,7 +58,7 @@ def main() -> int:
         prog="mptcp_lab.labs",
         description="Labs on this machine: up, down, status.",
     )
-    parser.add_argument("action", choices=["up", "down", "status", "doctor"])
+    parser.add_argument("action", choices=["up", "down", "status", "kernel", "doctor"])
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--inventory",
@@ -65,6 +68,9 @@ def main() -> int:
     which.add_argument(
         "--lab", metavar="NAME", help="down only: remove the lab with this name, without its inventory"
     )
+    parser.add_argument("--kernel", metavar="SPEC", help="the kernel that the lab runs on (docs/kernels.md)")
+    parser.add_argument("--modules", metavar="DIR", help="the modules of a kernel that is a bzImage")
+    parser.add_argument("--base", default=".", help="the folder that relative paths of --kernel start from")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line instead of progress and text"
     )
@@ -77,8 +83,8 @@ def main() -> int:
     progress = Progress(arguments.json)
     try:
         if arguments.action == "down":
-            return _take_down(arguments.inventory, arguments.lab, arguments.json, progress)
-        return _act(arguments.action, arguments.inventory, arguments.json, progress)
+            return _take_down(arguments, progress)
+        return _act(arguments, progress)
     except LabError as error:
         progress.close()
         print(error, file=sys.stderr)
@@ -109,14 +115,22 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
-    if action == "doctor":
+def _act(arguments: argparse.Namespace, progress: Progress) -> int:
+    if arguments.action == "doctor":
         return 0 if doctor.report(doctor.examine()) else 1
-    lab = load(resolve(inventory))
+    as_json = arguments.json
+    lab = load(resolve(arguments.inventory))
     paths = _place(lab)
     _check_ssh_config(lab)
-    if action == "up":
-        changed = lifecycle.bring_up(paths, lab, progress)
+    chosen = choice.choose_kernel(paths, lab, _given_kernel(arguments))
+    if arguments.action == "kernel":
+        print(chosen.spec.word)
+        return 0
+    if arguments.action == "up":
+        if chosen.spec.is_host:
+            changed = lifecycle.bring_up(paths, lab, progress)
+        else:
+            changed = column.bring_up(paths, lab, chosen, progress)
         progress.close()
         seconds = time.monotonic() - progress.begun
         word = "is up" if changed else "was up already"
@@ -126,17 +140,31 @@ def _act(action: str, inventory: str, as_json: bool, progress: Progress) -> int:
             f"{lab.name}: {len(lab.hosts)} hosts, lab {word} ({seconds:.1f} s)",
         )
         return 0
-    states = lifecycle.status(paths, lab)
+    states = lifecycle.status(paths, lab) if chosen.spec.is_host else column.status(paths, lab)
     _print(as_json, {"hosts": states}, "\n".join(f"{name:<16} {state}" for name, state in states.items()))
     return 0 if set(states.values()) == {"up"} else 1
 
 
-def _take_down(inventory: str, name: str | None, as_json: bool, progress: Progress) -> int:
+def _given_kernel(arguments: argparse.Namespace) -> KernelSpec | None:
+    """Return the kernel that the options name, if they name any."""
+    if arguments.kernel:
+        return parse_spec(arguments.kernel, arguments.modules, Path(arguments.base))
+    if arguments.modules:
+        raise EmbeddedError("--modules belongs to --kernel BZIMAGE", "name the bzImage too")
+    return None
+
+
+def _take_down(arguments: argparse.Namespace, progress: Progress) -> int:
     """Take one lab down: the lab with a name, or the lab that an inventory describes."""
-    paths = _place_of_name(name) if name else _place_to_take_down(inventory, progress)
+    name = arguments.lab
+    paths = _place_of_name(name) if name else _place_to_take_down(arguments.inventory, progress)
+    if given := _given_kernel(arguments):
+        choice.check_given(paths, given)
     changed = lifecycle.take_down(paths, progress)
     progress.close()
-    _print(as_json, {"changed": changed}, "the lab is down" if changed else f"lab {paths.name} was not up")
+    _print(
+        arguments.json, {"changed": changed}, "the lab is down" if changed else f"lab {paths.name} was not up"
+    )
     return 0
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
-from typing import Any
 
-from mptcp_lab.answers import records
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.patience import patient
 
@@ -36,16 +33,3 @@ def run(*argv: str, text: str | None = None, within: float = 30.0) -> str:
         complaint = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
         raise EmbeddedError(f"`{' '.join(argv)}` failed: {complaint}", "./lab down, then try again")
     return done.stdout
-
-
-def ip_batch(netns: str | None, lines: Iterable[str]) -> None:
-    """Run lines of ``ip`` commands in one process, in a network namespace or, for None, in the machine's."""
-    text = "\n".join(lines)
-    if text:
-        run(*root_prefix(), "ip", *(("-n", netns) if netns else ()), "-batch", "-", text=text + "\n")
-
-
-def ip_json(netns: str, *arguments: str) -> list[dict[str, Any]]:
-    """Return the links (or addresses) that ``ip -json`` prints in a network namespace, each with a name."""
-    argv = ("ip", "-n", netns, "-json", "-details", *arguments)
-    return records(run(*root_prefix(), *argv), " ".join(argv), "ifname")

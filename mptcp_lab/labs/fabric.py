@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mptcp_lab.inventory.model import Lab
-from mptcp_lab.labs.command import ip_batch, ip_json, root_prefix, run
+from mptcp_lab.labs.executor import LOCAL, Executor, executor_of
 from mptcp_lab.labs.lab_paths import NETNS, LabPaths
 
 #: Limits of a token bucket filter: a burst of a full GSO super-packet, and the latency of its queue.
@@ -75,23 +75,23 @@ def converge(paths: LabPaths, lab: Lab) -> bool:
     """Converge the lab's networks to the inventory, and return whether anything changed."""
     wanted = {paths.fabric, *(() if has_taps(lab) else map(paths.netns, lab.hosts))}
     missing = sorted(wanted - set(list_namespaces(paths)))
-    ip_batch(None, [f"netns add {name}" for name in missing])
+    LOCAL.ip_batch(None, [f"netns add {name}" for name in missing])
     for name in missing:
-        ip_batch(name, ["link set lo up"])
+        LOCAL.ip_batch(name, ["link set lo up"])
         if name != paths.fabric:
-            run(*root_prefix(), "ip", "netns", "exec", name, "sh", "-c", WITHOUT_DAD)
+            LOCAL.run("ip", "netns", "exec", name, "sh", "-c", WITHOUT_DAD)
     changed = _converge_bridges(paths, lab)
     return _converge_cables(paths, lab) or changed or bool(missing)
 
 
 def _converge_bridges(paths: LabPaths, lab: Lab) -> bool:
-    have = {link["ifname"] for link in ip_json(paths.fabric, "link", "show", "type", "bridge")}
+    have = {link["ifname"] for link in LOCAL.ip_json(paths.fabric, "link", "show", "type", "bridge")}
     extra, missing = sorted(have - set(lab.segments)), sorted(set(lab.segments) - have)
     lines = [f"link del {name}" for name in extra]
     for name in missing:
         lines.append(f"link add {name} type bridge stp_state 0 mcast_snooping 0")
         lines.append(f"link set {name} addrgenmode none up")
-    ip_batch(paths.fabric, lines)
+    LOCAL.ip_batch(paths.fabric, lines)
     return bool(extra or missing)
 
 
@@ -111,16 +111,16 @@ def _converge_cables(paths: LabPaths, lab: Lab) -> bool:
         link = ports.get(port)
         if link and (link.get("master") != cable.segment or "UP" not in link.get("flags", ())):
             lines.append(f"link set {port} master {cable.segment} up")
-    ip_batch(paths.fabric, lines)
+    LOCAL.ip_batch(paths.fabric, lines)
     limited = [cable for cable in wanted.values() if cable.rate]
     for cable in limited:
         set_rate(paths, cable, cable.rate, both_ends=not has_taps(lab))
     return bool(lines)
 
 
-def _ports(paths: LabPaths) -> list[dict[str, Any]]:
+def _ports(paths: LabPaths, executor: Executor = LOCAL) -> list[dict[str, Any]]:
     """Return the links of the switch's ports, veth and tap devices alike."""
-    links = ip_json(paths.fabric, "link", "show")
+    links = executor.ip_json(paths.fabric, "link", "show")
     return [link for link in links if link.get("linkinfo", {}).get("info_kind") in ("veth", "tun")]
 
 
@@ -133,14 +133,14 @@ def find(lab: Lab, host: str, device: str) -> Cable:
 
 
 def port_states(paths: LabPaths) -> dict[str, str]:
-    """Return each port's state on its bridge, such as ``forwarding``.
+    """Return each port's state on its bridge, such as ``forwarding``, wherever the fabric is.
 
     A port starts to forward up to two seconds after its cable is plugged in: the kernel reports a carrier
     change to the bridge with a delay (net/core/link_watch.c).
     """
     return {
         link["ifname"]: link.get("linkinfo", {}).get("info_slave_data", {}).get("state", "")
-        for link in _ports(paths)
+        for link in _ports(paths, executor_of(paths))
     }
 
 
@@ -155,9 +155,9 @@ def set_rate(paths: LabPaths, cable: Cable, rate: str | None, *, both_ends: bool
     for netns, device in ends:
         if rate:
             bucket = ("rate", rate, "burst", str(TBF_BURST_BYTES), "latency", TBF_LATENCY)
-            run(*root_prefix(), "tc", "-n", netns, "qdisc", "replace", "dev", device, "root", "tbf", *bucket)
-        elif "tbf" in run(*root_prefix(), "tc", "-n", netns, "qdisc", "show", "dev", device, "root"):
-            run(*root_prefix(), "tc", "-n", netns, "qdisc", "del", "dev", device, "root")
+            LOCAL.run("tc", "-n", netns, "qdisc", "replace", "dev", device, "root", "tbf", *bucket)
+        elif "tbf" in LOCAL.run("tc", "-n", netns, "qdisc", "show", "dev", device, "root"):
+            LOCAL.run("tc", "-n", netns, "qdisc", "del", "dev", device, "root")
 
 
 def unplug(paths: LabPaths, hosts: Iterable[str]) -> None:
@@ -168,10 +168,10 @@ def unplug(paths: LabPaths, hosts: Iterable[str]) -> None:
     """
     there = list_namespaces(paths)
     for netns in (name for name in map(paths.netns, hosts) if name in there):
-        links = ip_json(netns, "link", "show", "type", "veth")
-        ip_batch(netns, [f"link del {link['ifname']}" for link in links if "link_netnsid" in link])
+        links = LOCAL.ip_json(netns, "link", "show", "type", "veth")
+        LOCAL.ip_batch(netns, [f"link del {link['ifname']}" for link in links if "link_netnsid" in link])
 
 
 def remove(names: Iterable[str]) -> None:
     """Remove network namespaces together with their links."""
-    ip_batch(None, [f"netns del {name}" for name in names])
+    LOCAL.ip_batch(None, [f"netns del {name}" for name in names])

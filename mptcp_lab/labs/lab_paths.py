@@ -13,9 +13,11 @@ from pathlib import Path
 from mptcp_lab.folders import STATE_FOLDER, give_to_caller, private_folder, write_private
 from mptcp_lab.paths import ROOT
 
-__all__ = ["NETNS", "LabPaths", "give_to_caller", "lab_paths", "private_folder", "write_private"]
+__all__ = ["COLUMN", "NETNS", "LabPaths", "give_to_caller", "lab_paths", "private_folder", "write_private"]
 
 NETNS = Path("/run/netns")
+#: The name of the machine of a column, where a host's name would be; no host of an inventory may have it.
+COLUMN = "column"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class LabPaths:
     def record(self) -> Path:
         """Return the file in which `up` records the inventory that the lab was brought up from."""
         return self.state / "lab.json"
+
+    @property
+    def column(self) -> Path:
+        """Return the file that exists while the lab runs on another kernel: which one, and since when."""
+        return self.state / "column.json"
+
+    @property
+    def control(self) -> Path:
+        """Return the control socket of the SSH connection to the machine of a column."""
+        return self.run / "control"
 
     @property
     def old_state(self) -> Path:

@@ -73,16 +73,14 @@ def bring_up(paths: LabPaths, lab: Lab, say: Say) -> bool:
     """Converge the lab to the inventory, and return whether anything changed; pass each stage to `say`."""
     require_root()
     require_new_place(paths)
-    with _lab_lock(paths):
+    with lab_lock(paths):
         kind = KINDS[lab.flavour]
         kernel.require(lab)
         if not kind.present(paths, lab):
             with image.one_build(paths):
                 if not kind.present(paths, lab):  # unless another lab of this checkout has built it meanwhile
                     kind.build(paths, lab, say)
-        private_folder(paths.state)
-        recorded.write(paths, lab.source)
-        private_folder(paths.run)
+        prepare_folders(paths, lab)
         patience.use(patience.read_factor(paths.state) or 1.0)
         if lab.flavour == "embedded":  # measured before the hosts start, since they share the processors
             patience.use(patience.measure_this_machine())
@@ -93,6 +91,13 @@ def bring_up(paths: LabPaths, lab: Lab, say: Say) -> bool:
         wired = set(fabric.list_namespaces(paths))
         changed = fabric.converge(paths, lab) or bool(gone)
         return _converge_hosts(paths, lab, alive - set(gone), wired, say) or changed
+
+
+def prepare_folders(paths: LabPaths, lab: Lab) -> None:
+    """Create the lab's folders, and record the inventory that it comes from."""
+    private_folder(paths.state)
+    recorded.write(paths, lab.source)
+    private_folder(paths.run)
 
 
 def _converge_hosts(paths: LabPaths, lab: Lab, alive: set[str], wired: set[str], say: Say) -> bool:
@@ -150,9 +155,10 @@ def _remove(paths: LabPaths, names: list[str]) -> None:
 def take_down(paths: LabPaths, say: Say) -> bool:
     """Remove the lab in whatever state it is, except the cached image; return whether there was one."""
     require_root()
-    with _lab_lock(paths):
+    with lab_lock(paths):
         known = sorted(_list_hosts(paths))
         there = exists(paths)
+        removed = "the machine with all hosts" if paths.column.exists() else f"{len(known)} hosts"
         _remove(paths, known)
         fabric.remove(fabric.list_namespaces(paths))
         hosts.remove_cgroup(hosts.cgroup(paths))
@@ -165,7 +171,7 @@ def take_down(paths: LabPaths, say: Say) -> bool:
         with suppress(OSError):
             Path("/run/systemd").rmdir()  # only if a container created it, and it is empty
         paths.lock.unlink(missing_ok=True)
-        say(f"{len(known)} hosts removed" if there else "the lab was not up")
+        say(f"{removed} removed" if there else "the lab was not up")
         return there
 
 
@@ -208,7 +214,7 @@ def require_new_place(paths: LabPaths) -> None:
 
 
 @contextmanager
-def _lab_lock(paths: LabPaths) -> Iterator[None]:
+def lab_lock(paths: LabPaths) -> Iterator[None]:
     """Hold the lab's lock: one `up` or `down` at a time."""
     private_folder(paths.lock.parent)
     with paths.lock.open("a") as file:

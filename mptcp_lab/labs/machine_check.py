@@ -23,10 +23,12 @@ TRIAL_TIMEOUT_S = 20
 CGROUP_ROOTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 CGROUP_ADVICE = "mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
 
-# include/uapi/linux: netlink.h, netfilter/nfnetlink.h, netfilter/nf_tables.h
+# include/uapi/linux: netlink.h, netfilter/nfnetlink.h, netfilter/nf_tables.h, sock_diag.h, inet_diag.h
 NETLINK_NETFILTER = 12
-NLM_F_REQUEST = 1
-NLMSG_ERROR = 2
+NETLINK_SOCK_DIAG = 4
+NLM_F_REQUEST, NLM_F_DUMP = 1, 0x300
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+SOCK_DIAG_BY_FAMILY, INET_DIAG_REQ_PROTOCOL, IPPROTO_RAW = 20, 3, 255
 NFT_MSG_GETGEN = 10 << 8 | 16
 
 
@@ -44,7 +46,8 @@ class Finding:
 class Module:
     """A kernel feature, often a module that its first use loads, and the purpose for which a lab needs it.
 
-    ``command`` tries it, in a shell with separate network and mount namespaces.
+    ``command`` tries it, in a shell with separate network and mount namespaces. ``options`` are those of the
+    kernel's configuration that bring it.
     """
 
     name: str
@@ -52,11 +55,13 @@ class Module:
     needed: bool
     tool: str
     command: str
+    options: str
 
 
 VETH = "ip link add name try0 type veth peer name try1"
-BRIDGE = Module("bridge", "the lab's switch", True, "ip", "ip link add name br0 type bridge")
-VETH_PAIR = Module("veth", "the hosts' NICs", True, "ip", VETH)
+NFT = "nft add table inet t && nft add chain inet t c"
+BRIDGE = Module("bridge", "the lab's switch", True, "ip", "ip link add name br0 type bridge", "CONFIG_BRIDGE")
+VETH_PAIR = Module("veth", "the hosts' NICs", True, "ip", VETH, "CONFIG_VETH")
 OVERLAY = Module(
     "overlay",
     "the hosts' files",
@@ -64,6 +69,7 @@ OVERLAY = Module(
     "mount",
     "mount -t tmpfs tmpfs /mnt && cd /mnt && mkdir l u w m && "
     "mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m",
+    "CONFIG_OVERLAY_FS",
 )
 TBF = Module(
     "sch_tbf",
@@ -71,34 +77,128 @@ TBF = Module(
     False,
     "tc",
     f"{VETH} && tc qdisc add dev try0 root tbf rate 1mbit burst 32k latency 50ms",
+    "CONFIG_NET_SCH_TBF",
 )
-TUN = Module("tun", "the virtual machines' NICs", False, "ip", "ip tuntap add dev try0 mode tap")
-NF_TABLES = Module("nf_tables", "faults and forwarders", True, "", "")
+TUN = Module(
+    "tun", "the virtual machines' NICs", False, "ip", "ip tuntap add dev try0 mode tap", "CONFIG_TUN"
+)
+NF_TABLES = Module(
+    "nf_tables", "faults and forwarders", True, "", "", "CONFIG_NF_TABLES CONFIG_NF_TABLES_INET"
+)
 OTHERS = (
     Module(
         "nft tcp option mptcp",
         "option stripping",
         False,
         "nft",
-        "nft add table inet t && nft add chain inet t c && nft add rule inet t c reset tcp option mptcp",
+        f"{NFT} && nft add rule inet t c reset tcp option mptcp",
+        "CONFIG_NF_TABLES",
     ),
     Module(
-        "sch_netem", "delay and loss", False, "tc", f"{VETH} && tc qdisc add dev try0 root netem delay 1ms"
+        "sch_netem",
+        "delay and loss",
+        False,
+        "tc",
+        f"{VETH} && tc qdisc add dev try0 root netem delay 1ms",
+        "CONFIG_NET_SCH_NETEM",
+    ),
+)
+MPTCP_DIAG = Module(
+    "mptcp_diag",
+    "the subflows of other programs' connections",
+    False,
+    "",
+    "",
+    "CONFIG_INET_DIAG CONFIG_INET_MPTCP_DIAG",
+)
+#: What the hosts need besides, if all of them run on the kernel that is tried. They find out for themselves
+#: too, and leave the checks that need it as unsupported.
+FOR_HOSTS = (
+    Module(
+        "IPv6",
+        "the hosts' IPv6 addresses",
+        True,
+        "ip",
+        f"{VETH} && ip address add 2001:db8::1/64 dev try0",
+        "CONFIG_IPV6",
+    ),
+    Module(
+        "routing tables",
+        "a route per path",
+        True,
+        "ip",
+        "ip rule add from 198.18.0.1 table 9 && ip -6 rule add from 2001:db8::1 table 9",
+        "CONFIG_IP_MULTIPLE_TABLES CONFIG_IPV6_MULTIPLE_TABLES",
+    ),
+    Module("ip mptcp", "endpoints", False, "ip", "ip mptcp endpoint show", "CONFIG_MPTCP"),
+    MPTCP_DIAG,
+    Module(
+        "nft nat",
+        "forwarders",
+        False,
+        "nft",
+        "nft 'add table inet t; add chain inet t c { type nat hook prerouting priority -110; }; "
+        "add rule inet t c dnat ip to 192.0.2.1; "
+        "add chain inet t p { type nat hook postrouting priority 110; }; add rule inet t p masquerade'",
+        "CONFIG_NF_NAT CONFIG_NFT_NAT CONFIG_NFT_MASQ",
+    ),
+    Module(
+        "nft ct",
+        "trackers on gateways",
+        False,
+        "nft",
+        f"{NFT} && nft add rule inet t c ct state invalid drop",
+        "CONFIG_NF_CONNTRACK CONFIG_NFT_CT",
+    ),
+    Module(
+        "nft reject",
+        "faults that answer",
+        False,
+        "nft",
+        f"{NFT} && nft add rule inet t c meta l4proto tcp reject with tcp reset",
+        "CONFIG_NFT_REJECT",
+    ),
+    Module(
+        "nft queue",
+        "scripted middleboxes",
+        False,
+        "nft",
+        f"{NFT} && nft add rule inet t c queue num 5",
+        "CONFIG_NETFILTER_NETLINK_QUEUE CONFIG_NFT_QUEUE",
+    ),
+    Module(
+        "nft jhash",
+        "balancers",
+        False,
+        "nft",
+        "nft 'add table inet t; add chain inet t c { type nat hook prerouting priority -110; }; "
+        "add rule inet t c dnat ip to jhash ip saddr . tcp sport mod 2 map { 0 : 192.0.2.1, 1 : 192.0.2.2 }'",
+        "CONFIG_NFT_HASH CONFIG_NFT_NAT",
+    ),
+    Module(
+        "packet sockets",
+        "captures",
+        False,
+        "python3",
+        "python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'",
+        "CONFIG_PACKET",
     ),
 )
 
 
 def examine() -> list[Finding]:
     """Return the findings of all tests; kernel features are tried only as root."""
-    findings = [_mptcp(), _cgroup(), _root()]
-    modules = (BRIDGE, VETH_PAIR, OVERLAY, NF_TABLES, TBF, TUN, *OTHERS)
+    findings = [try_mptcp(), _cgroup(), _root()]
+    modules = (BRIDGE, VETH_PAIR, OVERLAY, NF_TABLES, TBF, TUN, *OTHERS, *FOR_HOSTS)
     return findings + [_try_module(module) for module in modules]
 
 
 def refusal(module: Module) -> str:
     """Try a kernel feature; return the empty string if it works, else the reason why it does not."""
     if module is NF_TABLES:
-        return _nf_tables_refusal()
+        return _netlink_refusal(NETLINK_NETFILTER, NFT_MSG_GETGEN, b"\0" * 4)
+    if module is MPTCP_DIAG:
+        return _netlink_refusal(NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, _mptcp_sockets_request(), NLM_F_DUMP)
     argv = ["unshare", "--net", "--mount", "sh", "-c", module.command]
     try:
         done = subprocess.run(argv, capture_output=True, timeout=TRIAL_TIMEOUT_S, check=False)
@@ -112,19 +212,29 @@ def refusal(module: Module) -> str:
     return complaint[0] if complaint else f"exit status {done.returncode}"
 
 
-def _nf_tables_refusal() -> str:
-    """Query nf_tables' generation over netlink: only hosts have the program nft, so it is not used here."""
+def _netlink_refusal(protocol: int, kind: int, body: bytes, flags: int = 0) -> str:
+    """Send one netlink request; return "" if the kernel answers it, else the reason.
+
+    It is not sent by a program, since only hosts have ``nft``, and ``ss`` hides that a module is missing.
+    """
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as link:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as link:
             link.settimeout(TRIAL_TIMEOUT_S)
-            link.sendto(struct.pack("=IHHII4x", 20, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0), (0, 0))
-            answer = link.recv(4096)
+            header = struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, 1, 0)
+            link.sendto(header + body, (0, 0))
+            answer = link.recv(1 << 16)
     except OSError as error:
         return error.strerror or str(error)
-    kind, code = struct.unpack_from("=H", answer, 4)[0], 0
-    if kind == NLMSG_ERROR and len(answer) >= 20:
+    found, code = struct.unpack_from("=H", answer, 4)[0], 0
+    if found in (NLMSG_ERROR, NLMSG_DONE) and len(answer) >= 20:
         code = -struct.unpack_from("=i", answer, 16)[0]
     return os.strerror(code) if code else ""
+
+
+def _mptcp_sockets_request() -> bytes:
+    """Return a struct inet_diag_req_v2 for all MPTCP sockets; the protocol's number is in an attribute."""
+    request = struct.pack("=BBBBI48x", socket.AF_INET, IPPROTO_RAW, 0, 0, 0xFFFFFFFF)
+    return request + struct.pack("=HHI", 8, INET_DIAG_REQ_PROTOCOL, IPPROTO_MPTCP)
 
 
 def _try_module(module: Module) -> Finding:
@@ -140,10 +250,12 @@ def _try_module(module: Module) -> Finding:
             f"{module.purpose}: not tested, because {module.tool} is not installed",
         )
     why = refusal(module)
-    return Finding(module.name, not why, module.needed, f"{module.purpose}: {why}" if why else module.purpose)
+    detail = f"{module.purpose}: {why} ({module.options})" if why else module.purpose
+    return Finding(module.name, not why, module.needed, detail)
 
 
-def _mptcp() -> Finding:
+def try_mptcp() -> Finding:
+    """Open an MPTCP socket."""
     try:
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
     except OSError as error:

@@ -15,6 +15,7 @@ from mptcp_lab.files import write_synced
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.lock import NAME, Difference, Lock, LockError, dump, expected_files, papers, read
 from mptcp_lab.lock.observe import observe
+from mptcp_lab.machines.kernel_files import read_kernel_files
 from mptcp_lab.machines.session import session
 from mptcp_lab.paths import ROOT
 from mptcp_lab.render import render
@@ -59,8 +60,9 @@ def write(lab: Lab, path: Path) -> str:
             lab.source,
             "run ansible-playbook lab.yml, then ./lab lock",
         )
+    tools = controller_tools() | read_kernel_files(lab)
     try:
-        write_synced(path, dump(Lock(lab.name, revision(), controller_tools(), hosts)))
+        write_synced(path, dump(Lock(lab.name, revision(), tools, hosts)))
     except OSError as error:
         why = f"the file cannot be written: {error.strerror}"
         raise LockError(why, str(path), "free some space, or choose another file with --lock FILE") from None

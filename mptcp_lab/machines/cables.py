@@ -13,6 +13,7 @@ from mptcp_lab.errors import Inconclusive, LabBroken, Unsupported
 from mptcp_lab.inventory.model import Host, Lab, Nic
 from mptcp_lab.labs import fabric
 from mptcp_lab.labs.command import root_prefix
+from mptcp_lab.labs.executor import executor_of
 from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.paths import ROOT
 from mptcp_lab.patience import patient
@@ -40,8 +41,11 @@ def cable_of(lab: Lab, host: Host, nic: Nic) -> Cable:
     name = f"{host.name} {nic.device}"
     if lab.flavour == "embedded":
         paths, port = lab_paths(lab.name), fabric.find(lab, host.name, nic.device).port
-        ip = shlex.join([*root_prefix(), "ip", "-n", paths.fabric, "link", "set", port])
-        return Cable(name, f"{ip} down", f"{ip} up")
+        down, up = (
+            shlex.join(executor_of(paths).command("ip", "-n", paths.fabric, "link", "set", port, state))
+            for state in ("down", "up")
+        )
+        return Cable(name, down, up)
     if lab.flavour == "vm":
         module = [sys.executable, "-B", "-m", "mptcp_lab.labs.vms.monitor", lab.name, host.name, nic.device]
         command = f"cd {shlex.quote(str(ROOT))} && {shlex.join([*root_prefix(), *module])}"

@@ -1,4 +1,4 @@
-"""Follow the kernel logs of a lab: one per host, and this machine's where the hosts are containers on it."""
+"""Follow the kernel logs of a lab: one per host, or that of the kernel under hosts that are containers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from mptcp_lab.inventory.model import Lab
-from mptcp_lab.labs.command import root_prefix
+from mptcp_lab.labs.columns.code import AGENT_INSIDE
+from mptcp_lab.labs.executor import Executor, executor_of
+from mptcp_lab.labs.lab_paths import COLUMN, lab_paths
 from mptcp_lab.paths import AGENT
 from mptcp_lab.patience import patient
 from mptcp_lab.probe import Probe, ProbeError
@@ -51,8 +53,9 @@ class KernelLogs:
 def kernel_logs(lab: Lab, probes: Mapping[str, Probe]) -> Iterator[KernelLogs]:
     """Follow the kernel logs from now to the end of the block."""
     if lab.flavour == "embedded":
-        with _local_reader() as take:
-            yield _read_first({THIS_MACHINE: take})
+        executor = executor_of(lab_paths(lab.name))
+        with _kernel_reader(executor) as take:
+            yield _read_first({THIS_MACHINE if executor.is_local else COLUMN: take})
     else:
         yield _read_first({name: _host_reader(probe) for name, probe in probes.items()})
 
@@ -75,9 +78,10 @@ def _host_reader(probe: Probe) -> TakeLines:
 
 
 @contextmanager
-def _local_reader() -> Iterator[TakeLines]:
+def _kernel_reader(executor: Executor) -> Iterator[TakeLines]:
     """Run the agent's kernel-log command as root, and yield a function that reads from it."""
-    command = [*root_prefix(), sys.executable, "-B", str(AGENT), "kernel-log"]
+    python, agent = (sys.executable, AGENT) if executor.is_local else ("python3", AGENT_INSIDE)
+    command = executor.command(python, "-B", str(agent), "kernel-log")
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as follower:
         _answer(follower, "")

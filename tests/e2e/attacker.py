@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 
-from mptcp_lab.labs.command import ip_batch
 from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.executor import LOCAL
 from mptcp_lab.probe import eventually
 from tests.labs import OwnLab
 
@@ -82,7 +82,7 @@ class Attacker:
 
     def route(self, to: str, via: str) -> None:
         """Send packets to a network by way of a neighbour."""
-        ip_batch(self.netns, [f"route replace {to} via {via}"])
+        LOCAL.ip_batch(self.netns, [f"route replace {to} via {via}"])
 
     def settled(self) -> None:
         """Wait until no packet waits for a neighbour's link-layer address any more."""
@@ -99,11 +99,11 @@ class Attacker:
 def behind(own: OwnLab, host: str) -> Iterator[Attacker]:
     """Give a host a NIC that is not the lab's, `mgmt0`, and a neighbour there, as on a management network."""
     netns, inside = f"{own.paths.prefix}behind", own.paths.netns(host)
-    ip_batch(None, [f"netns add {netns}"])
+    LOCAL.ip_batch(None, [f"netns add {netns}"])
     try:
-        ip_batch(inside, [f"link add {MANAGEMENT} type veth peer name {DEVICE} netns {netns}"])
+        LOCAL.ip_batch(inside, [f"link add {MANAGEMENT} type veth peer name {DEVICE} netns {netns}"])
         for name, device, number in ((inside, MANAGEMENT, 1), (netns, DEVICE, 2)):
-            ip_batch(
+            LOCAL.ip_batch(
                 name,
                 [
                     f"address add 203.0.113.{number}/24 dev {device}",
@@ -113,9 +113,9 @@ def behind(own: OwnLab, host: str) -> Iterator[Attacker]:
             )
         yield Attacker(netns, "203.0.113.2", "2001:db8:113::2")
     finally:
-        ip_batch(None, [f"netns del {netns}"])
+        LOCAL.ip_batch(None, [f"netns del {netns}"])
         with suppress(EmbeddedError):  # it went with its other end
-            ip_batch(inside, [f"link del {MANAGEMENT}"])
+            LOCAL.ip_batch(inside, [f"link del {MANAGEMENT}"])
 
 
 @contextmanager
@@ -127,16 +127,16 @@ def attacker(own: OwnLab, segment: str = "path1") -> Iterator[Attacker]:
         ip_interface(f"{network[NUMBER]}/{network.prefixlen}")
         for network in (ip_network(str(wanted.ipv4)), ip_network(str(wanted.ipv6)))
     )
-    ip_batch(None, [f"netns add {netns}"])
+    LOCAL.ip_batch(None, [f"netns add {netns}"])
     try:
-        ip_batch(
+        LOCAL.ip_batch(
             own.paths.fabric,
             [
                 f"link add {port} type veth peer name {DEVICE} netns {netns}",
                 f"link set {port} addrgenmode none master {segment} up",
             ],
         )
-        ip_batch(
+        LOCAL.ip_batch(
             netns,
             [
                 "link set lo up",
@@ -149,4 +149,6 @@ def attacker(own: OwnLab, segment: str = "path1") -> Iterator[Attacker]:
         )
         yield Attacker(netns, str(ipv4.ip), str(ipv6.ip))
     finally:
-        ip_batch(None, [f"netns del {netns}"])  # its NIC goes with it, and so does the port at the other end
+        LOCAL.ip_batch(
+            None, [f"netns del {netns}"]
+        )  # its NIC goes with it, and so does the port at the other end

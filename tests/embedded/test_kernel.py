@@ -13,8 +13,8 @@ from mptcp_lab.errors import LabError
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.labs import fabric, kernel
 from mptcp_lab.labs import machine_check as doctor
-from mptcp_lab.labs.command import ip_json
 from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.executor import LOCAL
 from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.paths import ROOT
 
@@ -60,7 +60,7 @@ def test_a_machine_without_module_bridge_has_no_bridges(
 def test_an_answer_that_cannot_be_used_is_one_sentence(tools: Path, answer: str) -> None:
     stand_in(tools, "ip", f"echo '{answer}'")
     with pytest.raises(LabError, match="`ip -n space -json -details link show` printed") as caught:
-        ip_json("space", "link", "show")
+        LOCAL.ip_json("space", "link", "show")
     assert "\n" not in str(caught.value)
 
 
@@ -122,4 +122,40 @@ def test_what_cannot_be_tried_is_not_missing() -> None:
     assert doctor.report([doctor._try_module(absent), doctor._try_module(doctor.NF_TABLES)], lines.append)
     assert [line.split()[0] for line in lines] == ["untried", "ok"]
     assert not doctor.report([doctor._try_module(refused)], lines.append)
-    assert lines[-1] == "MISSING bridge                      the lab's switch: no such device"
+    assert lines[-1] == "MISSING bridge                      the lab's switch: no such device (CONFIG_BRIDGE)"
+
+
+@pytest.mark.parametrize(
+    ("refused", "name", "options"),
+    [
+        ("*rule*", "routing tables", "CONFIG_IP_MULTIPLE_TABLES"),
+        ("*type\\ bridge*", "bridge", "CONFIG_BRIDGE"),
+    ],
+)
+def test_what_a_lab_cannot_do_without_is_listed_with_its_options(
+    lab: Lab, tools: Path, refused: str, name: str, options: str
+) -> None:
+    stand_in(tools, "ip", f'case "$*" in {refused}) echo "not here" >&2; exit 2 ;; esac')
+    lack = next(each for each in kernel.find_lacks(lab) if each.name == name)
+    assert lack.needed and options in lack.options and "not here" in str(lack)
+
+
+def test_what_only_some_checks_need_is_no_obstacle(lab: Lab, tools: Path) -> None:
+    stand_in(tools, "tc", "exit 2")
+    lack = next(each for each in kernel.find_lacks(lab) if each.name == "sch_netem")
+    assert not lack.needed and lack.options == "CONFIG_NET_SCH_NETEM"
+
+
+def test_a_kernel_without_mptcp_sockets_or_their_list_is_named(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Use a protocol that no kernel has in place of MPTCP's."""
+    monkeypatch.setattr(doctor, "IPPROTO_MPTCP", 263)
+    lacks = {each.name: each for each in kernel.find_lacks(lab)}
+    assert lacks["MPTCP sockets"].needed and lacks["mptcp_diag"].why == "No such file or directory"
+    assert "CONFIG_INET_MPTCP_DIAG" in lacks["mptcp_diag"].options
+
+
+def test_the_doctor_names_the_option_that_brings_a_feature(tools: Path) -> None:
+    stand_in(tools, "ip", "exit 2")
+    assert "(CONFIG_BRIDGE)" in doctor._try_module(doctor.BRIDGE).detail

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.labs import fabric
-from mptcp_lab.labs.command import ip_json
 from mptcp_lab.labs.containers import hosts
+from mptcp_lab.labs.executor import LOCAL
 from mptcp_lab.machines.cables import cable_of, pull
 from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
@@ -59,7 +59,7 @@ def test_a_pulled_cable_is_plugged_in_again(own: OwnLab) -> None:
 
 
 def plugged(own: OwnLab, port: str) -> bool:
-    return any("UP" in link["flags"] for link in ip_json(own.paths.fabric, "link", "show", port))
+    return any("UP" in link["flags"] for link in LOCAL.ip_json(own.paths.fabric, "link", "show", port))
 
 
 def test_the_inventory_is_the_only_thing_to_edit(own: OwnLab) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mptcp_lab.inventory import InventoryError, load, resolve
+from mptcp_lab.inventory.document import document_of
 from mptcp_lab.inventory.validate import lab_from
 from mptcp_lab.paths import ROOT
 
@@ -292,3 +293,18 @@ def test_the_example_for_hardware_is_sound() -> None:
     lab = load(resolve("hardware.example"))
     assert lab.flavour == "hardware"
     assert {host.name for host in lab.hosts_with("origins")} == {"server1", "server2"}
+
+
+def test_the_example_for_kernels_is_the_embedded_lab_on_another_kernel() -> None:
+    lab, embedded = load(resolve("kernel.example")), load(resolve("embedded"))
+    assert lab.segments == embedded.segments and list(lab.hosts) == list(embedded.hosts)
+    assert {host.variables["lab_kernel"] for host in lab.hosts.values()} == {"debian-12"}
+
+
+@pytest.mark.parametrize("flavour", ["hardware", "vm"])
+def test_hosts_with_kernels_of_their_own_run_on_no_named_kernel(flavour: str) -> None:
+    document = document_of(load(resolve("kernel.example")))
+    for variables in document["_meta"]["hostvars"].values():
+        variables["lab_flavour"] = flavour
+    with pytest.raises(InventoryError, match="lab_kernel"):
+        lab_from(document, "a test")

@@ -30,18 +30,23 @@ def make(root: Path, recipe: Recipe, say: Say, options: Iterable[str] = ()) -> N
 
 def _bootstrap(root: Path, recipe: Recipe, say: Say, options: Iterable[str]) -> None:
     """Run mmdebstrap, and download the pool in the same run while its apt lists exist."""
+    parts = [part(suite, packages) for suite, packages in recipe.pool.items()]
+    choices = ["--variant=minbase", f"--include={','.join(recipe.base)}"]
+    choices += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "doc", "locale")]
+    _run_mmdebstrap(root, recipe.suite, parts, [*choices, *options], say)
+
+
+def download(root: Path, base: str, wanted: str, say: Say) -> None:
+    """Download a part of a pool to ``srv/pool`` below `root`, as mmdebstrap uses apt."""
+    _run_mmdebstrap(root, base, [wanted], ["--variant=custom"], say)
+
+
+def _run_mmdebstrap(root: Path, suite: str, parts: Iterable[str], choices: Iterable[str], say: Say) -> None:
+    """Run mmdebstrap with the pool's hook, passing each stage to `say`."""
     hook = Path(__file__).with_name("pool.sh")
-    parts = " ".join(part(suite, packages) for suite, packages in recipe.pool.items())
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(recipe.base)}"]
-    command += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "doc", "locale")]
-    command += options
-    command += [
-        f'--customize-hook=sh {shlex.quote(str(hook))} "$1" {recipe.suite} {parts}',
-        recipe.suite,
-        str(root),
-    ]
-    if source := mirror():
-        command.append(source)
+    command = ["mmdebstrap", *choices]
+    command += [f'--customize-hook=sh {shlex.quote(str(hook))} "$1" {suite} {" ".join(parts)}', suite]
+    command += [str(root), *([source] if (source := mirror()) else [])]
     last: list[str] = []
     for line in _lines(command):
         last = [*last[-7:], line]

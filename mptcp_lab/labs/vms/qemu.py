@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from mptcp_lab.labs.command import run
@@ -23,7 +24,7 @@ MEMORY_MIB = 512
 USERS = range(60600, 61100)
 #: Processor model by accelerator: one that is always emulated, or this machine's own for KVM.
 PROCESSORS = {"tcg": "qemu64", "kvm": "host"}
-ACCELERATORS = {"tcg": "tcg,tb-size=256", "kvm": "kvm"}
+ACCELERATORS = {"tcg": "tcg,tb-size={cache}", "kvm": "kvm"}
 #: The line that vm-first-boot prints on success.
 FIRST_BOOT_DONE = "vm-first-boot: done"
 KVM_FAILED = b"KVM internal error"
@@ -41,10 +42,13 @@ def user_arguments(name: str) -> list[str]:
     return ["-runas", user] if "-runas " in run(PROGRAM, "--help") else ["-run-with", f"user={user}"]
 
 
-def base_command(accelerator: str, name: str) -> list[str]:
+def base_command(accelerator: str, name: str, memory_mib: int = MEMORY_MIB, processors: int = 1) -> list[str]:
     """Return the start of every QEMU command line: no default devices, no display, a sandbox."""
     command = [PROGRAM, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]
-    command += ["-accel", ACCELERATORS[accelerator], "-cpu", PROCESSORS[accelerator], "-m", str(MEMORY_MIB)]
+    # The cache of translated code is half as large as the memory: a full one is thrown away as a whole.
+    command += ["-accel", ACCELERATORS[accelerator].format(cache=memory_mib // 2)]
+    command += ["-cpu", PROCESSORS[accelerator], "-m", str(memory_mib)]
+    command += ["-smp", str(processors)] if processors > 1 else []
     # QEMU drops its privileges under this filter, so it must allow setuid(); it forbids to start programs.
     command += ["-sandbox", "on,obsolete=deny,elevateprivileges=allow,spawn=deny,resourcecontrol=deny"]
     command += user_arguments(name)
@@ -60,7 +64,12 @@ def identity() -> str:
 
 
 def accelerator(paths: LabPaths, image: Path) -> str:
-    """Return ``kvm`` if a boot with KVM has worked since this machine started, else ``tcg``."""
+    """Return ``kvm`` if a boot of the image with KVM has worked since this machine started, else ``tcg``."""
+    return remember_accelerator(paths, lambda: first_boot(image, "kvm"))
+
+
+def remember_accelerator(paths: LabPaths, boots: Callable[[], bool]) -> str:
+    """Return the accelerator noted since this machine started; else try a boot with KVM, and note it."""
     note = paths.cache / "accelerator.json"
     this_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with contextlib.suppress(Malformed):  # not tried yet, or a damaged file
@@ -68,7 +77,7 @@ def accelerator(paths: LabPaths, image: Path) -> str:
         known = noted["accelerator"].text()
         if noted["boot_id"].text() == this_boot and known in ("kvm", "tcg"):
             return known
-    found = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and first_boot(image, "kvm") else "tcg"
+    found = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and boots() else "tcg"
     write_private(note, json.dumps({"accelerator": found, "boot_id": this_boot}))
     return found
 

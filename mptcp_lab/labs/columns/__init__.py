@@ -1,0 +1,1 @@
+"""Columns: the embedded lab inside one virtual machine, which boots any kernel (docs/kernels.md)."""

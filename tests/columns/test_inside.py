@@ -1,0 +1,85 @@
+"""The part of `up` that runs in the machine of a column: its answers, failures and interrupts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mptcp_lab.inventory import Lab, load
+from mptcp_lab.labs.columns import column
+from mptcp_lab.labs.columns.record import Record, write_record
+from mptcp_lab.labs.errors import EmbeddedError
+from mptcp_lab.labs.kernel import Lack
+from mptcp_lab.labs.lab_paths import LabPaths
+from mptcp_lab.paths import ROOT
+from mptcp_lab.probe import eventually
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return load(ROOT / "inventories/embedded")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> LabPaths:
+    own = LabPaths(tmp_path, "embedded")
+    own.state.mkdir(parents=True)
+    return own
+
+
+@pytest.fixture
+def answers(paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that makes a script stand in for ssh to the machine."""
+    write_record(paths, Record("debian-12", "", "option", "/nowhere", ""))
+    for name in ("id_ed25519", "id_ed25519.pub"):
+        (paths.state / name).touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def stand_in(script: str) -> None:
+        (tmp_path / "ssh").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "ssh").chmod(0o755)
+
+    return stand_in
+
+
+def test_progress_and_answer_come_out_of_the_machine(
+    paths: LabPaths, lab: Lab, answers: Callable[[str], None]
+) -> None:
+    answers('cat >/dev/null; echo "client answers" >&2; echo \'{"changed": true}\'')
+    heard: list[str] = []
+    assert column.ask_inside(paths, lab, "up", heard.append, 60.0) == {"changed": True}
+    assert heard == ["client answers"]
+
+
+def test_a_failure_inside_is_one_sentence(paths: LabPaths, lab: Lab, answers: Callable[[str], None]) -> None:
+    answers('cat >/dev/null; echo "no room" >&2; exit 4')
+    with pytest.raises(EmbeddedError, match="in the machine: no room; next: "):
+        column.ask_inside(paths, lab, "up", lambda _: None, 60.0)
+
+
+def test_an_interrupt_does_not_wait_for_the_machine(
+    paths: LabPaths, lab: Lab, answers: Callable[[str], None]
+) -> None:
+    def interrupt(_stage: str) -> None:
+        raise KeyboardInterrupt
+
+    answers('cat >/dev/null; echo "client answers" >&2; exec sleep 600')
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        column.ask_inside(paths, lab, "up", interrupt, 600.0)
+    eventually(threading.active_count, until=lambda count: count == before, within=30.0)
+
+
+def test_what_every_lab_needs_stops_it_and_the_rest_is_reported() -> None:
+    tbf = Lack("sch_tbf", "rate limits", "unknown", "CONFIG_NET_SCH_TBF", needed=False)
+    veth = replace(tbf, name="veth", options="CONFIG_VETH", needed=True)
+    heard: list[str] = []
+    column._check_lacks([tbf], heard.append)
+    assert heard == ["the kernel lacks sch_tbf (CONFIG_NET_SCH_TBF): rate limits: unknown"]
+    with pytest.raises(EmbeddedError, match=r"lacks what every lab needs:\n    veth \(CONFIG_VETH\)"):
+        column._check_lacks([tbf, veth], heard.append)
