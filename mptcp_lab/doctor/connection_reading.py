@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mptcp_lab.doctor.host_reading import Unreadable
 
@@ -139,7 +140,8 @@ class ConnectionReading:
     is mptcp_info of the client's socket (None: fallen back); ``subflows`` and ``expected`` count established
     and expected ones, the first included. ``*_counters`` are what each end counted meanwhile, other traffic
     included: by group, changed ones only; a name that the kernel has is in ``HostReading.counters``.
-    ``client_nic_bytes`` has the octets that each of the client's devices sent.
+    ``client_nic_bytes`` has the octets that each of the client's devices sent. ``*_events`` are netlink
+    events of MPTCP, ``*_pcapng`` the captured headers in base64; neither is there where it could not be read.
     """
 
     port: int
@@ -155,6 +157,10 @@ class ConnectionReading:
     client_capture: Unreadable | CaptureSummary = NOT_CAPTURED
     server_capture: Unreadable | CaptureSummary = NOT_CAPTURED
     client_nic_bytes: Mapping[str, int] = field(default_factory=dict)
+    client_events: Unreadable | tuple[Mapping[str, Any], ...] = ()
+    server_events: Unreadable | tuple[Mapping[str, Any], ...] = ()
+    client_pcapng: str = ""
+    server_pcapng: str = ""
 
     @property
     def first(self) -> Attempt | None:

@@ -280,7 +280,8 @@ class HostReading:
     "Tcp", "Conntrack"). ``config`` has the kernel's build options (CONFIG_MPTCP: "y"). ``tools`` maps
     programs that are installed to their versions. ``sysctls`` has net.mptcp.* and all that matter, by dotted
     name. ``nft`` is ``nft list ruleset``, ``iptables`` what iptables-save and ip6tables-save print (legacy
-    tables too). ``log`` has the lines of the kernel's log that name MPTCP, TCP or the port.
+    tables too). ``management_address`` is the
+    address that SSH came in on. ``log`` has the lines of the kernel's log that name MPTCP, TCP or the port.
     """
 
     name: str
@@ -321,6 +322,7 @@ class HostReading:
     log: Unreadable | tuple[str, ...] = ()
     selinux: str = ""
     bpf: Unreadable | tuple[str, ...] = ()
+    management_address: str = ""
 
     def sysctl(self, name: str) -> str:
         """Return a sysctl; "" where the kernel has none of this name."""
