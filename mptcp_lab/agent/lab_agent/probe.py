@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,17 @@ class Probe:
     def _serve(self, request: Json) -> None:
         answer: Json = {"id": request["id"], "ok": True}
         try:
-            operation = getattr(self, "op_" + request["op"], None)
-            if operation is None:
-                raise AgentError("unknown-op", f"this probe has no operation {request['op']!r}")
-            answer["result"] = operation(**request.get("args", {}))
+            answer["result"] = self.run_operation(request["op"], request.get("args", {}))
         except Exception as error:
             answer.update(ok=False, error=describe_error(error))
         self.say(answer)
+
+    def run_operation(self, op: str, args: Json) -> Any:
+        """Run an operation and return its result; raise AgentError "unknown-op" if there is none."""
+        operation = getattr(self, "op_" + op, None)
+        if operation is None:
+            raise AgentError("unknown-op", f"this probe has no operation {op!r}")
+        return operation(**args)
 
     # --- the host
 
@@ -352,9 +357,12 @@ class Probe:
         ready.set()
         return name
 
-    def op_capture(self, devices: list[str], snaplen: int = 160) -> str:
-        """Start a capture on these NICs and return its id; `snaplen` is in bytes per packet."""
-        return self.open.add("capture", Capture(devices, snaplen))
+    def op_capture(self, devices: list[str], snaplen: int = 160, ports: Sequence[int] = ()) -> str:
+        """Start a capture on these NICs and return its id; `snaplen` is in bytes per packet.
+
+        With `ports` it has only the TCP packets of these ports.
+        """
+        return self.open.add("capture", Capture(devices, snaplen, ports))
 
     def op_capture_stop(self, capture: str) -> Json:
         """Stop a capture and return its counts; op_capture_fetch then returns the file in pieces."""

@@ -1,0 +1,106 @@
+"""List listening sockets and connections of TCP and MPTCP by netlink (include/uapi/linux/inet_diag.h)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..basics import Json
+from ..kernel.netlink import NLM_F_DUMP, Netlink, pack_attr, parse_attrs
+from ..kernel.socket_diag import NETLINK_SOCK_DIAG
+from ..kernel.socket_facts import IPPROTO_MPTCP, plain_address, text_address
+
+SOCK_DIAG_BY_FAMILY = 20
+REQ_PROTOCOL = 3  # the attribute of a protocol number above 255
+INFO, SKV6ONLY, ULP_INFO, ULP_NAME = 2, 11, 19, 1
+ESTABLISHED, LISTEN = 1 << 1, 1 << 10
+MESSAGE = 72  # octets of struct inet_diag_msg
+
+
+class Socket(NamedTuple):
+    """One socket of a dump."""
+
+    local: str
+    local_port: int
+    remote: str
+    remote_port: int
+    queue: int
+    limit: int
+    inode: int
+    is_ipv6_only: bool
+    is_subflow: bool
+
+
+def dump(protocol: int, states: int) -> Iterator[Socket]:
+    """Yield the sockets of a protocol (6 or 262) that are in one of these states, over IPv4 and IPv6."""
+    with Netlink(NETLINK_SOCK_DIAG) as netlink:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = struct.pack("=BBBBI", family, protocol & 0xFF, 1 << (INFO - 1), 0, states) + bytes(48)
+            if protocol > 0xFF:
+                request += pack_attr(REQ_PROTOCOL, struct.pack("=I", protocol))
+            for answer in netlink.request(SOCK_DIAG_BY_FAMILY, request, NLM_F_DUMP):
+                yield parse(answer)
+
+
+def parse(answer: bytes) -> Socket:
+    """Return the socket in a struct inet_diag_msg."""
+    length = 4 if answer[0] == socket.AF_INET else 16
+    local_port, remote_port = struct.unpack_from("!HH", answer, 4)
+    queue, limit, _, inode = struct.unpack_from("=4I", answer, 56)
+    attrs = parse_attrs(answer[MESSAGE:])
+    layer = parse_attrs(attrs.get(ULP_INFO, b"")).get(ULP_NAME, b"")
+    return Socket(
+        plain_address(text_address(answer[8 : 8 + length])),
+        local_port,
+        plain_address(text_address(answer[24 : 24 + length])),
+        remote_port,
+        queue,
+        limit,
+        inode,
+        bool(attrs.get(SKV6ONLY, b"\0")[0]),
+        layer.rstrip(b"\0") == b"mptcp",
+    )
+
+
+def read_listeners() -> list[Json]:
+    """Return the listening sockets, each with its inode.
+
+    The kernel lists the socket below an MPTCP listener as a TCP socket too, with the same inode.
+    """
+    try:
+        multipath = {each.inode for each in dump(IPPROTO_MPTCP, LISTEN)}
+    except OSError:  # a kernel without mptcp_diag
+        multipath = set()
+    return [
+        {
+            "protocol": "mptcp" if each.is_subflow or (each.inode and each.inode in multipath) else "tcp",
+            "address": each.local,
+            "port": each.local_port,
+            "queue": each.queue,
+            "backlog": each.limit,
+            "is_ipv6_only": each.is_ipv6_only,
+            "inode": each.inode,
+        }
+        for each in dump(socket.IPPROTO_TCP, LISTEN)
+    ]
+
+
+def read_connections(ports: list[int]) -> list[Json]:
+    """Return the established connections that use one of these ports; subflows are left out."""
+    found = []
+    for name, protocol in (("mptcp", IPPROTO_MPTCP), ("tcp", socket.IPPROTO_TCP)):
+        for each in dump(protocol, ESTABLISHED):
+            is_subflow = each.is_subflow and protocol == socket.IPPROTO_TCP
+            if not is_subflow and {each.local_port, each.remote_port} & set(ports):
+                found.append(
+                    {
+                        "protocol": name,
+                        "local": each.local,
+                        "local_port": each.local_port,
+                        "remote": each.remote,
+                        "remote_port": each.remote_port,
+                    }
+                )
+    return found
