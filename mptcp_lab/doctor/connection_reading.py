@@ -142,6 +142,8 @@ class ConnectionReading:
     included: by group, changed ones only; a name that the kernel has is in ``HostReading.counters``.
     ``client_nic_bytes`` has the octets that each of the client's devices sent. ``*_events`` are netlink
     events of MPTCP, ``*_pcapng`` the captured headers in base64; neither is there where it could not be read.
+    ``listener_after`` is whether the server still listened on the port while the connection was open.
+    ``path_mtus`` maps "CLIENT SERVER" addresses to the largest packet that passed unfragmented, in octets.
     """
 
     port: int
@@ -157,6 +159,8 @@ class ConnectionReading:
     client_capture: Unreadable | CaptureSummary = NOT_CAPTURED
     server_capture: Unreadable | CaptureSummary = NOT_CAPTURED
     client_nic_bytes: Mapping[str, int] = field(default_factory=dict)
+    listener_after: bool | None = None
+    path_mtus: Mapping[str, int] = field(default_factory=dict)
     client_events: Unreadable | tuple[Mapping[str, Any], ...] = ()
     server_events: Unreadable | tuple[Mapping[str, Any], ...] = ()
     client_pcapng: str = ""

@@ -248,13 +248,17 @@ class Conntrack:
 
 @dataclass(frozen=True)
 class OpenConnection:
-    """A connection of the port that another program has: ``protocol`` is "mptcp" or "tcp" (no subflow)."""
+    """A connection of the port that another program has: ``protocol`` is "mptcp" or "tcp" (no subflow).
+
+    ``subflows`` are its subflows as pairs of local and remote address; empty where they could not be read.
+    """
 
     protocol: str
     local: str
     local_port: int
     remote: str
     remote_port: int
+    subflows: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -282,6 +286,8 @@ class HostReading:
     name. ``nft`` is ``nft list ruleset``, ``iptables`` what iptables-save and ip6tables-save print (legacy
     tables too). ``management_address`` is the
     address that SSH came in on. ``log`` has the lines of the kernel's log that name MPTCP, TCP or the port.
+    ``refused_options`` maps socket options that an MPTCP socket refuses and a TCP socket takes to the errors'
+    names. ``duplicates`` maps addresses of the host to the MACs of other hosts that claim them.
     """
 
     name: str
@@ -323,6 +329,8 @@ class HostReading:
     selinux: str = ""
     bpf: Unreadable | tuple[str, ...] = ()
     management_address: str = ""
+    refused_options: Mapping[str, str] = field(default_factory=dict)
+    duplicates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def sysctl(self, name: str) -> str:
         """Return a sysctl; "" where the kernel has none of this name."""
