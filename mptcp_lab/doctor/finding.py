@@ -99,7 +99,30 @@ _CONFIDENCE_ORDER = {each: number for number, each in enumerate(Confidence)}
 def find_all(rules: Iterable[Rule], reading: PairReading) -> tuple[Finding, ...]:
     """Return the findings of all rules, worst first, each once, consequences folded into their causes."""
     found = [finding for rule in rules for finding in rule.find(reading)]
-    return fold(dict.fromkeys(found))
+    return fold(unite(dict.fromkeys(found)))
+
+
+def unite(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings with those of one rule about one host as one: one fault often hits several addresses.
+
+    The first one's sentences stay. What the others found is evidence; the commands of all are run in turn.
+    """
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for each in findings:
+        groups.setdefault((each.rule, each.host), []).append(each)
+    return [group[0] if len(group) == 1 else _unite(group) for group in groups.values()]
+
+
+def _unite(group: list[Finding]) -> Finding:
+    """Return one finding for several of the same rule and host."""
+    first = group[0]
+    more = [each.what for each in group[1:]] + [line for each in group[1:] for line in each.evidence]
+    return replace(
+        first,
+        fix=" && ".join(dict.fromkeys(each.fix for each in group if each.fix)),
+        persistent=" && ".join(dict.fromkeys(each.persistent for each in group if each.persistent)),
+        evidence=tuple(dict.fromkeys((*first.evidence, *more))),
+    )
 
 
 def fold(findings: Iterable[Finding]) -> tuple[Finding, ...]:
