@@ -105,13 +105,16 @@ def watch_end(end: End | None, ports: Sequence[int]) -> Iterator[Watching]:
         yield seen
 
 
-def connect(client: End, server: End | None, address: str, port: int) -> ConnectionReading:
-    """Make the connection from client to server, and return what both ends saw of it."""
+def connect(client: End, server: End | None, address: str, port: int, source: str = "") -> ConnectionReading:
+    """Make the connection from client to server, and return what both ends saw of it.
+
+    ``source`` is the client's address; "" leaves it to the kernel.
+    """
     ports = sorted({port, *_announced_ports(server)})
     with watch_end(client, ports) as mine, watch_end(server, ports) as theirs:
         before = [_counters(end) for end in (client, server)]
         sent_before = _sent_octets(client)
-        attempt, stream, facts, pairs = _try(client, server, address, port)
+        attempt, stream, facts, pairs = _try(client, server, (source, address, port))
         for end in (mine, theirs):
             with suppress(LabError):
                 end.stop()
@@ -123,7 +126,7 @@ def connect(client: End, server: End | None, address: str, port: int) -> Connect
                 stream.close()
     attempts = [attempt]
     if attempt.error:
-        attempts.append(_try_tcp(client, address, port))
+        attempts.append(_try_tcp(client, (source, address, port)))
     ends = _ends(facts, address, port)
     mine_seen = _summary(mine, ends, frozenset())
     theirs_seen = _summary(theirs, ends, initial_numbers(mine.found, ends))
@@ -178,14 +181,15 @@ def _room(client: End, server: End | None) -> int:
 Tried = tuple[Attempt, Stream | None, SocketFacts | None, list[Pair]]
 
 
-def _try(client: End, server: End | None, address: str, port: int) -> Tried:
+def _try(client: End, server: End | None, way: tuple[str, str, int]) -> Tried:
     """Connect with MPTCP and wait for the joins; return the connection still open, for its reading."""
+    source, address, port = way
     try:
         began = time.monotonic()
-        stream = client.probe.connect(address, port, "mptcp", within=CONNECT_TIMEOUT_S)
+        stream = client.probe.connect(address, port, "mptcp", source or None, within=CONNECT_TIMEOUT_S)
     except ConnectFailed as error:
         name = errno.errorcode.get(error.errno or 0, "ETIMEDOUT")
-        return Attempt("", address, "mptcp", error.seconds, name), None, None, []
+        return Attempt(source, address, "mptcp", error.seconds, name), None, None, []
     seconds = time.monotonic() - began
     for level, option, value in (
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -197,10 +201,14 @@ def _try(client: End, server: End | None, address: str, port: int) -> Tried:
     local = facts.local.address if facts.local else ""
     other = None if server is None else server.reading
     pairs = expected_pairs(client.reading, other, (local, address))
+    if server is None:
+        pairs = pairs[:1]  # what the server announces and accepts is not known
     is_mptcp = _is_mptcp(facts)
     if is_mptcp:
         facts = _await_joins(stream, pairs)
-    attempt = Attempt("", address, "mptcp", seconds, is_mptcp=_is_mptcp(facts), has_closed=_is_closed(facts))
+    attempt = Attempt(
+        source, address, "mptcp", seconds, is_mptcp=_is_mptcp(facts), has_closed=_is_closed(facts)
+    )
     return attempt, stream, facts, pairs if is_mptcp else pairs[:1]
 
 
@@ -266,12 +274,13 @@ def _summary(seen: Watching, ends: Ends, numbers: frozenset[int]) -> Unreadable 
     return summarise(seen.found, ends, seen.dropped, numbers)
 
 
-def _try_tcp(client: End, address: str, port: int) -> Attempt:
+def _try_tcp(client: End, way: tuple[str, str, int]) -> Attempt:
     """Connect with plain TCP, which shows whether the service can be reached at all."""
+    source, address, port = way
     try:
         began = time.monotonic()
-        client.probe.connect(address, port, "tcp", within=CONNECT_TIMEOUT_S).close()
+        client.probe.connect(address, port, "tcp", source or None, within=CONNECT_TIMEOUT_S).close()
     except ConnectFailed as error:
         name = errno.errorcode.get(error.errno or 0, "ETIMEDOUT")
-        return Attempt("", address, "tcp", error.seconds, name)
-    return Attempt("", address, "tcp", time.monotonic() - began, is_mptcp=False)
+        return Attempt(source, address, "tcp", error.seconds, name)
+    return Attempt(source, address, "tcp", time.monotonic() - began, is_mptcp=False)

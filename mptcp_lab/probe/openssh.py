@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import shlex
 import subprocess
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from mptcp_lab.errors import LabError
@@ -64,17 +65,22 @@ class Unreachable(LabError):
 
 @dataclass(frozen=True)
 class Ssh:
-    """How OpenSSH is called: its program, and options before the host's name."""
+    """How OpenSSH is called: its program, options for all hosts, and the arguments that reach single ones."""
 
     program: str = "ssh"
     options: tuple[str, ...] = ()
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def command(self, host: str) -> list[str]:
         """Return the command that runs the examiner on a host."""
         if host == LOCAL:
             return ["sh", "-c", remote_command()]
         fixed = ("-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}")
-        return [self.program, *fixed, *self.options, "--", host, f"exec sh -c {quote(remote_command())}"]
+        return [self.program, *fixed, *self.arguments(host), f"exec sh -c {quote(remote_command())}"]
+
+    def arguments(self, host: str) -> list[str]:
+        """Return the arguments that name a host."""
+        return [*self.options, *self.hosts.get(host, ("--", host))]
 
 
 def quote(text: str) -> str:
@@ -189,5 +195,7 @@ def explain(host: str, gone: str, ssh: Ssh) -> Unreachable:
         if part in said:
             return Unreachable(what.format(said=said), host, step.format(host=host))
     return Unreachable(
-        f"it cannot be reached ({said})", host, " ".join([ssh.program, *ssh.options, host, "true"])
+        f"it cannot be reached ({said})",
+        host,
+        shlex.join([ssh.program, *(word for word in ssh.arguments(host) if word != "--"), "true"]),
     )
