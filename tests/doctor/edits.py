@@ -11,7 +11,6 @@ from typing import Any
 from mptcp_lab.doctor.expect import expected_pairs, settle
 from mptcp_lab.doctor.readings import (
     ESTABLISHED,
-    MISSING,
     PENDING,
     REFUSED,
     Attempt,
@@ -152,7 +151,7 @@ def fall_back(reading: PairReading) -> PairReading:
             attempts=(first, *connection.attempts[1:]),
             info=None,
             subflows=1,
-            pairs=tuple(each if each.is_first else replace(each, state=MISSING) for each in connection.pairs),
+            pairs=connection.pairs[:1],
             client_counters={"MPTcpExt": {"MPCapableSYNTX": 1, "MPCapableFallbackSYNACK": 1}},
             server_counters={},
         ),

@@ -15,6 +15,7 @@ from mptcp_lab.doctor.readings import (
     OpenConnection,
     PolicyRule,
     Qdisc,
+    Unreadable,
 )
 from tests.doctor.edits import (
     A1,
@@ -474,7 +475,14 @@ FAULTS: dict[str, tuple[str, Edit]] = {
             tried(client_counters={"MPTcpExt": {"MPCapableSYNTXDisabled": 1}}),
         ),
     ),
-    "server-answers-without-mptcp": ("client", lambda reading: replace(fall_back(reading), server=None)),
+    "server-answers-without-mptcp": (
+        "client",
+        chain(
+            fall_back,
+            tried(server_capture=Unreadable("needs root")),
+            on("server", listeners=Unreadable("needs root")),
+        ),
+    ),
     # paths, announcements
     "join-syn-lost": ("client", lose(*SECOND)),
     "join-answer-lost": ("client", lose(*SECOND, at="answer")),

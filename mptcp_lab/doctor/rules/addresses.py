@@ -88,6 +88,7 @@ def find_failed_detection(reading: PairReading) -> Iterable[Finding]:
                     evidence=(
                         f"ip address: {each.address} dev {each.device} {' '.join(sorted(each.flags))}",
                     ),
+                    follows_from=("same-address-on-both-hosts",),
                 )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import CaptureSummary, ConnectionReading, Leg, PairReading
 from mptcp_lab.doctor.rules._causes import LISTENERS, PACKET_FILTERS, SWITCHES
-from mptcp_lab.doctor.rules._common import captures, keep_sysctl, set_sysctl
+from mptcp_lab.doctor.rules._common import captures, keep_sysctl, legs_with_server, set_sysctl
 
 CAUSES = (*SWITCHES, *LISTENERS, *PACKET_FILTERS)
 ON_THE_WAY = "tcpdump -ni any 'tcp[tcpflags] & tcp-syn != 0'"
@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 
 
 def _connections(reading: PairReading) -> Iterator[Seen]:
-    for leg in reading.legs:
+    for leg, _ in legs_with_server(reading):
         if leg.connection is not None:
             yield Seen(leg, leg.connection, *captures(leg.connection))
 

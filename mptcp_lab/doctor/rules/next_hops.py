@@ -68,7 +68,10 @@ def find_asymmetric_return(reading: PairReading) -> Iterable[Finding]:
                 persistent=keep_command(f"mptcp-route-{address}", fix),
                 confidence=Confidence.LIKELY,
                 evidence=(f"ip route get {describe_lookup(shown)}: {shown.error or f'dev {shown.device}'}",),
-                follows_from=("rule-to-empty-table", "endpoint-address-missing", "endpoint-device-down"),
+                follows_from=(
+                    *("rule-to-empty-table", "endpoint-address-missing", "endpoint-device-down"),
+                    "strict-reverse-path",
+                ),
             )
 
 

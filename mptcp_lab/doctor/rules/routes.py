@@ -24,6 +24,8 @@ def find_empty_table(reading: PairReading) -> Iterable[Finding]:
             if source not in used or not rule.table or (rule.family, rule.table) in filled:
                 continue
             device = host.device_of(source)
+            if not device:
+                continue  # the address itself is missing, and its routes went with it
             ip = "ip -6" if rule.family == 6 else "ip"
             gateway = next(iter(gateways_of(host, device, rule.family)), "GATEWAY")
             fix = f"{ip} route add default via {gateway} dev {device} table {rule.table}"
