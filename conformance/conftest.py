@@ -9,7 +9,15 @@ import pytest
 from mptcp_lab.inventory import Lab
 from mptcp_lab.machines.kernel_logs import KernelLogs, kernel_logs
 from mptcp_lab.machines.session import Machine, Session, lease, session
-from mptcp_lab.plugin import EvidenceBox, case_of, describe, explain_failures, fixtures_require, lab_of
+from mptcp_lab.plugin import (
+    EvidenceBox,
+    case_of,
+    describe,
+    diagnose_failures,
+    explain_failures,
+    fixtures_require,
+    lab_of,
+)
 from mptcp_lab.probe import NetworkState
 from mptcp_lab.suite.guard import Guard
 from mptcp_lab.suite.kernel_reports import check_kernels_quiet
@@ -25,9 +33,10 @@ GUARD = pytest.StashKey[Guard]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Create the guard, let it explain failed checks, and register what the fixtures require."""
+    """Create the guard, let it explain and diagnose failures, and register what the fixtures require."""
     config.stash[GUARD] = Guard(_is_about_the_lab)
     explain_failures(config, config.stash[GUARD].explain)
+    diagnose_failures(config, config.stash[GUARD].diagnose)
     fixtures_require(config, OF_FIXTURES)
 
 

@@ -27,6 +27,8 @@ from typing import Any
 from .basics import AgentError, Json, Registry, describe_error, patient, read_clock, set_patience
 from .capture import Capture
 from .connections import Listener, connect
+from .examine.document import examine
+from .examine.network import look_up
 from .faults.plan import MANAGEMENT
 from .faults.records import lift_fault, read_faults
 from .faults.registry import AppliedFault, apply_fault, change_endpoints, keep_keeper, recover_faults
@@ -168,6 +170,14 @@ class Probe:
         """See PathManager.steer."""
         with PathManager() as manager:
             manager.steer(command, token, **about)
+
+    def op_examine(self, ports: list[int]) -> Json:
+        """See examine."""
+        return examine(ports)
+
+    def op_look_up(self, pairs: list[list[str]]) -> list[Json]:
+        """See look_up."""
+        return look_up(pairs)
 
     def op_sysctls(self) -> Json:
         """See read_sysctls."""

@@ -11,8 +11,6 @@ from typing import Any
 from ..basics import AgentError, Json, read_clock
 from ..faults.records import read_faults
 from ..probe import Probe
-from .document import examine
-from .network import look_up
 
 #: The operations of the probe that the doctor uses; all others are refused.
 ALLOWED = frozenset(
@@ -52,11 +50,7 @@ class Examiner(Probe):
 
     def op_examine(self, ports: list[int]) -> Json:
         """See examine."""
-        return {**examine(ports), "management_address": self._management}
-
-    def op_look_up(self, pairs: list[list[str]]) -> list[Json]:
-        """See look_up."""
-        return look_up(pairs)
+        return {**super().op_examine(ports), "management_address": self._management}
 
 
 def examiner_main(management: str) -> int:
