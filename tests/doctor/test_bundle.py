@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import tarfile
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def test_a_bundle_has_what_maintainers_ask_for(tmp_path: Path, conceal: bool) ->
     assert "mptcp-doctor/client/capture.pcapng" in names
     assert "mptcp-doctor/client/events.jsonl" in names
     assert names[-1] == "mptcp-doctor/issue.md"
+    assert not any(name.startswith("mptcp-doctor/proxy/") for name in names)
     assert files["mptcp-doctor/client/config.txt"] == b"CONFIG_MPTCP=y\nCONFIG_TCP_CONG_CUBIC=y\n"
     assert b"MPTcpExt.MPCapableSYNTX 5\n" in files["mptcp-doctor/client/counters-before.txt"]
     assert b"MPTcpExt.MPCapableSYNTX 6\n" in files["mptcp-doctor/client/counters-after.txt"]
@@ -73,6 +75,21 @@ def test_the_text_for_an_issue_says_what_was_found_and_on_what(conceal: bool) ->
     ):
         assert word in text
     assert text.index("What happens") < text.index("What the doctor found")
+
+
+def test_a_proxy_has_files_of_both_of_its_connections() -> None:
+    reading = a_reading()
+    proxy = replace(reading.client, name="gamma", hostname="gamma")
+    reading = replace(reading, proxy=proxy, onward=reading.connection, server_port=80)
+    files = dict(members(reading, findings(), conceal=False))
+    wanted = {
+        "front-counters-after.txt",
+        "back-counters-after.txt",
+        "back-capture.pcapng",
+        "back-events.jsonl",
+    }
+    assert {f"proxy/{each}" for each in wanted} <= {*files}
+    assert "server/capture.pcapng" not in files  # only the clients of both connections have a capture here
 
 
 @pytest.mark.parametrize("secret", SECRETS)

@@ -137,6 +137,8 @@ def _host_files(reading: PairReading) -> Iterator[tuple[str, str, str]]:
 
 def _ends(reading: PairReading, role: str) -> dict[str, tuple[ConnectionReading, bool]]:
     """Return a host's ends of connections by the prefix of their files: a proxy has two."""
+    if getattr(reading, role) is None:
+        return {}
     has_proxy = reading.proxy is not None
     if role == "client":
         found = {"": (reading.connection, True)}
