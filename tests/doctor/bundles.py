@@ -155,6 +155,7 @@ def a_reading() -> PairReading:
         client_counters={"MPTcpExt": {"MPCapableSYNTX": 1}},
         client_events=({"event": "created", "token": 170601533, "saddr4": "203.0.113.10"},),
         client_pcapng=base64.b64encode(pcapng(frames())).decode(),
+        server_pcapng=base64.b64encode(pcapng(frames()[:3])).decode(),
     )
     return PairReading(client, server, 443, connection)
 
