@@ -125,11 +125,22 @@ class PairReading:
 
     @property
     def legs(self) -> tuple[Leg, ...]:
-        """Return the one connection of a pair, or the two of a pair with a proxy."""
+        """Return the connections that should be MPTCP: that of a pair, or the two of a pair with a proxy.
+
+        Behind a proxy, plain TCP is what many want: the second counts only if the server listens with MPTCP.
+        """
         if self.proxy is None:
             return (Leg(self.client, self.server, self.port, self.connection),)
         front = Leg(self.client, self.proxy, self.port, self.connection)
-        return (front, Leg(self.proxy, self.server, self.server_port or self.port, self.onward))
+        back = Leg(self.proxy, self.server, self.server_port or self.port, self.onward)
+        return (front, back) if _listens_with_mptcp(back) else (front,)
+
+
+def _listens_with_mptcp(leg: Leg) -> bool:
+    """Return whether a leg's server has an MPTCP listener on the port; true where that is not known."""
+    if leg.server is None or isinstance(leg.server.listeners, Unreadable):
+        return True
+    return any(each.protocol == "mptcp" for each in leg.server.listeners_on(leg.port))
 
 
 def to_document(value: Any) -> Any:

@@ -46,17 +46,10 @@ def speaking_pairs(lab: Lab, names: Collection[str]) -> list[Speaking]:
         for service in server.services:
             if service.mptcp == "off":
                 continue
-            clients = [host for host in hosts if "clients" in host.functions or _leads_to(host, server.name)]
-            for client in clients:
-                if client.name != server.name:
+            for client in hosts:
+                if "clients" in client.functions and client.name != server.name:
                     found.setdefault((client.name, server.name), service.port)
     return [(*pair, port) for pair, port in found.items()]
-
-
-def _leads_to(host: object, server: str) -> bool:
-    """Return whether a proxy connects to a server by MPTCP."""
-    services = getattr(host, "services", ())
-    return any(each.host == server and each.mptcp != "off" for one in services for each in one.backends)
 
 
 def read_pairs(machines: Mapping[str, Machine], pairs: Collection[Speaking]) -> dict[str, HostReading]:

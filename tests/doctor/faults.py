@@ -125,7 +125,6 @@ FAULTS: dict[str, tuple[str, Edit]] = {
         "client",
         sysctl("client", "net.mptcp.syn_retrans_before_tcp_fallback", "0"),
     ),
-    "blackhole-detection-off": ("client", sysctl("client", "net.mptcp.blackhole_timeout", "0")),
     "old-backup-flag": (
         "client",
         chain(on("client", kernel="6.1.0-32-amd64"), flags("client", "subflow", "backup", address=A1)),

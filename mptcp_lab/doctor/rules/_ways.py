@@ -28,6 +28,11 @@ def gateways_of(host: HostReading, device: str, family: int) -> list[str]:
     return list(dict.fromkeys(each.gateway for each in routes if each.gateway))
 
 
+def has_rule(host: HostReading, source: str) -> bool:
+    """Return whether a routing rule leads packets from an address to a table."""
+    return any(each.source.split("/")[0] == source and each.table for each in read_or(host.rules, ()))
+
+
 def give_table(host: HostReading, source: str, device: str) -> str:
     """Return the commands that lead packets from an address to its device's gateway.
 

@@ -27,11 +27,6 @@ ZERO_IS_WORSE = {
         "one lost SYN makes the connection plain TCP",
         2,
     ),
-    "blackhole-detection-off": (
-        "net.mptcp.blackhole_timeout",
-        "on a path that drops SYNs with options, each new connection waits for retransmissions",
-        3600,
-    ),
 }
 
 

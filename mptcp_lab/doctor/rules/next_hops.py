@@ -44,7 +44,11 @@ def find_silent_next_hop(reading: PairReading) -> Iterable[Finding]:
 def find_asymmetric_return(reading: PairReading) -> Iterable[Finding]:
     """Find servers that answer joins to an address by another device than the address is on."""
     for leg, server in legs_with_server(reading):
-        pairs = leg.connection.pairs if leg.connection is not None else ()
+        every = leg.connection.pairs if leg.connection is not None else ()
+        # To an address that the client cannot reach, no answer is due.
+        pairs = [
+            each for each in every if is_proper(leg.client, find_way(leg.client, each.client, each.server))
+        ]
         working = {each.server for each in pairs if each.state == ESTABLISHED}
         for address in dict.fromkeys(each.server for each in pairs if each.state != ESTABLISHED):
             clients = [each.client for each in pairs if each.server == address]

@@ -8,7 +8,7 @@ from mptcp_lab.doctor.expect import is_proper
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import ESTABLISHED, Leg, Lookup, Pair, PairReading, Unreadable, read_or
 from mptcp_lab.doctor.rules._common import ends, keep_command, set_endpoint
-from mptcp_lab.doctor.rules._ways import describe_lookup, find_way, gateways_of, give_table
+from mptcp_lab.doctor.rules._ways import describe_lookup, find_way, gateways_of, give_table, has_rule
 
 
 def find_empty_table(reading: PairReading) -> Iterable[Finding]:
@@ -122,8 +122,11 @@ def find_taken_for_neighbour(reading: PairReading) -> Iterable[Finding]:
             if pair.state == ESTABLISHED or way is None or way.error or way.gateway or way.device == "lo":
                 continue
             device = leg.client.device_of(pair.client)
-            is_meant = pair.is_expected or gateways_of(leg.client, device, 6 if ":" in pair.client else 4)
-            if is_proper(leg.client, way) or not is_meant or way.device != device:
+            has_gateway = bool(gateways_of(leg.client, device, 6 if ":" in pair.client else 4))
+            # With a rule and no route in its table, the address is one that this path does not lead to.
+            if is_proper(leg.client, way) or way.device != device or has_rule(leg.client, pair.client):
+                continue
+            if not (pair.is_expected or has_gateway):
                 continue
             fix = give_table(leg.client, pair.client, device)
             yield Finding(
