@@ -138,14 +138,17 @@ def _to_announced(
     same = [address for address in full if ip_address(address).version == family]
     if full:
         return [(address, remote) for address in same]
-    others = [each.address for each in mine if ip_address(each.address).version == family]
-    ways = [(address, client.lookup(address, remote)) for address in [*others, first[0]]]
+    # The kernel leaves the source to its routes, which prefer an address on the announced one's network.
+    candidates = [each.address for each in mine if ip_address(each.address).version == family]
+    candidates += [first[0], *usable_addresses(client)]
+    ways = [(address, client.lookup(address, remote)) for address in dict.fromkeys(candidates)]
     direct = [
-        address
+        (bool(way.gateway), address)
         for address, way in ways
         if way is not None and is_proper(client, way) and client.device_of(address) == way.device
     ]
-    return [(direct[0], remote)] if direct else []
+    chosen = min(direct, key=lambda each: each[0], default=None)
+    return [(chosen[1], remote)] if chosen else []
 
 
 def _with_flag(host: HostReading | None, flag: str) -> list[Endpoint]:

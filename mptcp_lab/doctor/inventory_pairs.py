@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mptcp_lab.doctor.collect import Question
 from mptcp_lab.errors import LabError
-from mptcp_lab.inventory.model import Host, Lab, Service
+from mptcp_lab.inventory.model import Backend, Host, Lab, Service
 from mptcp_lab.inventory.ssh import ssh_arguments
 from mptcp_lab.probe.openssh import Ssh
 
@@ -18,8 +18,8 @@ PACKET_ENGINES = frozenset({"forwarder"})
 def questions_of(lab: Lab) -> list[Question]:
     """Return the pairs that should speak MPTCP.
 
-    They are each client with one MPTCP service of each other host, and each proxy with each host to which it
-    connects by MPTCP.
+    They are each client with one MPTCP service of each other host, and each proxy with each host that has a
+    service to which it connects by MPTCP.
     """
     found = [*_front(lab), *_back(lab)]
     if not found:
@@ -38,15 +38,23 @@ def _front(lab: Lab) -> Iterator[Question]:
 
 
 def _back(lab: Lab) -> Iterator[Question]:
+    """Yield one question for each proxy and host that it connects to by MPTCP and that listens with it."""
+    seen: set[tuple[str, str]] = set()
     for host in lab.hosts.values():
         for service in host.services:
             for backend in service.backends:
-                if (
-                    backend.mptcp != "off"
-                    and backend.host in lab.hosts
-                    and service.engine not in PACKET_ENGINES
-                ):
-                    yield Question(host.name, backend.host, backend.port)
+                pair = (host.name, backend.host)
+                is_proxy = service.engine not in PACKET_ENGINES and backend.mptcp != "off"
+                if is_proxy and pair not in seen and _speaks(lab, backend):
+                    seen.add(pair)
+                    yield Question(*pair, backend.port)
+
+
+def _speaks(lab: Lab, backend: Backend) -> bool:
+    """Return whether the service that a backend leads to has an MPTCP listener."""
+    host = lab.hosts.get(backend.host)
+    services = host.services if host is not None and host.mptcp else ()
+    return any(each.port == backend.port and each.mptcp != "off" for each in services)
 
 
 def _mptcp_service(host: Host) -> Service | None:
