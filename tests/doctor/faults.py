@@ -13,6 +13,7 @@ from mptcp_lab.doctor.readings import (
     Listener,
     Neighbour,
     OpenConnection,
+    PairReading,
     PolicyRule,
     Qdisc,
     Unreadable,
@@ -89,6 +90,11 @@ def without_address(address: str) -> Edit:
     )
 
 
+def unread(reading: PairReading) -> PairReading:
+    """Fall back to TCP, with a server that could not be read."""
+    return replace(fall_back(reading), server=None)
+
+
 def off(host: str) -> Edit:
     switched = chain(on(host, mptcp_socket="ENOPROTOOPT"), sysctl(host, "net.mptcp.enabled", "0"))
     if host == "server":
@@ -128,6 +134,11 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "old-backup-flag": (
         "client",
         chain(on("client", kernel="6.1.0-32-amd64"), flags("client", "subflow", "backup", address=A1)),
+    ),
+    "scheduler-not-loaded": ("client", sysctl("client", "net.mptcp.scheduler", "bpf_burst")),
+    "program-connects-with-tcp": (
+        "client",
+        on("client", connections=(OpenConnection("tcp", A1, 40000, B1, PORT),)),
     ),
     # limits
     "client-subflow-limit": ("client", chain(on("client", limits=Limits(0, 8)), connect)),
@@ -482,6 +493,31 @@ FAULTS: dict[str, tuple[str, Edit]] = {
             on("server", listeners=Unreadable("needs root")),
         ),
     ),
+    # remote: the server is not read
+    "remote-unreachable": (
+        "client",
+        chain(
+            unread,
+            tried(
+                attempts=lambda old: (
+                    replace(old[0], error="ETIMEDOUT", is_mptcp=None),
+                    replace(TCP_ATTEMPT, error="ETIMEDOUT"),
+                )
+            ),
+        ),
+    ),
+    "remote-drops-mptcp": (
+        "client",
+        chain(
+            unread,
+            tried(attempts=lambda old: (replace(old[0], error="ETIMEDOUT", is_mptcp=None), TCP_ATTEMPT)),
+        ),
+    ),
+    "remote-mirrored": (
+        "client",
+        chain(unread, handshake("client", synack_option=True, is_mirrored=True)),
+    ),
+    "remote-plain": ("client", unread),
     # paths, announcements
     "join-syn-lost": ("client", lose(*SECOND)),
     "join-answer-lost": ("client", lose(*SECOND, at="answer")),

@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_interface
 
 from mptcp_lab.doctor.finding import Finding, Severity
 from mptcp_lab.doctor.readings import (
+    ESTABLISHED,
     CaptureSummary,
     ConnectionReading,
     Endpoint,
@@ -101,16 +102,36 @@ def family_of(address: str) -> int:
 
 
 def missing_pairs(leg: Leg) -> tuple[Pair, ...]:
-    """Return the pairs that lack their subflow, but for the first one."""
+    """Return the pairs that lack their subflow at either end, but for the first one."""
     if leg.connection is None:
         return ()
-    return tuple(each for each in leg.connection.missing_pairs() if not each.is_first)
+    missing = tuple(each for each in leg.connection.missing_pairs() if not each.is_first)
+    return (*missing, *unconfirmed_pairs(leg))
+
+
+def unconfirmed_pairs(leg: Leg) -> tuple[Pair, ...]:
+    """Return the pairs that the client has established, and of which the server never took the third packet.
+
+    The server's counter shows it, to which other connections can only add; its capture shows which they are.
+    """
+    connection, server = leg.connection, leg.server
+    if connection is None or server is None or "MPJoinAckRx" not in server.counters.get("MPTcpExt", {}):
+        return ()
+    if connection.server_counter("MPJoinAckRx") >= count_joined(leg):
+        return ()
+    _, capture = captures(connection)
+    joins = capture.joins if capture is not None else ()
+    silent = {(each.client, each.server) for each in joins if not each.fourth}
+    joined = [each for each in connection.pairs if each.state == ESTABLISHED and not each.is_first]
+    return tuple(each for each in joined if each.is_expected and (each.client, each.server) in silent)
 
 
 def is_complete(leg: Leg) -> bool:
     """Return whether the doctor's connection was MPTCP and had every subflow that is expected."""
     connection = leg.connection
-    return connection is not None and connection.is_mptcp is True and not connection.missing_pairs()
+    if connection is None or connection.is_mptcp is not True:
+        return False
+    return not connection.missing_pairs() and not unconfirmed_pairs(leg)
 
 
 def has_tcp_only(leg: Leg) -> bool:
@@ -130,7 +151,7 @@ def count_wanted(leg: Leg) -> int:
 def count_joined(leg: Leg) -> int:
     """Return how many subflows the connection has beside its first one."""
     pairs = leg.connection.pairs if leg.connection is not None else ()
-    return sum(each.state == "established" and not each.is_first for each in pairs)
+    return sum(each.state == ESTABLISHED and not each.is_first for each in pairs)
 
 
 def captures(connection: ConnectionReading) -> tuple[CaptureSummary | None, CaptureSummary | None]:

@@ -121,6 +121,24 @@ def find_zero(rule: str) -> Callable[[PairReading], Iterable[Finding]]:
     return find
 
 
+def find_missing_scheduler(reading: PairReading) -> Iterable[Finding]:
+    """Find hosts whose packet scheduler is no longer there, as one of BPF that was unloaded."""
+    for host in reading.hosts:
+        name = host.sysctl("net.mptcp.scheduler")
+        available = host.sysctl("net.mptcp.available_schedulers").split()
+        if name and available and name not in available:
+            yield Finding(
+                rule="scheduler-not-loaded",
+                severity=Severity.WARNING,
+                host=host.name,
+                what=f"The packet scheduler {name} is set on {host.name}, and is not loaded.",
+                why="The kernel takes its own instead: the path with the lowest round-trip time first.",
+                fix=set_sysctl("net.mptcp.scheduler", available[0]),
+                persistent=keep_sysctl("net.mptcp.scheduler", available[0]),
+                evidence=(f"net.mptcp.available_schedulers = {' '.join(available)}",),
+            )
+
+
 def find_old_backup_flag(reading: PairReading) -> Iterable[Finding]:
     """Find backup endpoints on kernels whose backup flag was not yet consistent (before Linux 6.11)."""
     for host in reading.hosts:
@@ -172,6 +190,12 @@ RULES = (
     *(
         Rule(rule, f"`{name}` is 0: {effect}", find_zero(rule), f"`{set_sysctl(name, default)}`")
         for rule, (name, effect, default) in ZERO_IS_WORSE.items()
+    ),
+    Rule(
+        "scheduler-not-loaded",
+        "`net.mptcp.scheduler` is none of `net.mptcp.available_schedulers`",
+        find_missing_scheduler,
+        "load it, or `sysctl -w net.mptcp.scheduler=default`",
     ),
     Rule(
         "old-backup-flag",

@@ -105,7 +105,7 @@ def find_closed_listener(reading: PairReading) -> Iterable[Finding]:
     """Find services that close their listening socket once they have accepted a connection."""
     for leg, server in legs_with_server(reading):
         connection = leg.connection
-        if connection is None or connection.listener_after is not False or is_complete(leg):
+        if connection is None or connection.listener_after is not False:
             continue
         yield Finding(
             rule="listener-closed-after-accept",
@@ -151,7 +151,7 @@ def find_full_queue(reading: PairReading) -> Iterable[Finding]:
     """Find services that do not accept connections as fast as they come."""
     for leg, server in legs_with_server(reading):
         for each in server.listeners_on(leg.port):
-            if 0 < each.backlog <= each.queue:
+            if each.queue > each.backlog:
                 process = process_of(server, each)
                 yield Finding(
                     rule="accept-queue-full",
@@ -193,7 +193,7 @@ RULES = (
     ),
     Rule(
         "accept-queue-full",
-        "`ss -ltn` shows as many waiting connections as the backlog has room for",
+        "`ss -ltn` shows more waiting connections (Recv-Q) than the backlog (Send-Q)",
         find_full_queue,
         "look at the service; raise its backlog and `net.core.somaxconn`",
     ),

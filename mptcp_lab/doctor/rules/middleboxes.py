@@ -110,7 +110,8 @@ def find_dropped_syn(reading: PairReading) -> Iterable[Finding]:
         first, others = seen.connection.first, seen.connection.attempts[1:]
         failed = first is not None and first.error in {"ETIMEDOUT", "timeout"}
         failed &= any(each.protocol == "tcp" and not each.error for each in others)
-        if dropped or failed:
+        is_silent = any(each.protocol == "tcp" and each.error for each in others)
+        if (dropped or failed) and not is_silent:
             arrived = seen.server.handshake.syns if seen.server else None
             yield _finding(
                 "mptcp-syn-dropped",
@@ -160,7 +161,10 @@ def find_late_fallback(reading: PairReading) -> Iterable[Finding]:
 
 def find_pause(reading: PairReading) -> Iterable[Finding]:
     """Find clients whose kernel has switched MPTCP off for a while after a black hole."""
-    for seen in _connections(reading):
+    for leg in reading.legs:
+        if leg.connection is None:
+            continue
+        seen = Seen(leg, leg.connection, *captures(leg.connection))
         disabled = seen.connection.client_counter("MPCapableSYNTXDisabled")
         seconds = seen.leg.client.sysctl(PAUSE) or "3600"
         if disabled:

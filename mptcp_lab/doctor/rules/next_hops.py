@@ -50,7 +50,8 @@ def find_asymmetric_return(reading: PairReading) -> Iterable[Finding]:
             each for each in every if is_proper(leg.client, find_way(leg.client, each.client, each.server))
         ]
         working = {each.server for each in pairs if each.state == ESTABLISHED}
-        for address in dict.fromkeys(each.server for each in pairs if each.state != ESTABLISHED):
+        lacking = {each.server for each in missing_pairs(leg)}
+        for address in dict.fromkeys(each.server for each in pairs):
             clients = [each.client for each in pairs if each.server == address]
             ways = [way for each in clients if (way := server.lookup(address, each)) is not None]
             device = server.device_of(address)
@@ -64,7 +65,7 @@ def find_asymmetric_return(reading: PairReading) -> Iterable[Finding]:
             fix = give_table(server, address, device)
             yield Finding(
                 rule="asymmetric-return",
-                severity=Severity.WARNING,
+                severity=Severity.WARNING if is_cut_off or address in lacking else Severity.NOTE,
                 host=server.name,
                 what=f"{server.name} {does}, the address is on {device}.",
                 why="Firewalls and strict rp_filter on the way drop what comes back by another path.",

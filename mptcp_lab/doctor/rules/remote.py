@@ -57,9 +57,32 @@ def find_dropped(reading: PairReading) -> Iterable[Finding]:
         reading.client.name,
         f"{made.server_address} does not answer SYNs with MP_CAPABLE from {_source(reading.client, made)}.",
         "A box on the way drops them, so that a connection starts only after the kernel falls back to TCP.",
+        fix=_capture(made),
         confidence=Confidence.LIKELY,
         evidence=("connect: ETIMEDOUT with MPTCP, connected with TCP",),
     )
+
+
+def find_mirrored(reading: PairReading) -> Iterable[Finding]:
+    """Find an address from which a box on the way echoes the option."""
+    made = _find_tried(reading)
+    shake = _handshake(made) if made is not None else None
+    if made is None or shake is None or not shake.is_mirrored:
+        return
+    yield Finding(
+        "remote-mirrored",
+        Severity.ERROR,
+        reading.client.name,
+        f"A box between {_source(reading.client, made)} and {made.server_address} mirrors TCP options.",
+        "The SYN/ACK has the SYN's own MP_CAPABLE, without a key, so the connection is plain TCP.",
+        fix=_capture(made),
+        evidence=("MP_CAPABLE without a key in the SYN/ACK",),
+    )
+
+
+def _capture(made: ConnectionReading) -> str:
+    """Return the command that shows the packets of the handshake."""
+    return f"tcpdump -ni any 'tcp port {made.port} and host {made.server_address}'"
 
 
 def find_plain(reading: PairReading) -> Iterable[Finding]:
@@ -68,18 +91,8 @@ def find_plain(reading: PairReading) -> Iterable[Finding]:
     if made is None or made.is_mptcp is not False:
         return
     shake = _handshake(made)
-    if shake is not None and shake.is_mirrored:
-        yield Finding(
-            "remote-mirrored",
-            Severity.ERROR,
-            reading.client.name,
-            f"A box between {_source(reading.client, made)} and {made.server_address} mirrors TCP options.",
-            "The SYN/ACK has the SYN's own MP_CAPABLE, without a key, so the connection is plain TCP.",
-            evidence=("MP_CAPABLE without a key in the SYN/ACK",),
-        )
-        return
-    if shake is not None and shake.syn_option is False:
-        return  # this host sends no option: a rule about the host names the cause
+    if shake is not None and (shake.syn_option is False or shake.is_mirrored):
+        return  # this host sends no option, or another rule names the box
     yield Finding(
         "remote-plain",
         Severity.ERROR,
@@ -106,8 +119,14 @@ RULES = (
         "look for a firewall that drops TCP option 30",
     ),
     Rule(
+        "remote-mirrored",
+        "`--remote`: the SYN/ACK has the MP_CAPABLE that the client sent",
+        find_mirrored,
+        "find the proxy or load balancer that answers for the server",
+    ),
+    Rule(
         "remote-plain",
-        "`--remote`: the SYN/ACK has no MP_CAPABLE, or the one that the client sent",
+        "`--remote`: the SYN/ACK has no MP_CAPABLE",
         find_plain,
         "try from another network; on the server, look at the service's listener",
     ),
