@@ -92,19 +92,22 @@ def look_up(
 def choose_address(client: HostReading, server: HostReading, port: int) -> str:
     """Return the server's address to connect to; "" if it has none that the client could use.
 
-    The best one is listened on, is no management address, and can be reached from an endpoint of the client.
+    The best one is listened on, is no management address, can be reached, and is not announced: the client
+    learns of an announced one by the connection.
     """
     listened = {each.address for each in server.listeners_on(port)}
     is_any = not listened or bool(listened & set(ANY))
-    sources = [each.address for each in read_or(client.endpoints, ())] or usable_addresses(client)
+    announced = {each.address for each in read_or(server.endpoints, ()) if "signal" in each.flags}
 
     def rank(address: str) -> tuple[Any, ...]:
+        sources = usable_addresses(client)
         ways = [client.lookup(source, address, client.device_of(source)) for source in sources]
         return (
             not (is_any or address in listened),
             address == server.management_address,
             not any(is_proper(client, way) for way in ways),
             ":" in address,
+            address in announced,
         )
 
     candidates = usable_addresses(server)

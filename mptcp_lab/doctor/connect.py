@@ -115,6 +115,7 @@ def connect(client: End, server: End | None, address: str, port: int, source: st
         before = [_counters(end) for end in (client, server)]
         sent_before = _sent_octets(client)
         attempt, stream, facts, pairs = _try(client, server, (source, address, port))
+        listens = None if server is None or stream is None else server.probe.listens(port)
         for end in (mine, theirs):
             with suppress(LabError):
                 end.stop()
@@ -146,6 +147,7 @@ def connect(client: End, server: End | None, address: str, port: int, source: st
         client_capture=mine_seen,
         server_capture=theirs_seen,
         client_nic_bytes=sent,
+        listener_after=listens,
         client_events=Unreadable("needs root") if events[0] is None else events[0],
         server_events=Unreadable("needs root") if events[1] is None else events[1],
         client_pcapng=base64.b64encode(mine.pcapng).decode(),

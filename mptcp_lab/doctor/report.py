@@ -162,7 +162,7 @@ def _describe_finding(finding: Finding, width: int) -> list[str]:
     if finding.fix:
         found += _command(f"on {finding.host}", finding.fix)
     if finding.persistent:
-        found += _command("to keep it", finding.persistent)
+        found += _command("keep it", finding.persistent)
     evidence = list(finding.evidence[:EVIDENCE_SHOWN])
     if evidence:
         found += _column("seen", "; ".join(evidence), width)

@@ -183,6 +183,10 @@ class Examiner(Probe):
         """Return the document of the host's reading, of which ``ports`` are looked at closely."""
         return self.ask(dict[str, Any], "examine", EXAMINE_TIMEOUT_S, ports=list(ports))
 
+    def listens(self, port: int) -> bool:
+        """Return whether a socket of the host listens on a port."""
+        return self.ask(bool, "listens", port=port)
+
     def look_up(self, pairs: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
         """Return the kernel's route for each pair of source and destination, over a device or any ("")."""
         return self.ask(list[dict[str, Any]], "look_up", pairs=[list(pair) for pair in pairs])

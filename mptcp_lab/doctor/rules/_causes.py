@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 #: Rules whose findings are causes of others, which only show a symptom. The groups go from cause to symptom.
+REMOTE = ("remote-unreachable", "remote-drops-mptcp", "remote-plain", "remote-mirrored")
 SWITCHES = (
+    *REMOTE,
     "off-at-client",
     "off-at-server",
     "kernel-too-old",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Finding, Rule, Severity
 from mptcp_lab.doctor.readings import HostReading, PairReading
@@ -14,28 +14,37 @@ KEEP_ON = "echo net.mptcp.enabled=1 > /etc/sysctl.d/90-mptcp.conf"
 def find_off_at_client(reading: PairReading) -> Iterable[Finding]:
     """Find a client of a leg whose kernel opens no MPTCP sockets because of the sysctl."""
     for leg in reading.legs:
-        yield from _find_off("off-at-client", leg.client, "every connection that it opens is plain TCP")
+        if _is_off(leg.client):
+            yield _finding("off-at-client", leg.client, "so every connection that it opens is plain TCP.")
 
 
 def find_off_at_server(reading: PairReading) -> Iterable[Finding]:
     """Find a server of a leg whose kernel refuses MPTCP because of the sysctl."""
     for leg in reading.legs:
-        if leg.server is not None:
-            yield from _find_off("off-at-server", leg.server, "every connection that it accepts is plain TCP")
+        if leg.server is None or not _is_off(leg.server):
+            continue
+        if leg.connection is not None and leg.connection.is_mptcp:
+            why = "and a service has plain TCP from its next start on: its listener is from before."
+        else:
+            why = "so every connection that it accepts is plain TCP."
+        yield _finding("off-at-server", leg.server, why)
 
 
-def _find_off(rule: str, host: HostReading, consequence: str) -> Iterator[Finding]:
-    if host.mptcp_socket == "ENOPROTOOPT" or host.sysctl("net.mptcp.enabled") == "0":
-        yield Finding(
-            rule=rule,
-            severity=Severity.ERROR,
-            host=host.name,
-            what=f"MPTCP is switched off on {host.name}.",
-            why=f"Its kernel opens no MPTCP socket, so {consequence}.",
-            fix=ON,
-            persistent=KEEP_ON,
-            evidence=(f"net.mptcp.enabled = {host.sysctl('net.mptcp.enabled') or 'absent'}",),
-        )
+def _is_off(host: HostReading) -> bool:
+    return host.mptcp_socket == "ENOPROTOOPT" or host.sysctl("net.mptcp.enabled") == "0"
+
+
+def _finding(rule: str, host: HostReading, consequence: str) -> Finding:
+    return Finding(
+        rule=rule,
+        severity=Severity.ERROR,
+        host=host.name,
+        what=f"MPTCP is switched off on {host.name}.",
+        why=f"Its kernel opens no MPTCP socket, {consequence}",
+        fix=ON,
+        persistent=KEEP_ON,
+        evidence=(f"net.mptcp.enabled = {host.sysctl('net.mptcp.enabled') or 'absent'}",),
+    )
 
 
 RULES = (

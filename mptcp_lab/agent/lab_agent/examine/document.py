@@ -6,7 +6,8 @@ from typing import Any
 
 from ..basics import Json
 from ..kernel.host import read_counters
-from . import network, processes, services, sockets, system
+from . import network, processes, services, socket_options, sockets, system
+from .arp import find_duplicates
 from .basics import attempt
 
 
@@ -25,12 +26,14 @@ def examine(ports: list[int]) -> Json:
         "counters": read_counters(),
         "conntrack": system.read_conntrack(ports),
         "bpf": attempt(system.read_bpf),
+        "refused_options": socket_options.read_refused_options(),
         "configurations": services.read_configurations(found["processes"]),
         **found,
         **network.read_network(tools),
         **system.read_filters(filters),
         **services.read_units(show, names),
     }
+    document["duplicates"] = read_duplicates(document)
     document["tools"] = system.read_versions(versions)
     add_versions(document["daemons"], document["tools"])
     is_active = any(
@@ -52,6 +55,14 @@ def read_listening(ports: list[int]) -> Json:
         "listeners": listeners,
         "processes": [processes.read_process(pid, pid in closely) for pid in pids],
     }
+
+
+def read_duplicates(document: Json) -> Json:
+    """Return the addresses that other hosts claim too; none where that cannot be asked."""
+    try:
+        return find_duplicates(document["addresses"], document["links"])
+    except (OSError, TypeError, KeyError):
+        return {}
 
 
 def add_versions(daemons: list[Json], tools: dict[str, Any]) -> None:

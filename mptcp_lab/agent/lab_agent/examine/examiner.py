@@ -11,10 +11,11 @@ from typing import Any
 from ..basics import AgentError, Json, read_clock
 from ..faults.records import read_faults
 from ..probe import Probe
+from .sockets import is_listening
 
 #: The operations of the probe that the doctor uses; all others are refused.
 ALLOWED = frozenset(
-    "hello ping clock counters nics connect facts setsockopt close watch examine look_up capture "
+    "hello ping clock counters nics connect facts setsockopt close watch examine look_up listens capture "
     "capture_stop capture_fetch".split()
 )
 
@@ -51,6 +52,10 @@ class Examiner(Probe):
     def op_examine(self, ports: list[int]) -> Json:
         """See examine."""
         return {**super().op_examine(ports), "management_address": self._management}
+
+    def op_listens(self, port: int) -> bool:
+        """See is_listening."""
+        return is_listening(port)
 
 
 def examiner_main(management: str) -> int:
