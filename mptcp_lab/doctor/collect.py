@@ -12,6 +12,7 @@ from mptcp_lab.doctor.connect import End, connect
 from mptcp_lab.doctor.connection_reading import ConnectionReading
 from mptcp_lab.doctor.expect import is_proper, questions, usable_addresses
 from mptcp_lab.doctor.host_reading import HostReading, Lookup, read_or
+from mptcp_lab.doctor.other_family import try_other_family
 from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.probe.client import Nonsense
 from mptcp_lab.probe.openssh import Examiner, Ssh
@@ -124,6 +125,12 @@ def ask(questions_: Sequence[Question], ssh: Ssh) -> list[PairReading]:
         return [_examine(question, probes, readings) for question in questions_]
 
 
+def _connect(client: End, server: End, address: str, port: int) -> ConnectionReading:
+    """Make the connection, and then one over the other IP version."""
+    made = connect(client, server, address, port)
+    return replace(made, attempts=(*made.attempts, *try_other_family(client, server, made)))
+
+
 def _examine(
     question: Question, probes: Mapping[str, Examiner], readings: Mapping[str, HostReading]
 ) -> PairReading:
@@ -132,7 +139,7 @@ def _examine(
         address = question.address if not number else ""
         address = address or choose_address(readings[client], readings[server], port)
         ends = (End(probes[client], readings[client]), End(probes[server], readings[server]))
-        made.append(connect(*ends, address, port) if address else None)
+        made.append(_connect(*ends, address, port) if address else None)
     return PairReading(
         client=readings[question.client],
         server=readings[question.server],

@@ -87,4 +87,12 @@ MIDDLEBOXES = (
 REMOTE = ("remote-unreachable", "remote-drops-mptcp", "remote-mirrored", "remote-plain")
 #: Every cause of a connection that is not MPTCP, and of one that lacks subflows.
 CAUSES_OF_TCP = (*SWITCHES, *LISTENERS, *PACKET_FILTERS, *MIDDLEBOXES, *REMOTE)
-CAUSES_OF_MISSING = (*CAUSES_OF_TCP, *MANAGEMENT, *JOIN_LISTENERS, *ROUTES, "ipv6-broken", *PATHS)
+CAUSES_OF_MISSING = (
+    *CAUSES_OF_TCP,
+    *MANAGEMENT,
+    *JOIN_LISTENERS,
+    *ROUTES,
+    "ipv6-broken",
+    "standing-queue",
+    *PATHS,
+)

@@ -98,7 +98,8 @@ def _list_by_family(leg: Leg) -> dict[int, dict[tuple[str, str], bool]]:
         if pair.is_expected:
             works[family_of(pair.client)][pair.client, pair.server] = pair.state == ESTABLISHED
     for each in connection.attempts[1:]:
-        if each.source and each.protocol == "mptcp":
+        is_answered = each.error == "ECONNREFUSED"  # by a host that does not listen: the path works
+        if each.source and each.protocol == "mptcp" and not is_answered:
             works[family_of(each.source)][each.source, each.destination] = not each.error
     return works
 
