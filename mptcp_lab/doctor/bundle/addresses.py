@@ -93,10 +93,10 @@ class AddressMap:
     def text(self, text: str) -> str:
         """Return a text with every address, MAC address and host name replaced."""
         text = MAC.sub(lambda found: self.mac(bytes.fromhex(found[0].replace(":", ""))).hex(":"), text)
-        text = MAY_BE.sub(self._found, text)
+        text = MAY_BE.sub(self._replace_match, text)
         return self._name.sub(lambda found: self._names[found[0].lower()], text) if self._name else text
 
-    def _found(self, found: re.Match[str]) -> str:
+    def _replace_match(self, found: re.Match[str]) -> str:
         """Return what replaces a match of `MAY_BE`: itself, if it is no address."""
         run, length = found["run"], found["length"] or ""
         written = run.rstrip(".:")  # the end of a sentence, or of a word such as "SRC:"
