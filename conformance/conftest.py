@@ -15,6 +15,7 @@ from mptcp_lab.plugin import (
     case_of,
     describe,
     describe_run,
+    diagnose_failures,
     explain_failures,
     fixtures_require,
     lab_of,
@@ -34,9 +35,10 @@ GUARD = pytest.StashKey[Guard]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Create the guard, let it explain failed checks, and register what the fixtures require."""
+    """Create the guard, let it explain and diagnose failures, and register what the fixtures require."""
     config.stash[GUARD] = Guard(_is_about_the_lab)
     explain_failures(config, config.stash[GUARD].explain)
+    diagnose_failures(config, config.stash[GUARD].diagnose)
     fixtures_require(config, OF_FIXTURES)
 
 

@@ -11,6 +11,7 @@ from mptcp_lab import __version__
 USAGE_ERROR = 2
 #: From a command to the module whose ``main(arguments)`` runs it, and one line of help.
 COMMANDS = {
+    "doctor": ("mptcp_lab.doctor.command", "find out why two hosts do not use MPTCP, or not all paths"),
     "pcap": ("mptcp_lab.wire.__main__", "report the MPTCP connections of a capture, with RFC 8684 verdicts"),
     "report": (
         "mptcp_lab.report.__main__",

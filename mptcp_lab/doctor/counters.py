@@ -161,6 +161,27 @@ RULES: tuple[Rule, ...] = (
         Diagnosis("no join was tried", "look at the client's endpoints and limits, and the server's C flag"),
     ),
 )
+#: Counters of Linux 7 that say why a subflow was reset or refused.
+RESET_COUNTERS: dict[str, Diagnosis] = {
+    "MPJoinNoIdFound": Diagnosis(
+        "a join came back with an address id that it did not ask for", "add the endpoints again"
+    ),
+    "MPJoinSynAckNoMPJoin": Diagnosis(
+        "the answer to a join had no MP_JOIN", "look for a middlebox, or a listener without MPTCP there"
+    ),
+    "MPJoinAckNoMPJoin": Diagnosis(
+        "the third packet of a join had no MP_JOIN", "look for a middlebox that strips options"
+    ),
+    "MPJoinAckNoCtx": Diagnosis(
+        "the connection was closed while a join was under way", "look at what the program closes"
+    ),
+    "MPJoinNotEstablished": Diagnosis(
+        "a join came before the connection was fully established", "let the client send data first"
+    ),
+    "DssReset": Diagnosis(
+        "data came without a valid mapping", "look for a middlebox that changes data packets"
+    ),
+}
 HEALTHY = Diagnosis("healthy", "nothing to do")
 
 

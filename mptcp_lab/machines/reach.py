@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mptcp_lab.errors import LabBroken
 from mptcp_lab.inventory.model import Host, Lab
+from mptcp_lab.inventory.ssh import ssh_arguments
 from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.probe.ssh import SshTarget
 
@@ -20,8 +21,6 @@ HOP = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?:\[(?P<bracketed>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^-:@\s\[\]/][^:@\s\[\]/]*))"
     r"(?::(?P<port>[0-9]{1,5}))?/?"
 )
-#: Inventory variables and the options of ssh they become. Templates are not expanded: Ansible does not run.
-OPTIONS = {"ansible_port": "-p", "ansible_user": "-l", "ansible_ssh_private_key_file": "-i"}
 
 
 def target(lab: Lab, host: Host) -> SshTarget:
@@ -48,16 +47,6 @@ def ssh_config(lab: Lab) -> Path | None:
     """Return the path of the lab's ssh_config, or None if the lab has none."""
     path = lab_paths(lab.name).state / "ssh_config"
     return path if path.exists() else None
-
-
-def ssh_arguments(host: Host) -> list[str]:
-    """Return the arguments of ``ssh`` that reach a host, from the variables that Ansible uses."""
-    variables = host.variables
-    words = shlex.split(str(variables.get("ansible_ssh_common_args", "")))
-    for name, option in OPTIONS.items():
-        if name in variables:
-            words += [option, str(variables[name])]
-    return [*words, str(variables.get("ansible_host", host.name))]
 
 
 def resolve(name: str, arguments: list[str], jumps: str | None = None, hops: int = 0) -> SshTarget:

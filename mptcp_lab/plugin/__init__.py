@@ -10,6 +10,7 @@ used. The plugin provides:
   and about the run for the report
 - `fixtures_require`, which declares the requirements of fixtures on the inventory
 - `explain_failures`, which registers a function that finds out whether the lab caused a failure
+- `diagnose_failures`, which registers a function that finds out what is wrong with the lab after a failure
 
 PYTEST_DONT_REWRITE: the plugin has no assertions, and a conftest may import it before pytest does.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +31,17 @@ from mptcp_lab.evidence import EvidenceBox, disk_full_error
 from mptcp_lab.inventory import InventoryError, Lab
 from mptcp_lab.inventory.requirement import Requirement
 from mptcp_lab.plugin import cases, options, views
-from mptcp_lab.plugin.attempt import BOX, RAISED, Explain, Seen, end_session, mark_shared, run_once
+from mptcp_lab.plugin.attempt import (
+    BOX,
+    RAISED,
+    Diagnose,
+    Explain,
+    Seen,
+    diagnose_safely,
+    end_session,
+    mark_shared,
+    run_once,
+)
 from mptcp_lab.plugin.cases import case_of, claim
 from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.origin import describe_origin
@@ -53,6 +65,7 @@ __all__ = [
     "claim",
     "describe",
     "describe_run",
+    "diagnose_failures",
     "explain_failures",
     "fixtures_require",
     "lab_of",
@@ -67,6 +80,7 @@ LIVE = pytest.StashKey[Live]()
 RESULT = pytest.StashKey[Result]()
 BASELINE = pytest.StashKey[Result | None]()
 EXPLAIN = pytest.StashKey[Explain]()
+DIAGNOSE = pytest.StashKey[Diagnose]()
 
 # The words that pytest prints with the counts in its last line.
 CATEGORIES = {
@@ -102,6 +116,14 @@ def explain_failures(config: pytest.Config, explain: Explain) -> None:
     The outcome then follows from that error: normally the check is inconclusive.
     """
     config.stash[EXPLAIN] = explain
+
+
+def diagnose_failures(config: pytest.Config, diagnose: Diagnose) -> None:
+    """Register a function that is called after a claim did not hold; the failure refers to its cause.
+
+    The verdict stays. The result has each cause once, with all checks that it explains.
+    """
+    config.stash[DIAGNOSE] = diagnose
 
 
 def fixtures_require(config: pytest.Config, fixtures: Mapping[str, Requirement]) -> None:
@@ -277,7 +299,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if case.timing and tries[0].attempt.outcome in (Outcome.BREACHED, Outcome.OVER_LIMIT):
         tries.append(run_once(item, following, run.box(case, 1), explain))
     error = tries[-1].error
-    check = run.record(case, [seen.attempt for seen in tries], getattr(error, "next_step", ""))
+    diagnose = partial(diagnose_safely, item, item.config.stash.get(DIAGNOSE, None))
+    check = run.record(case, [seen.attempt for seen in tries], getattr(error, "next_step", ""), diagnose)
     if isinstance(error, LabBroken):
         run.stop(Ending.LAB_BROKEN, str(error), error.next_step)
     elif isinstance(error, LabBusy):

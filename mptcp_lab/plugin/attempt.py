@@ -26,6 +26,7 @@ from mptcp_lab.errors import (
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.probe.streams import ConnectFailed
 from mptcp_lab.probe.waiting import NeverHappened
+from mptcp_lab.results.causes import Cause
 from mptcp_lab.results.result import Attempt
 from mptcp_lab.results.verdict import Outcome
 from mptcp_lab.text import make_printable
@@ -44,6 +45,8 @@ OF_OTHERS = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstd
 
 #: Function that returns why a check failed if the lab caused the failure, else None.
 Explain = Callable[[pytest.Item], LabError | None]
+#: Function that returns what is wrong with the hosts that a failed check needed, or None.
+Diagnose = Callable[[pytest.Item], Cause | None]
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,13 @@ def run_once(
         evidence=box.files,
     )
     return Seen(attempt, error, make_printable(report.longreprtext or attempt.reason))
+
+
+def diagnose_safely(item: pytest.Item, diagnose: Diagnose | None) -> Cause | None:
+    """Return what ``diagnose`` finds; None if it fails, which must not hide the check's own failure."""
+    with contextlib.suppress(Exception):
+        return diagnose(item) if diagnose else None
+    return None
 
 
 def end_session(item: pytest.Item) -> str:

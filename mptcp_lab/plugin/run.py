@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ from mptcp_lab import __version__
 from mptcp_lab.catalogue import Claim
 from mptcp_lab.evidence import EvidenceBox, slug
 from mptcp_lab.inventory.model import Lab
+from mptcp_lab.results.causes import Cause
 from mptcp_lab.results.lab_document import lab_document
 from mptcp_lab.results.made_by import MadeBy
 from mptcp_lab.results.result import Attempt, Check, NotRun, Result
 from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Rules, Verdict, decide, exit_code
 
+#: Outcomes of a check whose claim did not hold.
+BY_THE_CLAIM = (Outcome.BREACHED, Outcome.OVER_LIMIT)
 STILL_GOING = "the run was still going on when this was written"
 
 
@@ -72,12 +75,23 @@ class Run:
         folder = self.folder / "evidence" / slug(case.name)
         return EvidenceBox(self.folder, folder / "retry" if attempt else folder, self.limits)
 
-    def record(self, case: Case, attempts: Sequence[Attempt], next_step: str = "") -> Check:
-        """Decide a check's verdict from its attempts, store it and return it."""
+    def record(
+        self,
+        case: Case,
+        attempts: Sequence[Attempt],
+        next_step: str = "",
+        diagnose: Callable[[], Cause | None] | None = None,
+    ) -> Check:
+        """Decide a check's verdict from its attempts, store it and return it.
+
+        If the check failed, ``diagnose`` is called to find out what is wrong with the lab.
+        """
         last = attempts[-1]
         verdict = decide([attempt.outcome for attempt in attempts], case.claim.level, self.rules)
         told = attempts[0] if verdict is Verdict.FLAKY else last
         check = _check(case, verdict, told.reason, told.where, next_step, tuple(attempts))
+        if diagnose and verdict in (Verdict.FAIL, Verdict.NON_STRICT) and last.outcome in BY_THE_CLAIM:
+            check = replace(check, diagnosis=diagnose())
         self.checks.append(check)
         return check
 

@@ -278,9 +278,9 @@ class Probe(ProbeClient):
         """Start to watch netlink events."""
         return EventWatch(self)
 
-    def capture(self, devices: Sequence[str], snaplen: int = 160) -> Capture:
-        """Start to capture the first ``snaplen`` bytes of every packet on these NICs."""
-        return Capture(self, list(devices), snaplen)
+    def capture(self, devices: Sequence[str], snaplen: int = 160, ports: Sequence[int] = ()) -> Capture:
+        """Capture the first ``snaplen`` bytes of packets on these NICs: of all, or of those of TCP ports."""
+        return Capture(self, list(devices), snaplen, ports)
 
     def origin(self, name: str) -> Origin:
         """Return the origin service with a name on this host."""

@@ -14,16 +14,16 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from types import NoneType
-from typing import Any, Self, TypeVar
-
-import paramiko
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from mptcp_lab.errors import Inconclusive, LabBroken, LabError
 from mptcp_lab.paths import AGENT
 from mptcp_lab.patience import factor, patient
 from mptcp_lab.probe.facts import Failure, Hello
 from mptcp_lab.probe.shapes import LINE_MAX_BYTES, Misshapen, decode_line, read_as
-from mptcp_lab.probe.ssh import SshTarget, connect
+
+if TYPE_CHECKING:
+    from mptcp_lab.probe.ssh import SshTarget
 
 SILENCE_LIMIT = 4.0  # seconds; the probe sends a line about every second
 # Reads the agent from standard input into memory, so that nothing is written to the host's disk.
@@ -34,7 +34,7 @@ try:
 except OSError:
     memory = os.memfd_create("mptcp-lab")  # Linux before 6.3
 os.write(memory, sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))
-sys.argv = ["agent", "probe", "--management=" + sys.argv[1], "--patience=" + sys.argv[2]]
+sys.argv = ["agent", sys.argv[1], "--management=" + sys.argv[2], "--patience=" + sys.argv[3]]
 runpy.run_path(f"/proc/self/fd/{memory}", run_name="__main__")
 """
 Event = Mapping[str, Any]
@@ -44,6 +44,11 @@ MAKE_ROOM = "make room on the host: df -h /run /var /tmp"
 #: The next step after an operation failed on a host, by errno.
 NEXT_STEPS = {errno.ENOSPC: MAKE_ROOM, errno.EDQUOT: MAKE_ROOM}
 T = TypeVar("T")
+
+
+def bootstrap(command: str) -> str:
+    """Return the shell command that runs a command of the agent; the factor of patience has to follow."""
+    return f'python3 -I -u -c {shlex.quote(BOOTSTRAP)} {command} "$SSH_CONNECTION"'
 
 
 @functools.cache
@@ -57,6 +62,35 @@ def agent_archive() -> bytes:
                 zipfile.ZipInfo(str(source.relative_to(AGENT))), source.read_bytes(), zipfile.ZIP_DEFLATED
             )
     return buffer.getvalue()
+
+
+class Transport(Protocol):
+    """The connection below a channel."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Channel(Protocol):
+    """The streams of a program on a host: a channel of paramiko, or a process of OpenSSH."""
+
+    def sendall(self, s: bytes, /) -> object:
+        """Write to the program's standard input; raise OSError or EOFError if that is closed."""
+
+    def recv(self, nbytes: int, /) -> bytes:
+        """Return output of the program, at most ``nbytes``; empty at its end."""
+
+    def recv_stderr_ready(self) -> bool:
+        """Return whether error output has arrived."""
+
+    def recv_stderr(self, nbytes: int, /) -> bytes:
+        """Return error output."""
+
+    def shutdown_write(self) -> None:
+        """Close the program's standard input."""
+
+    def close(self) -> None:
+        """Close all streams."""
 
 
 class ProbeError(LabError):
@@ -171,7 +205,7 @@ class Pending:
 class ProbeClient:
     """One probe process on one host, and the channel to it; several threads may use it."""
 
-    def __init__(self, host: str, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
+    def __init__(self, host: str, transport: Transport, channel: Channel) -> None:
         self.host = host
         self.hello: Mapping[str, Any] = {}
         #: Called with the host's name and the pcapng bytes of every capture that was stopped.
@@ -199,36 +233,49 @@ class ProbeClient:
 
         Raises `SshFailed`, `SudoRefused`, `ProbeError` or `HostVanished`.
         """
+        import paramiko  # clients over other channels need no paramiko
+
+        from mptcp_lab.probe.ssh import connect
+
         transport = connect(target, within)
         try:
             channel = transport.open_session(timeout=patient(within))
-            python = f'python3 -I -u -c {shlex.quote(BOOTSTRAP)} "$SSH_CONNECTION" {factor()}'
+            python = f"{bootstrap('probe')} {factor()}"
             channel.exec_command(f"sudo -n {python}" if target.become else python)
         except paramiko.SSHException as error:
             transport.close()
             raise HostVanished(target.name, f"could not start the probe: {error}") from None
         client = cls(target.name, transport, channel)
+        try:
+            client.greet(within)
+        except HostVanished:
+            if "sudo: " in client.end_reason:
+                raise SudoRefused(target, client.end_reason) from None
+            raise
+        return client
+
+    @property
+    def end_reason(self) -> str:
+        """Return why the probe has ended, with the last line of its error output; "" while it runs."""
+        return self._gone
+
+    def greet(self, within: float = 10.0) -> None:
+        """Send the agent over the channel and wait for its greeting; close the client if there is none."""
         payload = agent_archive()
         try:
             with contextlib.suppress(
                 OSError
             ):  # the probe has ended already: reading the greeting gives the reason
-                channel.sendall(f"{len(payload)}\n".encode() + payload)
-            hello = client.start("hello")
+                self._channel.sendall(f"{len(payload)}\n".encode() + payload)
+            hello = self.start("hello")
             hello.read(Hello, within)
-            client.hello = hello.result(within)
+            self.hello = hello.result(within)
         except Deadline:
-            client.close()
-            raise HostVanished(target.name, f"the probe did not greet within {patient(within):g} s") from None
-        except HostVanished:
-            client.close()  # its error output has been read by then
-            if "sudo: " in client._gone:
-                raise SudoRefused(target, client._gone) from None
-            raise
+            self.close()
+            raise HostVanished(self.host, f"the probe did not greet within {patient(within):g} s") from None
         except BaseException:
-            client.close()
+            self.close()
             raise
-        return client
 
     def __enter__(self) -> Self:
         return self

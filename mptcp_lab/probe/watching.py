@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -106,10 +106,14 @@ class CaptureSummary:
 class Capture:
     """A capture of packet headers in progress on some NICs; `stop` sets ``counts``."""
 
-    def __init__(self, probe: ProbeClient, devices: list[str], snaplen: int) -> None:
+    def __init__(
+        self, probe: ProbeClient, devices: list[str], snaplen: int, ports: Sequence[int] = ()
+    ) -> None:
         self._probe = probe
         self.counts: Mapping[str, CaptureCounts] = {}
-        self._name: str | None = probe.ask(str, "capture", devices=devices, snaplen=snaplen)
+        self._name: str | None = probe.ask(
+            str, "capture", devices=devices, snaplen=snaplen, ports=list(ports)
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mptcp_lab import catalogue
-from mptcp_lab.report.causes import find_causes
 from mptcp_lab.report.side_by_side import Comparison, comparisons
 from mptcp_lab.report.terminal import ENDINGS
 from mptcp_lab.report.timeline import timeline
@@ -91,8 +90,8 @@ def render(result: Result, folder: Path) -> str:
         topology=Markup(topology(result.lab)) if result.lab else "",  # noqa: S704 - escaped in svg
         facts=_facts(result.lab),
         highlight=_highlight(sections),
-        causes=find_causes(result),
-        grouped={case for cause in find_causes(result) if len(cause.cases) > 1 for case in cause.cases},
+        causes=result.causes,
+        grouped={case for shared in result.causes if len(shared.cases) > 1 for case in shared.cases},
         sections=sections,
     )
     return page

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from mptcp_lab.report.causes import find_causes
 from mptcp_lab.results.result import Check, Result
 from mptcp_lab.results.verdict import Verdict
 from mptcp_lab.text import make_printable
@@ -22,7 +21,7 @@ def render(result: Result) -> str:
 
     JUnit has fewer verdicts than the suite. An inconclusive check is an error. Unsupported and non-strict
     checks are skipped, and ``type`` distinguishes them. A flaky check has passed and has a property. The
-    properties of a suite name each cause of undecided checks once, with their number in the whole run.
+    properties of a suite name each cause of checks that did not pass once, with their number in the run.
     """
     root = ET.Element("testsuites", name="mptcp-lab")
     for family in dict.fromkeys(check.family for check in result.checks):
@@ -44,7 +43,7 @@ def _suite(result: Result, family: str, checks: list[Check]) -> ET.Element:
         skipped=str(elements.count("skipped")),
         time=f"{sum(check.duration for check in checks):.3f}",
     )
-    if mine := [cause for cause in find_causes(result) if {check.case for check in checks} & {*cause.cases}]:
+    if mine := [cause for cause in result.causes if {check.case for check in checks} & {*cause.cases}]:
         properties = ET.SubElement(suite, "properties")
         for number, cause in enumerate(mine, 1):
             ET.SubElement(properties, "property", name=f"cause {number}", value=str(cause))
@@ -62,7 +61,10 @@ def _case(check: Check) -> ET.Element:
         ET.SubElement(properties, "property", name=name, value=value)
     if element := ELEMENTS.get(check.verdict):
         mark = ET.SubElement(case, element, type=check.verdict.value, message=check.reason)
-        mark.text = f"{check.level.value}: {check.claim}\n{check.where}\n{check.next_step}".strip()
+        lines = [f"{check.level.value}: {check.claim}", check.where, check.next_step]
+        if check.diagnosis:
+            lines += [f"cause: {check.diagnosis}", f"next: {check.diagnosis.next_step}"]
+        mark.text = "\n".join(lines).strip()
     return case
 
 

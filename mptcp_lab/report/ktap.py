@@ -65,8 +65,10 @@ def _check_subtest(check: Check) -> Subtest:
     if check.verdict in OK:
         flaky = "flaky: passed on the retry only" if check.verdict is Verdict.FLAKY else ""
         return Subtest(check.case, True, flaky, check.duration)
-    texts = (f"{check.level.value}: {check.claim}", f"{check.verdict.value}: {check.reason}")
-    diagnosis = [line for text in (*texts, check.where, check.next_step) for line in text.splitlines()]
+    texts: tuple[str, ...] = (f"{check.level.value}: {check.claim}", f"{check.verdict.value}: {check.reason}")
+    causes = (f"cause: {check.diagnosis}", check.diagnosis.next_step) if check.diagnosis else ()
+    texts = (*texts, check.where, check.next_step, *causes)
+    diagnosis = [line for text in texts for line in text.splitlines()]
     return Subtest(check.case, False, "", check.duration, tuple(filter(None, diagnosis)))
 
 

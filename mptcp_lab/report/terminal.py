@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mptcp_lab.report.causes import Cause, find_causes
 from mptcp_lab.report.side_by_side import comparisons
+from mptcp_lab.results.causes import SharedCause
 from mptcp_lab.results.result import Check, Result
 from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Verdict
 from mptcp_lab.text import make_printable, to_one_line
@@ -55,16 +55,19 @@ def family_line(family: str, title: str) -> Line:
 
 
 def summary(result: Result, report: str = "") -> Iterator[Line]:
-    """Yield the lines of the summary: checks that did not pass, tables, counts, the report's path."""
-    shared = [cause for cause in find_causes(result) if len(cause.cases) > 1]
-    grouped = {case for cause in shared for case in cause.cases}
+    """Yield the lines of the summary: checks that did not pass, tables, counts, the report's path.
+
+    A cause of several checks comes first, and once, instead of a paragraph for each of these checks.
+    """
+    shared = [each for each in result.causes if len(each.cases) > 1]
+    grouped = {case for each in shared for case in each.cases}
+    for each in shared:
+        yield from _shared_cause(each)
+        yield []
     for check in told_apart(result):
         if check.case not in grouped:
             yield from _explanation(check)
             yield []
-    for cause in shared:
-        yield from _shared_cause(cause)
-        yield []
     for table in comparisons(result):
         yield from ([(line, "bold" if not number else "")] for number, line in enumerate(table.lines()))
         yield []
@@ -107,6 +110,10 @@ def _explanation(check: Check) -> Iterator[Line]:
     yield _fact("source", check.source)
     if check.next_step:
         yield _fact("next", check.next_step)
+    if check.diagnosis:
+        yield _fact("cause", make_printable(str(check.diagnosis)))
+        if check.diagnosis.next_step:
+            yield _fact("next", check.diagnosis.next_step)
 
 
 def _has_line(check: Check) -> bool:
@@ -114,17 +121,18 @@ def _has_line(check: Check) -> bool:
     return check.attempts[-1].outcome not in (Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED)
 
 
-def _shared_cause(cause: Cause) -> Iterator[Line]:
-    """Yield the lines about one cause that left several checks undecided."""
-    verdict = Verdict.INCONCLUSIVE
-    yield [(f"{verdict.value}  ", STYLES[verdict]), (cause.count, "bold")]
-    first, *others = make_printable(cause.reason).splitlines() or [""]
-    yield _fact("cause", f"{cause.where}: {first}" if cause.where else first)
+def _shared_cause(shared: SharedCause) -> Iterator[Line]:
+    """Yield the lines about one cause that explains several checks."""
+    verdict = Verdict(shared.verdict)
+    yield [(f"{verdict.value}  ", STYLES[verdict]), (shared.count, "bold")]
+    first, *others = make_printable(shared.cause.what).splitlines() or [""]
+    yield _fact("cause", f"{shared.cause.where}: {first}" if shared.cause.where else first)
     yield from (_fact("", line) for line in others)
-    if cause.next_step:
-        yield _fact("next", cause.next_step)
-    more = len(cause.cases) - CASES_SHOWN
-    yield _fact("took", ", ".join(cause.cases[:CASES_SHOWN]) + (f" and {more} more" if more > 0 else ""))
+    if shared.cause.next_step:
+        yield _fact("next", shared.cause.next_step)
+    more = len(shared.cases) - CASES_SHOWN
+    shown = ", ".join(shared.cases[:CASES_SHOWN])
+    yield _fact("checks", shown + (f" and {more} more" if more > 0 else ""))
 
 
 def _fact(name: str, value: str) -> Line:

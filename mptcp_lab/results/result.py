@@ -20,6 +20,7 @@ from mptcp_lab.catalogue import FAMILIES
 from mptcp_lab.catalogue.level import Level
 from mptcp_lab.files import write_synced
 from mptcp_lab.results import made_by
+from mptcp_lab.results.causes import Cause, SharedCause, group_by_cause
 from mptcp_lab.results.made_by import MadeBy
 from mptcp_lab.results.verdict import Ending, Outcome, Rules, Verdict, decide, exit_code
 from mptcp_lab.text import shorten, to_one_line
@@ -79,7 +80,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Check:
-    """One case of a claim with its verdict; a case without attempts was never started."""
+    """One case of a claim with its verdict; a case without attempts was never started.
+
+    ``diagnosis`` is what was found wrong with the lab when the check failed.
+    """
 
     id: str
     case: str
@@ -92,6 +96,20 @@ class Check:
     where: str = ""
     next_step: str = ""
     attempts: tuple[Attempt, ...] = ()
+    diagnosis: Cause | None = None
+
+    @property
+    def cause(self) -> Cause | None:
+        """Return the cause that explains why the check did not pass, or None.
+
+        A failed check has the diagnosis of the lab as its cause. An undecided check has its own reason: many
+        checks may meet one defect of the suite, and share it even if its line differs. A check that was not
+        started has no cause here, because the run's ending explains it.
+        """
+        if self.diagnosis is not None or self.verdict is not Verdict.INCONCLUSIVE or not self.attempts:
+            return self.diagnosis
+        is_defect = self.attempts[-1].outcome is Outcome.DEFECT  # its place is a line of the check
+        return Cause(self.reason, "" if is_defect else self.where, self.next_step)
 
     @property
     def duration(self) -> float:
@@ -141,6 +159,13 @@ class Result:
         found = Counter(check.verdict for check in self.checks)
         return {verdict.value: found[verdict] for verdict in Verdict}
 
+    @property
+    def causes(self) -> tuple[SharedCause, ...]:
+        """Return each cause of checks that did not pass, once, the one with the most checks first."""
+        return group_by_cause(
+            (check.cause, check.case, check.verdict.value) for check in self.checks if check.cause
+        )
+
 
 def number(value: float) -> str:
     """Format a measured value with three significant digits, whole numbers in full."""
@@ -181,6 +206,7 @@ def load(path: Path) -> Result:
 
 def to_json(result: Result) -> dict[str, Any]:
     """Return the result as a document that follows result.schema.json."""
+    names = {shared.cause: name for name, shared in _named_causes(result).items()}
     return {
         "schema": SCHEMA,
         "version": result.version,
@@ -196,7 +222,8 @@ def to_json(result: Result) -> dict[str, Any]:
         "options": dict(result.options),
         "counts": result.counts,
         "exit_code": int(result.exit_code),
-        "checks": [_check_to_json(check) for check in result.checks],
+        "causes": [_cause_to_json(name, shared) for name, shared in _named_causes(result).items()],
+        "checks": [_check_to_json(check, names) for check in result.checks],
         "not_run": [asdict(entry) for entry in result.not_run],
     }
 
@@ -206,7 +233,8 @@ def from_json(document: Mapping[str, Any]) -> Result:
     root = Node(document)
     schema = root["schema"].whole_number()
     keys = ("schema", "version", "run", "lab", "options", "counts", "exit_code", "checks", "not_run")
-    root.check_keys(*keys, *(("made_by",) if schema > 1 else ()))
+    root.check_keys(*keys, *(("made_by", "causes") if schema > 1 else ()))
+    causes = dict(_cause_from_json(node) for node in root.get("causes", []).items())
     run = root["run"]
     run.check_keys("id", "started", "finished", "ending", "sentence")
     result = Result(
@@ -216,7 +244,7 @@ def from_json(document: Mapping[str, Any]) -> Result:
         ending=run["ending"].choice(Ending),
         sentence=run["sentence"].text(),
         exit_code=root["exit_code"].whole_number(),
-        checks=tuple(_check_from_json(node) for node in root["checks"].items()),
+        checks=tuple(_check_from_json(node, causes) for node in root["checks"].items()),
         not_run=tuple(_not_run_from_json(node) for node in root["not_run"].items()),
         lab=_checked_lab(root["lab"]),
         options=root["options"].mapping(),
@@ -290,9 +318,28 @@ def _checked_lab(lab: Node) -> Mapping[str, Any]:
     return lab.mapping()
 
 
-def _check_to_json(check: Check) -> dict[str, Any]:
+def _named_causes(result: Result) -> dict[str, SharedCause]:
+    """Return the causes by the names that checks refer to in the document."""
+    return {f"cause-{number}": shared for number, shared in enumerate(result.causes, 1)}
+
+
+def _cause_to_json(name: str, shared: SharedCause) -> dict[str, Any]:
+    return {"id": name, **asdict(shared.cause), "cases": list(shared.cases)}
+
+
+def _cause_from_json(node: Node) -> tuple[str, Cause]:
+    node.check_keys("id", "what", "where", "next_step", "cases")
+    _ = [case.text() for case in node["cases"].items()]  # checked for type only: the checks refer to causes
+    cause = Cause(node["what"].text(), node["where"].text(), node["next_step"].text())
+    return node["id"].text(least=1), cause
+
+
+def _check_to_json(check: Check, names: Mapping[Cause, str]) -> dict[str, Any]:
+    plain = asdict(check)
+    del plain["diagnosis"]
     return {
-        **asdict(check),
+        **plain,
+        "cause": names[check.cause] if check.cause else "",
         "duration": check.duration,
         "figures": [asdict(figure) for figure in check.figures],
         "evidence": [asdict(evidence) for evidence in check.evidence],
@@ -304,8 +351,9 @@ def _not_run_from_json(node: Node) -> NotRun:
     return NotRun(node["case"].text(), node["reason"].text())
 
 
-def _check_from_json(node: Node) -> Check:
-    node.check_keys(*(field.name for field in fields(Check)), "duration", "figures", "evidence")
+def _check_from_json(node: Node, causes: Mapping[str, Cause]) -> Check:
+    known = {field.name for field in fields(Check)} - {"diagnosis"}
+    node.check_keys(*known, "cause", "duration", "figures", "evidence")
     plain = {
         key: node[key].text() for key in ("id", "case", "claim", "source", "reason", "where", "next_step")
     }
@@ -315,12 +363,17 @@ def _check_from_json(node: Node) -> Check:
     family = node["family"].text()
     if family not in FAMILIES:
         raise Malformed(f"{node.place}.family: {shorten(family)} is not one of {', '.join(FAMILIES)}")
+    verdict = node["verdict"].choice(Verdict)
+    name = node.get("cause", "").text()
+    if name and name not in causes:
+        raise Malformed(f"{node.place}.cause: {shorten(name)} is not the id of one of the causes")
     return Check(
         **plain,
         family=family,
         level=node["level"].choice(Level),
-        verdict=node["verdict"].choice(Verdict),
+        verdict=verdict,
         attempts=tuple(_attempt_from_json(each) for each in node["attempts"].items(most=2)),
+        diagnosis=causes.get(name) if verdict is not Verdict.INCONCLUSIVE else None,
     )
 
 

@@ -11,6 +11,8 @@ import pytest
 from mptcp_lab.errors import LabBroken, LabError
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, eventually
+from mptcp_lab.results.causes import Cause as FailureCause
+from mptcp_lab.suite.diagnosis import find_cause
 from mptcp_lab.suite.preconditions import Cause, read
 
 #: How long a unit that a check stopped or killed may take, after the check, to be up and listening again.
@@ -101,6 +103,16 @@ class Guard:
         except LabError:
             return None  # the check's own failure is more useful than this error
         return min(causes, key=lambda cause: not cause.is_about_host).error() if causes else None
+
+    def diagnose(self, item: pytest.Item) -> FailureCause | None:
+        """Return what the doctor's rules find wrong with the hosts that a failed check needed.
+
+        A STATE check names what is wrong itself.
+        """
+        if self._may_use_broken(item):
+            return None
+        with self.allowing_all_hosts():
+            return find_cause(self._machines, self._needed_hosts())
 
     @property
     def unsound(self) -> set[str]:

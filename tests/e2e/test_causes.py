@@ -11,7 +11,7 @@ import pytest
 
 from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import Configured, SuiteRun, environment, suite_run
-from tests.e2e.sabotage import broken
+from tests.e2e.sabotage import broken, filtered
 
 MPTCP_OFF, MPTCP_ON = "sysctl -qw net.mptcp.enabled=0", "sysctl -qw net.mptcp.enabled=1"
 DROP_IN = "/etc/systemd/system/haproxy.service.d"
@@ -119,6 +119,32 @@ def test_what_breaks_while_the_suite_runs(configured: Configured) -> None:
     assert verdicts["GATEWAY-1"] == "pass", run.output  # the last one
     assert "fail" not in verdicts.values(), run.output
     assert run.code == 4
+
+
+def test_one_cause_of_many_failures_is_named_once_at_the_top(configured: Configured) -> None:
+    """No STATE claim is about a packet filter: the checks fail, and the doctor names what they share."""
+    refused = filtered("", "server1", "input", "tcp option mptcp exists reject with tcp reset", "")
+    with broken(configured, refused.host, refused.command, refused.mend):
+        run = configured.suite(
+            "--claim=DIRECT-2", "--claim=DIRECT-3", "--claim=DIRECT-4", "--claim=GATEWAY-1"
+        )
+    failed = ["DIRECT-2", "DIRECT-3", "DIRECT-4"]
+    assert [case for case, verdict in run.verdicts().items() if verdict == "fail"] == failed, run.output
+    assert run.code == 1
+    (cause,) = run.result["causes"]
+    assert (cause["where"], cause["cases"]) == ("server1", failed)
+    assert cause["next_step"].startswith("on server1: nft delete rule inet sabotage c")
+    lines = run.output.splitlines()
+    at = lines.index("fail  2 checks")
+    assert lines[at + 1 : at + 4] == [
+        f"  cause   server1: {cause['what']}",
+        f"  next    {cause['next_step']}",
+        "  checks  DIRECT-3, DIRECT-4",
+    ]
+    assert run.output.count(cause["what"]) == 1
+    assert not any(line.startswith("fail  DIRECT") for line in lines[at:])
+    page = (run.folder / "report.html").read_text()
+    assert page.index("Why checks did not pass") < page.index("<tr><td>2</td><td>server1: ")
 
 
 @pytest.mark.parametrize("folder", ["/run/mptcp-lab", "/var/log/nginx"])

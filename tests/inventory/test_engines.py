@@ -29,6 +29,8 @@ OWN = (
     "mptcp_lab/suite/security/access_rules.py",  # a configuration with an access rule
     "mptcp_lab/render/scratch.sh",  # what its package's install script does
     "plugins/modules/host_record.py",  # records versions of programs; it is one file, which reads no other
+    "mptcp_lab/agent/lab_agent/examine",  # what the doctor reads of programs, in and outside labs
+    "mptcp_lab/doctor",  # what goes wrong with programs in the field
     "mptcp_lab/catalogue",  # claims and corrections
     "playbooks/proxies.yml",  # gives a role the services of its engine
 )

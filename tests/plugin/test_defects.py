@@ -242,7 +242,7 @@ def test_broken_over_limit(evidence):
     assert inner.lines[at + 1 : at + 4] == [
         "  cause   client: net.mptcp.enabled is 0, STATE-1",
         "  next    on client: sysctl -w net.mptcp.enabled=1",
-        "  took    DIRECT-1, DIRECT-2, DIRECT-12",
+        "  checks  DIRECT-1, DIRECT-2, DIRECT-12",
     ]
     assert inner.text.count("net.mptcp.enabled is 0") == 1
     junit = (inner.folder / "junit.xml").read_text()
@@ -265,6 +265,65 @@ def pytest_configure(config):
 """
     inner = suite('@claim("DIRECT-3")\ndef test_a(): assert 0\n', conftest=fixture)
     assert inner.verdicts == {"DIRECT-3": "fail"}
+
+
+DIAGNOSED = """
+from mptcp_lab.plugin import diagnose_failures
+from mptcp_lab.results.causes import Cause
+
+def pytest_configure(config):
+    cause = Cause("the client has no endpoint", "client", "on client: ip mptcp endpoint add 198.18.2.10")
+    diagnose_failures(config, lambda item: cause if "broken" in item.name else {}["x"])
+"""
+
+
+def test_the_diagnosis_of_failures_is_named_once_at_the_top(suite: Suite) -> None:
+    inner = suite(
+        """
+@claim("DIRECT-1")
+def test_its_own(): assert 1 == 2
+
+@claim("DIRECT-3")
+def test_broken_a(): assert 2 == 4, "2 of 4 subflows"
+
+@claim("DIRECT-4")
+def test_broken_b(): assert False
+
+@claim("DIRECT-7")
+def test_broken_but_passes(): pass
+""",
+        conftest=DIAGNOSED,
+    )
+    assert inner.verdicts == {"DIRECT-1": "fail", "DIRECT-3": "fail", "DIRECT-4": "fail", "DIRECT-7": "pass"}
+    at = inner.lines.index("fail  2 checks")
+    assert inner.lines[at + 1 : at + 4] == [
+        "  cause   client: the client has no endpoint",
+        "  next    on client: ip mptcp endpoint add 198.18.2.10",
+        "  checks  DIRECT-3, DIRECT-4",
+    ]
+    assert at < inner.lines.index("fail  DIRECT-1")
+    assert inner.text.count("the client has no endpoint") == 1
+    assert [inner.check(case)["cause"] for case in inner.verdicts] == ["", "cause-1", "cause-1", ""]
+    assert inner.check("DIRECT-3")["reason"].startswith("2 of 4 subflows")
+    assert inner.result["causes"] == [
+        {
+            "id": "cause-1",
+            "what": "the client has no endpoint",
+            "where": "client",
+            "next_step": "on client: ip mptcp endpoint add 198.18.2.10",
+            "cases": ["DIRECT-3", "DIRECT-4"],
+        }
+    ]
+    page = (inner.folder / "report.html").read_text()
+    assert "<tr><td>2</td><td>client: the client has no endpoint</td>" in page
+    assert inner.code == 1
+
+
+def test_the_diagnosis_of_one_failure_stands_in_it(suite: Suite) -> None:
+    inner = suite('@claim("DIRECT-3")\ndef test_broken(): assert 0\n', conftest=DIAGNOSED)
+    at = inner.lines.index("fail  DIRECT-3")
+    assert "  cause   client: the client has no endpoint" in inner.lines[at:]
+    assert "cause: client: the client has no endpoint" in (inner.folder / "junit.xml").read_text()
 
 
 FULL = """

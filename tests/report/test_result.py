@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import jsonschema
 import pytest
 
 from mptcp_lab.results import result as results
+from mptcp_lab.results.causes import Cause
 from mptcp_lab.results.made_by import MadeBy
 from mptcp_lab.results.result import Result, ResultError, number
+from mptcp_lab.results.verdict import Verdict
+from mptcp_lab.untrusted import Malformed
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text(encoding="utf-8"))
 
@@ -26,6 +30,41 @@ def test_it_follows_the_schema(run: Result) -> None:
     assert document["counts"] == dict.fromkeys(document["counts"], 1)
     assert document["checks"][0]["figures"] == [{"name": "gap", "value": 203.7, "unit": "ms", "limit": 1000}]
     assert document["checks"][4]["duration"] == pytest.approx(0.82)
+
+
+def diagnosed(run: Result) -> Result:
+    """Return the run with one diagnosis for its failed and its non-strict check."""
+    cause = Cause("no endpoint is there", "client", "on client: ip mptcp endpoint add 198.18.2.10")
+    failed = (Verdict.FAIL, Verdict.NON_STRICT)
+    checks = (replace(each, diagnosis=cause) if each.verdict in failed else each for each in run.checks)
+    return replace(run, checks=tuple(checks))
+
+
+def test_a_cause_is_saved_once_and_checks_refer_to_it(run: Result) -> None:
+    run = diagnosed(run)
+    document = json.loads(json.dumps(results.to_json(run)))
+    jsonschema.validate(document, SCHEMA)
+    assert results.from_json(document) == run
+    (first,) = document["causes"]
+    assert (first["id"], first["where"], len(first["cases"])) == ("cause-1", "client", 2)
+    named = {check["case"]: check["cause"] for check in document["checks"] if check["cause"]}
+    assert named == dict.fromkeys(first["cases"], "cause-1")
+    assert "no endpoint is there" not in json.dumps(document["checks"])
+
+
+def test_a_result_of_before_there_were_causes_is_loaded(run: Result) -> None:
+    document = json.loads(json.dumps(results.to_json(run)))
+    del document["causes"]
+    for check in document["checks"]:
+        del check["cause"]
+    assert results.from_json(document) == run
+
+
+def test_a_cause_that_is_not_there_is_refused(run: Result) -> None:
+    document = json.loads(json.dumps(results.to_json(diagnosed(run))))
+    document["causes"] = []
+    with pytest.raises(Malformed, match=r"cause: .* is not the id of one of the causes"):
+        results.from_json(document)
 
 
 @pytest.mark.parametrize("key", ["schema", "made_by", "run", "lab", "checks", "counts", "exit_code"])

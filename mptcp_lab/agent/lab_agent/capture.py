@@ -15,9 +15,10 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .basics import Json
+from .packet_filter import keep_all, keep_ports
 from .sockets import Cancelled, Waker
 
 SOL_PACKET, PACKET_RX_RING, PACKET_STATISTICS, PACKET_VERSION, TPACKET_V3 = 263, 5, 6, 10, 2
@@ -32,9 +33,9 @@ CAPTURE_BYTES = 256 << 20  # ring blocks kept in memory per NIC; beyond this, pa
 
 
 class NicCapture:
-    """One NIC's ring, which a thread drains into memory."""
+    """One NIC's ring, which a thread drains into memory; with `ports`, only their TCP packets get into it."""
 
-    def __init__(self, device: str, snaplen: int) -> None:
+    def __init__(self, device: str, snaplen: int, ports: Sequence[int] = ()) -> None:
         self.device = device
         self.blocks: list[bytes] = []
         self.drained = 0
@@ -45,7 +46,7 @@ class NicCapture:
         self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
             self.hardware = self._hardware_type()
-            self._filter(snaplen)
+            self._filter(keep_ports(ports, snaplen) if ports else keep_all(snaplen))
             self.sock.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V3)
             frames = BLOCK_BYTES // FRAME_BYTES * BLOCK_COUNT
             ring = struct.pack("=7I", BLOCK_BYTES, BLOCK_COUNT, FRAME_BYTES, frames, RETIRE_MS, 0, 0)
@@ -62,11 +63,14 @@ class NicCapture:
         request = fcntl.ioctl(self.sock, SIOCGIFHWADDR, struct.pack("16s24x", self.device.encode()))
         return int(struct.unpack_from("=H", request, 16)[0])
 
-    def _filter(self, snaplen: int) -> None:
-        """Attach the BPF program `ret #snaplen`: the kernel copies at most `snaplen` bytes of each packet."""
-        program = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, snaplen), 8)
+    def _filter(self, instructions: Sequence[bytes]) -> None:
+        """Attach a BPF program, which decides how many bytes of each packet the kernel copies."""
+        octets = b"".join(instructions)
+        program = ctypes.create_string_buffer(octets, len(octets))
         self.sock.setsockopt(
-            socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
+            socket.SOL_SOCKET,
+            SO_ATTACH_FILTER,
+            struct.pack("HP", len(instructions), ctypes.addressof(program)),
         )
 
     def _run(self) -> None:
@@ -96,7 +100,7 @@ class NicCapture:
 
     def stop(self) -> None:
         """Stop the capture: filter out new packets, wait at most 2 s until the ring is drained, close."""
-        self._filter(0)
+        self._filter(keep_all(0))
         deadline = time.monotonic() + 2
         self._count()
         while self.drained < self._seen and time.monotonic() < deadline:
@@ -133,13 +137,13 @@ class NicCapture:
 class Capture:
     """A capture on several NICs, which start and stop together and give one pcapng file."""
 
-    def __init__(self, devices: list[str], snaplen: int) -> None:
+    def __init__(self, devices: list[str], snaplen: int, ports: Sequence[int] = ()) -> None:
         self.snaplen = snaplen
         self.nics: list[NicCapture] = []
         self.data = b""
         try:
             for device in devices:
-                self.nics.append(NicCapture(device, snaplen))
+                self.nics.append(NicCapture(device, snaplen, ports))
         except BaseException:
             self.close()
             raise

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from .basics import set_patience
+from .examine.examiner import examiner_main
 from .keeper import keeper_main, lift_main
 from .kernel.log import log_main
 from .kernel.path_manager import ENDPOINT_FLAGS, endpoint_main
@@ -22,6 +23,9 @@ def main(argv: list[str]) -> int:
     probe = commands.add_parser("probe", help="serve a controller on standard input and output")
     probe.add_argument("--management", default="", help="SSH_CONNECTION of the session")
     probe.add_argument("--patience", type=float, default=1.0, help="how many times as long to wait")
+    doctor = commands.add_parser("doctor", help="serve the doctor, and change nothing")
+    doctor.add_argument("--management", default="", help="SSH_CONNECTION of the session")
+    doctor.add_argument("--patience", type=float, default=1.0, help="how many times as long to wait")
     origin = commands.add_parser("origin", help="run the origin service")
     origin.add_argument("--config", type=Path, required=True, help="JSON file: name, listeners")
     keeper = commands.add_parser("keeper", help="lift faults when their time is over")
@@ -53,4 +57,6 @@ def main(argv: list[str]) -> int:
     if chosen.command == "origin":
         return origin_main(chosen.config)
     set_patience(chosen.patience)
+    if chosen.command == "doctor":
+        return examiner_main(chosen.management)
     return probe_main(chosen.management)

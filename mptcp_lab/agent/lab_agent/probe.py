@@ -20,12 +20,15 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .basics import AgentError, Json, Registry, describe_error, patient, read_clock, set_patience
 from .capture import Capture
 from .connections import Listener, connect
+from .examine.document import examine
+from .examine.network import look_up
 from .faults.plan import MANAGEMENT
 from .faults.records import lift_fault, read_faults
 from .faults.registry import AppliedFault, apply_fault, change_endpoints, keep_keeper, recover_faults
@@ -104,13 +107,17 @@ class Probe:
     def _serve(self, request: Json) -> None:
         answer: Json = {"id": request["id"], "ok": True}
         try:
-            operation = getattr(self, "op_" + request["op"], None)
-            if operation is None:
-                raise AgentError("unknown-op", f"this probe has no operation {request['op']!r}")
-            answer["result"] = operation(**request.get("args", {}))
+            answer["result"] = self.run_operation(request["op"], request.get("args", {}))
         except Exception as error:
             answer.update(ok=False, error=describe_error(error))
         self.say(answer)
+
+    def run_operation(self, op: str, args: Json) -> Any:
+        """Run an operation and return its result; raise AgentError "unknown-op" if there is none."""
+        operation = getattr(self, "op_" + op, None)
+        if operation is None:
+            raise AgentError("unknown-op", f"this probe has no operation {op!r}")
+        return operation(**args)
 
     # --- the host
 
@@ -174,6 +181,14 @@ class Probe:
         """See PathManager.steer."""
         with PathManager() as manager:
             manager.steer(command, token, **about)
+
+    def op_examine(self, ports: list[int]) -> Json:
+        """See examine."""
+        return examine(ports)
+
+    def op_look_up(self, pairs: list[list[str]]) -> list[Json]:
+        """See look_up."""
+        return look_up(pairs)
 
     def op_sysctls(self) -> Json:
         """See read_sysctls."""
@@ -364,9 +379,12 @@ class Probe:
         ready.set()
         return name
 
-    def op_capture(self, devices: list[str], snaplen: int = 160) -> str:
-        """Start a capture on these NICs and return its id; `snaplen` is in bytes per packet."""
-        return self.open.add("capture", Capture(devices, snaplen))
+    def op_capture(self, devices: list[str], snaplen: int = 160, ports: Sequence[int] = ()) -> str:
+        """Start a capture on these NICs and return its id; `snaplen` is in bytes per packet.
+
+        With `ports` it has only the TCP packets of these ports.
+        """
+        return self.open.add("capture", Capture(devices, snaplen, ports))
 
     def op_capture_stop(self, capture: str) -> Json:
         """Stop a capture and return its counts; op_capture_fetch then returns the file in pieces."""

@@ -1,0 +1,88 @@
+"""Find out what is wrong with the hosts that a failed check needed, by the doctor's rules.
+
+The hosts are read through the session's probes, all at once, in two round trips; no connection is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from mptcp_lab.doctor.expect import questions
+from mptcp_lab.doctor.finding import Confidence, Finding, Severity, find_all, rank
+from mptcp_lab.doctor.host_reading import HostReading, Lookup
+from mptcp_lab.doctor.readings import PairReading
+from mptcp_lab.doctor.rules import gather
+from mptcp_lab.inventory.model import Lab
+from mptcp_lab.machines.session import Machine
+from mptcp_lab.probe.shapes import read_as
+from mptcp_lab.results.causes import Cause
+
+EXAMINE_TIMEOUT_S = 20.0
+#: A client, its server or proxy, and the port of a service there that speaks MPTCP.
+Speaking = tuple[str, str, int]
+
+
+def find_cause(machines: Mapping[str, Machine], names: Collection[str]) -> Cause | None:
+    """Return the worst finding about these hosts as the cause of a failure; None without findings."""
+    if not machines:
+        return None
+    lab = next(iter(machines.values())).lab
+    pairs = speaking_pairs(lab, names)
+    readings = read_pairs(machines, pairs)
+    found = [
+        finding
+        for one, other, port in pairs
+        for finding in find_all(gather(), PairReading(readings[one], readings[other], port))
+    ]
+    return worst_cause(found)
+
+
+def speaking_pairs(lab: Lab, names: Collection[str]) -> list[Speaking]:
+    """Return the pairs of these hosts between which MPTCP is meant to be spoken, with one port each."""
+    hosts = [lab.hosts[name] for name in names if lab.hosts[name].mptcp]
+    found: dict[tuple[str, str], int] = {}
+    for server in hosts:
+        for service in server.services:
+            if service.mptcp == "off":
+                continue
+            for client in hosts:
+                if "clients" in client.functions and client.name != server.name:
+                    found.setdefault((client.name, server.name), service.port)
+    return [(*pair, port) for pair, port in found.items()]
+
+
+def read_pairs(machines: Mapping[str, Machine], pairs: Collection[Speaking]) -> dict[str, HostReading]:
+    """Return the readings of all hosts of the pairs, with the routes between the hosts of each pair."""
+    names = list(dict.fromkeys(name for one, other, _ in pairs for name in (one, other)))
+    ports = sorted({port for *_, port in pairs})
+    pending = {name: machines[name].probe.start("examine", ports=ports) for name in names}
+    readings = {
+        name: read_as(HostReading, {**call.result(EXAMINE_TIMEOUT_S), "name": name})
+        for name, call in pending.items()
+    }
+    asked: dict[str, dict[tuple[str, str, str], None]] = {name: {} for name in names}
+    for one, other, _ in pairs:
+        for name, peer in ((one, other), (other, one)):
+            asked[name].update(dict.fromkeys(questions(readings[name], readings[peer])))
+    answers = {name: machines[name].probe.start("look_up", pairs=list(asked[name])) for name in names}
+    return {
+        name: replace(readings[name], lookups=read_as(tuple[Lookup, ...], call.result(EXAMINE_TIMEOUT_S)))
+        for name, call in answers.items()
+    }
+
+
+def worst_cause(findings: Iterable[Finding]) -> Cause | None:
+    """Return the worst finding that can make a claim fail; None if there is only notes and guesses."""
+    causes = sorted(_able_to_fail_a_check(findings), key=rank)
+    if not causes:
+        return None
+    first = causes[0]
+    step = f"on {first.host}: {first.fix}" if first.fix else ""
+    return Cause(first.what, first.host, step)
+
+
+def _able_to_fail_a_check(findings: Iterable[Finding]) -> Iterator[Finding]:
+    for finding in findings:
+        if finding.severity is not Severity.NOTE and finding.confidence is not Confidence.POSSIBLE:
+            yield finding

@@ -1,0 +1,60 @@
+"""The reading of a healthy embedded lab, whose server announces an address that no path leads to.
+
+The client tries it, because the kernel does, and gets no answer: no fault of a host, and no finding.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from mptcp_lab.doctor.expect import expected_pairs
+from mptcp_lab.doctor.finding import find_all
+from mptcp_lab.doctor.inventory_pairs import questions_of
+from mptcp_lab.doctor.readings import Endpoint, HostReading, Listener, PairReading, from_document, read_or
+from mptcp_lab.doctor.rules import gather
+from mptcp_lab.inventory import load
+from mptcp_lab.paths import ROOT
+from tests.doctor.edits import RECORDED, must
+
+READING = from_document(json.loads((RECORDED / "embedded.json").read_text()))
+FIRST, SECOND, SPARE = ("198.18.1.10", "198.18.1.31"), ("198.18.2.10", "198.18.2.31"), "198.18.3.31"
+
+
+def test_an_announced_address_without_a_path_is_no_finding() -> None:
+    pairs = must(READING.connection).pairs
+    assert {each.is_expected for each in pairs if each.server == SPARE} == {False}
+    assert find_all(gather(), READING) == ()
+
+
+def test_an_address_whose_rule_is_gone_is_a_finding() -> None:
+    rules = tuple(each for each in read_or(READING.client.rules, ()) if each.source != SECOND[0])
+    found = find_all(gather(), replace(READING, client=replace(READING.client, rules=rules)))
+    assert [each.rule for each in found] == ["taken-for-neighbour"]
+
+
+def with_flags(host: HostReading, *flags: str) -> HostReading:
+    endpoints: tuple[Endpoint, ...] = read_or(host.endpoints, ())
+    return replace(host, endpoints=tuple(replace(each, flags=frozenset(flags)) for each in endpoints))
+
+
+def test_an_announced_address_is_joined_from_the_address_on_its_network() -> None:
+    """Without fullmesh the kernel leaves the source of the join to its routes."""
+    pairs = expected_pairs(with_flags(READING.client, "signal"), READING.server, FIRST)
+    assert [(each.client, each.server) for each in pairs if each.is_expected] == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize(("protocol", "legs"), [("mptcp", 2), ("tcp", 1)])
+def test_plain_tcp_behind_a_proxy_is_left_out(protocol: str, legs: int) -> None:
+    server = replace(must(READING.server), listeners=(Listener(protocol, "198.18.1.31", 7000),))
+    reading = PairReading(READING.client, server, 7000, proxy=READING.client)
+    assert len(reading.legs) == legs
+
+
+def test_each_pair_of_an_inventory_is_asked_for_once() -> None:
+    asked = [(each.client, each.server) for each in questions_of(load(ROOT / "inventories" / "embedded"))]
+    assert len(asked) == len(set(asked))
+    assert {("client", "server1"), ("client", "proxy1"), ("proxy1", "proxy2")} <= {*asked}
+    assert "server2" not in {server for _, server in asked}

@@ -1,0 +1,71 @@
+"""Each rule on the healthy reading with the one edit that its fault makes: that finding, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+import pytest
+
+from mptcp_lab.doctor.finding import Finding, find_all
+from mptcp_lab.doctor.readings import HostReading, Unreadable
+from mptcp_lab.doctor.rules import by_counters, gather
+from tests.doctor.edits import HEALTHY, must
+from tests.doctor.faults import FAULTS
+
+RULES = gather()
+
+
+def found(rule: str) -> tuple[Finding, ...]:
+    return find_all(RULES, FAULTS[rule][1](HEALTHY))
+
+
+def every_finding() -> Iterator[Finding]:
+    for rule in FAULTS:
+        for each in found(rule):
+            yield each
+            yield from each.folded
+
+
+def test_a_healthy_reading_gives_no_finding() -> None:
+    assert find_all(RULES, HEALTHY) == ()
+
+
+def test_every_rule_has_a_fault() -> None:
+    by_table = {each.name for each in by_counters.RULES}
+    assert {rule.name for rule in RULES} - by_table == set(FAULTS)
+
+
+@pytest.mark.parametrize("rule", FAULTS)
+def test_a_fault_gives_its_finding_and_no_other(rule: str) -> None:
+    assert [(each.rule, each.host) for each in found(rule)] == [(rule, FAULTS[rule][0])]
+
+
+@pytest.mark.parametrize("rule", FAULTS)
+def test_a_finding_has_whole_sentences_and_evidence(rule: str) -> None:
+    (finding,) = found(rule)
+    for sentence in (finding.what, finding.why):
+        assert sentence.endswith(".") and "  " not in sentence, sentence
+    assert finding.evidence, rule
+    assert finding.fix, rule
+
+
+def test_consequences_name_rules_that_exist() -> None:
+    names = {rule.name for rule in RULES}
+    for each in every_finding():
+        assert set(each.follows_from) <= names, each.rule
+
+
+def test_rules_are_deterministic() -> None:
+    edited = FAULTS["endpoint-device-down"][1](HEALTHY)
+    assert find_all(RULES, edited) == find_all(tuple(reversed(RULES)), edited)
+
+
+def test_readings_that_could_not_be_taken_give_no_finding() -> None:
+    nothing = {
+        each.name: Unreadable("needs root") for each in fields(HostReading) if "Unreadable" in str(each.type)
+    }
+    blind = replace(
+        HEALTHY, client=replace(HEALTHY.client, **nothing), server=replace(must(HEALTHY.server), **nothing)
+    )
+    assert find_all(RULES, blind) == ()
