@@ -198,6 +198,7 @@ def test_the_command_exits_with_1_for_what_broke(
     assert printed.err.count("\n") == 1
     assert "cut short or not JSON" in printed.err
     document = json.loads(paths[0].read_text()) | {"schema": 1}
+    del document["causes"]
     del document["made_by"]
     paths[3].write_text(json.dumps(document))
     assert main(["compare", str(paths[3]), str(paths[1])]) == 1

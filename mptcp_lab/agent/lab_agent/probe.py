@@ -133,9 +133,13 @@ class Probe:
             "pid": os.getpid(),
             "uid": os.getuid(),
             "systemd": Path("/run/systemd/system").is_dir(),
-            "faults": recover_faults(),
+            "faults": self._left_faults(),
             "clock": read_clock(),
         }
+
+    def _left_faults(self) -> list[Json]:
+        """Return the faults that earlier probes left, and lift those that have expired."""
+        return recover_faults()
 
     def op_capabilities(self) -> Json:
         """Return the result of read_capabilities, which runs once per probe."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
-from pathlib import Path
 from typing import Any
 
-from ..basics import AgentError, Json, read_clock
+from ..basics import AgentError, Json
 from ..faults.records import read_faults
 from ..probe import Probe
 from .sockets import is_listening
@@ -36,18 +34,9 @@ class Examiner(Probe):
             raise AgentError("refused", f"the doctor does not run {op}")
         return super().run_operation(op, args)
 
-    def op_hello(self) -> Json:
-        """Return the host's name, versions, ids and clocks, and the faults that are in force."""
-        return {
-            "host": platform.node(),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-            "pid": os.getpid(),
-            "uid": os.getuid(),
-            "systemd": Path("/run/systemd/system").is_dir(),
-            "faults": [{name: each[name] for name in ("id", "kind", "params")} for each in read_faults()],
-            "clock": read_clock(),
-        }
+    def _left_faults(self) -> list[Json]:
+        """Return the faults that are in force, and undo none."""
+        return [{name: each[name] for name in ("id", "kind", "params")} for each in read_faults()]
 
     def op_examine(self, ports: list[int]) -> Json:
         """See examine."""
