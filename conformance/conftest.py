@@ -8,6 +8,7 @@ import pytest
 
 from mptcp_lab import patience
 from mptcp_lab.inventory import Lab
+from mptcp_lab.machines.kernel_files import is_column
 from mptcp_lab.machines.kernel_logs import KernelLogs, kernel_logs
 from mptcp_lab.machines.session import Machine, Session, lease, session
 from mptcp_lab.plugin import (
@@ -76,7 +77,8 @@ def lab(pytestconfig: pytest.Config) -> Lab:
 def machines(pytestconfig: pytest.Config, lab: Lab) -> Iterator[Session]:
     """Yield every machine of the lab, with a probe that stays open for the whole run."""
     with session(lab) as opened, lease(opened):
-        describe_run(pytestconfig, opened.lab, patience=max(1.0, patience.factor()))
+        engine = {"engine": "qemu"} if is_column(lab) else {}
+        describe_run(pytestconfig, opened.lab, patience=max(1.0, patience.factor()), **engine)
         for machine in opened.machines.values():
             hello = machine.probe.hello
             found = {**versions(machine), "python": hello["python"]}

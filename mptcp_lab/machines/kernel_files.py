@@ -1,4 +1,4 @@
-"""Name the files that the kernel of a column came from, for the lock of the lab."""
+"""Tell whether a lab is a column, and name the files that its kernel came from, for the lock of the lab."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from mptcp_lab.inventory.model import Lab
 from mptcp_lab.labs.columns.record import read_record
 from mptcp_lab.labs.lab_paths import lab_paths
 from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
+
+
+def is_column(lab: Lab) -> bool:
+    """Return whether a lab's hosts run inside one virtual machine with another kernel."""
+    return lab.local and read_record(lab_paths(lab.name)) is not None
 
 
 def read_kernel_files(lab: Lab) -> dict[str, str]:

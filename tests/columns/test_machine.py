@@ -27,7 +27,7 @@ from mptcp_lab.labs.executor import LOCAL, executor_of
 from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.labs.vms import qemu
 from mptcp_lab.machines import kernel_files
-from mptcp_lab.machines.kernel_files import read_kernel_files
+from mptcp_lab.machines.kernel_files import is_column, read_kernel_files
 from mptcp_lab.paths import ROOT
 from tests.columns.test_spec import write_bzimage
 
@@ -193,12 +193,14 @@ def test_modules_are_found_as_they_are_installed(tmp_path: Path, place: str) -> 
     assert (work / "modules/7.3.0/kernel/net").is_dir()
 
 
-def test_the_lock_names_the_files_of_the_kernel(
+def test_the_lock_names_the_files_of_the_kernel_of_a_column(
     lab: Lab, paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel_files, "lab_paths", lambda _: paths)
     assert read_kernel_files(lab) == {}
+    assert not is_column(lab)
     write_record(paths, replace(UP_ON_DEBIAN_12, kernel=str(tmp_path)))
+    assert is_column(lab)
     assert read_kernel_files(lab) == {}
     (tmp_path / "kernel.json").write_text('{"sha256": {"linux-image.deb": "12ab"}}')
     assert read_kernel_files(lab) == {"kernel linux-image.deb": "sha256:12ab"}
