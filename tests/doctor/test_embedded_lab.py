@@ -10,13 +10,14 @@ from dataclasses import replace
 
 import pytest
 
-from mptcp_lab.doctor.expect import expected_pairs
+from mptcp_lab.doctor.expect import expected_pairs, is_proper
 from mptcp_lab.doctor.finding import find_all
 from mptcp_lab.doctor.inventory_pairs import questions_of
 from mptcp_lab.doctor.readings import (
     Endpoint,
     HostReading,
     Listener,
+    Lookup,
     PairReading,
     Process,
     from_document,
@@ -55,6 +56,12 @@ def test_the_fix_of_a_listener_fits_the_version_of_the_program(version: str, wor
     assert word in fix and fix.endswith("systemctl restart haproxy.service")
     assert "apt-get" not in fix
     assert preload(replace(host, tools={}), "a.service").startswith("apt-get install -y mptcpize && ")
+
+
+def test_a_network_behind_a_gateway_is_not_on_the_segment() -> None:
+    way = Lookup(SECOND[0], "198.18.10.31", "eth2", device="eth2")
+    assert not is_proper(READING.client, way)
+    assert is_proper(READING.client, replace(way, gateway="198.18.2.1"))
 
 
 def with_flags(host: HostReading, *flags: str) -> HostReading:
