@@ -150,3 +150,21 @@ def test_the_doctor_needs_the_standard_library_only() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("user", "sudo_works", "called"), [("1000", True, 2), ("1000", False, 1), ("0", True, 0)]
+)
+def test_the_program_becomes_root_by_sudo_where_that_works(
+    tmp_path: Path, user: str, sudo_works: bool, called: int
+) -> None:
+    log = tmp_path / "log"
+    stubs = {"id": f"echo {user}", "sudo": f'echo "$1 $2" >>{log}; {"exit 0" if sudo_works else "exit 1"}'}
+    for name, line in {**stubs, "python3": f"echo ran >>{log}"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SSH_CONNECTION": ""}
+    subprocess.run(["sh", "-c", remote_command()], env=environment, stdin=subprocess.DEVNULL, check=True)
+    lines = log.read_text().splitlines()
+    assert [line for line in lines if line.startswith("-n")] == ["-n true", "-n python3"][:called]
+    assert ("ran" in lines) == (called < 2)
