@@ -109,9 +109,17 @@ def lab_complaints(words: list[str]) -> Iterator[str]:
     if command in ("run", "test"):
         known |= options_of_pytest()
         yield from unknown_claims(rest)
+    if command == "doctor":
+        known |= options_of(*DOCTOR)
     if command == "shell":
         rest = before_host(rest)
     yield from unknown_options(rest, known)
+
+
+def tool_complaints(words: list[str]) -> Iterator[str]:
+    """Check `mptcp-lab COMMAND`, the installed program."""
+    if words[1:2] == ["doctor"]:
+        yield from unknown_options(words[2:], options_of(*DOCTOR))
 
 
 def before_host(words: list[str]) -> list[str]:
@@ -148,8 +156,10 @@ def playbook_complaints(words: list[str]) -> Iterator[str]:
     yield from unknown_options(words[1:], options_of(str(Path(sys.executable).parent / "ansible-playbook")))
 
 
+DOCTOR = (sys.executable, "-m", "mptcp_lab.doctor.command")
 CHECKERS: dict[str, Callable[[list[str]], Iterator[str]]] = {
     "lab": lab_complaints,
+    "mptcp-lab": tool_complaints,
     "pytest": pytest_complaints,
     "python": module_complaints,
     "python3": module_complaints,
@@ -359,6 +369,8 @@ def test_pages_show_a_check(page: str) -> None:
         ("`python -m bench.lab --onyl suite`", "--onyl is no option"),
         ("`ansible-playbook playbooks/gone.yml`", "playbooks/gone.yml does not exist"),
         ("```\n./lab restore --limit HOST --dry\n```\n", "--dry is no option"),
+        ("`./lab doctor A B --prot 443`", "--prot is no option"),
+        ("`mptcp-lab doctor A B --bundel FILE`", "--bundel is no option"),
     ],
 )
 def test_a_wrong_command_is_found(text: str, complaint: str) -> None:

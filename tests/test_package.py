@@ -1,5 +1,6 @@
 """Test the commands that are installed without a checkout, and the imports of the wire package."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,14 @@ def test_an_installed_package_works_without_the_checkout(tmp_path: Path) -> None
         [tool, "pcap", str(CAPTURE)], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert "connection 0: mptcp" in done.stdout
+    # The agent, the rules and the schema are in the package: it reads this machine, where nothing listens.
+    done = subprocess.run(
+        [tool, "doctor", "localhost", "localhost", "--port", "9", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "no-listener" in {each["rule"] for each in json.loads(done.stdout)["findings"]}
+    assert list((tmp_path / "venv").rglob("mptcp_lab/doctor/doctor.schema.json"))

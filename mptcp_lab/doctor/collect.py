@@ -93,8 +93,8 @@ def look_up(
 def choose_address(client: HostReading, server: HostReading, port: int) -> str:
     """Return the server's address to connect to; "" if it has none that the client could use.
 
-    The best one is listened on, is no management address, can be reached, and is not announced: the client
-    learns of an announced one by the connection.
+    The best one is listened on, is no management address, can be reached, best on a network of the client,
+    and is not announced: the client learns of an announced one by the connection.
     """
     listened = {each.address for each in server.listeners_on(port)}
     is_any = not listened or bool(listened & set(ANY))
@@ -108,6 +108,7 @@ def choose_address(client: HostReading, server: HostReading, port: int) -> str:
             address == server.management_address,
             not any(is_proper(client, way) for way in ways),
             ":" in address,
+            not any(is_proper(client, way) and way is not None and not way.gateway for way in ways),
             address in announced,
         )
 

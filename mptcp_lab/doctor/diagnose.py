@@ -21,7 +21,13 @@ def diagnose(reading: PairReading, rules: Iterable[Rule] | None = None) -> tuple
     found = find_all(gather() if rules is None else rules, reading)
     if any(each.severity is not Severity.NOTE for each in found):
         return found
-    return fold([*(each for leg in reading.legs for each in _unexplained_findings(leg)), *found])
+    judged = [leg for leg in reading.connections if leg in reading.legs or not _is_connected(leg)]
+    return fold([*(each for leg in judged for each in _unexplained_findings(leg)), *found])
+
+
+def _is_connected(leg: Leg) -> bool:
+    """Return whether a connection was made, by MPTCP or not."""
+    return leg.connection is not None and leg.connection.is_connected
 
 
 def diagnose_all(readings: Sequence[PairReading]) -> tuple[Finding, ...]:

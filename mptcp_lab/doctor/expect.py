@@ -63,7 +63,7 @@ def is_proper(host: HostReading, lookup: Lookup | None) -> bool:
     routed = [
         ip_network(each.destination)
         for each in read_or(host.routes, ())
-        if each.device == lookup.device and "/" in each.destination
+        if each.device == lookup.device and "/" in each.destination and not each.gateway
     ]
     return any(target in network for network in [*networks, *routed] if network.version == target.version)
 

@@ -129,11 +129,16 @@ class PairReading:
 
         Behind a proxy, plain TCP is what many want: the second counts only if the server listens with MPTCP.
         """
+        front, *behind = self.connections
+        return (front, *(leg for leg in behind if _listens_with_mptcp(leg)))
+
+    @property
+    def connections(self) -> tuple[Leg, ...]:
+        """Return all connections that the doctor made, meant to be MPTCP or not."""
         if self.proxy is None:
             return (Leg(self.client, self.server, self.port, self.connection),)
         front = Leg(self.client, self.proxy, self.port, self.connection)
-        back = Leg(self.proxy, self.server, self.server_port or self.port, self.onward)
-        return (front, back) if _listens_with_mptcp(back) else (front,)
+        return (front, Leg(self.proxy, self.server, self.server_port or self.port, self.onward))
 
 
 def _listens_with_mptcp(leg: Leg) -> bool:

@@ -86,22 +86,22 @@ def _describe_pair(reading: PairReading, *, is_short: bool) -> Iterator[str]:
         names.append(end.name if is_short else f"{end.name} ({_system(end)})")
     title = f"{' > '.join(names)}, port {reading.port}"
     if is_short:
-        states = "; ".join(describe_connection(leg.connection) for leg in reading.legs)
+        states = "; ".join(describe_connection(leg.connection) for leg in reading.connections)
         yield f"{title}: {states}"
         return
     yield title
-    for leg in reading.legs:
-        yield from _describe_leg(leg)
+    for leg in reading.connections:
+        yield from _describe_leg(leg, name=f"from {leg.client.name}: " if reading.proxy else "")
 
 
 def _system(host: HostReading) -> str:
     return f"Linux {host.kernel}, {host.os}" if host.os else f"Linux {host.kernel}"
 
 
-def _describe_leg(leg: Leg) -> Iterator[str]:
+def _describe_leg(leg: Leg, name: str) -> Iterator[str]:
     connection = leg.connection
-    yield f"  {describe_connection(connection)}"
-    if connection is None:
+    yield f"  {name}{describe_connection(connection)}"
+    if connection is None or not connection.is_mptcp:
         return
     shown = [pair for pair in connection.pairs if pair.is_expected or pair.state == "established"]
     for pair in shown[:PAIRS_SHOWN]:
@@ -243,7 +243,7 @@ def _pair_document(reading: PairReading) -> dict[str, Any]:
         "client": reading.client.name,
         "server": reading.server.name if reading.server else "",
         "proxy": reading.proxy.name if reading.proxy else "",
-        "connections": [_leg_document(leg) for leg in reading.legs],
+        "connections": [_leg_document(leg) for leg in reading.connections],
     }
 
 

@@ -97,7 +97,7 @@ def remote_command() -> str:
     start = f'exec(__import__(\\"base64\\").b64decode(\\"{code}\\"))'
     python = f'python3 -I -u -c "{start}" doctor "$SSH_CONNECTION" {factor()}'
     return (
-        f'if test "$(id -u)" != 0 && sudo -n true 2>/dev/null; then exec sudo -n {python}; '
+        f'if test "$(id -u)" -gt 0 && sudo -n true 2>/dev/null; then exec sudo -n {python}; '
         f"else exec {python}; fi"
     )
 

@@ -30,10 +30,13 @@ from mptcp_lab.doctor.readings import (
 )
 
 RECORDED = Path(__file__).parent / "recorded"
-HEALTHY = from_document(json.loads((RECORDED / "healthy.json").read_text()))
-#: The addresses of the two paths of `healthy.json`.
+#: Two hosts with two paths, made by hand, and the embedded lab's client and server1 as the doctor read them.
+HEALTHY, EMBEDDED = (
+    from_document(json.loads((RECORDED / name).read_text())) for name in ("healthy.json", "embedded.json")
+)
+#: The addresses of two paths, which both readings have.
 A1, A2, B1, B2 = "198.18.1.10", "198.18.2.10", "198.18.1.31", "198.18.2.31"
-A2V6, B1V6, B2V6 = "2001:db8:2::10", "2001:db8:1::31", "2001:db8:2::31"
+A2V6, B1V6 = "2001:db8:2::10", "2001:db8:1::31"
 PORT = 7000
 SERVICE = 345
 UNIT = "mptcp-lab-origin.service"

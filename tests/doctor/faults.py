@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mptcp_lab.doctor.readings import (
+    Attempt,
     Configuration,
     Conntrack,
     Daemon,
@@ -17,6 +18,7 @@ from mptcp_lab.doctor.readings import (
     PolicyRule,
     Qdisc,
     Unreadable,
+    read_or,
 )
 from tests.doctor.edits import (
     A1,
@@ -25,7 +27,6 @@ from tests.doctor.edits import (
     B1,
     B1V6,
     B2,
-    B2V6,
     PLAIN,
     PORT,
     SERVICE,
@@ -75,6 +76,21 @@ def down(device: str) -> Edit:
         ),
         connect,
     )
+
+
+def without_table(address: str) -> Edit:
+    """Empty the routing table that the client has for an address."""
+
+    def edit(reading: PairReading) -> PairReading:
+        tables = {each.table for each in read_or(reading.client.rules, ()) if each.source == address}
+        return on("client", routes=lambda old: tuple(x for x in old if x.table not in tables))(reading)
+
+    return edit
+
+
+def over_ipv6(error: str) -> Edit:
+    """Try the IPv6 addresses too, with an error."""
+    return tried(attempts=lambda old: (old[0], Attempt("2001:db8:1::10", B1V6, "mptcp", 1.0, error)))
 
 
 def without_address(address: str) -> Edit:
@@ -209,7 +225,7 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "rule-to-empty-table": (
         "client",
         chain(
-            on("client", routes=lambda old: tuple(each for each in old if each.table != "102")),
+            without_table(A2),
             lookups("client", lambda x: replace(x, gateway="") if x.source == A2 else x),
             connect,
         ),
@@ -356,6 +372,7 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "wrapper-in-vendor-unit": (
         "server1",
         chain(
+            listener(Listener("mptcp", "::", PORT, SERVICE, 0, 128)),
             process(wrappers=("/usr/lib/x86_64-linux-gnu/libmptcpwrap.so.0.0.1",)),
             unit(
                 "[Service]\nExecStart=mptcpize run /usr/sbin/nginx\n",
@@ -368,7 +385,14 @@ FAULTS: dict[str, tuple[str, Edit]] = {
         "server1",
         chain(PLAIN, process(), unit(NO_WRAPPER, triggered_by="origin.socket")),
     ),
-    "go-default-and-options": ("server1", process(name="caddy", go_version="go1.24.1")),
+    "go-default-and-options": (
+        "server1",
+        chain(
+            listener(Listener("mptcp", "::", PORT, SERVICE, 0, 128)),
+            process(name="caddy", go_version="go1.24.1"),
+            on("server", refused_options={"TCP_USER_TIMEOUT": "ENOPROTOOPT"}),
+        ),
+    ),
     "nginx-multipath-not-in-force": (
         "server1",
         chain(
@@ -604,22 +628,10 @@ FAULTS: dict[str, tuple[str, Edit]] = {
         "server1",
         chain(
             listener(Listener("mptcp", "0.0.0.0", PORT, SERVICE, 0, 128)),
-            tried(
-                attempts=lambda old: tuple(
-                    replace(each, error="ECONNREFUSED") if each.destination in {B1V6, B2V6} else each
-                    for each in old
-                )
-            ),
+            over_ipv6("ECONNREFUSED"),
         ),
     ),
-    "ipv6-broken": (
-        "client",
-        tried(
-            attempts=lambda old: tuple(
-                replace(each, error="ETIMEDOUT") if each.destination in {B1V6, B2V6} else each for each in old
-            )
-        ),
-    ),
+    "ipv6-broken": ("client", over_ipv6("ETIMEDOUT")),
     # throughput
     "small-buffers": ("client", sysctl("client", "net.ipv4.tcp_rmem", "4096 65536 131072")),
     "standing-queue": ("client", on("client", qdiscs=(Qdisc("eth2", "tbf", "1:", backlog=200_000),))),

@@ -55,3 +55,12 @@ def test_a_finding_of_two_pairs_is_reported_once() -> None:
     off = replace(reading(HEALTHY), client=HostReading("a", mptcp_socket="ENOPROTOOPT"))
     found = diagnose_all([off, replace(off, server=HostReading("c"))])
     assert [each.rule for each in found].count("off-at-client") == 1
+
+
+def test_a_server_that_does_not_answer_its_proxy_is_a_finding_and_plain_tcp_is_none() -> None:
+    plain = replace(HEALTHY, attempts=(replace(FIRST, is_mptcp=False),))
+    refused = replace(HEALTHY, attempts=(replace(FIRST, error="ECONNREFUSED", is_mptcp=None),))
+    behind = replace(reading(HEALTHY), proxy=HostReading("p"), onward=plain)
+    assert diagnose(behind, ()) == ()
+    (found,) = diagnose(replace(behind, onward=refused), ())
+    assert (found.rule, found.host) == (UNEXPLAINED, "p")

@@ -10,11 +10,21 @@ from dataclasses import replace
 
 import pytest
 
-from mptcp_lab.doctor.expect import expected_pairs
+from mptcp_lab.doctor.expect import expected_pairs, is_proper
 from mptcp_lab.doctor.finding import find_all
 from mptcp_lab.doctor.inventory_pairs import questions_of
-from mptcp_lab.doctor.readings import Endpoint, HostReading, Listener, PairReading, from_document, read_or
+from mptcp_lab.doctor.readings import (
+    Endpoint,
+    HostReading,
+    Listener,
+    Lookup,
+    PairReading,
+    Process,
+    from_document,
+    read_or,
+)
 from mptcp_lab.doctor.rules import gather
+from mptcp_lab.doctor.rules._wrapper import let_listen, preload
 from mptcp_lab.inventory import load
 from mptcp_lab.paths import ROOT
 from tests.doctor.edits import RECORDED, must
@@ -33,6 +43,25 @@ def test_an_address_whose_rule_is_gone_is_a_finding() -> None:
     rules = tuple(each for each in read_or(READING.client.rules, ()) if each.source != SECOND[0])
     found = find_all(gather(), replace(READING, client=replace(READING.client, rules=rules)))
     assert [each.rule for each in found] == ["taken-for-neighbour"]
+
+
+@pytest.mark.parametrize(
+    ("version", "word"),
+    [("3.0.11-1+deb13u4", "LD_PRELOAD"), ("3.1.0", "bind mptcp@"), ("", "LD_PRELOAD")],
+)
+def test_the_fix_of_a_listener_fits_the_version_of_the_program(version: str, word: str) -> None:
+    """HAProxy before 3.1 does not start with `mptcp@`."""
+    host = replace(READING.client, tools={"haproxy": version, "mptcpize": ""}, os_id="debian")
+    fix, _ = let_listen(host, Process(7, "haproxy", unit="haproxy.service"), 7000)
+    assert word in fix and fix.endswith("systemctl restart haproxy.service")
+    assert "apt-get" not in fix
+    assert preload(replace(host, tools={}), "a.service").startswith("apt-get install -y mptcpize && ")
+
+
+def test_a_network_behind_a_gateway_is_not_on_the_segment() -> None:
+    way = Lookup(SECOND[0], "198.18.10.31", "eth2", device="eth2")
+    assert not is_proper(READING.client, way)
+    assert is_proper(READING.client, replace(way, gateway="198.18.2.1"))
 
 
 def with_flags(host: HostReading, *flags: str) -> HostReading:

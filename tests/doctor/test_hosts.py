@@ -140,6 +140,8 @@ def test_without_root_the_report_says_what_was_not_read(site: Site, tmp_path: Pa
         found = record(site, tmp_path / "reading")
     assert found.client.uid == 65534
     assert isinstance(found.client.nft, Unreadable)
+    assert found.server is not None
+    assert {each.protocol for each in found.server.listeners_on(PORT)} == {"mptcp"}
     assert found.connection is not None
     assert found.connection.is_mptcp
     assert found.connection.client_capture == Unreadable("needs root")

@@ -98,7 +98,7 @@ def test_a_few_findings_are_shown_whole() -> None:
 
 
 def test_text_of_hosts_cannot_command_the_terminal() -> None:
-    evil = replace(FINDING, what="bad \x1b[2J name", evidence=("\x1b]0;title\x07",))
+    evil = replace(FINDING, what="bad \x1b[2J name", evidence=("\x1b]0;title\x07",), fix="echo \x1b[2J")
     assert "\x1b" not in render_text([READING], [evil], 1.0)
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import pytest
 
 from mptcp_lab.doctor.finding import Finding, find_all
-from mptcp_lab.doctor.readings import HostReading, Unreadable
+from mptcp_lab.doctor.readings import HostReading, PairReading, Unreadable
 from mptcp_lab.doctor.rules import by_counters, gather
-from tests.doctor.edits import HEALTHY, must
+from tests.doctor.edits import EMBEDDED, HEALTHY, RECORDED, must
 from tests.doctor.faults import FAULTS
 
 RULES = gather()
 
 
-def found(rule: str) -> tuple[Finding, ...]:
-    return find_all(RULES, FAULTS[rule][1](HEALTHY))
+#: Healthy readings, by name.
+READINGS = {"by hand": HEALTHY, "embedded lab": EMBEDDED}
+
+
+def found(rule: str, reading: PairReading = HEALTHY) -> tuple[Finding, ...]:
+    return find_all(RULES, FAULTS[rule][1](reading))
 
 
 def every_finding() -> Iterator[Finding]:
@@ -27,8 +32,9 @@ def every_finding() -> Iterator[Finding]:
             yield from each.folded
 
 
-def test_a_healthy_reading_gives_no_finding() -> None:
-    assert find_all(RULES, HEALTHY) == ()
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
+def test_a_healthy_reading_gives_no_finding(reading: PairReading) -> None:
+    assert find_all(RULES, reading) == ()
 
 
 def test_every_rule_has_a_fault() -> None:
@@ -36,9 +42,10 @@ def test_every_rule_has_a_fault() -> None:
     assert {rule.name for rule in RULES} - by_table == set(FAULTS)
 
 
+@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
 @pytest.mark.parametrize("rule", FAULTS)
-def test_a_fault_gives_its_finding_and_no_other(rule: str) -> None:
-    assert [(each.rule, each.host) for each in found(rule)] == [(rule, FAULTS[rule][0])]
+def test_a_fault_gives_its_finding_and_no_other(rule: str, reading: PairReading) -> None:
+    assert [(each.rule, each.host) for each in found(rule, reading)] == [(rule, FAULTS[rule][0])]
 
 
 @pytest.mark.parametrize("rule", FAULTS)
@@ -69,3 +76,10 @@ def test_readings_that_could_not_be_taken_give_no_finding() -> None:
         HEALTHY, client=replace(HEALTHY.client, **nothing), server=replace(must(HEALTHY.server), **nothing)
     )
     assert find_all(RULES, blind) == ()
+
+
+def test_each_fault_is_provoked_or_says_why_not() -> None:
+    table = tomllib.loads((RECORDED.parent / "provocations.toml").read_text())
+    provoked, reasons = {each["rule"] for each in table["provocation"]}, table["unprovoked"]
+    assert set(FAULTS) - provoked == set(reasons)
+    assert all(isinstance(why, str) and why for why in reasons.values())

@@ -42,11 +42,10 @@ QUICK = frozenset(
         "mtu-differs",
     }
 )
-WRAPPER_LOST = "mv {0}/haproxy.service.d /root/aside; systemctl daemon-reload; systemctl restart haproxy"
-WRAPPER_BACK = (
-    "mv /root/aside {0}/haproxy.service.d; systemctl daemon-reload; systemctl reset-failed haproxy;"
-    " systemctl restart haproxy"
-)
+DROP_IN = "/etc/systemd/system/haproxy.service.d"
+RESTART = "systemctl daemon-reload; systemctl reset-failed haproxy; systemctl restart haproxy"
+WRAPPER_LOST = f"mv {DROP_IN} /root/aside; {RESTART}"
+WRAPPER_BACK = f"rm -rf {DROP_IN}; mv /root/aside {DROP_IN}; {RESTART}"
 
 
 def ssh_of(configured: Configured) -> Ssh:
@@ -114,12 +113,13 @@ def test_a_healthy_lab_gives_no_finding(configured: Configured) -> None:
     assert not found, [(each.rule, each.what) for each in found]
 
 
-def test_a_lost_wrapper_is_found_in_front_of_a_proxy(configured: Configured) -> None:
-    where = "/etc/systemd/system"
-    with broken(configured, "proxy1", WRAPPER_LOST.format(where), WRAPPER_BACK.format(where)):
-        found = findings_of(configured, Question(CLIENT, "server2", PORT, via="proxy1"))
-    assert [(each.rule, each.host) for each in found] == [("tcp-listener", "proxy1")]
-    assert "haproxy" in found[0].what
+def test_a_lost_wrapper_is_found_in_front_of_a_proxy_and_its_fix_repairs_it(configured: Configured) -> None:
+    question = Question(CLIENT, "server2", PORT, via="proxy1")
+    with broken(configured, "proxy1", WRAPPER_LOST, WRAPPER_BACK):
+        found = findings_of(configured, question)
+        assert [(each.rule, each.host) for each in found] == [("tcp-listener", "proxy1")]
+        configured.own.ssh("proxy1", found[0].fix)
+        assert not findings_of(configured, question)
 
 
 def test_the_command_writes_a_bundle_without_an_address(configured: Configured, tmp_path: Path) -> None:

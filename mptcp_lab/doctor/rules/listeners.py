@@ -14,10 +14,10 @@ from mptcp_lab.doctor.rules._common import (
     legs_with_server,
     missing_pairs,
 )
+from mptcp_lab.doctor.rules._wrapper import let_listen
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 (compared only)
 ANY = frozenset({ANY_IPV4, "::", "*"})
-DROP_IN = "/etc/systemd/system/{unit}.d/mptcp.conf"
 
 
 def covers(listener: Listener, address: str) -> bool:
@@ -67,7 +67,7 @@ def find_tcp_listener(reading: PairReading) -> Iterable[Finding]:
         if not meant or any(each.protocol == "mptcp" for each in meant):
             continue
         process = process_of(server, meant[0])
-        fix, persistent = _let_it_speak(process, leg.port)
+        fix, persistent = let_listen(server, process, leg.port)
         yield Finding(
             rule="tcp-listener",
             severity=Severity.ERROR,
@@ -80,25 +80,6 @@ def find_tcp_listener(reading: PairReading) -> Iterable[Finding]:
             evidence=(f"ss -ltnp: {meant[0].address}:{leg.port} is TCP, pid {meant[0].pid}",),
             follows_from=(*SWITCHES, *PROGRAMS),
         )
-
-
-def _let_it_speak(process: Process, port: int) -> tuple[str, str]:
-    """Return the commands that let a program listen with MPTCP: now, and after a restart."""
-    unit = process.unit or f"{process.name or 'SERVICE'}.service"
-    restart = f"systemctl daemon-reload && systemctl restart {unit}"
-    folder = f"mkdir -p {DROP_IN.format(unit=unit).rsplit('/', 1)[0]}"
-    if process.name.startswith("nginx"):
-        edit = f"sed -i 's/listen \\(.*\\b{port}\\)\\b/listen \\1 multipath/' /etc/nginx/nginx.conf"
-        return f"{edit} && systemctl restart {unit}", ""
-    if process.name.startswith("haproxy"):
-        edit = f"sed -i 's/bind \\(.*:{port}\\)\\b/bind mptcp@\\1/' /etc/haproxy/haproxy.cfg"
-        return f"{edit} && systemctl restart {unit}", ""
-    if process.go_version:
-        line = "[Service]\\nEnvironment=GODEBUG=multipathtcp=1\\n"
-    else:
-        line = "[Service]\\nEnvironment=LD_PRELOAD=libmptcpwrap.so.0\\n"
-    write = f"{folder} && printf '{line}' > {DROP_IN.format(unit=unit)}"
-    return f"{write} && {restart}", f"systemctl cat {unit}"
 
 
 def find_closed_listener(reading: PairReading) -> Iterable[Finding]:

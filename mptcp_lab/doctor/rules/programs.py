@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import HostReading, Leg, PairReading, Process, Unit, read_or
 from mptcp_lab.doctor.rules._common import legs_with_server
+from mptcp_lab.doctor.rules._wrapper import preload, write_drop_in
 from mptcp_lab.doctor.rules.listeners import own_listeners, process_of
 
 #: What a unit's text has where the unit preloads a wrapper.
@@ -98,15 +99,13 @@ def find_lost_wrapper(reading: PairReading) -> Iterable[Finding]:
             if has_wrapper
             else ("has no MPTCP wrapper since its package was upgraded")
         )
-        drop_in = f"/etc/systemd/system/{unit.name}.d"
-        line = "[Service]\\nEnvironment=LD_PRELOAD=libmptcpwrap.so.0\\n"
         yield Finding(
             rule="wrapper-lost",
             severity=Severity.WARNING if has_wrapper else Severity.ERROR,
             host=server.name,
             what=f"{process.name} on {server.name} {state}.",
             why="`mptcpize enable` edits the package's unit, and an upgrade replaces that file.",
-            fix=f"mkdir -p {drop_in} && printf '{line}' > {drop_in}/mptcp.conf && systemctl daemon-reload",
+            fix=preload(server, unit.name),
             persistent=f"systemctl restart {unit.name}",
             confidence=Confidence.CERTAIN if has_wrapper else Confidence.POSSIBLE,
             evidence=(f"{unit.name}: {unit.fragment or 'no file'} does not name the wrapper",),
@@ -182,8 +181,6 @@ def find_go_options(reading: PairReading) -> Iterable[Finding]:
         refused = [name for name in OPTIONS_OF_GO if name in server.refused_options]
         if not is_mptcp or not process.go_version or "multipathtcp" in asked or not refused:
             continue
-        drop_in = f"/etc/systemd/system/{process.unit or 'SERVICE'}.d"
-        line = "[Service]\\nEnvironment=GODEBUG=multipathtcp=0\\n"
         yield Finding(
             rule="go-default-and-options",
             severity=Severity.NOTE,
@@ -191,7 +188,7 @@ def find_go_options(reading: PairReading) -> Iterable[Finding]:
             what=f"{process.name} on {server.name} has MPTCP because Go {process.go_version[2:]} "
             "listens with it.",
             why=f"A program that sets {', '.join(refused)} fails on such a socket. Set 0 only if it does.",
-            fix=f"mkdir -p {drop_in} && printf '{line}' > {drop_in}/mptcp.conf && systemctl daemon-reload",
+            fix=write_drop_in(process.unit or "SERVICE.service", "GODEBUG=multipathtcp=0"),
             persistent=f"systemctl restart {process.unit or 'SERVICE'}",
             confidence=Confidence.POSSIBLE,
             evidence=tuple(f"setsockopt {name}: {server.refused_options[name]}" for name in refused),

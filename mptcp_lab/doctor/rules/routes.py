@@ -115,33 +115,41 @@ def find_leaves_elsewhere(reading: PairReading) -> Iterable[Finding]:
 
 
 def find_taken_for_neighbour(reading: PairReading) -> Iterable[Finding]:
-    """Find server addresses that the client's kernel looks for on a segment, past that segment's gateway."""
+    """Find addresses of a client from which its kernel looks for the server on a segment, not its gateway."""
     for leg in reading.legs:
-        for pair in _pairs(leg):
-            way = find_way(leg.client, pair.client, pair.server)
-            if pair.state == ESTABLISHED or way is None or way.error or way.gateway or way.device == "lo":
-                continue
-            device = leg.client.device_of(pair.client)
-            has_gateway = bool(gateways_of(leg.client, device, 6 if ":" in pair.client else 4))
-            # With a rule and no route in its table, the address is one that this path does not lead to.
-            if is_proper(leg.client, way) or way.device != device or has_rule(leg.client, pair.client):
-                continue
-            if not (pair.is_expected or has_gateway):
-                continue
-            fix = give_table(leg.client, pair.client, device)
+        for source, ways in _ways_past_the_gateway(leg).items():
+            device = leg.client.device_of(source)
+            fix = give_table(leg.client, source, device)
             yield Finding(
                 rule="taken-for-neighbour",
                 severity=Severity.WARNING,
                 host=leg.client.name,
-                what=f"{leg.client.name} looks for {pair.server} on the segment of {device}, "
-                "where it is not.",
-                why="No rule leads packets from that address to its gateway: the kernel asks the segment.",
+                what=f"From {source}, {leg.client.name} looks for {ways[0].destination} on the segment of "
+                f"{device}, where it is not.",
+                why=f"No rule leads packets from {source} to its gateway: the kernel asks the segment.",
                 fix=fix,
-                persistent=keep_command(f"mptcp-route-{pair.client}", fix),
+                persistent=keep_command(f"mptcp-route-{source}", fix),
                 confidence=Confidence.LIKELY,
-                evidence=(f"ip route get {describe_lookup(way)}: no gateway",),
+                evidence=tuple(f"ip route get {describe_lookup(way)}: no gateway" for way in ways),
                 follows_from=("rule-to-empty-table", "endpoint-device-down"),
             )
+
+
+def _ways_past_the_gateway(leg: Leg) -> dict[str, list[Lookup]]:
+    """Return the ways of missing subflows, by source, that lead to a segment instead of its gateway."""
+    found: dict[str, list[Lookup]] = {}
+    for pair in _pairs(leg):
+        way = find_way(leg.client, pair.client, pair.server)
+        if pair.state == ESTABLISHED or way is None or way.error or way.gateway or way.device == "lo":
+            continue
+        device = leg.client.device_of(pair.client)
+        has_gateway = bool(gateways_of(leg.client, device, 6 if ":" in pair.client else 4))
+        # With a rule and no route in its table, the address is one that this path does not lead to.
+        if is_proper(leg.client, way) or way.device != device or has_rule(leg.client, pair.client):
+            continue
+        if pair.is_expected or has_gateway:
+            found.setdefault(pair.client, []).append(way)
+    return found
 
 
 RULES = (
