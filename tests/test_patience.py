@@ -39,6 +39,14 @@ def test_the_fastest_of_some_tries_counts() -> None:
     assert patience.fastest(["true"], tries=3, clock=lambda: next(times)) == 0.5
 
 
+def test_a_machine_that_is_only_busy_keeps_its_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that waits for its turn takes time, and no CPU time."""
+    monkeypatch.setattr(
+        patience, "START_PYTHON", ("python3", "-I", "-S", "-c", "import time; time.sleep(0.5)")
+    )
+    assert patience.measure_this_machine() == 1.0
+
+
 def test_it_is_kept_in_the_lab_s_state(tmp_path: Path) -> None:
     assert patience.read_factor(tmp_path) is None
     patience.use(14.2)

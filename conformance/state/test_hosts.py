@@ -8,9 +8,9 @@ from mptcp_lab.machines.session import Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.requirements import LOCK, find_lock
 from mptcp_lab.suite.state.drift import differences, drift_from_lock, rehearsal
-from mptcp_lab.suite.state.facts import facts
+from mptcp_lab.suite.state.facts import stopped_units
 from mptcp_lab.suite.state.forwarding import wrong_filter, wrong_settings
-from mptcp_lab.suite.state.units import PRINTED, listeners, units, wrong_listeners
+from mptcp_lab.suite.state.units import PRINTED, listeners, wrong_listeners
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
 
@@ -18,7 +18,7 @@ ANY_IPV4 = "0.0.0.0"  # noqa: S104 - looked for, not bound to
 @claim("STATE-1")
 def test_mptcp_sockets(machines: Session, evidence: EvidenceBox) -> None:
     """A host that has to speak MPTCP opens an MPTCP socket, and any other host refuses to open one."""
-    found = {name: machine.probe.capabilities()["mptcp"] for name, machine in machines.machines.items()}
+    found = machines.read_all(lambda machine: machine.probe.capabilities()["mptcp"])
     evidence.document("socket(IPPROTO_MPTCP)", found)
     for name, machine in machines.machines.items():
         if machine.host.mptcp:
@@ -32,16 +32,12 @@ def test_mptcp_sockets(machines: Session, evidence: EvidenceBox) -> None:
 @claim("STATE-2")
 def test_units(machines: Session, evidence: EvidenceBox) -> None:
     """The units of every host's services are active and enabled."""
-    wrong = []
-    for name, machine in machines.machines.items():
-        for unit in units(machine.host):
-            service = facts(machine.probe).service(unit)
-            if not (service.is_running and service.is_enabled):
-                wrong.append(f"{name}: {unit}")
-                evidence.text(
-                    f"journal of {unit} on {name}",
-                    machine.probe.run(["journalctl", "-u", unit, "-n", "30"]).stdout,
-                )
+    found = machines.read_all(stopped_units)
+    wrong = [f"{name}: {unit}" for name, stopped in found.items() for unit in stopped]
+    for name, stopped in found.items():
+        for unit in stopped:
+            journal = machines.machines[name].probe.run(["journalctl", "-u", unit, "-n", "30"]).stdout
+            evidence.text(f"journal of {unit} on {name}", journal)
     assert not wrong, f"not both active and enabled: {wrong}"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from mptcp_lab import patience
 from mptcp_lab.inventory.model import Host, Lab, Nic, Service
@@ -23,6 +24,7 @@ from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe
 from mptcp_lab.probe.ssh import SshTarget
 
+T = TypeVar("T")
 #: Generous, since the speed of a host is not known before its probe has opened.
 OPEN_TIMEOUT_S = 30.0
 
@@ -75,6 +77,11 @@ class Session:
         self._captures: list[tuple[str, bytes]] = []
         for probe in probes.values():
             probe.on_capture = lambda host, pcapng: self._captures.append((host, pcapng))
+
+    def read_all(self, read: Callable[[Machine], T]) -> dict[str, T]:
+        """Return what `read` returns for each machine, by name; the machines are read in parallel."""
+        with ThreadPoolExecutor(max(1, len(self.machines))) as pool:
+            return dict(zip(self.machines, pool.map(read, self.machines.values()), strict=True))
 
     @property
     def operation_count(self) -> int:

@@ -7,7 +7,9 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host as TestinfraHost
 
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Probe
+from mptcp_lab.suite.state.units import units
 
 
 class ProbeBackend(BaseBackend):
@@ -29,3 +31,11 @@ class ProbeBackend(BaseBackend):
 def facts(probe: Probe) -> TestinfraHost:
     """Return testinfra's view of a host."""
     return TestinfraHost(ProbeBackend(probe))
+
+
+def stopped_units(machine: Machine) -> list[str]:
+    """Return the units of a machine's services that are not both active and enabled."""
+    service = facts(machine.probe).service
+    return [
+        unit for unit in units(machine.host) if not (service(unit).is_running and service(unit).is_enabled)
+    ]
