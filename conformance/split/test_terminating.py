@@ -2,6 +2,7 @@
 
 import pytest
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
@@ -12,6 +13,8 @@ from mptcp_lab.suite.requirements import CABLES_OF_DYING_PROXY, TWO_PATHS
 from mptcp_lab.suite.split.application import DEATHS, check_survives
 from mptcp_lab.suite.split.forwarders import userspace_paths, wait_until_established
 from mptcp_lab.suite.traffic import Target, is_mptcp
+
+FIRST_ENGINE, *_, LAST_ENGINE = PROXIES
 
 
 @claim("SPLIT-7", requires=TWO_PATHS)
@@ -70,7 +73,7 @@ def test_application_level(
 @claim("SPLIT-8", requires=(TWO_PATHS, CABLES_OF_DYING_PROXY))
 @pytest.mark.parametrize(
     ("targets", "direction", "death"),
-    [("haproxy", DOWNLOAD, "first-killed"), ("nginx", BOTH, "second-cables-out")],
+    [(FIRST_ENGINE, DOWNLOAD, "first-killed"), (LAST_ENGINE, BOTH, "second-cables-out")],
     indirect=["targets"],
 )
 def test_application_sends_back(

@@ -86,10 +86,9 @@ ORIGIN = {"engine": "origin", "name": "origin"}
 
 
 def retired(
-    owners: list[str], services: list[dict[str, str]], groups: list[str], source: str = ""
+    owners: list[str], services: list[dict[str, str]], groups: list[str], **variables: str
 ) -> list[str]:
     services = [{"name": "test", **service} for service in services]
-    variables = {"nginx_stream_source": source} if source else {}
     found: list[str] = FILTERS["lab_retired"](owners, services, groups, variables)
     return found
 
@@ -122,11 +121,15 @@ def test_origins_that_are_no_services_are_retired() -> None:
     ]
 
 
-def test_a_build_of_nginx_goes_with_its_source_or_with_nginx() -> None:
-    nginx = [{"engine": "nginx"}]
-    assert retired(["nginx_source"], nginx, ["proxies"], "nginx.tar.gz") == []
-    assert retired(["nginx_source", "nginx_stream"], nginx, ["proxies"]) == ["nginx_source"]
-    assert retired(["nginx_source"], [], ["proxies"], "nginx.tar.gz") == ["nginx_source"]
+@pytest.mark.parametrize(
+    ("engine", "role", "variable"),
+    [("nginx", "nginx_stream", "nginx_stream_source"), ("haproxy", "haproxy", "haproxy_source")],
+)
+def test_a_build_goes_with_its_source_or_with_its_engine(engine: str, role: str, variable: str) -> None:
+    owners, services, source = [f"{engine}_source", role], [{"engine": engine}], {variable: "x.tar.gz"}
+    assert retired(owners, services, ["proxies"], **source) == []
+    assert retired(owners, services, ["proxies"]) == [f"{engine}_source"]
+    assert retired(owners, [], ["proxies"], **source) == sorted(owners)
 
 
 @pytest.mark.parametrize("value", ["10s;\n\t\tserver 127.0.0.1:1", "a b", "';id;'", "$(id)", "", "a\n"])

@@ -19,7 +19,7 @@ from tests.roles.golden import ROOT
 MODULES = sorted((ROOT / "plugins/modules").glob("*.py"))
 PLACEHOLDER = "<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"
 #: The Python types of Ansible's types of options.
-TYPES: dict[str, type] = {"str": str, "list": list, "dict": dict, "path": str}
+TYPES: dict[str, type] = {"str": str, "list": list, "dict": dict, "path": str, "bool": bool}
 
 
 def load(name: str) -> ModuleType:
@@ -53,16 +53,26 @@ def test_a_module_is_documented_and_pipelined(path: Path) -> None:
     assert "ansible.module_utils" not in text  # the module would no longer run in one round trip
 
 
-@pytest.mark.parametrize("name", ["boot_kernel", "host_record"])
+@pytest.mark.parametrize("name", ["boot_kernel", "host_record", "source_build"])
 def test_documented_options_are_those_that_are_accepted(name: str) -> None:
     module = load(name)
     documented = yaml.safe_load(module.DOCUMENTATION)["options"]
     accepted = {option: (TYPES[each["type"]], each.get("default")) for option, each in documented.items()}
     assert accepted == module.OPTIONS
-    choices = module.CHOICES if name == "boot_kernel" else {"state": module.STATES}
-    assert choices == {o: tuple(e["choices"]) for o, e in documented.items() if "choices" in e}
+    choices = {"boot_kernel": "CHOICES", "host_record": "STATES"}.get(name)
+    accepted_choices = getattr(module, choices) if choices else {}
+    if name == "host_record":
+        accepted_choices = {"state": accepted_choices}
+    assert accepted_choices == {o: tuple(e["choices"]) for o, e in documented.items() if "choices" in e}
 
 
+BUILD = {
+    "program": "/x/y",
+    "prefix": "/x",
+    "sha256": 64 * "0",
+    "commands": "make",
+    "product": "y",
+}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("boot_kernel", {"package": ["linux"]}, "boot_kernel has no option package; it has state, packages"),
     ("boot_kernel", {"packages": "linux"}, "boot_kernel: packages is 'linux', and has to be a list"),
@@ -88,6 +98,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("package_lock", {"packages": {}, "suite": "sid"}, "package_lock has no option suite; it has packages"),
     ("host_facts", {"gather": True}, "host_facts has no option gather; it has none"),
     ("converge", {"folder": ["/x"]}, "converge knows no folder"),
+    ("source_archive", {"folder": "/x"}, "source_archive has no option folder; it has source, cache"),
+    ("source_archive", {"source": "x", "cache": "/x"}, "source is 'x', and has to be an absolute path"),
+    ("source_archive", {"source": ["/x"], "cache": "/x"}, "source is ['/x'], and has to be a str"),
+    ("source_build", {"archives": []}, "source_build has no option archives; it has program, prefix"),
+    ("source_build", {"program": "/x/y"}, "source_build needs prefix"),
+    ("source_build", {**BUILD, "program": "/y/z"}, "program /y/z is not below prefix /x"),
+    ("source_build", {**BUILD, "packages_ok": "maybe"}, "packages_ok is 'maybe', and has to be a bool"),
 ]
 
 
