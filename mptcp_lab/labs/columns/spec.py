@@ -69,7 +69,7 @@ def parse_spec(word: str, modules: str | None = None, base: Path | None = None) 
         return spec
     if spec.kind != "bzimage":
         raise EmbeddedError(f"--modules belongs to a bzImage, and {word} is none", f"--kernel {word} alone")
-    folder = ((base or Path.cwd()) / modules).absolute()
+    folder = ((base or Path.cwd()) / modules).resolve()
     if not folder.is_dir():
         raise EmbeddedError(
             f"--modules {folder}: no such folder",
@@ -85,7 +85,7 @@ def _named_spec(word: str) -> KernelSpec | None:
 
 
 def _file_spec(word: str, base: Path) -> KernelSpec:
-    paths = tuple((base / part).absolute() for part in word.split(",") if part)
+    paths = tuple((base / part).resolve() for part in word.split(",") if part)
     gone = [path for path in paths if not path.exists()]
     if gone or not paths:
         place = f" ({gone[0]})" if gone else ""
