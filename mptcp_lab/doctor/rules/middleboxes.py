@@ -13,6 +13,11 @@ from mptcp_lab.doctor.rules._common import captures, keep_sysctl, legs_with_serv
 CAUSES = (*SWITCHES, *LISTENERS, *PACKET_FILTERS)
 ON_THE_WAY = "tcpdump -ni any 'tcp[tcpflags] & tcp-syn != 0'"
 MIRROR = "options-mirrored"
+#: What may come before a middlebox's finding, for those after which more than a mirror may.
+EARLIER = {
+    MIRROR: (),
+    "fallback-after-handshake": (MIRROR, "third-packet-option-stripped", "answer-option-stripped"),
+}
 PAUSE = "net.mptcp.blackhole_timeout"
 
 
@@ -44,7 +49,7 @@ def _finding(
         persistent=persistent,
         confidence=Confidence.CERTAIN if seen.client and seen.server else Confidence.LIKELY,
         evidence=evidence,
-        follows_from=CAUSES if rule == MIRROR else (*CAUSES, MIRROR),
+        follows_from=(*CAUSES, *EARLIER.get(rule, (MIRROR,))),
     )
 
 
@@ -55,7 +60,9 @@ def _way(leg: Leg) -> str:
 def find_stripped_syn(reading: PairReading) -> Iterable[Finding]:
     """Find SYNs that left with MP_CAPABLE and arrived without."""
     for seen in _connections(reading):
-        if seen.client and seen.server and seen.server.handshake.syns and _is_lost(seen, "syn_option"):
+        plain = seen.client.handshake.plain_syns if seen.client else 0
+        # A client that falls back sends SYNs without the option itself.
+        if seen.server and seen.server.handshake.syns and not plain and _is_lost(seen, "syn_option"):
             yield _finding(
                 "syn-option-stripped",
                 seen,
