@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mptcp_lab.doctor.connect import End, connect
-from mptcp_lab.doctor.connection_reading import ConnectionReading
+from mptcp_lab.doctor.connection_reading import ESTABLISHED, ConnectionReading
 from mptcp_lab.doctor.expect import is_proper, questions, usable_addresses
 from mptcp_lab.doctor.host_reading import HostReading, Lookup, read_or
 from mptcp_lab.doctor.other_family import try_other_family
@@ -127,9 +127,21 @@ def ask(questions_: Sequence[Question], ssh: Ssh) -> list[PairReading]:
 
 
 def _connect(client: End, server: End, address: str, port: int) -> ConnectionReading:
-    """Make the connection, and then one over the other IP version."""
+    """Make the connection, then one over the other IP version, and send large packets over each path."""
     made = connect(client, server, address, port)
-    return replace(made, attempts=(*made.attempts, *try_other_family(client, server, made)))
+    attempts = (*made.attempts, *try_other_family(client, server, made))
+    return replace(made, attempts=attempts, swallowed=_find_swallowed(client, made))
+
+
+def _find_swallowed(client: End, made: ConnectionReading) -> Mapping[str, int]:
+    """Return the established pairs between which packets as large as the client's device takes vanish."""
+    paths = []
+    for pair in made.pairs:
+        link = client.reading.link(client.reading.device_of(pair.client))
+        if pair.state == ESTABLISHED and link is not None:
+            paths.append((pair.client, link.name, pair.server, link.mtu))
+    swallowed = client.probe.find_swallowed(paths) if paths else []
+    return {f"{path[0]} {path[2]}": path[3] for path, lost in zip(paths, swallowed, strict=True) if lost}
 
 
 def _examine(

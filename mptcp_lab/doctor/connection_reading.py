@@ -143,7 +143,8 @@ class ConnectionReading:
     ``client_nic_bytes`` has the octets that each of the client's devices sent. ``*_events`` are netlink
     events of MPTCP, ``*_pcapng`` the captured headers in base64; neither is there where it could not be read.
     ``listener_after`` is whether the server still listened on the port while the connection was open.
-    ``path_mtus`` maps "CLIENT SERVER" addresses to the largest packet that passed unfragmented, in octets.
+    ``swallowed`` maps "CLIENT SERVER" addresses to the size, in octets, of packets that vanish between them
+    while small ones pass.
     """
 
     port: int
@@ -160,7 +161,7 @@ class ConnectionReading:
     server_capture: Unreadable | CaptureSummary = NOT_CAPTURED
     client_nic_bytes: Mapping[str, int] = field(default_factory=dict)
     listener_after: bool | None = None
-    path_mtus: Mapping[str, int] = field(default_factory=dict)
+    swallowed: Mapping[str, int] = field(default_factory=dict)
     client_events: Unreadable | tuple[Mapping[str, Any], ...] = ()
     server_events: Unreadable | tuple[Mapping[str, Any], ...] = ()
     client_pcapng: str = ""

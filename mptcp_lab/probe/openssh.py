@@ -187,6 +187,10 @@ class Examiner(Probe):
         """Return whether a socket of the host listens on a port."""
         return self.ask(bool, "listens", port=port)
 
+    def find_swallowed(self, paths: Sequence[tuple[str, str, str, int]]) -> list[bool]:
+        """Return whether paths swallow packets: each has source, device, destination and size in octets."""
+        return self.ask(list[bool], "swallowed", paths=[[*map(str, path)] for path in paths])
+
     def look_up(self, pairs: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
         """Return the kernel's route for each pair of source and destination, over a device or any ("")."""
         return self.ask(list[dict[str, Any]], "look_up", pairs=[list(pair) for pair in pairs])

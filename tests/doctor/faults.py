@@ -474,7 +474,8 @@ FAULTS: dict[str, tuple[str, Edit]] = {
         "client",
         chain(
             fall_back,
-            handshake("server", syns=0, syn_option=None, synack_option=None),
+            handshake("client", syns=3, plain_syns=1),
+            handshake("server", syns=1, plain_syns=1, syn_option=False, synack_option=False),
             tried(
                 client_counters={"MPTcpExt": {"MPCapableSYNTX": 1, "MPCapableSYNTXDrop": 1, "Blackhole": 1}}
             ),
@@ -616,7 +617,7 @@ FAULTS: dict[str, tuple[str, Edit]] = {
             links=lambda old: tuple(replace(each, mtu=1400) if each.name == "eth2" else each for each in old),
         ),
     ),
-    "path-mtu-smaller": ("client", tried(path_mtus={f"{A2} {B2}": 1400})),
+    "path-mtu-smaller": ("client", tried(swallowed={f"{A2} {B2}": 1500})),
     "ipv6-disabled": (
         "client",
         chain(

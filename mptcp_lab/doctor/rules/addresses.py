@@ -8,6 +8,8 @@ from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import HostReading, Leg, PairReading, read_or
 from mptcp_lab.doctor.rules._common import endpoints, ends, legs_with_server, share_subnet
 
+#: States of a neighbour table's entry that was confirmed lately, or is used now.
+CURRENT = frozenset({"REACHABLE", "DELAY", "PROBE", "PERMANENT"})
 FRAGILE = frozenset({"temporary", "deprecated"})
 
 
@@ -52,7 +54,9 @@ def find_duplicate(reading: PairReading) -> Iterable[Finding]:
         near = read_or(host.addresses, ())
         for entry in read_or(host.neighbours, ()):
             is_near = any(share_subnet(a, entry.address) for a in near if a.device == entry.device)
-            if entry.mac and own and entry.mac not in own and is_near and peer.device_of(entry.address):
+            if entry.state not in CURRENT or not own or entry.mac in own:
+                continue
+            if entry.mac and is_near and peer.device_of(entry.address):
                 yield _duplicate(
                     peer, entry.address, f"{host.name} has it at {entry.mac}, which is not {peer.name}'s"
                 )
@@ -69,7 +73,7 @@ def _duplicate(host: HostReading, address: str, evidence: str) -> Finding:
         fix=f"arping -D -c 2 -I {device} {address}",
         confidence=Confidence.LIKELY,
         evidence=(evidence,),
-        follows_from=("same-address-on-both-hosts",),
+        follows_from=("same-address-on-both-hosts", "address-not-unique"),
     )
 
 

@@ -55,7 +55,9 @@ def _way(leg: Leg) -> str:
 def find_stripped_syn(reading: PairReading) -> Iterable[Finding]:
     """Find SYNs that left with MP_CAPABLE and arrived without."""
     for seen in _connections(reading):
-        if seen.client and seen.server and seen.server.handshake.syns and _is_lost(seen, "syn_option"):
+        plain = seen.client.handshake.plain_syns if seen.client else 0
+        # A client that falls back sends SYNs without the option itself.
+        if seen.server and seen.server.handshake.syns and not plain and _is_lost(seen, "syn_option"):
             yield _finding(
                 "syn-option-stripped",
                 seen,

@@ -46,30 +46,27 @@ def find_different_ends(reading: PairReading) -> Iterable[Finding]:
 
 
 def find_small_path(reading: PairReading) -> Iterable[Finding]:
-    """Find paths through which packets of their devices' size do not fit."""
+    """Find paths that swallow packets of their devices' size."""
     for leg in reading.legs:
         if leg.connection is None:
             continue
         for pair in leg.connection.pairs:
-            passed = leg.connection.path_mtus.get(f"{pair.client} {pair.server}", 0)
-            link = leg.client.link(leg.client.device_of(pair.client))
-            if not passed or link is None or passed >= link.mtu or leg.client.sysctl(PROBING) in {"1", "2"}:
-                continue
-            yield _small(leg.client.name, pair, passed, link.mtu)
+            size = leg.connection.swallowed.get(f"{pair.client} {pair.server}", 0)
+            if size and leg.client.sysctl(PROBING) not in {"1", "2"}:
+                yield _finding(leg.client.name, pair, size)
 
 
-def _small(host: str, pair: Pair, passed: int, mtu: int) -> Finding:
+def _finding(host: str, pair: Pair, size: int) -> Finding:
     return Finding(
         rule="path-mtu-smaller",
         severity=Severity.WARNING,
         host=host,
-        what=f"Packets of more than {passed} octets do not pass from {pair.client} to {pair.server}.",
-        why="Something on the path has a smaller MTU and its ICMP messages do not come back: the "
-        "path stalls.",
+        what=f"Packets of {size} octets vanish between {pair.client} and {pair.server}, small ones pass.",
+        why="A link of the path has a smaller MTU, and no ICMP message says so: the path stalls with data.",
         fix=set_sysctl(PROBING, 1),
         persistent=keep_sysctl(PROBING, 1),
         confidence=Confidence.LIKELY,
-        evidence=(f"the largest packet that passed unfragmented: {passed}, the device's MTU: {mtu}",),
+        evidence=(f"datagrams from {pair.client}: small ones are answered, those of {size} octets are not",),
         follows_from=("mtu-differs",),
     )
 

@@ -9,12 +9,13 @@ from typing import Any
 from ..basics import AgentError, Json
 from ..faults.records import read_faults
 from ..probe import Probe
+from .path_mtu import find_swallowed
 from .sockets import is_listening
 
 #: The operations of the probe that the doctor uses; all others are refused.
 ALLOWED = frozenset(
-    "hello ping clock counters nics connect facts setsockopt close watch examine look_up listens capture "
-    "capture_stop capture_fetch".split()
+    "hello ping clock counters nics connect facts setsockopt close watch examine look_up listens swallowed "
+    "capture capture_stop capture_fetch".split()
 )
 
 
@@ -45,6 +46,10 @@ class Examiner(Probe):
     def op_listens(self, port: int) -> bool:
         """See is_listening."""
         return is_listening(port)
+
+    def op_swallowed(self, paths: list[list[str]]) -> list[bool]:
+        """See find_swallowed."""
+        return find_swallowed(paths)
 
 
 def examiner_main(management: str) -> int:
