@@ -99,7 +99,7 @@ def test_a_provoked_fault_gives_its_finding_alone(configured: Configured, spec: 
             stack.enter_context(service(configured, mode, port))
         for step in spec.get("steps", ()):
             stack.enter_context(broken(configured, step["host"], step["command"], step["mend"]))
-        question = Question(CLIENT, SERVER, port, address=spec.get("address", ""))
+        question = Question(CLIENT, spec.get("server", SERVER), port, address=spec.get("address", ""))
         found = findings_of(configured, question)
     assert {each.rule for each in found} == {spec["rule"]}, [(each.rule, each.what) for each in found]
 
