@@ -29,8 +29,8 @@ def find_two_managers(reading: PairReading) -> Iterable[Finding]:
             host=host.name,
             what=f"mptcpd and NetworkManager both manage the endpoints of {host.name}.",
             why="Each deletes or adds what the other did, so endpoints change while connections run.",
-            fix="systemctl stop mptcpd",
-            persistent=f"systemctl disable mptcpd  # or: {off}",
+            fix="systemctl stop mptcp",
+            persistent=f"systemctl disable mptcp  # or: {off}",
             evidence=("mptcpd is active", "NetworkManager is active"),
         )
 
@@ -46,8 +46,8 @@ def find_failed_daemon(reading: PairReading) -> Iterable[Finding]:
                 host=host.name,
                 what=f"mptcpd is enabled on {host.name}, and is {daemon.state}.",
                 why="It adds no endpoints. Without its plugins (package mptcpd-plugins) it does not start.",
-                fix="systemctl restart mptcpd && journalctl --unit mptcpd --lines 20",
-                persistent="systemctl enable mptcpd",
+                fix="systemctl restart mptcp && journalctl --unit mptcp --lines 20",
+                persistent="systemctl enable mptcp",
                 evidence=(f"mptcpd: {daemon.state}, {daemon.enabled}",),
             )
 
@@ -93,7 +93,7 @@ RULES = (
         "two-endpoint-managers",
         "mptcpd and NetworkManager (1.40 on) are both active",
         find_two_managers,
-        "stop one: `systemctl disable --now mptcpd`, or `connection.mptcp-flags disabled`",
+        "stop one: `systemctl disable --now mptcp`, or `connection.mptcp-flags disabled`",
     ),
     Rule(
         "path-manager-daemon-failed",

@@ -13,6 +13,11 @@ from mptcp_lab.doctor.rules._common import captures, keep_sysctl, legs_with_serv
 CAUSES = (*SWITCHES, *LISTENERS, *PACKET_FILTERS)
 ON_THE_WAY = "tcpdump -ni any 'tcp[tcpflags] & tcp-syn != 0'"
 MIRROR = "options-mirrored"
+#: What may come before a middlebox's finding, for those after which more than a mirror may.
+EARLIER = {
+    MIRROR: (),
+    "fallback-after-handshake": (MIRROR, "third-packet-option-stripped", "answer-option-stripped"),
+}
 PAUSE = "net.mptcp.blackhole_timeout"
 
 
@@ -44,7 +49,7 @@ def _finding(
         persistent=persistent,
         confidence=Confidence.CERTAIN if seen.client and seen.server else Confidence.LIKELY,
         evidence=evidence,
-        follows_from=CAUSES if rule == MIRROR else (*CAUSES, MIRROR),
+        follows_from=(*CAUSES, *EARLIER.get(rule, (MIRROR,))),
     )
 
 

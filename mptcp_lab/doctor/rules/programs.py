@@ -132,21 +132,22 @@ def find_edited_unit(reading: PairReading) -> Iterable[Finding]:
 
 
 def find_not_reloaded(reading: PairReading) -> Iterable[Finding]:
-    """Find units that ask for MPTCP in a file that systemd has not read."""
+    """Find units of plain TCP services with a change that systemd has not read, as one that sets MPTCP."""
     for _, server, process, unit, is_mptcp in _services(reading):
         if unit is None or is_mptcp or not unit.needs_reload:
             continue
-        if WRAPPER.search(_texts(unit)) or "multipathtcp=1" in _texts(unit):
-            yield Finding(
-                rule="unit-not-reloaded",
-                severity=Severity.ERROR,
-                host=server.name,
-                what=f"systemd on {server.name} has not read the change of {unit.name} that sets MPTCP.",
-                why=f"{process.name} runs with the old settings, also after a restart.",
-                fix=f"systemctl daemon-reload && systemctl restart {unit.name}",
-                persistent=f"systemctl show --property NeedDaemonReload {unit.name}",
-                evidence=("NeedDaemonReload=yes",),
-            )
+        is_named = bool(WRAPPER.search(_texts(unit))) or "multipathtcp=1" in _texts(unit)
+        yield Finding(
+            rule="unit-not-reloaded",
+            severity=Severity.ERROR,
+            host=server.name,
+            what=f"systemd on {server.name} has not read a change of {unit.name}.",
+            why=f"{process.name} runs with the old settings, also after a restart, and listens with TCP.",
+            fix=f"systemctl daemon-reload && systemctl restart {unit.name}",
+            persistent=f"systemctl show --property NeedDaemonReload {unit.name}",
+            confidence=Confidence.CERTAIN if is_named else Confidence.POSSIBLE,
+            evidence=("NeedDaemonReload=yes",),
+        )
 
 
 def find_socket_unit(reading: PairReading) -> Iterable[Finding]:
@@ -222,7 +223,7 @@ RULES = (
     ),
     Rule(
         "unit-not-reloaded",
-        "a unit that sets MPTCP has `NeedDaemonReload=yes`",
+        "the unit of a service with plain TCP has `NeedDaemonReload=yes`",
         find_not_reloaded,
         "`systemctl daemon-reload`, and restart the service",
     ),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import PairReading, read_or
-from mptcp_lab.doctor.rules._common import ends, keep_sysctl, set_sysctl
+from mptcp_lab.doctor.rules._common import ends, keep_sysctl, missing_pairs, set_sysctl
 
 #: A buffer that is smaller than this holds less than 100 Mbit/s times 80 ms, for all paths together.
 ENOUGH_BUFFER = 1 << 20
@@ -45,7 +45,7 @@ def find_standing_queue(reading: PairReading) -> Iterable[Finding]:
             if each.device in devices and each.backlog >= STANDING_QUEUE:
                 yield Finding(
                     rule="standing-queue",
-                    severity=Severity.NOTE,
+                    severity=Severity.WARNING if missing_pairs(leg) else Severity.NOTE,
                     host=host.name,
                     what=f"{each.backlog} octets wait in the queue of {each.device} on {host.name}.",
                     why="A full queue delays one path by more than the other; then MPTCP carries "
