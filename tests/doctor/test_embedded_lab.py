@@ -14,17 +14,21 @@ from mptcp_lab.doctor.expect import expected_pairs, is_proper
 from mptcp_lab.doctor.finding import find_all
 from mptcp_lab.doctor.inventory_pairs import questions_of
 from mptcp_lab.doctor.readings import (
+    ESTABLISHED,
+    PENDING,
     Endpoint,
     HostReading,
     Listener,
     Lookup,
     PairReading,
     Process,
+    Qdisc,
     from_document,
     read_or,
 )
 from mptcp_lab.doctor.rules import gather
 from mptcp_lab.doctor.rules._wrapper import let_listen, preload
+from mptcp_lab.doctor.rules.throughput import find_standing_queue
 from mptcp_lab.inventory import load
 from mptcp_lab.paths import ROOT
 from tests.doctor.edits import RECORDED, must
@@ -56,6 +60,20 @@ def test_the_fix_of_a_listener_fits_the_version_of_the_program(version: str, wor
     assert word in fix and fix.endswith("systemctl restart haproxy.service")
     assert "apt-get" not in fix
     assert preload(replace(host, tools={}), "a.service").startswith("apt-get install -y mptcpize && ")
+
+
+@pytest.mark.parametrize(("state", "severity"), [(ESTABLISHED, "note"), (PENDING, "warning")])
+def test_a_full_queue_explains_the_subflows_behind_it(state: str, severity: str) -> None:
+    connection = must(READING.connection)
+    pairs = tuple(
+        replace(each, state=state) if (each.client, each.server) == SECOND else each
+        for each in connection.pairs
+    )
+    client = replace(READING.client, qdiscs=(Qdisc("eth2", "tbf", backlog=200_000),))
+    reading = replace(READING, client=client, connection=replace(connection, pairs=pairs))
+    assert [(each.rule, each.severity) for each in find_standing_queue(reading)] == [
+        ("standing-queue", severity)
+    ]
 
 
 def test_a_network_behind_a_gateway_is_not_on_the_segment() -> None:

@@ -56,8 +56,8 @@ def findings_of(configured: Configured, question: Question) -> tuple[Finding, ..
     """Return what the doctor finds, after all IPv6 addresses are in use."""
     for host in question.hosts:
         eventually(
-            lambda host=host: configured.own.ssh(host, "ip -6 address show tentative"),
-            until=lambda shown: not shown,
+            lambda host=host: configured.own.ssh(host, "ip -o -6 address show tentative"),
+            until=lambda shown: all("dadfailed" in line for line in shown.splitlines()),
             within=15.0,
         )
     (reading,) = ask([question], ssh_of(configured))
