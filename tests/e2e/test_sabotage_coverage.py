@@ -134,6 +134,13 @@ SABOTAGES = {
     "the gateway's tracker sees no packet of a join": Sabotage(
         "DIRECT-25[join-invalid-at-gateway]", "gateway", UNTRACKED, TABLE_GONE, "subflows are missing: []"
     ),
+    "the flood does not reach the proxy": filtered(
+        "SECURITY-6[nginx-native-MP_JOIN]",
+        "proxy2",
+        "input",
+        f"tcp sport 30000-30255 {SYN} drop",
+        "MPJoinSynRx at proxy2",
+    ),
     "A's second path does not reach the transparent proxy": filtered(
         "PROXY-15[tproxy]",
         "gateway",
@@ -148,6 +155,7 @@ ALWAYS = (
     "B's announcement is lost",
     "A's announcement is lost beside B's",
     "every socket unit gets MPTCP",
+    "the flood does not reach the proxy",
 )
 
 
