@@ -6,6 +6,7 @@ import pytest
 
 from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import TABLE_GONE, Sabotage, assert_seen, filtered
+from tests.e2e.test_sabotage_endpoints import PRIORITY
 
 SYN = "tcp flags & (syn | ack) == syn"
 JOIN = f"{SYN} tcp option mptcp subtype mp-join"
@@ -141,6 +142,26 @@ SABOTAGES = {
         f"tcp sport 30000-30255 {SYN} drop",
         "MPJoinSynRx at proxy2",
     ),
+    "A's changes of a backup are lost": filtered(
+        "DIRECT-20[fullmesh-set]", "client", "output", PRIORITY, "MP_PRIO from 198.18.2.10"
+    ),
+    "another program raises the limit": Sabotage(
+        "DIRECT-20[no-room-at-client]",
+        "client",
+        "systemd-run -q --unit=raiser sh -c 'while sleep 0.02; do ip mptcp limits set subflows 8; done'",
+        "systemctl stop raiser",
+        "subflows",
+    ),
+    "the join to the reachable address is lost": filtered(
+        "DIRECT-20[some-unreachable]", "server1", "input", f"{JOIN} drop", "the connection begins"
+    ),
+    "B gets no MPTCP option": filtered(
+        "PROXY-14[gauges]",
+        "server1",
+        "input",
+        f"{SYN} tcp dport 7000 reset tcp option mptcp",
+        "5 more connections at",
+    ),
     "A's second path does not reach the transparent proxy": filtered(
         "PROXY-15[tproxy]",
         "gateway",
@@ -155,6 +176,7 @@ ALWAYS = (
     "B's announcement is lost",
     "A's announcement is lost beside B's",
     "every socket unit gets MPTCP",
+    "A's changes of a backup are lost",
     "the flood does not reach the proxy",
 )
 
