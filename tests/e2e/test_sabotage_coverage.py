@@ -67,6 +67,13 @@ SABOTAGES = {
     "B announces no IPv6 address": filtered(
         "DIRECT-13[ipv4-socket]", "server1", "output", ANNOUNCEMENT, "an announcement at client (AddAddr)"
     ),
+    "only the first two IPv6 joins get to B": filtered(
+        "DIRECT-13[endpoints]",
+        "server1",
+        "input",
+        f"meta nfproto ipv6 {JOIN} limit rate over 1/day burst 2 packets drop",
+        "both are added again",
+    ),
     "joins between link-local addresses are lost": filtered(
         "DIRECT-13[link-local-laminar]",
         "server1",
