@@ -31,3 +31,9 @@ def test_announced_by_both(client: Machine, server: Machine, evidence: EvidenceB
 def test_fullmesh_set(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """An endpoint joins every address when it becomes fullmesh, and leaves them when it is no longer."""
     flags.check_fullmesh_set(Ends(client, server), evidence)
+
+
+@claim("DIRECT-20", case="some-unreachable", requires=REQUIRES)
+def test_some_unreachable(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """The reachable one of B's announced addresses is joined, and the others can be withdrawn."""
+    flags.check_some_unreachable(Ends(client, server), evidence)

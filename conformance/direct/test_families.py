@@ -5,7 +5,7 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct.endpoints import Ends
-from mptcp_lab.suite.direct.families import check_ipv4_only, check_link_local
+from mptcp_lab.suite.direct.families import check_ipv4_only, check_ipv6_endpoints, check_link_local
 from mptcp_lab.suite.requirements import IPV6, ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
 
 REQUIRES = (ORIGIN, TWO_PATHS, SERVER_TWO_PATHS, IPV6)
@@ -15,6 +15,12 @@ REQUIRES = (ORIGIN, TWO_PATHS, SERVER_TWO_PATHS, IPV6)
 def test_ipv4_only(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A connection over IPv4 has no IPv6 subflow, whatever B announces and whatever endpoints A has."""
     check_ipv4_only(Ends(client, server), evidence)
+
+
+@claim("DIRECT-13", case="endpoints", requires=REQUIRES)
+def test_ipv6_endpoints(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """IPv6 endpoints of both ends are deleted one by one, and join again when they are added together."""
+    check_ipv6_endpoints(Ends(client, server), evidence)
 
 
 @claim("DIRECT-13", requires=REQUIRES)

@@ -1,12 +1,15 @@
 """PROXY-3: connections that end, are refused, reset, slow or idle: A sees what the proxy documents."""
 
-import errno
-
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.proxy.endings import (
+    check_half_close_by_client,
+    check_half_close_by_origin,
+    check_reset_by_client,
+    check_reset_by_origin,
+)
 from mptcp_lab.suite.proxy.proxies import (
     LATE_SECONDS,
-    backend,
     documented_behaviour,
     ends,
     in_seconds,
@@ -23,58 +26,25 @@ SOME_BYTES = 100_000
 @claim("PROXY-3", case="half-close-by-A")
 def test_half_close_by_client(client: Machine, impatient: Target) -> None:
     """A ends its direction: B gets all data and the end, and A the answer if the proxy keeps half-open."""
-    with impatient.flow(client) as data:
-        answer = data.stream.receive()
-        data.stream.send(SOME_BYTES, seed=data.tag, header=data.greeting("sink")).wait(10)
-        data.stream.shutdown()
-        end = recorded_end(data)
-        answered = answer.wait(20)
-        got = data.record().bytes_received
-    assert got == SOME_BYTES, f"B got {got} of {SOME_BYTES} octets"
-    if documented_behaviour(impatient).keeps_half_open:
-        assert end == "eof", f"B's connection ended with {end}, not with the end of A's stream"
-        assert answered.nbytes > 0, "B's answer to the end of the stream was lost"
+    check_half_close_by_client(impatient.flow(client), documented_behaviour(impatient).keeps_half_open)
 
 
 @claim("PROXY-3", case="half-close-by-B")
 def test_half_close_by_origin(client: Machine, impatient: Target) -> None:
     """B ends its direction: A gets all data and the end, and may still send if the proxy keeps half-open."""
-    with impatient.flow(client) as data:
-        data.stream.send(0, header=data.greeting("source", bytes=SOME_BYTES, seed=data.tag)).wait(20)
-        got = data.stream.receive().wait(20)
-        if documented_behaviour(impatient).keeps_half_open:
-            data.stream.send(SOME_BYTES).wait(20)
-            data.stream.shutdown()
-        recorded_end(data)
-        record = data.record()
-    after_end = SOME_BYTES if documented_behaviour(impatient).keeps_half_open else 0
-    assert (got.nbytes, got.sha256) == (SOME_BYTES, record.sha256_sent), "what A got is not what B sent"
-    assert record.bytes_received == after_end, "octets that A sent after B had ended its direction"
+    check_half_close_by_origin(impatient.flow(client), documented_behaviour(impatient).keeps_half_open)
 
 
 @claim("PROXY-3", case="reset-by-A")
 def test_reset_by_client(client: Machine, impatient: Target) -> None:
     """A resets: B has all data that was sent before, and its connection ends as the proxy documents."""
-    with impatient.flow(client) as data:
-        data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
-        wait_for_bytes(data, SOME_BYTES)
-        data.stream.close(reset=True)
-        end = recorded_end(data)
-    assert end in documented_behaviour(impatient).end_after_reset, "how B's connection ended after A's reset"
+    check_reset_by_client(impatient.flow(client), documented_behaviour(impatient).end_after_reset)
 
 
 @claim("PROXY-3", case="reset-by-B", timing=True)
 def test_reset_by_origin(client: Machine, impatient: Target) -> None:
     """B resets: A's connection ends at once, and not only after the idle timeout."""
-    with impatient.flow(client) as data:
-        answer = data.stream.receive()
-        data.stream.send(SOME_BYTES, header=data.greeting("sink")).wait(20)
-        wait_for_bytes(data, SOME_BYTES)
-        since = client.probe.clock().monotonic
-        assert backend(impatient).reset(data.tag) == 1, "B had not just one connection to reset"
-        seen, seconds = ends(answer, since, within=10)
-    assert (seen.end, seen.errno) in (("eof", None), ("error", errno.ECONNRESET)), "how A's side ended"
-    assert seconds < in_seconds(impatient.service.idle_timeout), "A saw it only when the idle time was over"
+    check_reset_by_origin(impatient.flow(client), client, in_seconds(impatient.service.idle_timeout))
 
 
 @claim("PROXY-3", case="refused", timing=True)

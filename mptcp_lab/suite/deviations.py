@@ -22,7 +22,7 @@ PORT_ENDPOINT = "port endpoint accepts"
 FIRST_PAIR, NO_LAMINAR = "first pair of a full mesh", "laminar endpoints"
 OVERCOUNT, ONE_DEVICE = "announcements counted too many", "device of the first subflow"
 PORT_0, NO_LISTENER_EVENTS = "joins to port 0", "no events of listeners"
-NO_ID_0 = "no further subflow with id 0"
+NO_ID_0, ONE_FLAG = "no further subflow with id 0", "endpoint with both flags"
 
 
 def find_correction(name: str, kernel: str) -> Correction | None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import TABLE_GONE, Sabotage, assert_seen, filtered
+from tests.e2e.test_sabotage_endpoints import PRIORITY
 
 SYN = "tcp flags & (syn | ack) == syn"
 JOIN = f"{SYN} tcp option mptcp subtype mp-join"
@@ -65,6 +66,13 @@ SABOTAGES = {
     ),
     "B announces no IPv6 address": filtered(
         "DIRECT-13[ipv4-socket]", "server1", "output", ANNOUNCEMENT, "an announcement at client (AddAddr)"
+    ),
+    "only the first two IPv6 joins get to B": filtered(
+        "DIRECT-13[endpoints]",
+        "server1",
+        "input",
+        f"meta nfproto ipv6 {JOIN} limit rate over 1/day burst 2 packets drop",
+        "both are added again",
     ),
     "joins between link-local addresses are lost": filtered(
         "DIRECT-13[link-local-laminar]",
@@ -134,6 +142,33 @@ SABOTAGES = {
     "the gateway's tracker sees no packet of a join": Sabotage(
         "DIRECT-25[join-invalid-at-gateway]", "gateway", UNTRACKED, TABLE_GONE, "subflows are missing: []"
     ),
+    "the flood does not reach the proxy": filtered(
+        "SECURITY-6[nginx-native-MP_JOIN]",
+        "proxy2",
+        "input",
+        f"tcp sport 30000-30255 {SYN} drop",
+        "MPJoinSynRx at proxy2",
+    ),
+    "A's changes of a backup are lost": filtered(
+        "DIRECT-20[fullmesh-set]", "client", "output", PRIORITY, "MP_PRIO from 198.18.2.10"
+    ),
+    "another program raises the limit": Sabotage(
+        "DIRECT-20[no-room-at-client]",
+        "client",
+        "systemd-run -q --unit=raiser sh -c 'while sleep 0.02; do ip mptcp limits set subflows 8; done'",
+        "systemctl stop raiser",
+        "subflows",
+    ),
+    "the join to the reachable address is lost": filtered(
+        "DIRECT-20[some-unreachable]", "server1", "input", f"{JOIN} drop", "the connection begins"
+    ),
+    "B gets no MPTCP option": filtered(
+        "PROXY-14[gauges]",
+        "server1",
+        "input",
+        f"{SYN} tcp dport 7000 reset tcp option mptcp",
+        "5 more connections at",
+    ),
     "A's second path does not reach the transparent proxy": filtered(
         "PROXY-15[tproxy]",
         "gateway",
@@ -148,6 +183,8 @@ ALWAYS = (
     "B's announcement is lost",
     "A's announcement is lost beside B's",
     "every socket unit gets MPTCP",
+    "A's changes of a backup are lost",
+    "the flood does not reach the proxy",
 )
 
 

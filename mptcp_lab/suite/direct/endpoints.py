@@ -319,6 +319,7 @@ KINDS = {
     "laminar": Kind(LAMINAR, _from_other_nic, first=1),
     "subflow-and-laminar": Kind((*SUBFLOW, *LAMINAR), _once_from_other_nic, fewer=1),
     "no-announcement-accepted": Kind(FULLMESH, _from_other_nic, room=(ROOM, ROOM, 0)),
+    "no-room-at-client": Kind(FULLMESH, _all_pairs, room=(0, ROOM, ROOM), fewer=0),
     "limit-of-client": Kind(FULLMESH, _all_pairs, room=(1, ROOM, ROOM), fewer=1),
     "limit-of-server": Kind(FULLMESH, _all_pairs, room=(ROOM, 1, ROOM), fewer=1),
 }

@@ -20,7 +20,8 @@ from mptcp_lab.suite.direct.endpoints import (
     Ends,
     connection,
 )
-from mptcp_lab.suite.direct.flags import find_announcements, wait_for_pairs
+from mptcp_lab.suite.direct.flags import find_announcements, find_withdrawn_ids, wait_for_pairs
+from mptcp_lab.suite.expectations import matrix_between
 from mptcp_lab.suite.packets import first_syns, format_segments, rows, tcp_capture
 from mptcp_lab.suite.sockets import AddressPair, at_both_ends, parse_sockets, ss_command
 
@@ -140,3 +141,35 @@ def _wait_for_pair(client: Machine, server: Machine, out: Stream, port: int, pai
     except NeverHappened:
         check_not_lacking(NO_LAMINAR, client.probe.kernel, client.name, "laminar endpoints")
         raise
+
+
+def check_ipv6_endpoints(ends: Ends, evidence: EvidenceBox) -> None:
+    """Check that IPv6 endpoints at both ends are deleted one by one, and join again when they are added.
+
+    Raises:
+        Unsupported: the lab's network does not connect these addresses over IPv6.
+    """
+    mine, theirs = ([machine.address(path, 6) for path in (0, 1)] for machine in (ends.client, ends.server))
+    first, by_client, by_server = (mine[0], theirs[0]), (mine[1], theirs[0]), ends.pair_by_route(theirs[1])
+    pairs = {first, by_client, by_server}
+    if missing := pairs - matrix_between(ends.client, ends.server, 6).possible:
+        raise Unsupported("IPv6 subflows between two paths", f"{sorted(missing)} do not reach each other")
+    subflow = replace(_make_ipv6_endpoints(ends.client, SUBFLOW)[1], id=OTHER_ID)
+    signal = replace(_make_ipv6_endpoints(ends.server, SIGNAL)[1], id=OTHER_ID)
+    with (
+        ends.client.probe.replace_endpoints(subflow) as at_client,
+        ends.server.probe.replace_endpoints(signal) as at_server,
+        connection(ends, to=theirs[0], source=mine[0]) as (data, packets),
+    ):
+        wait_for_pairs(data, pairs, "the connection begins")
+        at_server.delete(signal)
+        wait_for_pairs(data, {first, by_client}, "the server's endpoint is deleted")
+        at_client.delete(subflow)
+        wait_for_pairs(data, {first}, "the client's endpoint is deleted")
+        at_client.add(subflow)
+        at_server.add(signal)
+        wait_for_pairs(data, pairs, "both are added again")
+    evidence.packets(rows(packets, ends.client.name))
+    for addresses in (mine, theirs):
+        withdrawn = find_withdrawn_ids(packets, addresses)
+        assert withdrawn == {OTHER_ID}, f"ids withdrawn from {addresses[0]}: {sorted(withdrawn)}"

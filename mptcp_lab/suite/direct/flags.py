@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mptcp_lab.evidence import EvidenceBox
-from mptcp_lab.probe import eventually
+from mptcp_lab.probe import NeverHappened, NewEndpoint, eventually
+from mptcp_lab.suite.deviations import ONE_FLAG, check_not_lacking
 from mptcp_lab.suite.direct.endpoints import (
     FULLMESH,
     QUIET_BYTES,
@@ -21,10 +22,12 @@ from mptcp_lab.suite.direct.endpoints import (
 from mptcp_lab.suite.packets import format_segments, joins, mptcp_options, rows
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow
-from mptcp_lab.wire import AddAddr, RemoveAddr, Segment
+from mptcp_lab.wire import AddAddr, MpPrio, RemoveAddr, Segment
 from mptcp_lab.wire.packet import RST
 
 BOTH_FLAGS = ("subflow", "signal")
+#: Addresses by their ids that nobody has (RFC 5737).
+UNREACHABLE = {7: "192.0.2.7", 8: "192.0.2.8"}
 T = TypeVar("T")
 
 
@@ -73,6 +76,9 @@ def check_both_flags(ends: Ends, evidence: EvidenceBox) -> None:
 
     The server answers the announcement and opens nothing. When the endpoint is deleted, the client withdraws
     its address, and its subflow ends.
+
+    Raises:
+        Unsupported: the client's kernel is known to announce such an endpoint only.
     """
     second = ends.a[1], ends.b[0]
     ends.require_reachable(second)
@@ -82,7 +88,12 @@ def check_both_flags(ends: Ends, evidence: EvidenceBox) -> None:
         ends.server.probe.replace_endpoints(),
         connection(ends, room=(ROOM, ROOM, 0)) as (data, packets),
     ):
-        wait_for_pairs(data, {ends.first, second}, "the connection begins")
+        try:
+            wait_for_pairs(data, {ends.first, second}, "the connection begins")
+        except NeverHappened:
+            what = "joins from an endpoint that is also announced"
+            check_not_lacking(ONE_FLAG, ends.client.probe.kernel, ends.client.name, what)
+            raise
         at_client.delete(endpoint)
         wait_for_pairs(data, {ends.first}, "the endpoint is deleted")
     evidence.packets(rows(packets, ends.client.name))
@@ -149,6 +160,7 @@ def check_announced_by_both(ends: Ends, evidence: EvidenceBox) -> None:
 def check_fullmesh_set(ends: Ends, evidence: EvidenceBox) -> None:
     """Check that an endpoint joins all addresses when it becomes fullmesh, and one when it no longer is.
 
+    The same holds where it becomes a backup by the same command, which the client then tells by MP_PRIO.
     The connection goes to the server's second address, so that the client's routes give the first one, which
     is announced, another source than the endpoint.
     """
@@ -166,9 +178,50 @@ def check_fullmesh_set(ends: Ends, evidence: EvidenceBox) -> None:
         for flags, pairs, what in (
             (FULLMESH, begins | {more}, "fullmesh is set"),
             (SUBFLOW, begins, "fullmesh is cleared"),
+            ((*FULLMESH, "backup"), begins | {more}, "fullmesh and backup are set"),
+            (SUBFLOW, begins, "fullmesh and backup are cleared"),
         ):
             at_client.change(replace(endpoint, flags=flags))
             wait_for_pairs(data, pairs, what)
         found = next(each for each in ends.client.probe.endpoints() if each.address == local)
         assert "fullmesh" not in found.flags, f"the endpoint has the flags {sorted(found.flags)}"
     evidence.packets(rows(packets, ends.client.name))
+    priorities = [each.backup for each in _find_options(packets, {local}, MpPrio)]
+    assert set(priorities) == {True, False}, f"MP_PRIO from {local}: {priorities}"
+
+
+def check_some_unreachable(ends: Ends, evidence: EvidenceBox) -> None:
+    """Check that the client joins the reachable one of announced addresses, and that all can be withdrawn.
+
+    The others have never been joined when the server deletes one of them, and flushes the rest.
+    """
+    second = ends.pair_by_route(ends.b[1])
+    ends.require_reachable(second)
+    announced = [NewEndpoint(address, SIGNAL, number) for number, address in UNREACHABLE.items()]
+    announced.append(ends.at_server(SIGNAL)[1])
+    with (
+        ends.client.probe.replace_endpoints(),
+        ends.server.probe.replace_endpoints(*announced) as at_server,
+        connection(ends) as (data, packets),
+    ):
+        wait_for_pairs(data, {ends.first, second}, "the connection begins")
+        _wait_for_echoes(ends, data, len(announced))
+        at_server.delete(announced[0])
+        wait_for_pairs(data, {ends.first, second}, "an address that was never joined is deleted")
+        at_server.flush()
+        wait_for_pairs(data, {ends.first}, "the others are flushed")
+    evidence.packets(rows(packets, ends.client.name))
+    found = {str(each.address) for each in find_announcements(packets, ends.b)}
+    assert found == {each.address for each in announced}, f"the server announced {sorted(found)}"
+    withdrawn = find_withdrawn_ids(packets, ends.b)
+    assert withdrawn == {each.id for each in announced}, f"the server withdrew {sorted(withdrawn)}"
+
+
+def _wait_for_echoes(ends: Ends, data: Flow, count: int) -> None:
+    server = ends.server.probe
+    eventually(
+        lambda: server.counters().delta(data.opening.before[1]).mptcp("EchoAdd"),
+        until=lambda echoes: echoes >= count,
+        within=SUBFLOWS_TIMEOUT_S,
+        what=f"{count} echoes at {server.host} (EchoAdd)",
+    )
