@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -59,9 +60,10 @@ class Correction:
 
     ``kernel`` names where it was observed. ``kernels`` is the range of releases that do it, or ``any`` for
     the behaviour of an engine. ``seen_by`` and ``bounds_by`` tell how the behaviour and that range are known:
-    by a ``run`` or from the ``source`` of kernels. ``evidence`` says by what the behaviour is known, and how
-    checks treat it. ``sentence`` is the short form for reports that show the deviation. A check that accepts
-    the deviation refers to it by ``name``.
+    by a ``run`` or from the ``source`` of kernels. ``breached`` states that these kernels breach a SHOULD, so
+    that a breach there is a known deviation. ``evidence`` says by what the behaviour is known, and how checks
+    treat it. ``sentence`` is the short form for reports that show the deviation. A check that accepts the
+    deviation refers to it by ``name``.
     """
 
     claim: str
@@ -74,6 +76,7 @@ class Correction:
     evidence: str = ""
     sentence: str = ""
     name: str = ""
+    breached: bool = False
 
     @property
     def first_without(self) -> str:
@@ -132,6 +135,14 @@ def find(name: str) -> Claim:
 def corrections() -> tuple[Correction, ...]:
     """Return the corrections, in the order of their file."""
     return tuple(Correction(**entry) for entry in _read("corrections").get("correction", ()))
+
+
+def find_breach(claim: str, kernel_releases: Iterable[str]) -> Correction | None:
+    """Return the correction by which one of these kernels is known to breach a claim, or None."""
+    for each in corrections():
+        if each.breached and each.claim == claim and any(map(each.is_about, kernel_releases)):
+            return each
+    return None
 
 
 def rewordings() -> tuple[Rewording, ...]:

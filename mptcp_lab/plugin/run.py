@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mptcp_lab import __version__
-from mptcp_lab.catalogue import Claim
+from mptcp_lab.catalogue import Claim, find_breach
 from mptcp_lab.evidence import EvidenceBox, slug
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.results.causes import Cause
 from mptcp_lab.results.lab_document import lab_document
 from mptcp_lab.results.made_by import MadeBy
-from mptcp_lab.results.result import Attempt, Check, NotRun, Result
+from mptcp_lab.results.result import Attempt, Check, NotRun, Result, count_verdicts
 from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Rules, Verdict, decide, exit_code
 
 #: Outcomes of a check whose claim did not hold.
@@ -90,7 +90,9 @@ class Run:
         verdict = decide([attempt.outcome for attempt in attempts], case.claim.level, self.rules)
         told = attempts[0] if verdict is Verdict.FLAKY else last
         check = _check(case, verdict, told.reason, told.where, next_step, tuple(attempts))
-        if diagnose and verdict in (Verdict.FAIL, Verdict.NON_STRICT) and last.outcome in BY_THE_CLAIM:
+        if verdict is Verdict.NON_STRICT and (correction := find_breach(case.claim.id, self._kernels())):
+            check = replace(check, known=" ".join((correction.sentence or correction.seen).split()))
+        elif diagnose and verdict in (Verdict.FAIL, Verdict.NON_STRICT) and last.outcome in BY_THE_CLAIM:
             check = replace(check, diagnosis=diagnose())
         self.checks.append(check)
         return check
@@ -130,10 +132,14 @@ class Run:
 
     def exit_code(self, ending: Ending | None = None) -> ExitCode:
         """Return the exit code so far; a failed test without a claim counts as a failure."""
-        verdicts = [check.verdict for check in self.checks]
+        verdicts = count_verdicts(self.checks)
         if self.other_failures:
             verdicts.append(Verdict.FAIL)
         return exit_code(verdicts, ending or self.ending, self.rules)
+
+    def _kernels(self) -> set[str]:
+        """Return the kernel releases of the hosts that were asked."""
+        return {str(facts["kernel"]) for facts in self.facts.values() if "kernel" in facts}
 
 
 def timestamp(moment: datetime) -> str:

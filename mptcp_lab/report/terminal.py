@@ -108,6 +108,8 @@ def _explanation(check: Check) -> Iterator[Line]:
     if check.where and not place:
         yield _fact("where", check.where)
     yield _fact("source", check.source)
+    if check.cause and check.known:
+        yield _fact("cause", make_printable(check.cause.what))
     if check.next_step:
         yield _fact("next", check.next_step)
     if check.diagnosis:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -82,7 +82,8 @@ class Attempt:
 class Check:
     """One case of a claim with its verdict; a case without attempts was never started.
 
-    ``diagnosis`` is what was found wrong with the lab when the check failed.
+    ``diagnosis`` is what was found wrong with the lab when the check failed. ``known`` says what the kernel
+    does instead where the catalogue's corrections have that a SHOULD does not hold on it; else it is empty.
     """
 
     id: str
@@ -97,15 +98,19 @@ class Check:
     next_step: str = ""
     attempts: tuple[Attempt, ...] = ()
     diagnosis: Cause | None = None
+    known: str = ""
 
     @property
     def cause(self) -> Cause | None:
         """Return the cause that explains why the check did not pass, or None.
 
-        A failed check has the diagnosis of the lab as its cause. An undecided check has its own reason: many
-        checks may meet one defect of the suite, and share it even if its line differs. A check that was not
-        started has no cause here, because the run's ending explains it.
+        A known deviation has what the kernel does as its cause. A failed check has the diagnosis of the lab
+        as its cause. An undecided check has its own reason: many checks may meet one defect of the suite, and
+        share it even if its line differs. A check that was not started has no cause here, because the run's
+        ending explains it.
         """
+        if self.known:
+            return Cause(f"known deviation of this kernel: {self.known}", "", "")
         if self.diagnosis is not None or self.verdict is not Verdict.INCONCLUSIVE or not self.attempts:
             return self.diagnosis
         is_defect = self.attempts[-1].outcome is Outcome.DEFECT  # its place is a line of the check
@@ -165,6 +170,11 @@ class Result:
         return group_by_cause(
             (check.cause, check.case, check.verdict.value) for check in self.checks if check.cause
         )
+
+
+def count_verdicts(checks: Iterable[Check]) -> list[Verdict]:
+    """Return the verdicts that decide the exit code: a known deviation counts as a pass."""
+    return [Verdict.PASS if check.known else check.verdict for check in checks]
 
 
 def number(value: float) -> str:
@@ -281,6 +291,8 @@ def _check_agreement(result: Result, root: Node) -> None:
             raise Malformed(
                 f"{to_one_line(check.case)} has verdict {check.verdict}, but its attempts give {follows}"
             )
+        if check.known and check.verdict is not Verdict.NON_STRICT:
+            raise Malformed(f"{to_one_line(check.case)} has verdict {check.verdict}, but a known deviation")
         if check.case in seen:
             raise Malformed(f"case {to_one_line(check.case)} is listed twice")
         seen.add(check.case)
@@ -288,7 +300,7 @@ def _check_agreement(result: Result, root: Node) -> None:
         if node.whole_number() != result.counts.get(verdict):
             expected = result.counts.get(verdict, "not a verdict")
             raise Malformed(f"counts.{to_one_line(verdict)} is {node.whole_number()}, expected {expected}")
-    verdicts = [check.verdict for check in result.checks]
+    verdicts = count_verdicts(result.checks)
     # A failure outside the claims, such as in an ordinary test, counts as a failed claim.
     codes = [exit_code(found, result.ending, rules) for found in (verdicts, [*verdicts, Verdict.FAIL])]
     if result.exit_code not in codes:
@@ -352,8 +364,8 @@ def _not_run_from_json(node: Node) -> NotRun:
 
 
 def _check_from_json(node: Node, causes: Mapping[str, Cause]) -> Check:
-    known = {field.name for field in fields(Check)} - {"diagnosis"}
-    node.check_keys(*known, "cause", "duration", "figures", "evidence")
+    names = {field.name for field in fields(Check)} - {"diagnosis"}
+    node.check_keys(*names, "cause", "duration", "figures", "evidence")
     plain = {
         key: node[key].text() for key in ("id", "case", "claim", "source", "reason", "where", "next_step")
     }
@@ -364,6 +376,7 @@ def _check_from_json(node: Node, causes: Mapping[str, Cause]) -> Check:
     if family not in FAMILIES:
         raise Malformed(f"{node.place}.family: {shorten(family)} is not one of {', '.join(FAMILIES)}")
     verdict = node["verdict"].choice(Verdict)
+    known = node.get("known", "").text()
     name = node.get("cause", "").text()
     if name and name not in causes:
         raise Malformed(f"{node.place}.cause: {shorten(name)} is not the id of one of the causes")
@@ -373,7 +386,8 @@ def _check_from_json(node: Node, causes: Mapping[str, Cause]) -> Check:
         level=node["level"].choice(Level),
         verdict=verdict,
         attempts=tuple(_attempt_from_json(each) for each in node["attempts"].items(most=2)),
-        diagnosis=causes.get(name) if verdict is not Verdict.INCONCLUSIVE else None,
+        diagnosis=causes.get(name) if verdict is not Verdict.INCONCLUSIVE and not known else None,
+        known=known,
     )
 
 

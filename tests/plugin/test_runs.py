@@ -666,3 +666,26 @@ def test_a_kcidb_report_is_written_with_the_views(suite: Suite, tmp_path: Path) 
     report = json.loads((tmp_path / "kcidb.json").read_text())
     assert [test["status"] for test in report["tests"]] == ["PASS", "FAIL"]
     assert inner.code == 1
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options", "verdict", "code"),
+    [
+        ("6.18.44", (), "non-strict", 0),
+        ("6.12.1", (), "non-strict", 3),
+        ("6.18.44", ("--strict",), "fail", 1),
+    ],
+)
+def test_what_the_kernel_is_known_to_breach_leaves_the_exit_code_alone(
+    suite: Suite, kernel: str, options: tuple[str, ...], verdict: str, code: int
+) -> None:
+    inner = suite(
+        '@claim("RFC8684-3.4.2/2")\n'
+        "def test_keepalive(request):\n"
+        f'    describe(request.config, "client", kernel="{kernel}")\n'
+        '    assert not "keepalive"\n',
+        *options,
+    )
+    assert inner.verdicts == {"RFC8684-3.4.2/2": verdict}
+    assert inner.code == inner.result["exit_code"] == code, inner.text
+    assert ("known deviation of this kernel" in inner.text) is (code == 0)

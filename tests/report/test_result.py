@@ -167,3 +167,28 @@ def test_a_newer_schema_is_named_with_those_that_can_be_read(run: Result, tmp_pa
     expected = r"not a result of schema 1 or 2 \(schema is 3\); use the revision that wrote it"
     with pytest.raises(ResultError, match=expected):
         results.load(tmp_path / "newer.json")
+
+
+def known(run: Result, verdict: Verdict = Verdict.NON_STRICT) -> Result:
+    """Return the run with its non-strict check alone, as a known deviation, and the exit code of a pass."""
+    (check,) = (each for each in run.checks if each.verdict is verdict)
+    return replace(run, checks=(replace(check, known="the kernel sends none."),), exit_code=0)
+
+
+def test_a_known_deviation_is_saved_and_counts_as_a_pass(run: Result) -> None:
+    document = json.loads(json.dumps(results.to_json(known(run))))
+    jsonschema.validate(document, SCHEMA)
+    assert results.from_json(document) == known(run)
+    assert document["counts"]["non-strict"] == 1
+    assert document["causes"][0]["what"] == "known deviation of this kernel: the kernel sends none."
+
+
+def test_an_exit_code_without_the_known_deviation_is_refused(run: Result) -> None:
+    document = json.loads(json.dumps(results.to_json(known(run)))) | {"exit_code": 3}
+    with pytest.raises(Malformed, match="exit_code is 3, but the verdicts give 0"):
+        results.from_json(document)
+
+
+def test_only_a_non_strict_check_is_a_known_deviation(run: Result) -> None:
+    with pytest.raises(Malformed, match="but a known deviation"):
+        results.from_json(json.loads(json.dumps(results.to_json(known(run, Verdict.FAIL)))))

@@ -147,7 +147,7 @@ def find_known(check: Check, column: Column) -> Correction | None:
         kept = any(each.name == DEVIATION + correction.name for each in check.evidence)
         if correction.name and kept:
             return correction
-        if check.verdict is Verdict.NON_STRICT:
+        if check.verdict is Verdict.NON_STRICT and correction.breached:
             return correction
         named = correction.sentence and correction.sentence in check.reason
         if check.verdict is Verdict.UNSUPPORTED and named:
