@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from mptcp_lab.folders import private_folder
 from mptcp_lab.paths import ROOT
 
 #: The embedded tests, which remove their labs, run before the end-to-end tests, whose labs stay up: 128
@@ -20,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # The tests run the suite and Ansible hundreds of times; with bytecode, each takes seconds less. Where the
     # environment forbids bytecode beside the sources, it goes to a folder of its own.
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
-        os.environ["PYTHONPYCACHEPREFIX"] = str(ROOT / ".lab/cache/bytecode")
+        os.environ["PYTHONPYCACHEPREFIX"] = str(private_folder(ROOT / ".lab/cache/bytecode"))
     config.addinivalue_line("markers", "long: takes minutes; `./lab test -m long` runs these")
 
 
