@@ -133,6 +133,10 @@ def select(config: pytest.Config, items: list[pytest.Item], lab: Lab | None) -> 
     config.hook.pytest_deselected(items=gone)
 
 
+#: What a glob has that is not literal; a bracket begins a case.
+WILDCARD = re.compile(r"[*?]")
+
+
 def is_left_out(file: Path, config: pytest.Config) -> bool:
     """Return whether ``--claim`` and ``--family`` leave out all checks of a file, by the text of the file.
 
@@ -152,11 +156,16 @@ def is_left_out(file: Path, config: pytest.Config) -> bool:
 
 
 def _may_be_wanted(found: catalogue.Claim, patterns: list[str], families: list[str]) -> bool:
-    """Return whether a claim may have a case that is requested; the patterns are without their cases."""
+    """Return whether a claim may have a case that is requested; the patterns are without their cases.
+
+    A wildcard may stand for the end of the id and for the case, as in ``PROXY-5*preload*``.
+    """
     if families and found.family not in families:
         return False
     return not patterns or any(
-        found.answers_to(pattern) or fnmatchcase(found.id, f"{pattern}*") for pattern in patterns
+        found.answers_to(pattern)
+        or (WILDCARD.search(pattern) and found.id.startswith(WILDCARD.split(pattern)[0]))
+        for pattern in patterns
     )
 
 

@@ -45,6 +45,8 @@ def test_a_file_of_other_claims_is_not_imported(
         ("--claim=PROXY-*",),
         ("--claim=PROXY-1[x]",),
         ("--claim=*-1",),
+        ("--claim=PROXY-1*x*",),
+        ("--claim=PROXY?1*",),
         ("--family=proxy",),
         ("--claim=DIRECT-1", "test_others.py"),
         ("--claim=DIRECT-1", "--limit=gap=1"),
