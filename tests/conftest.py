@@ -27,12 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort slow files first, so that the workers end together; skip `long` tests unless requested."""
-    items.sort(key=lambda item: _place(item.nodeid))
+    items.sort(key=lambda item: _rank(item.nodeid))
     asked = config.option.markexpr or config.option.keyword or any(".py" in each for each in config.args)
     for item in () if asked else items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: ./lab test -m long"))
 
 
-def _place(nodeid: str) -> int:
+def _rank(nodeid: str) -> int:
     return next((n for n, start in enumerate(LONGEST_FIRST) if nodeid.startswith(start)), len(LONGEST_FIRST))

@@ -120,7 +120,7 @@ def _act(arguments: argparse.Namespace, progress: Progress) -> int:
         return 0 if doctor.report(doctor.examine()) else 1
     as_json = arguments.json
     lab = load(resolve(arguments.inventory))
-    paths = _place(lab)
+    paths = paths_of_lab(lab)
     _check_ssh_config(lab)
     chosen = choice.choose_kernel(paths, lab, _given_kernel(arguments))
     if arguments.action == "kernel":
@@ -157,7 +157,7 @@ def _given_kernel(arguments: argparse.Namespace) -> KernelSpec | None:
 def _take_down(arguments: argparse.Namespace, progress: Progress) -> int:
     """Take one lab down: the lab with a name, or the lab that an inventory describes."""
     name = arguments.lab
-    paths = _place_of_name(name) if name else _place_to_take_down(arguments.inventory, progress)
+    paths = paths_of_name(name) if name else paths_to_take_down(arguments.inventory, progress)
     if given := _given_kernel(arguments):
         choice.check_given(paths, given)
     changed = lifecycle.take_down(paths, progress)
@@ -172,7 +172,8 @@ def _print(as_json: bool, document: dict[str, object], prose: str) -> None:
     print(json.dumps(document) if as_json else prose)
 
 
-def _place(lab: Lab) -> LabPaths:
+def paths_of_lab(lab: Lab) -> LabPaths:
+    """Return the paths of a lab; refuse one that does not run on this machine."""
     if lab.flavour not in lifecycle.KINDS:
         raise EmbeddedError(
             f"{lab.source} is not a lab on this machine (lab_flavour: {lab.flavour})",
@@ -181,7 +182,7 @@ def _place(lab: Lab) -> LabPaths:
     return lab_paths(lab.name)
 
 
-def _place_of_name(name: str) -> LabPaths:
+def paths_of_name(name: str) -> LabPaths:
     """Return the paths of the lab with a name; refuse a name that no lab of this checkout has."""
     if not HOSTNAME.fullmatch(name) or name in RESERVED_LAB_NAMES or not lifecycle.exists(lab_paths(name)):
         up = ", ".join(each.name for each in recorded.read_all(lab_paths())) or "none"
@@ -191,7 +192,7 @@ def _place_of_name(name: str) -> LabPaths:
     return lab_paths(name)
 
 
-def _place_to_take_down(inventory: str, progress: Progress) -> LabPaths:
+def paths_to_take_down(inventory: str, progress: Progress) -> LabPaths:
     """Return the paths of an inventory's lab; for an invalid inventory, use the record that `up` wrote."""
     labs = recorded.read_all(lab_paths())
     try:
@@ -203,7 +204,7 @@ def _place_to_take_down(inventory: str, progress: Progress) -> LabPaths:
             raise EmbeddedError(what, "./lab down --lab NAME") from None
         raise
     try:
-        return _place(load(source))
+        return paths_of_lab(load(source))
     except InventoryError:
         names = recorded.find_by_source(lab_paths(), source)
         if len(names) != 1:

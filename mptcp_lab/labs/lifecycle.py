@@ -72,7 +72,7 @@ KINDS = {
 def bring_up(paths: LabPaths, lab: Lab, say: Say) -> bool:
     """Converge the lab to the inventory, and return whether anything changed; pass each stage to `say`."""
     require_root()
-    require_new_place(paths)
+    refuse_old_state(paths)
     with lab_lock(paths):
         kind = KINDS[lab.flavour]
         kernel.require(lab)
@@ -183,7 +183,7 @@ def exists(paths: LabPaths) -> bool:
 
 def status(paths: LabPaths, lab: Lab) -> dict[str, str]:
     """Return each host's state: ``up``, ``starting`` (or hung) or ``down``."""
-    require_new_place(paths)
+    refuse_old_state(paths)
     alive = set(hosts.list_running(paths))
     return {
         name: "up"
@@ -204,7 +204,7 @@ def require_root() -> None:
         )
 
 
-def require_new_place(paths: LabPaths) -> None:
+def refuse_old_state(paths: LabPaths) -> None:
     """Refuse a lab that an older version of this checkout brought up from the folder it used then."""
     if recorded.is_old(paths):
         raise EmbeddedError(

@@ -192,7 +192,7 @@ def test_hardware_is_not_taken_down(checkout: Checkout) -> None:
 def test_exists_is_false_for_a_lab_that_never_was(checkout: Checkout) -> None:
     assert not lifecycle.exists(checkout.paths("never"))
     with pytest.raises(EmbeddedError, match="no lab has the name 'never'"):
-        command._place_of_name("never")
+        command.paths_of_name("never")
 
 
 @pytest.mark.parametrize("folder", ["a check out", "50% done", "it's here"])
