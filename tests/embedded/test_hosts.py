@@ -61,6 +61,8 @@ def test_packages_install_without_network(own: OwnLab) -> None:
 
 #: Duplicate address detection of every NIC and of NICs to come: 0 is off.
 READ_DAD = "cat /proc/sys/net/ipv6/conf/all/accept_dad /proc/sys/net/ipv6/conf/{default,eth*}/accept_dad"
+#: The same of the loopback interface, which no lab sets.
+READ_DAD_OF_LO = "cat /proc/sys/net/ipv6/conf/lo/accept_dad"
 
 
 def test_no_ipv6_address_waits_for_duplicate_address_detection(own: OwnLab) -> None:
@@ -69,6 +71,7 @@ def test_no_ipv6_address_waits_for_duplicate_address_detection(own: OwnLab) -> N
 
 
 def test_a_reboot_keeps_files_and_nics_and_loses_network_settings(own: OwnLab) -> None:
+    loopback = own.ssh("server2", READ_DAD_OF_LO)
     own.ssh("server2", "touch /root/kept; ip link set eth1 up; ip addr add 192.0.2.1/24 dev eth1")
     before = own.ssh("server2", "cat /proc/sys/kernel/random/boot_id")
     own.ssh_may_fail("server2", "reboot")
@@ -83,3 +86,4 @@ def test_a_reboot_keeps_files_and_nics_and_loses_network_settings(own: OwnLab) -
     assert "192.0.2.1" not in own.ssh("server2", "ip -br address")
     assert "eth1" in own.ssh("server2", "ip -br link")
     assert set(own.ssh("server2", f"bash -c '{READ_DAD}'").split()) == {"0"}
+    assert own.ssh("server2", READ_DAD_OF_LO) == loopback

@@ -10,7 +10,8 @@ reset_network() {
     ip netns add "$netns.new"
     # Without duplicate address detection, as in fabric.py.
     # shellcheck disable=SC2016 # the inner shell expands it
-    ip netns exec "$netns.new" sh -c 'for file in /proc/sys/net/ipv6/conf/*/accept_dad; do
+    ip netns exec "$netns.new" sh -c 'for name in all default; do
+        file=/proc/sys/net/ipv6/conf/$name/accept_dad
         [ ! -e "$file" ] || echo 0 >"$file"
     done'
     for nic in $(ip -n "$netns" -brief link show type veth | sed 's/[@ ].*//'); do
