@@ -1,7 +1,10 @@
 """SECURITY-6: floods of SYNs that nobody completes."""
 
+from itertools import cycle
+
 import pytest
 
+from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import direct_target
@@ -22,7 +25,7 @@ def test_flood(
 @claim("SECURITY-6", requires=(PROXY_MESH, TWO_PATHS))
 @pytest.mark.parametrize(
     ("target", "flood"),
-    [("haproxy-native", "MP_CAPABLE"), ("nginx-native", "MP_JOIN")],
+    [(f"{engine}-native", flood) for engine, flood in zip(PROXIES, cycle(floods.FLOODS), strict=False)],
     indirect=["target"],
 )
 def test_flood_of_proxy(
