@@ -186,7 +186,7 @@ def _command(label: str, command: str) -> list[str]:
 
 
 def _describe_unreadable(readings: Sequence[PairReading], width: int) -> list[str]:
-    """Return a line for each host of which something could not be read."""
+    """Return a sentence for each host of which something could not be read, and why, as lines."""
     hosts = {host.name: host for reading in readings for host in reading.hosts}
     found = []
     for name, host in hosts.items():
@@ -195,7 +195,8 @@ def _describe_unreadable(readings: Sequence[PairReading], width: int) -> list[st
             reasons = dict.fromkeys(parts.values())
             if host.uid and any(why.startswith("needs root") for why in reasons):
                 reasons = {"the login is not root, and sudo -n does not work": None}
-            found.append(_fit(f"Not read on {name}: {', '.join(parts)} ({'; '.join(reasons)})", width))
+            text = f"Not read on {name}: {', '.join(parts)} ({'; '.join(reasons)})"
+            found += textwrap.wrap(text, width, subsequent_indent="  ")
     return found
 
 

@@ -75,10 +75,10 @@ def test_the_connection_and_its_pairs_are_shown() -> None:
     assert "No finding" in text
 
 
-def test_what_could_not_be_read_is_named_with_the_reason() -> None:
-    assert "Not read on b: limits, nft (the login is not root, and sudo -n does not work)" in render_text(
-        [READING], [], 1.0
-    )
+@pytest.mark.parametrize("width", [40, 100])
+def test_what_could_not_be_read_is_named_with_the_reason(width: int) -> None:
+    words = " ".join(render_text([READING], [], 1.0, width=width).split())
+    assert "Not read on b: limits, nft (the login is not root, and sudo -n does not work)" in words
 
 
 def test_many_findings_fit_on_a_screen_the_worst_one_whole() -> None:
