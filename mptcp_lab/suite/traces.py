@@ -17,6 +17,14 @@ SETTLE_WITHIN_SECONDS = 15.0
 #: Longer than a fault lasts by default, which is half a minute.
 LIFTED_WITHIN_SECONDS = 90.0
 FABRIC = "the fabric"
+#: How a neighbour is named that a machine waits for.
+WAITS, ANSWERS = "waits for ", " to answer"
+#: A datagram to the port for discarded data (RFC 863), from one address to another.
+DATAGRAM = """import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as sender:
+    sender.bind((sys.argv[1], 0))
+    sender.sendto(b"", (sys.argv[2], 9))"""
 
 
 def no_faults(machines: Session) -> None:
@@ -84,10 +92,40 @@ def resolving_neighbours(machine: Machine, state: NetworkState) -> list[str]:
     """
     words = tuple(f" on {nic.device}" for nic in machine.host.nics)
     return [
-        f"{machine.name}: waits for {each} to answer"
+        f"{machine.name}: {WAITS}{each}{ANSWERS}"
         for each in state.get("resolving", [])
         if each.endswith(words)
     ]
+
+
+def wait_for_neighbours(machine: Machine, state: NetworkState, asked: dict[str, bool]) -> list[str]:
+    """Return the neighbours to wait for; ask each whose answer has not come once more, by the right address.
+
+    The request that failed may have had the address of another NIC, for an answer of an earlier connection
+    that is sent again: nobody replies to that, and the next one would hold packets back for seconds too.
+    ``asked`` keeps, by neighbour, whether it was asked.
+    """
+    waiting = resolving_neighbours(machine, state)
+    for line in waiting:
+        asked.setdefault(line, False)
+    due = [line for line, done in asked.items() if not done and line not in waiting]
+    for line in due:
+        if line.startswith(f"{machine.name}: "):
+            asked[line] = True
+            neighbour, device = (
+                line.removeprefix(f"{machine.name}: {WAITS}").removesuffix(ANSWERS).split(" on ")
+            )
+            ask_neighbour(machine, neighbour, device)
+            waiting.append(line)
+    return waiting
+
+
+def ask_neighbour(machine: Machine, neighbour: str, device: str) -> None:
+    """Let a machine send a datagram to a neighbour from its own address on a NIC, so that it is resolved."""
+    family = 6 if ":" in neighbour else 4
+    addresses = [nic.address(family) for nic in machine.host.nics if nic.device == device]
+    if addresses and addresses[0] is not None:
+        machine.probe.run(["python3", "-c", DATAGRAM, str(addresses[0]), neighbour])
 
 
 def advertised_entries(state: NetworkState) -> Iterator[tuple[str, Any]]:
@@ -184,6 +222,8 @@ def traces(
         LabBroken: a host cannot be reached any more.
     """
 
+    asked: dict[str, bool] = {}
+
     def differences() -> list[str]:
         now = read_states()
         left = [
@@ -191,11 +231,9 @@ def traces(
             for name, old in before.items()
             for change in changes(without_advertised(old), without_advertised(now[name]))
         ]
-        return left + [
-            line
-            for name, machine in machines.machines.items()
-            for line in resolving_neighbours(machine, now[name])
-        ]
+        for name, machine in machines.machines.items():
+            left += wait_for_neighbours(machine, now[name], asked)
+        return left
 
     try:
         return eventually(differences, until=lambda found: not found, within=SETTLE_WITHIN_SECONDS)

@@ -58,3 +58,16 @@ def test_a_disturbance_is_raised_once_and_is_no_trace(session: SimpleNamespace) 
         traces.compare(session, BEFORE, BEFORE)
     assert traces.compare(session, BEFORE, BEFORE) == []
     assert session.count == 2
+
+
+def test_a_neighbour_that_did_not_answer_is_asked_once_by_the_right_address(session: SimpleNamespace) -> None:
+    ran: list[list[str]] = []
+    nic = SimpleNamespace(device="eth1", address=lambda family: {4: "198.18.1.10", 6: None}[family])
+    session.machines["client"] = SimpleNamespace(
+        name="client", host=SimpleNamespace(nics=[nic]), probe=SimpleNamespace(run=ran.append)
+    )
+    resolving = {"client": {**EMPTY, "resolving": ["198.18.1.31 on eth1", "198.18.9.9 on lo"]}}
+    session.readings = [resolving, resolving]
+    assert traces.compare(session, BEFORE, BEFORE) == []
+    assert [argv[-2:] for argv in ran] == [["198.18.1.10", "198.18.1.31"]]
+    assert session.count == 4  # twice while it resolves, once when it is asked, and once more
