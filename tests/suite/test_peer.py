@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address
 
 from mptcp_lab.probe import NeverHappened
-from mptcp_lab.suite.rfc8684.peer import Reassembly, Subflow, Suits
+from mptcp_lab.suite.rfc8684.peer import Reassembly, Subflow, Suits, unused_port
 from mptcp_lab.wire import Dss, Segment
 from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK
@@ -47,3 +47,8 @@ def test_pieces_that_overtake_and_overlap_become_one_stream() -> None:
     for offset, payload in ((3, b"def"), (0, b"ab"), (1, b"bcd"), (4, b"efgh"), (0, b"abc")):
         got.add(offset, payload)
     assert (bytes(got.stream), got.held) == (b"abcdefgh", {})
+
+
+def test_peers_of_a_run_do_not_share_a_port() -> None:
+    ports = [unused_port() for _ in range(2000)]
+    assert len(set(ports)) == len(ports)

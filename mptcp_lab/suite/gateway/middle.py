@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from secrets import randbelow
 from typing import Self
 
 from mptcp_lab.inventory.model import Service
@@ -19,7 +18,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened
 from mptcp_lab.suite.expectations import announcing_nothing, origin_of
 from mptcp_lab.suite.gateway.routing import address_behind, on_segment
-from mptcp_lab.suite.rfc8684.peer import PORTS, Wire
+from mptcp_lab.suite.rfc8684.peer import Wire, unused_port
 from mptcp_lab.suite.split.forwarders import without_endpoints
 from mptcp_lab.suite.traffic import FarEnd, Flow, flow
 from mptcp_lab.wire import MpCapable, MptcpOption, Segment
@@ -179,8 +178,7 @@ class Middlebox:
     def __init__(self, place: Place, script: Script) -> None:
         self.place, self.script = place, script
         self._outer, self._inner = (
-            Wire(place.router, address, PORTS[randbelow(len(PORTS))])
-            for address in (place.outside, place.inside)
+            Wire(place.router, address, unused_port()) for address in (place.outside, place.inside)
         )
         self._client: Segment | None = None
         self._is_done = threading.Event()

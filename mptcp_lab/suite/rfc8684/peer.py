@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
-from secrets import randbelow, randbits, token_bytes
+from itertools import cycle
+from random import sample
+from secrets import randbits, token_bytes
 from typing import TypeVar
 
 from mptcp_lab.evidence import EvidenceBox
@@ -48,6 +50,9 @@ RETRANSMIT_SECONDS = 1.0
 DATA_WAIT_SECONDS = 0.02
 #: Ports below the range from which kernels choose (net.ipv4.ip_local_port_range).
 PORTS = range(20000, 30000)
+#: The ports in an order that begins anywhere: a port that an earlier peer of this run used may still have a
+#: connection at the other end, which answers its SYN by an ACK.
+_UNUSED = cycle(sample(PORTS, len(PORTS)))
 #: Options that a host must ignore on a live connection, by row: REMOVE_ADDR with an unknown id, MP_FASTCLOSE
 #: with a wrong key, and MP_TCPRST in a packet without RST.
 IGNORED: dict[str, Callable[[Endpoint], MptcpOption]] = {
@@ -234,6 +239,11 @@ def option_of(segment: Segment, form: type[Form]) -> Form:
     return found[0]
 
 
+def unused_port() -> int:
+    """Return a port for a peer, another one each time until all were used."""
+    return next(_UNUSED)
+
+
 @dataclass
 class Reassembly:
     """A stream that arrives in pieces: ``stream`` is what is there without a hole."""
@@ -360,7 +370,7 @@ class Peer:
             each.says(RST | ACK, *([self.endpoint.fastclose()] if known else []))
 
     def _wire(self, address: str) -> Wire:
-        return self._stack.enter_context(Wire(self.machine, address, PORTS[randbelow(len(PORTS))]))
+        return self._stack.enter_context(Wire(self.machine, address, unused_port()))
 
     def _add(self, subflow: Subflow) -> Subflow:
         self.subflows.append(subflow)

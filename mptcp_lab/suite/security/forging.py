@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from secrets import randbelow
 
 from mptcp_lab.errors import Inconclusive
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.packets import rows
-from mptcp_lab.suite.rfc8684.peer import PORTS, Wire
+from mptcp_lab.suite.rfc8684.peer import Wire, unused_port
 from mptcp_lab.wire import Segment
 from mptcp_lab.wire.codec import Option
 from mptcp_lab.wire.packet import ACK
@@ -47,7 +46,7 @@ class Forger:
 @contextmanager
 def forging_packets(attacker: Machine, path: int, evidence: EvidenceBox) -> Iterator[Forger]:
     """Let an attacker forge packets on one of its paths, and keep what it sent and received as evidence."""
-    with Wire(attacker, attacker.address(path), PORTS[randbelow(len(PORTS))]) as wire:
+    with Wire(attacker, attacker.address(path), unused_port()) as wire:
         try:
             yield Forger(wire)
         finally:
