@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -53,9 +54,9 @@ def test_listeners_are_told_apart_by_protocol() -> None:
             assert (found[port]["protocol"], found[port]["backlog"]) == (name, 7)
             assert sockets.is_listening(port)
             owner = processes.holders({found[port]["inode"]})
-            assert sys.executable.startswith(
-                processes.read_process(owner[found[port]["inode"]], True)["program"][:4]
-            )
+            assert owner[found[port]["inode"]] == os.getpid()
+            program = processes.read_process(os.getpid(), True)["program"]
+            assert Path(program) == Path(sys.executable).resolve()
 
 
 def test_a_connection_has_its_subflows() -> None:
