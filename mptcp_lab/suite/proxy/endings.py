@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.proxy.proxies import ends, recorded_end, wait_for_bytes
+from mptcp_lab.suite.timing import check_time
 from mptcp_lab.suite.traffic import Flow
 
 SOME_BYTES = 100_000
@@ -64,6 +65,7 @@ def check_reset_by_origin(opened: Opened, client: Machine, idle_s: float) -> Non
         assert data.origin.reset(data.tag) == 1, "B had not just one connection to reset"
         seen, seconds = ends(answer, since, within=10)
     assert (seen.end, seen.errno) in (("eof", None), ("error", errno.ECONNRESET)), "how A's side ended"
-    assert seconds < idle_s, (
-        f"A saw it after {seconds:.1f} s only, when the idle time of {idle_s:.1f} s was over"
+    check_time(
+        seconds < idle_s,
+        f"A saw it after {seconds:.1f} s only, when the idle time of {idle_s:.1f} s was over",
     )
