@@ -14,6 +14,7 @@ from mptcp_lab.report import history, html, junit, kcidb, ktap
 from mptcp_lab.report.compare import comparison_lines, exit_line
 from mptcp_lab.report.matrix import page
 from mptcp_lab.report.matrix.columns import make_columns, read_pieces
+from mptcp_lab.report.matrix.keep import keep_runs
 from mptcp_lab.report.matrix.rows import make_rows
 from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.results.baseline import compare
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.view == "matrix":
-            return _write_matrix(options.run, options.output or default_matrix_folder())
+            return _write_matrix(options.run, options.output or default_matrix_folder(), options.keep)
         if options.view == "history":
             return _write_history(options.run, options.output or options.run / "history.html")
         status, text = _compare_runs(options.run) if options.view == "compare" else (0, _render_view(options))
@@ -81,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         "run", nargs="+", type=Path, help="a run's folder, its result.json, or a folder of runs"
     )
     table.add_argument("-o", "--output", type=Path, metavar="DIR", help="write index.html in this folder")
+    table.add_argument(
+        "--keep", type=Path, metavar="DIR", help="write what the page shows of each result to DIR too"
+    )
     past = views.add_parser("history", help="one page over a folder of runs: what changed first")
     past.add_argument("run", metavar="FOLDER", type=Path, help="a folder of runs, such as .lab/results")
     for view in (view for name, view in views.choices.items() if name != "matrix"):
@@ -112,15 +116,16 @@ def default_matrix_folder() -> Path:
     return ROOT / STATE_FOLDER / "matrix" if (ROOT / "lab").is_file() else Path("matrix")
 
 
-def _write_matrix(paths: Sequence[Path], folder: Path) -> int:
-    """Write the page and print its path; return the exit status."""
+def _write_matrix(paths: Sequence[Path], folder: Path, kept: Path | None) -> int:
+    """Write the page, and to `kept` what it shows of each result; print the paths, return the status."""
     pieces, unusable = read_pieces(paths)
     columns, notes = make_columns(pieces)
     if not columns:
         return _refuse(f"{notes[0]}; give a result of a run that reached its hosts")
     folder.mkdir(parents=True, exist_ok=True)
-    write_synced(folder / "index.html", page.render(columns, make_rows(columns), [*unusable, *notes]))
-    print(folder / "index.html")
+    rows = make_rows(columns)
+    write_synced(folder / "index.html", page.render(columns, rows, [*unusable, *notes]))
+    print(folder / "index.html", *(keep_runs(columns, rows, kept) if kept else ()), sep="\n")
     return 0
 
 
