@@ -3,8 +3,8 @@
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.gateway.blackhole import (
-    OFF_SECONDS,
-    off_seconds_after_success,
+    check_growth_is_reset,
+    off_seconds,
     quick_suspicion,
     suspect,
 )
@@ -17,10 +17,11 @@ from mptcp_lab.suite.requirements import ORIGIN, SERVER_BEHIND_ROUTER
 def test_tcp_for_a_while(client: Machine, server: Machine, router: Machine, evidence: EvidenceBox) -> None:
     """After a lost SYN, connections are TCP at once for blackhole_timeout; a success resets its growth."""
     target = routed_target(router, client, server)
-    with quick_suspicion(client, OFF_SECONDS):
-        suspect(client, router, server, target).check_off_for(OFF_SECONDS, evidence, "first")
+    off = off_seconds()
+    with quick_suspicion(client, off):
+        suspect(client, router, server, target).check_off_for(off, evidence, "first")
         again = suspect(client, router, server, target)
-    again.check_off_for(off_seconds_after_success(client, evidence), evidence, "after a success")
+    check_growth_is_reset(again, off, client, evidence)
 
 
 @claim("GATEWAY-6", case="switched-off", requires=(ORIGIN, SERVER_BEHIND_ROUTER))

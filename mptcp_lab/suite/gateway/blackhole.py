@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mptcp_lab.catalogue import Correction
 from mptcp_lab.doctor.counters import Diagnosis, diagnose
 from mptcp_lab.errors import Unsupported
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
+from mptcp_lab.patience import patient
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.deviations import BLACKHOLE_GROWTH, find_correction, keep
 from mptcp_lab.suite.gateway.lost_syns import BLACKHOLE_TIMEOUT, RETRANSMISSIONS, blackhole_timeout
@@ -20,7 +23,8 @@ from mptcp_lab.wire import Segment
 from mptcp_lab.wire.packet import ACK, SYN
 
 #: For so long MPTCP is off after a suspected black hole, in the check: the shortest time that can be set.
-OFF_SECONDS = 1
+#: It is multiplied by the factor of all waits.
+OFF_SECONDS = 1.0
 #: A SYN may be captured so much later than the kernel has decided about its option.
 LATE_SECONDS = 0.25
 #: A time in jiffies, at 100 per second, is at most so much shorter than the same time in nanoseconds.
@@ -97,15 +101,30 @@ def suspect(client: Machine, router: Machine, server: Machine, target: Target) -
     return Episode(plain, asked, diagnose(*(b.delta(a) for a, b in zip(before, after, strict=True))))
 
 
-def off_seconds_after_success(client: Machine, evidence: EvidenceBox) -> int:
-    """Return for how long MPTCP is off when a success lay between two suspicions.
+def off_seconds() -> int:
+    """Return for how long MPTCP is off after a suspicion, in whole seconds; longer on a slow machine."""
+    return math.ceil(patient(OFF_SECONDS))
 
-    On kernels of a known correction the time has doubled, and the evidence has the correction.
+
+def check_growth_is_reset(again: Episode, off: int, client: Machine, evidence: EvidenceBox) -> None:
+    """Check that MPTCP is off for no longer than before when a success lay between two suspicions.
+
+    On kernels of a known correction it may be twice as long; the evidence then has the correction.
     """
-    if correction := find_correction(BLACKHOLE_GROWTH, client.probe.kernel):
+    if correction := find_growth(again.plain, off, client.probe.kernel):
         keep(correction, evidence)
-        return 2 * OFF_SECONDS
-    return OFF_SECONDS
+        off *= 2
+    again.check_off_for(off, evidence, "after a success")
+
+
+def find_growth(plain: Sequence[float], off: int, kernel: str) -> Correction | None:
+    """Return the correction that explains a connection without MPTCP after so many seconds, or None.
+
+    Stable releases of the kernels that it names have the repair, so that what was seen decides.
+    """
+    if plain and plain[-1] > off + LATE_SECONDS:
+        return find_correction(BLACKHOLE_GROWTH, kernel)
+    return None
 
 
 def after_suspicion(packets: list[Segment]) -> tuple[tuple[float, ...], tuple[float, ...]]:
