@@ -17,8 +17,8 @@ import pytest
 from mptcp_lab.inventory import Lab, load
 from mptcp_lab.inventory.document import document_of
 from mptcp_lab.inventory.validate import lab_from
-from mptcp_lab.labs import fabric
-from mptcp_lab.labs.columns import choice, code, kernels, machine
+from mptcp_lab.labs import fabric, lifecycle
+from mptcp_lab.labs.columns import choice, code, column, kernels, machine
 from mptcp_lab.labs.columns.choice import Choice, check_given, choose_kernel
 from mptcp_lab.labs.columns.record import Record, read_record, write_record
 from mptcp_lab.labs.columns.spec import parse_spec
@@ -161,6 +161,24 @@ def test_a_lab_that_is_up_on_another_kernel_is_left_alone(paths: LabPaths, lab: 
     paths.column.unlink()
     with pytest.raises(EmbeddedError, match="is up on this machine's kernel, not on sid"):
         check_given(paths, parse_spec("sid"))
+
+
+def test_a_kernel_that_was_built_again_is_not_taken_for_the_one_that_runs(
+    paths: LabPaths, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_to_start(*_: object) -> None:
+        raise AssertionError("a machine would start")
+
+    monkeypatch.setattr(column, "_start_machine", refuse_to_start)
+    monkeypatch.setattr(lifecycle, "require_root", lambda: None)
+    image = write_bzimage(tmp_path / "bzImage", "7.3.0")
+    chosen = Choice(parse_spec(str(image)), choice.OPTION)
+    write_record(paths, chosen.record(kernels.kernel_folder(paths, chosen.spec)))
+    column.check_build(paths, chosen)
+    os.utime(image, (1, 1))
+    with pytest.raises(EmbeddedError, match=r"is up on an earlier build of .*bzImage; next: \./lab down"):
+        column.bring_up(paths, lab, chosen, lambda _: None)
+    column.check_build(paths, choose_kernel(paths, lab, None))  # without the option: the one that runs
 
 
 def test_a_damaged_record_is_none(paths: LabPaths) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.labs import lifecycle
 from mptcp_lab.labs.columns.record import Record, read_record
-from mptcp_lab.labs.columns.spec import HOST, KernelSpec, parse_spec
+from mptcp_lab.labs.columns.spec import HOST, RECORDED, KernelSpec, parse_spec
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths
 
@@ -75,4 +75,4 @@ def inventory_kernel(lab: Lab) -> KernelSpec:
 def _recorded_spec(record: Record) -> KernelSpec:
     """Return the recorded kernel; its files may be gone or built again meanwhile."""
     modules = Path(record.modules) if record.modules else None
-    return KernelSpec("recorded", record.spec, (), modules)
+    return KernelSpec(RECORDED, record.spec, (), modules)

@@ -22,8 +22,9 @@ from mptcp_lab.labs import keys, lifecycle
 from mptcp_lab.labs.columns import code, machine
 from mptcp_lab.labs.columns.choice import Choice
 from mptcp_lab.labs.columns.image import build_missing
-from mptcp_lab.labs.columns.kernels import BUILT_IN, prepare_kernel
+from mptcp_lab.labs.columns.kernels import BUILT_IN, kernel_folder, prepare_kernel
 from mptcp_lab.labs.columns.record import read_record, write_record
+from mptcp_lab.labs.columns.spec import RECORDED
 from mptcp_lab.labs.containers import hosts, image
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.executor import executor_of
@@ -45,6 +46,7 @@ def bring_up(paths: LabPaths, lab: Lab, chosen: Choice, say: Say) -> bool:
     """Converge the column to the inventory, and return whether anything changed."""
     lifecycle.require_root()
     with lifecycle.lab_lock(paths):
+        check_build(paths, chosen)
         patience.use(patience.read_factor(paths.state) or 1.0)
         if started := not _is_running(paths):
             _start_machine(paths, lab, chosen, say)
@@ -52,6 +54,16 @@ def bring_up(paths: LabPaths, lab: Lab, chosen: Choice, say: Say) -> bool:
         if record and record.lab == _digest(lab) and set(status(paths, lab).values()) == {"up"}:
             return False
         return _bring_hosts_up(paths, lab, say) or started
+
+
+def check_build(paths: LabPaths, chosen: Choice) -> None:
+    """Refuse a kernel whose files were built again since the lab came up on them."""
+    record = read_record(paths)
+    if record and chosen.spec.kind != RECORDED and Path(record.kernel) != kernel_folder(paths, chosen.spec):
+        raise EmbeddedError(
+            f"the lab {paths.name} is up on an earlier build of {chosen.spec.word}",
+            "./lab down, then up again",
+        )
 
 
 def _is_running(paths: LabPaths) -> bool:

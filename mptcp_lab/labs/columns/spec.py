@@ -14,6 +14,8 @@ from types import MappingProxyType
 from mptcp_lab.labs.errors import EmbeddedError
 
 HOST = "host"
+#: The kind of a kernel that a lab is up on, whose files may be gone or built again meanwhile.
+RECORDED = "recorded"
 #: Debian's kernels by name: the suite that has them. Their package is `PACKAGE`.
 SUITES: Mapping[str, str] = MappingProxyType(
     {"debian-12": "bookworm", "debian-13": "trixie", "backports": "trixie-backports", "sid": "sid"}
@@ -28,7 +30,8 @@ FORMS = (
 
 @dataclass(frozen=True)
 class KernelSpec:
-    """A kernel that a lab runs on. ``kind`` is host, debian, bzimage, tree or debs.
+    """A kernel that a lab runs on. ``kind`` is host, debian, bzimage, tree, debs
+    or recorded.
 
     ``word`` is what the user wrote, with absolute paths. ``modules`` is the folder that belongs to a
     bzImage, or None if it has no modules.
