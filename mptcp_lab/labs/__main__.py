@@ -1,4 +1,4 @@
-"""``python -m mptcp_lab.labs up|down|status|doctor``: manage the labs that run on this machine."""
+"""``python -m mptcp_lab.labs up|down|status|kernel|doctor``: manage the labs that run on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mptcp_lab.inventory.fields import HOSTNAME
 from mptcp_lab.inventory.validate import RESERVED_LAB_NAMES
 from mptcp_lab.labs import lifecycle, recorded
 from mptcp_lab.labs import machine_check as doctor
-from mptcp_lab.labs.columns import choice, column
+from mptcp_lab.labs.columns import choice, column, readiness
 from mptcp_lab.labs.columns.spec import KernelSpec, parse_spec
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
@@ -116,13 +116,17 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _act(arguments: argparse.Namespace, progress: Progress) -> int:
-    if arguments.action == "doctor":
+    if arguments.action == "doctor" and not (arguments.kernel or arguments.modules):
         return 0 if doctor.report(doctor.examine()) else 1
     as_json = arguments.json
     lab = load(resolve(arguments.inventory))
     paths = paths_of_lab(lab)
     _check_ssh_config(lab)
     chosen = choice.choose_kernel(paths, lab, _given_kernel(arguments))
+    if arguments.action == "doctor":
+        is_host = chosen.spec.is_host
+        found = doctor.examine() if is_host else readiness.examine_column(paths, lab, chosen)
+        return 0 if doctor.report(found) else 1
     if arguments.action == "kernel":
         print(chosen.spec.word)
         return 0

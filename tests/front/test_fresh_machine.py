@@ -83,6 +83,17 @@ def test_the_doctor_names_all_that_is_missing_at_once(on_fresh_machine: Run, che
     assert checkout.is_untouched()
 
 
+def test_the_doctor_names_what_another_kernel_needs_besides(
+    on_fresh_machine: Run, checkout: Checkout
+) -> None:
+    done = on_fresh_machine("doctor", "--kernel", "debian-12")
+    assert done.returncode == 1
+    assert {*MISSING, "qemu-system-x86", "qemu-utils"} <= set(missing(done.stdout))
+    assert "untried kernel debian-12" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert checkout.is_untouched()
+
+
 def test_the_doctor_needs_no_python_to_name_packages(on_fresh_machine: Run) -> None:
     done = on_fresh_machine("doctor", remove=("/usr/bin/python3", "/usr/bin/python3.13"))
     assert done.returncode == 1

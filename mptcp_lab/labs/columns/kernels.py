@@ -146,13 +146,23 @@ def _install_modules(tree: Path, work: Path) -> None:
 
 
 def _copy_modules(folder: Path, release: str, work: Path) -> None:
-    """Copy the modules of a release from ``lib/modules/RELEASE``, or from that folder itself."""
+    """Copy the modules of a release."""
+    shutil.copytree(
+        find_modules(folder, release),
+        work / "modules" / release,
+        ignore=shutil.ignore_patterns("build", "source"),
+    )
+
+
+def find_modules(folder: Path, release: str) -> Path:
+    """Return the folder with the modules of a release: ``lib/modules/RELEASE``, or `folder` itself.
+
+    Raises:
+        EmbeddedError: `folder` has no modules of this release.
+    """
     for place in (folder / "lib/modules" / release, folder / release, folder):
         if (place / "kernel").is_dir() and (place is not folder or folder.name == release):
-            shutil.copytree(
-                place, work / "modules" / release, ignore=shutil.ignore_patterns("build", "source")
-            )
-            return
+            return place
     raise EmbeddedError(
         f"{folder} has no modules of the kernel {release}",
         f"make modules_install INSTALL_MOD_PATH={folder} in the source tree of that kernel",

@@ -25,6 +25,8 @@ USERS = range(60600, 61100)
 #: Processor model by accelerator: one that is always emulated, or this machine's own for KVM.
 PROCESSORS = {"tcg": "qemu64", "kvm": "host"}
 ACCELERATORS = {"tcg": "tcg,tb-size={cache}", "kvm": "kvm"}
+#: The file in the cache that has the accelerator of which a boot has worked since this machine started.
+ACCELERATOR_NOTE = "accelerator.json"
 #: The line that vm-first-boot prints on success.
 FIRST_BOOT_DONE = "vm-first-boot: done"
 KVM_FAILED = b"KVM internal error"
@@ -70,16 +72,26 @@ def accelerator(paths: LabPaths, image: Path) -> str:
 
 def remember_accelerator(paths: LabPaths, boots: Callable[[], bool]) -> str:
     """Return the accelerator noted since this machine started; else try a boot with KVM, and note it."""
-    note = paths.cache / "accelerator.json"
-    this_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    with contextlib.suppress(Malformed):  # not tried yet, or a damaged file
-        noted = Node(parse_json(read_text(note)))
-        known = noted["accelerator"].text()
-        if noted["boot_id"].text() == this_boot and known in ("kvm", "tcg"):
-            return known
+    if known := noted_accelerator(paths):
+        return known
     found = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and boots() else "tcg"
-    write_private(note, json.dumps({"accelerator": found, "boot_id": this_boot}))
+    document = {"accelerator": found, "boot_id": _boot_id()}
+    write_private(paths.cache / ACCELERATOR_NOTE, json.dumps(document))
     return found
+
+
+def noted_accelerator(paths: LabPaths) -> str:
+    """Return the accelerator noted since this machine started; "" if no boot was tried."""
+    with contextlib.suppress(Malformed):  # not tried yet, or a damaged file
+        noted = Node(parse_json(read_text(paths.cache / ACCELERATOR_NOTE)))
+        known = noted["accelerator"].text()
+        if noted["boot_id"].text() == _boot_id() and known in ACCELERATORS:
+            return known
+    return ""
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def first_boot(image: Path, accelerator: str, *, keep: bool = False) -> bool:
