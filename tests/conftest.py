@@ -2,14 +2,14 @@
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
 from mptcp_lab.folders import private_folder
 from mptcp_lab.paths import ROOT
 
-#: The embedded tests, which remove their labs, run before the end-to-end tests, whose labs stay up: 128
-#: inotify instances, the kernel's default per user, are enough for 25 hosts at a time.
+#: The embedded tests, which remove their labs, run before the end-to-end tests, whose labs stay up.
 LONGEST_FIRST = ("tests/embedded/", "tests/e2e/test_whole_suite.py", "tests/e2e/", "tests/probe/")
 
 
@@ -23,6 +23,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
         os.environ["PYTHONPYCACHEPREFIX"] = str(private_folder(ROOT / ".lab/cache/bytecode"))
     config.addinivalue_line("markers", "long: takes minutes; `./lab test -m long` runs these")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return the scheduler of `./lab test`, which lets only some of the workers have labs."""
+    if config.option.dist != "loadfile":
+        return None
+    from tests.scheduling import LabsOnFewWorkers  # pytest-xdist may not be there
+
+    return LabsOnFewWorkers(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -92,7 +92,7 @@ def own_lab(folder: Path, name: str, inventory: str = "embedded", attackers: boo
     """Return a copy of an inventory without its lock, named per pytest worker; the lab is not up yet.
 
     Attackers are left out unless a test needs them: each host takes six of the 128 inotify instances that
-    Linux allows by default, and three labs are up at the same time.
+    Linux allows by default, and several labs are up at the same time (tests/scheduling.py).
     """
     name += os.environ.get("PYTEST_XDIST_WORKER", "")
     shutil.copytree(ROOT / "inventories" / inventory, folder, ignore=shutil.ignore_patterns("lab.lock.yml"))

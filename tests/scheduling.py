@@ -1,0 +1,55 @@
+"""Distribute files of tests over workers, so that only as many workers have labs as the machine allows.
+
+A lab stays up until its worker ends. Tests of labs mostly wait, and other tests compute: workers without a
+lab use the processors meanwhile.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xdist.scheduler import LoadFileScheduling
+
+#: Folders whose tests bring labs up.
+WITH_LABS = ("tests/embedded/", "tests/e2e/")
+#: A lab of seven hosts takes 42 inotify instances. The kernel's default for a user, 128, is enough for two
+#: labs and a third one of fewer hosts that a test has beside them.
+FEW_INSTANCES, FEW_LABS, MANY_LABS = 256, 2, 3
+INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+
+
+def count_labs(instances: int) -> int:
+    """Return how many workers may have labs where a user may have this many inotify instances."""
+    return FEW_LABS if instances < FEW_INSTANCES else MANY_LABS
+
+
+class LabsOnFewWorkers(LoadFileScheduling):
+    """A worker gets a file at a time, in the order of collection; only some workers get files with labs."""
+
+    def __init__(self, config: Any, log: Any = None, labs: int | None = None) -> None:
+        super().__init__(config, log)
+        self.labs = labs or count_labs(int(INSTANCES.read_text()))
+        self.with_lab: set[Any] = set()
+
+    def remove_node(self, node: Any) -> str | None:
+        """Forget a worker that has ended: another one may have a lab in its place."""
+        self.with_lab.discard(node)
+        return super().remove_node(node)
+
+    def _find_scope(self, node: Any) -> str | None:
+        """Return the first file that a worker may have; None if there is none."""
+        may_have_lab = node in self.with_lab or len(self.with_lab) < self.labs
+        return next(
+            (scope for scope in self.workqueue if may_have_lab or not scope.startswith(WITH_LABS)), None
+        )
+
+    def _assign_work_unit(self, node: Any) -> None:
+        scope = self._find_scope(node)
+        if scope is None:
+            node.shutdown()  # after what it was given already
+            return
+        if scope.startswith(WITH_LABS):
+            self.with_lab.add(node)
+        self.workqueue.move_to_end(scope, last=False)
+        super()._assign_work_unit(node)
