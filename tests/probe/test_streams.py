@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mptcp_lab.agent.lab_agent.streams import next_due
 from mptcp_lab.probe import (
     IPPROTO_MPTCP,
     IPPROTO_TCP,
@@ -80,6 +81,11 @@ def test_pacing_keeps_the_interval(client: Probe, listener: Listener) -> None:
     assert result.first is not None and result.last is not None
     assert result.last - result.first >= 9 * 0.02 - 0.001
     assert result.max_gap == result.timeline.gaps[0].seconds
+
+
+@pytest.mark.parametrize(("now", "expected"), [(5.0, 5.5), (5.25, 5.5), (5.5, 5.75), (9.0, 9.25)])
+def test_a_late_chunk_is_not_followed_by_another_at_once(now: float, expected: float) -> None:
+    assert next_due(5.0, now, 0.5) == expected
 
 
 def test_a_send_can_be_finished(client: Probe, listener: Listener) -> None:

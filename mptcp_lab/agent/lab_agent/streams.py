@@ -106,6 +106,15 @@ class Stream:
         self.waker.close()
 
 
+def next_due(due: float, now: float, interval: float) -> float:
+    """Return when the chunk after the one that was due at `due`, and is sent, is due: never at once.
+
+    Half an interval at least is between two chunks, also after one that was sent late. Two that follow each
+    other immediately would have MPTCP's scheduler send the second over another path (DIRECT-5).
+    """
+    return max(due + interval, now + interval / 2)
+
+
 def start_send(
     stream: Stream,
     nbytes: int,
@@ -135,7 +144,7 @@ def start_send(
                 sent = stream.send_some(rest)
                 transfer.count(bytes(rest[:sent]))
                 rest = rest[sent:]
-            due = max(due + interval, time.monotonic())  # a delay is not followed by a burst
+            due = next_due(due, time.monotonic(), interval)
             if interval and transfer.timeline.total < nbytes:
                 stream.waker.pause(due - time.monotonic())
         return "complete"
