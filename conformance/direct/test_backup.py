@@ -3,7 +3,7 @@
 import pytest
 
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.plugin import EvidenceBox, claim, mark_fast
 from mptcp_lab.suite.direct.backups import (
     FIRST_IS_BACKUP,
     check_backup,
@@ -34,6 +34,7 @@ def test_declared_by_server(client: Machine, server: Machine, evidence: Evidence
     check_declared(Ends(client, server), evidence)
 
 
+@mark_fast()
 @claim("DIRECT-19", case="set-by", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
 @pytest.mark.parametrize("setter", ["client", "server"])
 def test_set_at_run_time(client: Machine, server: Machine, evidence: EvidenceBox, setter: str) -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.plugin import EvidenceBox, claim, mark_fast
 from mptcp_lab.probe import ConnectFailed
 from mptcp_lab.suite.direct.fullmesh import check_joins_all
 from mptcp_lab.suite.expectations import (
@@ -32,7 +32,7 @@ IDLE_SECONDS = 1.0
 
 
 @claim("DIRECT-1", requires=(ORIGIN, TWO_PATHS))
-@pytest.mark.parametrize("fault", ["drop", "reject"])
+@pytest.mark.parametrize("fault", ["drop", pytest.param("reject", marks=mark_fast())])
 def test_first_path_only(client: Machine, server: Machine, evidence: EvidenceBox, fault: str) -> None:
     """connect() fails when A-1 cannot reach B, and A-2 is not tried."""
     others, port = [nic.device for nic in client.paths[1:]], origin_of(server).port

@@ -3,10 +3,10 @@
 import pytest
 
 from mptcp_lab.machines.session import Machine, Session
-from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.plugin import EvidenceBox, claim, mark_fast
 from mptcp_lab.suite.expectations import direct_target
 from mptcp_lab.suite.failover.live_stream import check_survives
-from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES
+from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES, ONE_WAY
 from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_PATHS
 
 
@@ -21,7 +21,10 @@ def test_firewall_drops_first_path(
 
 
 @claim("DIRECT-8", requires=(ORIGIN, TWO_PATHS, FULL_MESH, CABLE_OF_LOSS))
-@pytest.mark.parametrize("loss", [name for name in LOSSES if name != FIREWALL])
+@pytest.mark.parametrize(
+    "loss",
+    [pytest.param(name, marks=mark_fast() if name == ONE_WAY else ()) for name in LOSSES if name != FIREWALL],
+)
 def test_first_path_lost(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, loss: str
 ) -> None:

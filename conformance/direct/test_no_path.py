@@ -1,7 +1,7 @@
 """DIRECT-22: an idle connection loses its paths, lives on without any, and continues when a new one comes."""
 
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.plugin import EvidenceBox, claim, mark_fast
 from mptcp_lab.suite.direct import pathless
 from mptcp_lab.suite.direct.live import check_exchange
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, SPARE_NIC, TWO_PATHS
@@ -27,6 +27,7 @@ def test_new_nic(client: Machine, server: Machine) -> None:
             pathless.check_continues(connection, address)
 
 
+@mark_fast()
 @claim("DIRECT-22", case="ordered", requires=(ORIGIN, TWO_PATHS))
 def test_ordered_subflow(client: Machine, server: Machine) -> None:
     """A connection whose last subflow is gone continues when user space orders another one."""

@@ -3,14 +3,15 @@
 import pytest
 
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.plugin import EvidenceBox, claim, mark_fast
 from mptcp_lab.suite.direct import unequal
+from mptcp_lab.suite.directions import DOWNLOAD, UPLOAD
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
 
 
 @claim("DIRECT-21", timing=True, requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 @pytest.mark.parametrize("profile", unequal.PROFILES)
-@pytest.mark.parametrize("direction", unequal.DIRECTIONS)
+@pytest.mark.parametrize("direction", [UPLOAD, pytest.param(DOWNLOAD, marks=mark_fast())])
 def test_goodput(
     client: Machine, server: Machine, evidence: EvidenceBox, direction: str, profile: str
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.plugin import EvidenceBox, claim, mark_fast
 from mptcp_lab.suite.expectations import direct_target
 from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, PROXY_MESH, TWO_PATHS
 from mptcp_lab.suite.security import floods
@@ -14,7 +14,11 @@ from mptcp_lab.suite.traffic import Target
 
 
 @claim("SECURITY-6", requires=(ORIGIN, FULL_MESH, TWO_PATHS))
-@pytest.mark.parametrize("flood", floods.FLOODS)
+@pytest.mark.parametrize(
+    "flood",
+    # Connections that are half open take longer to be given up than joins.
+    [pytest.param(flood, marks=mark_fast() if flood == "MP_JOIN" else ()) for flood in floods.FLOODS],
+)
 def test_flood(
     client: Machine, server: Machine, attacker: Machine, evidence: EvidenceBox, flood: str
 ) -> None:

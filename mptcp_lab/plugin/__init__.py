@@ -4,7 +4,8 @@ A suite loads the plugin with ``pytest_plugins = ["mptcp_lab.plugin"]`` in its c
 connection to hosts. The suite's fixtures do that; they raise `LabBroken` or `LabBusy` if the lab cannot be
 used. The plugin provides:
 
-- `claim`, the marker of a check; `Unsupported` and `Inconclusive`, which a check may raise
+- `claim`, the marker of a check; `mark_fast`, that of the case that ``--fast`` prefers
+- `Unsupported` and `Inconclusive`, which a check may raise
 - the fixture ``evidence`` (`EvidenceBox`) for figures and files that prove the verdict
 - `lab_of`, which returns the inventory's lab; `describe` and `describe_run`, which keep facts about a host
   and about the run for the report
@@ -42,7 +43,7 @@ from mptcp_lab.plugin.attempt import (
     mark_shared,
     run_once,
 )
-from mptcp_lab.plugin.cases import case_of, claim
+from mptcp_lab.plugin.cases import case_of, claim, mark_fast
 from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.origin import describe_origin
 from mptcp_lab.plugin.run import Case, Run
@@ -69,6 +70,7 @@ __all__ = [
     "explain_failures",
     "fixtures_require",
     "lab_of",
+    "mark_fast",
 ]
 
 # An assertion that fails in mptcp_lab.suite then shows both of its sides, as one in a check does.
@@ -183,6 +185,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "claim(name, case, timing, requires): the claim of the catalogue that this checks"
     )
+    config.addinivalue_line("markers", f"{cases.FAST}: of the cases of a claim, the one that --fast prefers")
     if RUN in config.stash:
         config.option.reportchars = ""
         # At the end of a session, Hypothesis's plugin imports all of Hypothesis, which no check uses.

@@ -16,6 +16,7 @@ from mptcp_lab.inventory.requirement import Parameters, Requirement
 from mptcp_lab.plugin.run import Case
 
 MARKER = "claim"
+FAST = "fast"
 CASE = pytest.StashKey[Case]()
 FIXTURES = pytest.StashKey[Mapping[str, Requirement]]()
 #: A marker in a file of checks, with the claim's name where the name is written there.
@@ -35,6 +36,11 @@ def claim(
     """
     wanted = (requires,) if isinstance(requires, Requirement) else tuple(requires)
     return pytest.mark.claim(name, case=case, timing=timing, requires=wanted)
+
+
+def mark_fast() -> pytest.MarkDecorator:
+    """Mark the case that ``--fast`` prefers: it takes less time than the first one, and shows as much."""
+    return pytest.mark.fast
 
 
 def case_of(item: pytest.Item) -> Case | None:
@@ -170,17 +176,21 @@ def _may_be_wanted(found: catalogue.Claim, patterns: list[str], families: list[s
 
 
 def one_per_claim(items: Sequence[pytest.Item], lab: Lab) -> list[pytest.Item]:
-    """Return one item of each claim: the first whose requirements the lab meets, or else the first."""
-    first: dict[str, pytest.Item] = {}
-    supported: set[str] = set()
+    """Return one item of each claim; the first one if several rank equally.
+
+    An item whose requirements the lab meets comes before one whose requirements it does not meet, and then an
+    item marked by `mark_fast` before others.
+    """
+    best: dict[str, tuple[tuple[bool, bool], pytest.Item]] = {}
     for item in items:
-        if (case := case_of(item)) and case.claim.id not in supported:
-            is_supported = unmet_requirement(item, lab) is None
-            if is_supported or case.claim.id not in first:
-                first[case.claim.id] = item
-            if is_supported:
-                supported.add(case.claim.id)
-    return list(first.values())
+        if case := case_of(item):
+            rank = (
+                unmet_requirement(item, lab) is None,
+                item.get_closest_marker(FAST) is not None,
+            )
+            if case.claim.id not in best or rank > best[case.claim.id][0]:
+                best[case.claim.id] = rank, item
+    return [item for _, item in best.values()]
 
 
 def order(items: list[pytest.Item]) -> None:

@@ -70,7 +70,7 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--fast",
         action="store_true",
-        help="run one case of each claim: the first whose requirements this inventory meets",
+        help="run one cheap case of each claim whose requirements this inventory meets",
     )
     group.addoption(
         "--expect-all",

@@ -244,6 +244,25 @@ def test_never(): pass
     assert suite(source, "--fast", "--claim=DIRECT-7[reject]").verdicts == {"DIRECT-7[reject]": "pass"}
 
 
+def test_fast_prefers_a_marked_case_unless_the_lab_cannot_run_it(suite: Suite) -> None:
+    source = """
+from mptcp_lab.inventory.requirement import Requirement
+from mptcp_lab.plugin import mark_fast
+
+def refuse(_lab, _given):
+    raise Unsupported("router", "there is none")
+
+@mark_fast()
+@claim("DIRECT-7", case="needs", requires=(Requirement("a router", refuse),))
+def test_needs(): pass
+
+@claim("DIRECT-7")
+@pytest.mark.parametrize("kind", ["drop", pytest.param("reject", marks=mark_fast()), "reset"])
+def test_kinds(kind): pass
+"""
+    assert suite(source, "--fast").verdicts == {"DIRECT-7[reject]": "pass"}
+
+
 def test_ktap_replaces_the_exit_code_and_the_file(suite: Suite, tmp_path: Path) -> None:
     document = tmp_path / "out.ktap"
     source = '@claim("SPLIT-6")\ndef test_it():\n    raise Unsupported("x", "not there")\n'

@@ -11,7 +11,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Stream
 from mptcp_lab.suite.direct.both_ends import served_client, server_listeners
 from mptcp_lab.suite.direct.live import check_exchange, live_connection
-from mptcp_lab.suite.directions import DOWNLOAD, UPLOAD
+from mptcp_lab.suite.directions import UPLOAD
 from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
 from mptcp_lab.suite.timing import check_time
 
@@ -43,7 +43,6 @@ PROFILES = {
     "both": Paths((FAST_MBIT, SLOW_MBIT), (NEAR_MS, FAR_MS)),
     "opposed": Paths((FAST_MBIT, SLOW_MBIT), (FAR_MS, NEAR_MS)),
 }
-DIRECTIONS = (UPLOAD, DOWNLOAD)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ Loss = Callable[[Session, Machine, Machine], AbstractContextManager[object]]
 
 #: B's firewall drops A-1: the loss that the founding document tested.
 FIREWALL = "dropped-at-B"
+#: Nothing that B sends over the path arrives, and all that A sends does.
+ONE_WAY = "only-from-B-lost"
 
 #: By name, the faults that take A-1's path to B away until they are lifted; called with session, A and B.
 LOSSES: dict[str, Loss] = {
@@ -32,7 +34,5 @@ LOSSES: dict[str, Loss] = {
     "only-from-A-lost": lambda _, client, __: client.probe.fault(
         "drop", direction="out", source=client.address(0)
     ),
-    "only-from-B-lost": lambda _, client, __: client.probe.fault(
-        "drop", direction="in", destination=client.address(0)
-    ),
+    ONE_WAY: lambda _, client, __: client.probe.fault("drop", direction="in", destination=client.address(0)),
 }
