@@ -36,7 +36,6 @@ from .kernel.capabilities import read_capabilities
 from .kernel.events import EventWatch
 from .kernel.host import (
     IP_READINGS,
-    network_state,
     read_command_line,
     read_counters,
     read_nics,
@@ -44,6 +43,7 @@ from .kernel.host import (
     read_tool,
 )
 from .kernel.log import KernelLog
+from .kernel.network_state import network_state, watched_readings
 from .kernel.path_manager import PathManager
 from .kernel.socket_diag import destroy_socket
 from .kernel.socket_facts import plain_address, readable_octets, socket_facts, socket_name
@@ -73,6 +73,7 @@ class Probe:
         self.commands = Commands()
         self._capabilities: Json | None = None
         self._kernel_log: KernelLog | None = None
+        self._readings = watched_readings()
 
     def run(self) -> None:
         """Serve until the channel ends, then kill all commands and close everything that is open."""
@@ -206,7 +207,7 @@ class Probe:
 
     def op_network_state(self) -> Json:
         """See network_state."""
-        return network_state()
+        return network_state(self._readings)
 
     def op_kernel_log(self) -> list[str]:
         """Return the kernel's log lines since the last call; the first call begins to follow the log."""

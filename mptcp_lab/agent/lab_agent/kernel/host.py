@@ -6,28 +6,15 @@ import contextlib
 import functools
 import itertools
 import json
+import os
 import pkgutil
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from ..basics import AgentError, Json, patient
-from .path_manager import PathManager
 
-VOLATILE = {
-    "valid_life_time",
-    "preferred_life_time",
-    "tentative",
-    "nodad",
-    "expires",
-    "used",
-    "age",
-    "refcnt",
-    "stats",
-}
 PROC_SYS = Path("/proc/sys")
-AUTOMATIC_HANDLE = re.compile("[89a-f][0-9a-f]{3}:$")  # the kernel's handle for a qdisc added without one
 
 
 def read_command_line() -> str:
@@ -100,15 +87,25 @@ def read_sysctls() -> Json:
     """Return the values of the sysctls that roles or faults set, by dotted name."""
     values = {}
     for pattern in itertools.chain.from_iterable(definition()["sysctls"].values()):
-        for path in sorted(PROC_SYS.glob(pattern)):
+        for name in sorted(map(str, PROC_SYS.glob(pattern))):
             with contextlib.suppress(OSError):
-                values[sysctl_name(path)] = path.read_text().strip()
+                values[sysctl_name(name)] = read_small(name)
     return values
 
 
-def sysctl_name(path: Path) -> str:
+def read_small(path: str) -> str:
+    """Return the text of a sysctl without white space around it, with three system calls."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, 4096).decode(errors="replace").strip()
+    finally:
+        os.close(file)
+
+
+def sysctl_name(path: Path | str) -> str:
     """Return a sysctl's name as sysctl(8) prints it: net.ipv4.conf.eth1/5.rp_filter for .../eth1.5/..."""
-    return ".".join(part.replace(".", "/") for part in path.relative_to(PROC_SYS).parts)
+    below = str(path).removeprefix(f"{PROC_SYS}/")
+    return ".".join(part.replace(".", "/") for part in below.split("/"))
 
 
 def read_json_tools(commands: dict[str, list[str]]) -> Json:
@@ -164,7 +161,7 @@ def read_tool(name: str) -> Any:
 
 #: The readings that one run of ip(8) can do together: its options, and names of IP_READINGS.
 IP_BATCHES: tuple[tuple[list[str], tuple[str, ...]], ...] = (
-    ([], ("addresses", "neighbours")),
+    ([], ("addresses",)),
     (["-4"], ("routes4", "rules4")),
     (["-6"], ("routes6", "rules6")),
 )
@@ -210,47 +207,3 @@ def split_json(text: str) -> list[Any]:
         documents.append(document)
         text = text[end:].lstrip()
     return documents
-
-
-def network_state() -> Json:
-    """Return the parts of a host's network state (`definition`), without fields that change by themselves.
-
-    The neighbours that are being resolved (`resolving`) come with them. Parts that the kernel does not have
-    are left out.
-    """
-    state = read_ip_batches()
-    state |= read_json_tools({name: IP_READINGS[name] for name in ("nft", "qdiscs")})
-    for route in state["routes6"] if isinstance(state["routes6"], list) else []:
-        # The route of an on-link prefix has protocol kernel, also if a router advertisement announced it.
-        if isinstance(route, dict) and "expires" in route:
-            route["protocol"] = "ra"
-    shown = state.pop("neighbours")
-    neighbours = [n for n in shown if isinstance(n, dict)] if isinstance(shown, list) else []
-    state["permanent_neighbours"] = [n for n in neighbours if "PERMANENT" in n.get("state", [])]
-    state["resolving"] = [
-        f"{n.get('dst')} on {n.get('dev')}" for n in neighbours if "INCOMPLETE" in n.get("state", [])
-    ]
-    with contextlib.suppress(AgentError), PathManager() as manager:
-        state["endpoints"] = manager.endpoints()
-        state["limits"] = manager.limits()
-    state["sysctls"] = read_sysctls()
-    names = [*definition()["parts"], "resolving"]
-    return {name: _without_noise(state[name]) for name in names if name in state}
-
-
-def _without_noise(value: Any) -> Any:
-    """Return a document without volatile fields: lifetimes, counters, handles that the kernel chose."""
-    if isinstance(value, list):
-        kept = [_without_noise(item) for item in value if not (isinstance(item, dict) and "metainfo" in item)]
-        return [item for item in kept if item not in ({}, None)]
-    if not isinstance(value, dict):
-        return value
-    drop = set(VOLATILE)
-    if "family" in value or AUTOMATIC_HANDLE.match(str(value.get("handle", ""))):
-        drop.add("handle")
-    kept_fields = {key: _without_noise(item) for key, item in value.items() if key not in drop}
-    if "counter" in kept_fields and isinstance(kept_fields["counter"], dict):
-        kept_fields["counter"] = {
-            key: item for key, item in kept_fields["counter"].items() if key not in ("packets", "bytes")
-        }
-    return kept_fields
