@@ -9,12 +9,11 @@ from mptcp_lab.suite.deviations import ONE_FAMILY, check_not_lacking
 from mptcp_lab.suite.direct.fullmesh import check_joins_all
 from mptcp_lab.suite.directions import BOTH, Movement
 from mptcp_lab.suite.expectations import direct_flow, direct_target, expected_pairs, wait_for_joins
-from mptcp_lab.suite.failover.live_stream import RESUMED_WITHIN_SECONDS, check_survives
+from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES, RESUMED_WITHIN_SECONDS, check_survives
 from mptcp_lab.suite.requirements import FULL_MESH, IPV6, ORIGIN, TWO_PATHS
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow
 
-ENOUGH_BYTES = 200_000
 JOIN_TIMEOUT_S = 10.0
 
 

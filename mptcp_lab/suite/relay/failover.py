@@ -8,13 +8,10 @@ from contextlib import AbstractContextManager
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.directions import Movement
-from mptcp_lab.suite.failover.live_stream import RESUMED_WITHIN_SECONDS, Story
+from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES, RESUMED_WITHIN_SECONDS, Story
 from mptcp_lab.suite.packets import rows
 from mptcp_lab.suite.relay.relays import Relay
 from mptcp_lab.suite.traffic import Flow
-
-#: So many octets arrive in each direction before the loss, and again while the path is lost.
-ENOUGH_BYTES = 100_000
 
 
 def check_relay_survives(

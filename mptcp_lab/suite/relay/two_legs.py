@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
-from mptcp_lab.suite.failover.live_stream import RESUMED_WITHIN_SECONDS
+from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES, RESUMED_WITHIN_SECONDS
 from mptcp_lab.suite.packets import format_segments, mptcp_options, rows, tcp_capture
-from mptcp_lab.suite.relay.failover import ENOUGH_BYTES
 from mptcp_lab.suite.relay.legs import check_is_mptcp
 from mptcp_lab.suite.relay.relays import MiddleLeg
 from mptcp_lab.suite.traffic import Target, is_mptcp

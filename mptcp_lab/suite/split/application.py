@@ -12,10 +12,11 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import Pending, RunResult, eventually
 from mptcp_lab.suite.directions import BOTH, DOWNLOAD, UPLOAD
-from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES
 from mptcp_lab.suite.split.forwarders import cables_out
 from mptcp_lab.suite.traffic import Target
 
+#: So many bytes pass each proxy before one dies, and the other one afterwards.
+ENOUGH_BYTES = 200_000
 PROGRAM = ROOT / "examples" / "multipath-app" / "multipath.py"
 #: Sends without end until SIGUSR1, then so many bytes more; at last it prints the digest of all that it sent.
 SOURCE = """import hashlib, random, signal, sys
