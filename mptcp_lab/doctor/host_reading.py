@@ -61,7 +61,11 @@ class HostAddress:
 
 @dataclass(frozen=True)
 class Link:
-    """A network device. ``flags`` has UP, LOWER_UP, NO-CARRIER...; ``dropped`` counts received packets."""
+    """A network device. ``flags`` has UP, LOWER_UP, NO-CARRIER...
+
+    ``rx_missed`` counts packets that the device lost because the host did not take them in time.
+    ``offloads`` says whether tso, gso and gro are on; one that is not known is left out.
+    """
 
     name: str
     is_up: bool = True
@@ -75,6 +79,9 @@ class Link:
     tx_bytes: int = 0
     rx_dropped: int = 0
     tx_dropped: int = 0
+    rx_packets: int = 0
+    rx_missed: int = 0
+    offloads: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -251,6 +258,7 @@ class OpenConnection:
     """A connection of the port that another program has: ``protocol`` is "mptcp" or "tcp" (no subflow).
 
     ``subflows`` are its subflows as pairs of local and remote address; empty where they could not be read.
+    ``has_fallen_back`` says that its socket is MPTCP and the connection continues as plain TCP.
     """
 
     protocol: str
@@ -259,6 +267,7 @@ class OpenConnection:
     remote: str
     remote_port: int
     subflows: tuple[tuple[str, str], ...] = ()
+    has_fallen_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -288,6 +297,8 @@ class HostReading:
     address that SSH came in on. ``log`` has the lines of the kernel's log that name MPTCP, TCP or the port.
     ``refused_options`` maps socket options that an MPTCP socket refuses and a TCP socket takes to the errors'
     names. ``duplicates`` maps addresses of the host to the MACs of other hosts that claim them.
+    ``boot_files`` maps files that a boot runs or reads to their lines that set endpoints or limits.
+    ``installed_kernels`` are the releases of the kernels that could be booted.
     """
 
     name: str
@@ -331,6 +342,8 @@ class HostReading:
     management_address: str = ""
     refused_options: Mapping[str, str] = field(default_factory=dict)
     duplicates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    boot_files: Unreadable | Mapping[str, str] | None = None
+    installed_kernels: Unreadable | tuple[str, ...] = ()
 
     def sysctl(self, name: str) -> str:
         """Return a sysctl; "" where the kernel has none of this name."""

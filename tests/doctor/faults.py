@@ -638,4 +638,40 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "standing-queue": ("client", on("client", qdiscs=(Qdisc("eth2", "tbf", "1:", backlog=200_000),))),
     "received-data-dropped": ("server1", moved("server", "TcpExt", PruneCalled=4)),
     "checksums-on": ("server1", sysctl("server", "net.mptcp.checksum_enabled", "1")),
+    "offload-off": (
+        "client",
+        on(
+            "client",
+            links=lambda old: tuple(replace(each, offloads={"gso": each.name != "eth2"}) for each in old),
+        ),
+    ),
+    "device-loses-packets": (
+        "server1",
+        on(
+            "server", links=lambda old: tuple(replace(each, rx_packets=10_000, rx_missed=500) for each in old)
+        ),
+    ),
+    # what lives in the kernel only, what another kernel would bring, what others' connections are
+    "settings-lost-at-reboot": ("client", on("client", boot_files={})),
+    "newer-kernel-installed": (
+        "server1",
+        on("server", kernel="6.18.9-amd64", installed_kernels=("6.18.9-amd64", "6.18.10-amd64")),
+    ),
+    "option-refused": (
+        "server1",
+        on(
+            "server",
+            configurations=(
+                Configuration("haproxy", "/etc/haproxy/haproxy.cfg", (f"bind mptcp@:{PORT} tcp-ut 30s",)),
+            ),
+            refused_options={"TCP_USER_TIMEOUT": "ENOPROTOOPT"},
+        ),
+    ),
+    "connection-fell-back": (
+        "client",
+        on(
+            "client",
+            connections=(OpenConnection("mptcp", A1, 50_000, B1, PORT, ((A1, B1),), has_fallen_back=True),),
+        ),
+    ),
 }

@@ -45,6 +45,19 @@ def listener(stack: ExitStack, protocol: int, family: int = socket.AF_INET) -> s
     return sock
 
 
+@pytest.mark.parametrize(("protocol", "has_fallen_back"), [(MPTCP, False), (socket.IPPROTO_TCP, True)])
+def test_a_connection_that_fell_back_is_told_from_one_that_did_not(
+    protocol: int, has_fallen_back: bool
+) -> None:
+    with ExitStack() as stack:
+        port = listener(stack, protocol).getsockname()[1]
+        client = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, MPTCP))
+        client.connect(("127.0.0.1", port))
+        own = [each for each in sockets.read_connections([port]) if each["remote_port"] == port]
+        (found,) = (each for each in own if each["protocol"] == "mptcp")
+        assert found["has_fallen_back"] is has_fallen_back
+
+
 def test_listeners_are_told_apart_by_protocol() -> None:
     with ExitStack() as stack:
         opened = {name: listener(stack, number) for name, number in (("mptcp", MPTCP), ("tcp", 6))}

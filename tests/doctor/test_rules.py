@@ -11,7 +11,7 @@ import pytest
 from mptcp_lab.doctor.finding import Finding, find_all
 from mptcp_lab.doctor.readings import HostReading, PairReading, Unreadable
 from mptcp_lab.doctor.rules import by_counters, gather
-from tests.doctor.edits import EMBEDDED, HEALTHY, RECORDED, must
+from tests.doctor.edits import EMBEDDED, HEALTHY, RECORDED, chain, must, on
 from tests.doctor.faults import FAULTS
 
 RULES = gather()
@@ -19,6 +19,20 @@ RULES = gather()
 
 #: Healthy readings, by name.
 READINGS = {"by hand": HEALTHY, "embedded lab": EMBEDDED}
+
+
+#: Commands by which a setting comes into force at each boot.
+KEEPERS = (
+    "apt-get install",
+    "echo ",
+    "iptables-save > ",
+    "mkdir -p ",
+    "nft list ruleset > ",
+    "printf ",
+    "systemctl daemon-reload",
+    "systemctl disable ",
+    "systemctl enable ",
+)
 
 
 def found(rule: str, reading: PairReading = HEALTHY) -> tuple[Finding, ...]:
@@ -55,6 +69,17 @@ def test_a_finding_has_whole_sentences_and_evidence(rule: str) -> None:
         assert sentence.endswith(".") and "  " not in sentence, sentence
     assert finding.evidence, rule
     assert finding.fix, rule
+
+
+@pytest.mark.parametrize("rule", FAULTS)
+def test_what_keeps_a_repair_is_a_command_that_changes_the_host(rule: str) -> None:
+    (finding,) = found(rule)
+    assert not finding.persistent or finding.persistent.startswith(KEEPERS), finding.persistent
+
+
+def test_an_option_that_the_kernel_takes_gives_no_finding() -> None:
+    edited = chain(FAULTS["option-refused"][1], on("server", refused_options={"TCP_MD5SIG": "ENOPROTOOPT"}))
+    assert find_all(RULES, edited(HEALTHY)) == ()
 
 
 def test_consequences_name_rules_that_exist() -> None:

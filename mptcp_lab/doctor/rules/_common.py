@@ -39,14 +39,23 @@ def keep_sysctl(name: str, value: str | int) -> str:
     return f"echo {name}={value} >> {SYSCTL_FILE}"
 
 
-def keep_command(name: str, command: str) -> str:
-    """Return the command that makes systemd run a command at each boot."""
+def keep_command(name: str, command: str, kind: str = "oneshot") -> str:
+    """Return the command that makes systemd run a command at each boot; ``kind`` is the unit's type.
+
+    Each part of the command runs: after a boot there is no endpoint to delete before one is added.
+    """
+    command = command.replace(" && ", "; ")
     lines = (
         *("[Unit]", "Wants=network-online.target", "After=network-online.target", "[Service]"),
-        *("Type=oneshot", f'ExecStart=/bin/sh -c "{command}"', "[Install]", "WantedBy=multi-user.target"),
+        *(f"Type={kind}", f'ExecStart=/bin/sh -c "{command}"', "[Install]", "WantedBy=multi-user.target"),
     )
     text = " ".join(f"'{line}'" for line in lines)
     return f"printf '%s\\n' {text} > /etc/systemd/system/{name}.service && systemctl enable {name}.service"
+
+
+def keep_enabled(unit: str) -> str:
+    """Return the command that makes systemd start a service at each boot, with what its files say."""
+    return f"systemctl enable {unit}"
 
 
 def endpoints(host: HostReading) -> tuple[Endpoint, ...]:
@@ -201,9 +210,14 @@ def describe_flags(endpoint: Endpoint) -> str:
 
 def set_endpoint(endpoint: Endpoint, flags: Iterable[str], device: str = "") -> str:
     """Return the command that replaces an endpoint by one with other flags or another device."""
+    return f"ip mptcp endpoint delete id {endpoint.id} && {add_endpoint(endpoint, flags, device)}"
+
+
+def add_endpoint(endpoint: Endpoint, flags: Iterable[str], device: str = "") -> str:
+    """Return the command that adds an endpoint for its address, with other flags or another device."""
     on = f" dev {device or endpoint.device}" if device or endpoint.device else ""
-    add = f"ip mptcp endpoint add {endpoint.address}{on} {' '.join(sorted(flags))}"
-    return f"ip mptcp endpoint delete id {endpoint.id} && {add}"
+    port = f" port {endpoint.port}" if endpoint.port and "signal" in flags else ""
+    return f"ip mptcp endpoint add {endpoint.address}{port}{on} {' '.join(sorted(flags))}".rstrip()
 
 
 def warn_of_endpoint(
@@ -221,6 +235,16 @@ def warn_of_endpoint(
         evidence=evidence,
         follows_from=follows,
     )
+
+
+def announce_with_port(addresses: Iterable[str], port: int) -> str:
+    """Return the command that announces addresses with a port, for which the kernel opens listeners."""
+    return " && ".join(f"ip mptcp endpoint add {each} port {port} signal" for each in addresses)
+
+
+def keep_announced(addresses: Iterable[str], port: int) -> str:
+    """Return the command that announces addresses with a port at each boot."""
+    return keep_command(f"mptcp-port-{port}", announce_with_port(addresses, port))
 
 
 def _address_in(command: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mptcp_lab.doctor.readings import HostReading, Process
+from mptcp_lab.doctor.rules._common import keep_enabled
 
 DROP_IN = "/etc/systemd/system/{unit}.d/mptcp.conf"
 #: The versions from which programs have MPTCP of their own.
@@ -14,16 +15,16 @@ LIBRARY = "/usr/$LIB/mptcpize/libmptcpwrap.so.0"
 
 
 def let_listen(host: HostReading, process: Process, port: int) -> tuple[str, str]:
-    """Return the commands that let a program listen with MPTCP: now, and after a restart."""
+    """Return the commands that let a program listen with MPTCP: now, and after a boot."""
     unit = process.unit or f"{process.name or 'SERVICE'}.service"
     if process.name.startswith("nginx") and is_native(host, "nginx"):
         edit = f"sed -i 's/listen \\(.*\\b{port}\\)\\b/listen \\1 multipath/' /etc/nginx/nginx.conf"
-        return f"{edit} && systemctl restart {unit}", ""
+        return f"{edit} && systemctl restart {unit}", keep_enabled(unit)
     if process.name.startswith("haproxy") and is_native(host, "haproxy"):
         edit = f"sed -i 's/bind \\(.*:{port}\\)\\b/bind mptcp@\\1/' /etc/haproxy/haproxy.cfg"
-        return f"{edit} && systemctl restart {unit}", ""
+        return f"{edit} && systemctl restart {unit}", keep_enabled(unit)
     write = write_drop_in(unit, "GODEBUG=multipathtcp=1") if process.go_version else preload(host, unit)
-    return f"{write} && systemctl restart {unit}", f"systemctl cat {unit}"
+    return f"{write} && systemctl restart {unit}", keep_enabled(unit)
 
 
 def is_native(host: HostReading, program: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import PairReading, read_or
+from mptcp_lab.doctor.rules._wrapper import LIBRARY, write_drop_in
 
 
 def find_plain_programs(reading: PairReading) -> Iterable[Finding]:
@@ -24,7 +25,7 @@ def find_plain_programs(reading: PairReading) -> Iterable[Finding]:
             what=f"A program on {leg.client.name} connects to port {leg.port} with plain TCP.",
             why="A program has MPTCP only where it asks for it; MPTCP itself works between these hosts.",
             fix="mptcpize run PROGRAM",
-            persistent=f"ss -tnp 'dport = :{leg.port}'",
+            persistent=write_drop_in("PROGRAM.service", f"LD_PRELOAD={LIBRARY}"),
             confidence=Confidence.LIKELY,
             evidence=tuple(
                 f"{x.local}:{x.local_port} > {x.remote}:{x.remote_port} is TCP" for x in plain[:3]

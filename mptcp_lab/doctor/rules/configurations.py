@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import Configuration, HostReading, PairReading
 from mptcp_lab.doctor.rules._causes import SWITCHES
-from mptcp_lab.doctor.rules._common import legs_with_server
+from mptcp_lab.doctor.rules._common import keep_enabled, legs_with_server
 from mptcp_lab.doctor.rules.listeners import own_listeners, process_of
 
 
@@ -30,7 +30,7 @@ def _find(reading: PairReading, program: str, pattern: str, rule: str, why: str)
             "listens with TCP.",
             why=why,
             fix=f"systemctl restart {process.unit or program}",
-            persistent=f"systemctl restart {process.unit or program}",
+            persistent=keep_enabled(process.unit or program),
             confidence=Confidence.CERTAIN if is_newer else Confidence.LIKELY,
             evidence=(
                 f"{configuration.path}: {line}",

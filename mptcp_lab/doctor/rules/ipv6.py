@@ -8,10 +8,12 @@ from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import ESTABLISHED, Leg, PairReading
 from mptcp_lab.doctor.rules._causes import CAUSES_OF_TCP
 from mptcp_lab.doctor.rules._common import (
+    announce_with_port,
     announced_endpoints,
     endpoints,
     ends,
     family_of,
+    keep_announced,
     keep_sysctl,
     legs_with_server,
     set_sysctl,
@@ -61,8 +63,8 @@ def find_listener(reading: PairReading) -> Iterable[Finding]:
             what=f"The service on port {leg.port} of {server.name} listens on IPv4 only, and "
             f"{bare[0]} is announced.",
             why="Joins to the announced IPv6 addresses are refused.",
-            fix=" && ".join(f"ip mptcp endpoint add {each} port {leg.port} signal" for each in bare),
-            persistent="let the service listen on [::]",
+            fix=announce_with_port(bare, leg.port),
+            persistent=keep_announced(bare, leg.port),
             evidence=tuple(f"ss -ltn: {each.address}:{each.port}" for each in found),
         )
 

@@ -156,6 +156,35 @@ def find_old_backup_flag(reading: PairReading) -> Iterable[Finding]:
             )
 
 
+def find_newer_installed(reading: PairReading) -> Iterable[Finding]:
+    """Find hosts that wait for a boot of a newer kernel: old series get fixes of MPTCP too."""
+    for host in reading.hosts:
+        releases = [each for each in read_or(host.installed_kernels, ()) if each[:1].isdigit()]
+        newest = max(releases, key=_numbers, default="")
+        if newest and host.kernel and _numbers(newest) > _numbers(host.kernel):
+            yield Finding(
+                rule="newer-kernel-installed",
+                severity=Severity.NOTE,
+                host=host.name,
+                what=f"{host.name} runs Linux {host.kernel}, and {newest} is installed.",
+                why="Faults of MPTCP are fixed in each kernel series that is still maintained.",
+                fix="reboot",
+                confidence=Confidence.LIKELY,
+                evidence=(f"uname -r: {host.kernel}", f"/boot/vmlinuz-{newest}"),
+                follows_from=(
+                    "kernel-without-mptcp",
+                    "kernel-too-old",
+                    "out-of-tree-kernel",
+                    "old-backup-flag",
+                ),
+            )
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    """Return the numbers of a kernel's release, by which releases are ordered."""
+    return tuple(map(int, re.findall(r"\d+", release)))
+
+
 def kernel_version(host: HostReading) -> tuple[int, int]:
     """Return the first two numbers of a kernel's version; (0, 0) where it was not read."""
     found = re.match(r"(\d+)\.(\d+)", host.kernel)
@@ -202,5 +231,11 @@ RULES = (
         "backup endpoints on a kernel before Linux 6.11, whose answers repeat the peer's flag",
         find_old_backup_flag,
         "install a newer kernel at both ends",
+    ),
+    Rule(
+        "newer-kernel-installed",
+        "a kernel that is installed is newer than the one that runs",
+        find_newer_installed,
+        "`reboot`",
     ),
 )

@@ -8,9 +8,11 @@ from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import HostReading, Listener, PairReading, Process, Unreadable
 from mptcp_lab.doctor.rules._causes import PROGRAMS, SWITCHES
 from mptcp_lab.doctor.rules._common import (
+    announce_with_port,
     announced_endpoints,
     family_of,
     is_complete,
+    keep_announced,
     legs_with_server,
     missing_pairs,
 )
@@ -95,8 +97,8 @@ def find_closed_listener(reading: PairReading) -> Iterable[Finding]:
             what=f"The service on port {leg.port} of {server.name} closes its listener after it "
             "has accepted.",
             why="Linux needs a listening socket to take a join, so later subflows are refused.",
-            fix=f"ip mptcp endpoint add {connection.server_address} port {leg.port} signal",
-            persistent="keep the listening socket open in the program until its connections are closed",
+            fix=announce_with_port([connection.server_address], leg.port),
+            persistent=keep_announced([connection.server_address], leg.port),
             evidence=(f"no listener of port {leg.port} while the connection was open",),
         )
 
@@ -122,8 +124,8 @@ def find_single_address(reading: PairReading) -> Iterable[Finding]:
                 f"{found[0].address} only, and "
                 f"{', '.join(bare)} is announced.",
                 why="A join to an address without a listening socket is refused.",
-                fix=" && ".join(f"ip mptcp endpoint add {each} port {leg.port} signal" for each in bare),
-                persistent="let the service listen on 0.0.0.0 or [::]",
+                fix=announce_with_port(bare, leg.port),
+                persistent=keep_announced(bare, leg.port),
                 evidence=(f"ss -ltn: {', '.join(f'{each.address}:{each.port}' for each in found)}",),
             )
 

@@ -72,7 +72,9 @@ def find_older_connections(reading: PairReading) -> Iterable[Finding]:
         for each in read_or(leg.client.connections, ()):
             own = {local for local, _ in each.subflows}
             lacking = sorted(used - own)
-            if each.protocol != "mptcp" or each.remote_port != leg.port or not own or not lacking:
+            if each.protocol != "mptcp" or each.has_fallen_back:
+                continue
+            if each.remote_port != leg.port or not own or not lacking:
                 continue
             endpoint = next((e for e in joining_endpoints(leg.client) if e.address == lacking[0]), None)
             fix = set_endpoint(endpoint, endpoint.flags) if endpoint is not None else "ss -tnM"
@@ -86,7 +88,6 @@ def find_older_connections(reading: PairReading) -> Iterable[Finding]:
                 "Linux 6.18 an endpoint "
                 "that is added again with its old id does not help either: give it another id.",
                 fix=fix,
-                persistent="restart the program that holds the connection",
                 confidence=Confidence.LIKELY,
                 evidence=(f"its subflows: {', '.join(f'{a} > {b}' for a, b in each.subflows)}",),
             )

@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import PairReading, read_or
+from mptcp_lab.doctor.readings import HostReading, PairReading, read_or
 from mptcp_lab.doctor.rules._common import endpoints, ends, has_tcp_only, is_virtual, warn_of_endpoint
 
 DISABLED_FLAGS = frozenset({"1", "0x1", "disabled"})
 
 
+def manages_endpoints(host: HostReading) -> bool:
+    """Return whether a daemon of a host adds endpoints at each boot."""
+    daemon = host.daemon("mptcpd")
+    return daemon.is_active or daemon.enabled == "enabled" or _network_manager_adds(host)
+
+
+def _network_manager_adds(host: HostReading) -> bool:
+    """Return whether NetworkManager runs, and does not leave endpoints alone on all of its connections."""
+    connections = read_or(host.nm_connections, ())
+    is_off = bool(connections) and all(each.mptcp_flags in DISABLED_FLAGS for each in connections)
+    return host.daemon("NetworkManager").is_active and not is_off
+
+
 def find_two_managers(reading: PairReading) -> Iterable[Finding]:
     """Find hosts on which both mptcpd and NetworkManager manage endpoints."""
     for host in reading.hosts:
-        if not (host.daemon("mptcpd").is_active and host.daemon("NetworkManager").is_active):
+        if not (host.daemon("mptcpd").is_active and _network_manager_adds(host)):
             continue
         connections = read_or(host.nm_connections, ())
-        if connections and all(each.mptcp_flags in DISABLED_FLAGS for each in connections):
-            continue
         names = [each.name for each in connections if each.mptcp_flags not in DISABLED_FLAGS] or ["NAME"]
         off = " && ".join(
             f"nmcli connection modify '{name}' connection.mptcp-flags disabled" for name in names
@@ -82,7 +93,6 @@ def find_denials(reading: PairReading) -> Iterable[Finding]:
             why="The program's policy has no rule for MPTCP sockets or for the path manager's "
             "netlink family.",
             fix="ausearch -m avc -ts boot | audit2allow -M local-mptcp && semodule -i local-mptcp.pp",
-            persistent="semodule -i local-mptcp.pp",
             confidence=Confidence.LIKELY,
             evidence=tuple(lines[:2]),
         )

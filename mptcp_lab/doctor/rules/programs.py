@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
 from mptcp_lab.doctor.readings import HostReading, Leg, PairReading, Process, Unit, read_or
-from mptcp_lab.doctor.rules._common import legs_with_server
+from mptcp_lab.doctor.rules._common import keep_command, keep_enabled, legs_with_server
 from mptcp_lab.doctor.rules._wrapper import preload, write_drop_in
 from mptcp_lab.doctor.rules.listeners import own_listeners, process_of
 
@@ -55,7 +55,7 @@ def find_unloaded_wrapper(reading: PairReading) -> Iterable[Finding]:
             what=f"{process.name} on {server.name} runs without the MPTCP wrapper that its unit asks for.",
             why="It was started " + when + ", so it opens plain TCP sockets.",
             fix=f"systemctl daemon-reload && systemctl restart {unit.name}",
-            persistent=f"systemctl cat {unit.name}",
+            persistent=keep_enabled(unit.name),
             evidence=(f"/proc/{process.pid}/maps has no libmptcpwrap", f"{unit.name} names the wrapper"),
         )
 
@@ -71,14 +71,17 @@ def find_wrapper_without_effect(reading: PairReading) -> Iterable[Finding]:
         drop_in = f"/etc/systemd/system/{process.unit or 'SERVICE'}.d"
         line = "[Service]\\nEnvironment=GODEBUG=multipathtcp=1\\n"
         go = f"mkdir -p {drop_in} && printf '{line}' > {drop_in}/mptcp.conf && systemctl daemon-reload"
+        by_name = f"mptcpify -t {process.name or 'PROGRAM'}"
         yield Finding(
             rule="wrapper-without-effect",
             severity=Severity.ERROR,
             host=server.name,
             what=f"The MPTCP wrapper has no effect on {process.name} of {server.name}, which is {kind}.",
             why="The wrapper replaces a function of the C library, which such a program does not call.",
-            fix=f"{go} && systemctl restart {process.unit}" if process.go_version else "mptcpify",
-            persistent=f"systemctl cat {process.unit or 'SERVICE'}",
+            fix=f"{go} && systemctl restart {process.unit}" if process.go_version else by_name,
+            persistent=keep_enabled(process.unit or "SERVICE")
+            if process.go_version
+            else keep_command("mptcpify", by_name, kind="simple"),
             evidence=(f"{process.program or process.name} is {kind}",),
         )
 
@@ -105,8 +108,8 @@ def find_lost_wrapper(reading: PairReading) -> Iterable[Finding]:
             host=server.name,
             what=f"{process.name} on {server.name} {state}.",
             why="`mptcpize enable` edits the package's unit, and an upgrade replaces that file.",
-            fix=preload(server, unit.name),
-            persistent=f"systemctl restart {unit.name}",
+            fix=preload(server, unit.name) + ("" if has_wrapper else f" && systemctl restart {unit.name}"),
+            persistent=keep_enabled(unit.name),
             confidence=Confidence.CERTAIN if has_wrapper else Confidence.POSSIBLE,
             evidence=(f"{unit.name}: {unit.fragment or 'no file'} does not name the wrapper",),
         )
@@ -126,7 +129,7 @@ def find_edited_unit(reading: PairReading) -> Iterable[Finding]:
             what=f"The wrapper of {process.name} is set in {unit.fragment}, a file of a package.",
             why="The next upgrade of the package replaces the file, and the service is plain TCP again.",
             fix=f"cp {unit.fragment} {override} && systemctl daemon-reload",
-            persistent=f"systemctl restart {unit.name}",
+            persistent=keep_enabled(unit.name),
             evidence=(f"{unit.fragment} names the wrapper",),
         )
 
@@ -144,7 +147,7 @@ def find_not_reloaded(reading: PairReading) -> Iterable[Finding]:
             what=f"systemd on {server.name} has not read a change of {unit.name}.",
             why=f"{process.name} runs with the old settings, also after a restart, and listens with TCP.",
             fix=f"systemctl daemon-reload && systemctl restart {unit.name}",
-            persistent=f"systemctl show --property NeedDaemonReload {unit.name}",
+            persistent=keep_enabled(unit.name),
             confidence=Confidence.CERTAIN if is_named else Confidence.POSSIBLE,
             evidence=("NeedDaemonReload=yes",),
         )
@@ -170,7 +173,7 @@ def find_socket_unit(reading: PairReading) -> Iterable[Finding]:
             else "A wrapper of the service has no effect on a socket that systemd opens.",
             fix=f"mkdir -p {drop_in} && {write} && systemctl daemon-reload && systemctl restart "
             f"{unit.triggered_by}",
-            persistent=f"systemctl cat {unit.triggered_by}",
+            persistent=keep_enabled(unit.triggered_by),
             evidence=(f"{unit.triggered_by}: SocketProtocol={unit.socket_protocol or 'not set'}",),
         )
 
@@ -189,8 +192,9 @@ def find_go_options(reading: PairReading) -> Iterable[Finding]:
             what=f"{process.name} on {server.name} has MPTCP because Go {process.go_version[2:]} "
             "listens with it.",
             why=f"A program that sets {', '.join(refused)} fails on such a socket. Set 0 only if it does.",
-            fix=write_drop_in(process.unit or "SERVICE.service", "GODEBUG=multipathtcp=0"),
-            persistent=f"systemctl restart {process.unit or 'SERVICE'}",
+            fix=write_drop_in(process.unit or "SERVICE.service", "GODEBUG=multipathtcp=0")
+            + f" && systemctl restart {process.unit or 'SERVICE'}",
+            persistent=keep_enabled(process.unit or "SERVICE"),
             confidence=Confidence.POSSIBLE,
             evidence=tuple(f"setsockopt {name}: {server.refused_options[name]}" for name in refused),
         )

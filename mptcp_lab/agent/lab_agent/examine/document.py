@@ -9,6 +9,7 @@ from ..kernel.host import read_counters
 from . import network, processes, services, socket_options, sockets, system
 from .arp import find_duplicates
 from .basics import attempt
+from .boot_files import read_boot_files
 
 
 def examine(ports: list[int]) -> Json:
@@ -26,6 +27,8 @@ def examine(ports: list[int]) -> Json:
         "counters": read_counters(),
         "conntrack": system.read_conntrack(ports),
         "bpf": attempt(system.read_bpf),
+        "boot_files": attempt(read_boot_files),
+        "installed_kernels": attempt(system.read_installed_kernels),
         "refused_options": socket_options.read_refused_options(),
         "configurations": services.read_configurations(found["processes"]),
         **found,

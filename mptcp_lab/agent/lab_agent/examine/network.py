@@ -15,6 +15,7 @@ from ..basics import Json
 from ..kernel.host import read_nics
 from ..kernel.netlink import NETLINK_ROUTE, Netlink, device_name, pack_attr, parse_attrs
 from .basics import Tool, attempt
+from .offloads import read_missed, read_offloads, read_received
 
 READINGS = {
     "addresses": ("ip", "-j", "-d", "address", "show"),
@@ -112,6 +113,9 @@ def link_of(entry: Json, nics: Json) -> Json:
         "master": entry.get("master", ""),
         "flags": flags,
         **{name: traffic.get(name, 0) for name in ("rx_bytes", "tx_bytes", "rx_dropped", "tx_dropped")},
+        "rx_packets": read_received(entry["ifname"]),
+        "rx_missed": read_missed(entry["ifname"]),
+        "offloads": read_offloads(entry["ifname"]),
     }
 
 

@@ -15,8 +15,9 @@ from ..kernel.socket_facts import IPPROTO_MPTCP, plain_address, text_address
 SOCK_DIAG_BY_FAMILY = 20
 REQ_PROTOCOL = 3  # the attribute of a protocol number above 255
 INFO, SKV6ONLY, ULP_INFO = 2, 11, 19
-# Attributes below ULP_INFO and ULP_MPTCP (include/uapi/linux/mptcp.h); the token in struct mptcp_info.
-ULP_NAME, ULP_MPTCP, SUBFLOW_TOKEN, MPTCP_INFO_TOKEN = 1, 3, 2, 12
+# Attributes below ULP_INFO and ULP_MPTCP (include/uapi/linux/mptcp.h); flags and token in struct mptcp_info.
+ULP_NAME, ULP_MPTCP, SUBFLOW_TOKEN, MPTCP_INFO_FLAGS, MPTCP_INFO_TOKEN = 1, 3, 2, 8, 12
+MPTCP_INFO_FLAG_FALLBACK = 1
 ESTABLISHED, LISTEN = 1 << 1, 1 << 10
 MESSAGE = 72  # octets of struct inet_diag_msg
 
@@ -34,6 +35,7 @@ class Socket(NamedTuple):
     is_ipv6_only: bool
     is_subflow: bool
     token: int  # the local one of its MPTCP connection, 0 where the kernel does not tell
+    has_fallen_back: bool  # an MPTCP socket whose connection continues as plain TCP
 
 
 def dump(protocol: int, states: int) -> Iterator[Socket]:
@@ -58,6 +60,8 @@ def parse(answer: bytes, protocol: int) -> Socket:
     token = subflow.get(SUBFLOW_TOKEN, b"") or attrs.get(INFO, b"")[MPTCP_INFO_TOKEN : MPTCP_INFO_TOKEN + 4]
     is_subflow = layer.get(ULP_NAME, b"").rstrip(b"\0") == b"mptcp"
     is_known = len(token) == 4 and (is_subflow or protocol == IPPROTO_MPTCP)
+    info = attrs.get(INFO, b"") if protocol == IPPROTO_MPTCP else b""
+    flags = struct.unpack_from("=I", info, MPTCP_INFO_FLAGS)[0] if len(info) >= MPTCP_INFO_TOKEN else 0
     return Socket(
         plain_address(text_address(answer[8 : 8 + length])),
         local_port,
@@ -69,6 +73,7 @@ def parse(answer: bytes, protocol: int) -> Socket:
         bool(attrs.get(SKV6ONLY, b"\0")[0]),
         is_subflow,
         struct.unpack("=I", token)[0] if is_known else 0,
+        bool(flags & MPTCP_INFO_FLAG_FALLBACK),
     )
 
 
@@ -117,6 +122,7 @@ def read_connections(ports: list[int]) -> list[Json]:
             "remote": each.remote,
             "remote_port": each.remote_port,
             "subflows": subflows.get(each.token, []) if each.token else [],
+            "has_fallen_back": each.has_fallen_back,
         }
         for name, each in shown
         if {each.local_port, each.remote_port} & wanted

@@ -163,6 +163,14 @@ def read_filters(tools: dict[str, Tool]) -> Json:
     return {"nft": found["nft"], "sockets": found["sockets"], "iptables": bad or "".join(texts)}
 
 
+def read_installed_kernels(root: Path = Path("/")) -> list[str]:
+    """Return the releases of the kernels that are installed with their modules."""
+    folders = (root / "usr/lib/modules", root / "lib/modules")
+    names = {each.name for folder in folders if folder.is_dir() for each in folder.iterdir()}
+    images = ("boot/vmlinuz-{}", "usr/lib/modules/{}/vmlinuz", "lib/modules/{}/vmlinuz")
+    return sorted(name for name in names if any((root / each.format(name)).exists() for each in images))
+
+
 def read_conntrack(ports: list[int]) -> Json | None:
     """Return the connection tracker, with the ports' entries; None where the kernel has none."""
     count, maximum = (read_line(PROC_SYS / f"net/netfilter/nf_conntrack_{n}") for n in ("count", "max"))
