@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mptcp_lab.doctor.arguments import build_parser
 from mptcp_lab.doctor.collect import Question
-from mptcp_lab.doctor.command import build_parser, main
+from mptcp_lab.doctor.command import main
 from mptcp_lab.doctor.inventory_pairs import questions_of, ssh_of
 from mptcp_lab.doctor.remote import parse_remote
 from mptcp_lab.errors import LabError
@@ -51,8 +52,12 @@ def test_a_port_is_a_number_in_range(port: str, capsys: pytest.CaptureFixture[st
 
 def test_the_help_has_hosts_exit_statuses_and_examples() -> None:
     text = build_parser("mptcp-lab doctor").format_help()
-    for heading in ("HOSTS", "WHAT IT DOES ON THE HOSTS", "EXIT STATUS", "EXAMPLES"):
+    headings = "HOSTS,WHAT IT DOES ON THE HOSTS,WHAT IT SENDS,FINDINGS,EXIT STATUS,EXAMPLES,FILES,SEE ALSO"
+    for heading in headings.split(","):
         assert f"\n{heading}\n" in text
+    for sent in ("ARP probes", "datagrams", "connections"):
+        assert f"\n  {sent}  " in text
+    assert "there is no default" in " ".join(text.split())
     assert all(len(line) <= 110 for line in text.splitlines())
 
 
