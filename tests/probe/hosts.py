@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -67,7 +69,10 @@ class Host:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"up\n"
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.bind(str(self.folder / "ssh"))
+        # A socket's path must be short, and the folders of tests may lie deep.
+        self._socket_folder = Path(tempfile.mkdtemp(prefix="prb", dir="/run"))
+        self.socket = self._socket_folder / "ssh"
+        self._socket.bind(str(self.socket))
         self._socket.listen()
         self._write_config()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -126,7 +131,7 @@ class Host:
             user="root",
             address=None,
             port=22,
-            unix_socket=self.folder / "ssh",
+            unix_socket=self.socket,
             identities=(self.keys.folder / "client",),
             known_hosts=known,
         )
@@ -146,6 +151,7 @@ class Host:
         """Remove the host: its socket, processes and namespaces."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        shutil.rmtree(self._socket_folder)
         self._thread.join()
         self.signal_session(signal.SIGKILL)
         for server in self.servers:

@@ -47,7 +47,7 @@ class Certified:
     def openssh(self, files: list[Path], alias: str, port: int) -> bool:
         """Return whether OpenSSH's client accepts the host's key."""
         options = {
-            "ProxyCommand": f"nc -U {self.host.folder}/ssh",
+            "ProxyCommand": f"nc -U {self.host.socket}",
             "UserKnownHostsFile": " ".join(map(str, files)),
             "GlobalKnownHostsFile": "/dev/null",
             "StrictHostKeyChecking": "yes",
@@ -70,7 +70,7 @@ class Certified:
             unix_socket=None,
             address=NAME,
             port=port,
-            proxy_command=f"nc -U {self.host.folder}/ssh",
+            proxy_command=f"nc -U {self.host.socket}",
             host_key_alias=alias,
             known_hosts=files[0],
             more_known_hosts=tuple(files[1:]),
@@ -87,7 +87,7 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certified]:
     folder = tmp_path_factory.mktemp("known")
     keys = Keys.make(tmp_path_factory.mktemp("certified"))
     made = {name: make_key(folder / name) for name in ("other", "authority", "stranger")}
-    host = Host("prb-known", keys)
+    host = Host(f"prb-known-{os.getpid()}", keys)
     try:
         lab = Certified(host, keys.server, **made, folder=folder)
         lab.certify("-n", NAME)
