@@ -221,11 +221,15 @@ def test_flip_changes_one_byte_and_mends_the_checksum(
 
 
 def test_a_stalled_process_goes_on(client: Probe) -> None:
-    sleeping = client.start("run", argv=["sleep", "0.3"], timeout=5)
-    pid = eventually(lambda: client.run(["pgrep", "-x", "-n", "sleep"]).stdout.strip(), bool, within=2)
+    client.run(["mkfifo", "/run/held"])
+    reader = ["sh", "-c", "echo $$ >/run/reader; exec cat /run/held"]
+    reading = client.start("run", argv=reader, timeout=60)
+    read_pid = ["sh", "-c", "cat /run/reader 2>/dev/null"]
+    pid = eventually(lambda: client.run(read_pid).stdout.strip(), bool, within=10)
     with client.fault("stall", pid=int(pid)):
         assert client.run(["ps", "-o", "stat=", "-p", pid]).stdout.startswith("T")
-    assert sleeping.result()["returncode"] == 0
+    client.run(["sh", "-c", "echo released >/run/held; rm /run/held /run/reader"])
+    assert reading.result()["stdout"] == "released\n"
 
 
 def test_what_is_missing_is_named(client: Probe) -> None:
