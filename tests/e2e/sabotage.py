@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from tests.e2e.conftest import Configured
 
+#: Options of a run on a broken lab: it does not wait long for what the sabotage prevents.
+IMPATIENT = ("-p", "tests.e2e.impatient")
 #: Mends what `filtered` breaks.
 TABLE_GONE = "nft delete table inet sabotage"
 
@@ -51,7 +53,7 @@ def assert_seen(configured: Configured, sabotage: Sabotage) -> None:
     """
     claim = sabotage.claim
     with broken(configured, sabotage.host, sabotage.command, sabotage.mend):
-        red = configured.suite(*options(claim), "--strict")
+        red = configured.suite(*options(claim), "--strict", *IMPATIENT)
     assert red.verdicts() == {claim: "fail"}, red.output
     assert sabotage.word in red.reason(claim), red.reason(claim)
     assert red.code == 1

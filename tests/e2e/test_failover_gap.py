@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.e2e.conftest import Configured, SuiteRun
-from tests.e2e.sabotage import broken
+from tests.e2e.sabotage import IMPATIENT, broken
 
 CASE = "DIRECT-12[dropped-at-B]"
 REPETITIONS = 5
@@ -27,6 +27,6 @@ def test_probe_and_capture_agree_within_a_millisecond(configured: Configured) ->
 
 def test_without_a_second_path_there_is_no_figure(configured: Configured) -> None:
     with broken(configured, "client", SLOW, MEND):
-        run = configured.suite(f"--claim={CASE}", "--repetitions=1")
+        run = configured.suite(f"--claim={CASE}", "--repetitions=1", *IMPATIENT)
     assert run.verdicts() == {CASE: "non-strict"}, run.output
     assert "expected subflows are missing" in run.reason(CASE)

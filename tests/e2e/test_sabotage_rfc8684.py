@@ -21,7 +21,7 @@ from mptcp_lab.wire import Dss, MpCapable, Segment
 from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK, SYN
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen, broken, options
+from tests.e2e.sabotage import IMPATIENT, Sabotage, assert_seen, broken, options
 
 SYNS, SYN_ACKS = "tcp flags & (syn | ack) == syn", "tcp flags & (syn | ack) == syn | ack"
 #: Octets 2 and 3 of an MPTCP option (kind 30) are its subtype and version, and the flags of MP_CAPABLE.
@@ -164,7 +164,7 @@ def cases(middle: Middle) -> list[str]:
 def test_wrong_middle_is_seen(configured: Configured, middle: Middle) -> None:
     wrong = cases(middle)
     with broken(configured, middle.host, middle.command, "nft delete table inet sabotage"):
-        red = configured.suite("--strict", *options(*wrong))
+        red = configured.suite("--strict", *options(*wrong), *IMPATIENT)
     assert red.verdicts() == dict.fromkeys(wrong, "fail"), red.output
 
 
