@@ -1,4 +1,4 @@
-"""What changed on a running host, by hand or by accident: STATE-4 names it, the next run brings it back."""
+"""What changed on a host, by hand or by accident: STATE-4 names it, the next run brings it back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.e2e.conftest import Configured
 from tests.e2e.test_converge import changes
 
 NGINX = "/etc/nginx/nginx.conf"
-#: By host: what changes the live state, and what STATE-4 has to say of it.
+#: By host: what changes its live state or a file, and what STATE-4 has to say of it.
 DRIFT = (
     ("server1", "ip mptcp limits set subflows 0", "limits (live): +add_addr_accepted 8 subflows 8"),
     ("server1", "sysctl -qw net.mptcp.stale_loss_cnt=100", "net.mptcp.stale_loss_cnt = 100"),
@@ -32,6 +32,7 @@ DRIFT = (
         "-inet mptcp_lab_gateway chain forward: accept",
     ),
     ("proxy1", "nft delete table inet mptcp_lab_forward", "mptcp-lab-forward.service: nft (live)"),
+    ("proxy1", "echo '# edited' >>/etc/haproxy/haproxy.cfg", "/etc/haproxy/haproxy.cfg: -# edited"),
     # One of nginx's addresses loses `multipath`: the file is what it was, the listener is not.
     (
         "proxy2",

@@ -149,7 +149,6 @@ SABOTAGES = {
 ALWAYS = (
     "third packets dropped at B",
     "third packets lost at the gateway",
-    "third packets dropped at a proxy",
     "third packets lost behind a forwarder",
     "the client's endpoint gone",
     "limit at the server",
