@@ -11,7 +11,7 @@ import pytest
 
 from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import Configured, SuiteRun, environment, suite_run
-from tests.e2e.sabotage import broken, filtered
+from tests.e2e.sabotage import IMPATIENT, broken, filtered
 
 MPTCP_OFF, MPTCP_ON = "sysctl -qw net.mptcp.enabled=0", "sysctl -qw net.mptcp.enabled=1"
 DROP_IN = "/etc/systemd/system/haproxy.service.d"
@@ -84,7 +84,7 @@ def test_with_a_proxy_stopped(configured: Configured) -> None:
 def test_with_a_listener_without_the_wrapper(configured: Configured) -> None:
     aside = f"mv {DROP_IN} /root/aside; {RESTART}"
     with broken(configured, "proxy1", aside, f"mv /root/aside {DROP_IN}; {RESTART}"):
-        run = configured.suite("--claim=PROXY-1[haproxy-preload]")
+        run = configured.suite("--claim=PROXY-1[haproxy-preload]", *IMPATIENT)
     assert run.verdicts() == {"PROXY-1[haproxy-preload]": "inconclusive"}, run.output
     missing = "no such listener: test1 on 198.18.1.21 port 7000 is to be MPTCP (mptcp: preload), TCP listens"
     assert f"{missing}, STATE-3" in run.output, run.output
@@ -95,7 +95,7 @@ def test_what_breaks_while_the_suite_runs(configured: Configured) -> None:
     """The check under way fails, and the host is read again; repaired, it is used again."""
     claims = ("DIRECT-1", "DIRECT-3", "DIRECT-4", "PROXY-1", "PROXY-7", "PROXY-12", "GATEWAY-1")
     folder = configured.results_folder()
-    command = configured.suite_command(folder, *(f"--claim={claim}" for claim in claims))
+    command = configured.suite_command(folder, *(f"--claim={claim}" for claim in claims), *IMPATIENT)
     lines: list[str] = []
     told = ""
     unbuffered = {**environment(), "PYTHONUNBUFFERED": "1"}
