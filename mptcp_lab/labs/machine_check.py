@@ -176,6 +176,15 @@ FOR_HOSTS = (
         "CONFIG_NFT_HASH CONFIG_NFT_NAT",
     ),
     Module(
+        "nft tproxy",
+        "transparent proxies",
+        False,
+        "nft",
+        "nft 'add table inet t; add chain inet t c { type filter hook prerouting priority -150; }; "
+        "add rule inet t c tcp dport 80 tproxy ip to 192.0.2.1:80'",
+        "CONFIG_NFT_TPROXY",
+    ),
+    Module(
         "packet sockets",
         "captures",
         False,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from mptcp_lab.agent.lab_agent.kernel.capabilities import SCRATCH_TRIALS
+from mptcp_lab.labs.machine_check import FOR_HOSTS, OTHERS, TBF
 from mptcp_lab.paths import ROOT
 
 FRAGMENT = ROOT / "examples/kernel/lab.config"
@@ -32,3 +34,12 @@ def test_every_option_that_the_lab_names_is_built_in() -> None:
 def test_no_option_is_there_twice() -> None:
     found = built_in(FRAGMENT.read_text())
     assert len(found) == len(set(found))
+
+
+def test_every_trial_of_a_host_is_made_before_the_hosts_start() -> None:
+    """Otherwise `up` reports that nothing lacks, and checks are unsupported all the same."""
+    tried = " ".join(module.command for module in (TBF, *OTHERS, *FOR_HOSTS))
+    for name, argv in SCRATCH_TRIALS.items():
+        if name not in ("nft", "nft_tcp_option"):  # parts of nft_tcp_option_reset
+            essence = argv[-1].partition("add rule inet t c ")[2] or name
+            assert essence in tried, name
