@@ -49,12 +49,12 @@ def exit_line(code: ExitCode) -> Line:
 def describe_run(result: Result) -> str:
     """Return the run's name, the kernels of its hosts and the versions of its proxies."""
     kernels = unique_facts(result.lab, "kernel")
+    hosts = [host["facts"].get("versions") for host in result.lab.get("hosts", ())]
+    by_host = [versions for versions in hosts if isinstance(versions, Mapping)]
     versions = [
         f"{name} {version}"
         for name in PROXIES
-        for version in dict.fromkeys(
-            str(host["facts"].get("versions", {}).get(name, "")) for host in result.lab.get("hosts", ())
-        )
+        for version in dict.fromkeys(str(found.get(name) or "") for found in by_host)
         if version
     ]
     parts = [result.run_id, *(["Linux " + ", ".join(kernels)] if kernels else []), *versions]

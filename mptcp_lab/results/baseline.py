@@ -17,6 +17,8 @@ SLOWER_RATIO, SLOWER_S = 1.5, 1.0
 HOLDS = frozenset({Verdict.PASS, Verdict.FLAKY})
 #: Verdicts that tell something about the claim.
 DECIDED = HOLDS | {Verdict.NON_STRICT, Verdict.FAIL}
+#: Endings of a run that was cut short: its exit code does not depend on the baseline.
+CUT_SHORT = frozenset({Ending.LAB_BROKEN, Ending.LAB_BUSY, Ending.INTERRUPTED, Ending.UNFINISHED})
 #: Options that select cases; a run with one of them has not all cases.
 SELECTIONS = ("claim", "family", "fast")
 
@@ -125,10 +127,14 @@ def has_selection(result: Result) -> bool:
 def exit_code(comparison: Comparison, own: ExitCode, *, has_other_failures: bool) -> ExitCode:
     """Return the exit code of a run with a baseline; ``own`` is its exit code without one.
 
-    A broken or busy lab, an interruption, and a run in which nothing ran keep their codes. A failure of the
-    baseline does not count again.
+    A broken or busy lab, an interruption, a run in which nothing ran, and a deadline under ``--expect-all``
+    keep their codes. A failure of the baseline does not count again.
     """
-    if comparison.after.ending in (Ending.LAB_BROKEN, Ending.LAB_BUSY) or own is ExitCode.NOTHING_RAN:
+    after = comparison.after
+    is_incomplete = after.ending in CUT_SHORT or (
+        after.ending is Ending.DEADLINE and bool(after.options.get("expect_all"))
+    )
+    if is_incomplete or own is ExitCode.NOTHING_RAN:
         return own
     return ExitCode.CLAIM_FAILED if has_other_failures else comparison.exit_code
 

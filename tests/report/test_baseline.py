@@ -104,6 +104,14 @@ def test_a_broken_lab_and_other_failures_keep_their_exit_status(run: Result) -> 
     assert codes == [4, 2, 1, 0]
 
 
+@pytest.mark.parametrize("ending", [Ending.INTERRUPTED, Ending.UNFINISHED, Ending.DEADLINE])
+def test_a_run_that_was_cut_short_keeps_its_exit_status(run: Result, ending: Ending) -> None:
+    old = a_run(run, check("DIRECT-3", Verdict.FAIL))
+    cut = compare(old, a_run(run, *old.checks, ending=ending, options={**run.options, "expect_all": True}))
+    code = baseline.exit_code(cut, ExitCode.CLAIM_FAILED, has_other_failures=False)
+    assert code is ExitCode.CLAIM_FAILED
+
+
 def test_cases_that_only_one_runs_options_selected_are_a_note(run: Result) -> None:
     both = a_run(run, check("DIRECT-3", Verdict.PASS), check("PROXY-1[a]", Verdict.PASS))
     part = a_run(run, both.checks[0], options={**run.options, "family": ["direct"]})

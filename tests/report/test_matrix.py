@@ -186,6 +186,16 @@ def test_a_case_leads_to_reason_figures_and_first_packets(run: Result, tmp_path:
     assert found[1] == "0.41 s, gap 99 ms"
 
 
+@pytest.mark.parametrize("content", ['{"time": 1}', '"text"', "7", "[1, 2]", "[{", "null"])
+def test_packets_that_are_damaged_are_left_out(run: Result, tmp_path: Path, content: str) -> None:
+    (tmp_path / "packets.json").write_text(content)
+    kept = (Evidence("packets", "packets", "packets.json"),)
+    failed = an_attempt(OUTCOMES[Verdict.FAIL][0], "one subflow", evidence=kept)
+    piece = a_piece(run, "6.18.44", a_check("DIRECT-3", Verdict.FAIL, failed), folder=tmp_path)
+    (column,) = columns_of(piece)
+    assert "one subflow" in render([column], make_rows([column]), [])
+
+
 def test_the_page_is_whole_needs_nothing_else_and_filters_without_a_script(run: Result) -> None:
     columns = columns_of(
         a_piece(run, "6.1.0", *run.checks),

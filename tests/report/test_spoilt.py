@@ -151,3 +151,15 @@ def test_no_line_of_the_terminal_is_painted_by_a_line_end(
     assert [line for line in lines if line.startswith("exit code")] == [
         "exit code 4: the lab is broken, or a check could not be decided"
     ]
+
+
+@pytest.mark.parametrize("versions", [None, [], "3.0.11", 7, {"haproxy": None}])
+def test_a_comparison_of_hosts_with_damaged_versions(
+    run: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str], versions: object
+) -> None:
+    document = json.loads((tmp_path / "result.json").read_text())
+    for host in document["lab"]["hosts"]:
+        host["facts"] = {"versions": versions}
+    path = tmp_path / "spoilt.json"
+    path.write_bytes(as_json(document))
+    assert views_are_sound(path, capsys)

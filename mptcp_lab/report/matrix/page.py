@@ -70,7 +70,7 @@ def _packets(cell: Cell) -> Iterator[str]:
         try:
             rows = parse_json((content or b"[]").decode())
             lines = [" ".join(str(value) for value in row.values()) for row in rows[:PACKETS_SHOWN]]
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, LookupError, AttributeError, TypeError):  # not a list of packets
             return
         yield from lines
         if len(rows) > PACKETS_SHOWN:
