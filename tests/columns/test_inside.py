@@ -12,6 +12,7 @@ import pytest
 
 from mptcp_lab.inventory import Lab, load
 from mptcp_lab.labs.columns import column
+from mptcp_lab.labs.columns.choice import choose_kernel
 from mptcp_lab.labs.columns.record import Record, write_record
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.kernel import Lack
@@ -62,6 +63,25 @@ def test_a_failure_inside_is_one_sentence(paths: LabPaths, lab: Lab, answers: Ca
         column.ask_inside(paths, lab, "up", lambda _: None, 60.0)
 
 
+def test_a_machine_that_hangs_up_before_it_reads_is_one_sentence(
+    paths: LabPaths, lab: Lab, answers: Callable[[str], None]
+) -> None:
+    answers('exec <&-; echo "Connection refused" >&2; exit 255')
+    longer = replace(lab, source="x" * 2**20)  # more than a pipe holds
+    with pytest.raises(EmbeddedError, match="in the machine: Connection refused; next: "):
+        column.ask_inside(paths, longer, "up", lambda _: None, 60.0)
+
+
+def test_a_recorded_kernel_that_left_the_cache_is_one_sentence(
+    paths: LabPaths, lab: Lab, answers: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers("exit 255")
+    monkeypatch.setattr(column, "build_missing", lambda *_: None)
+    chosen = choose_kernel(paths, lab, None)
+    with pytest.raises(EmbeddedError, match=r"no longer has its kernel debian-12; next: \./lab down"):
+        column._prepare_kernel(paths, lab, chosen, lambda _: None)
+
+
 def test_an_interrupt_does_not_wait_for_the_machine(
     paths: LabPaths, lab: Lab, answers: Callable[[str], None]
 ) -> None:
@@ -72,7 +92,7 @@ def test_an_interrupt_does_not_wait_for_the_machine(
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         column.ask_inside(paths, lab, "up", interrupt, 600.0)
-    eventually(threading.active_count, until=lambda count: count == before, within=30.0)
+    eventually(threading.active_count, until=lambda count: count <= before, within=30.0)
 
 
 def test_what_every_lab_needs_stops_it_and_the_rest_is_reported() -> None:

@@ -153,6 +153,15 @@ def test_the_kernel_of_a_lab_is_chosen_by_option_then_record_then_inventory(
     assert choose_kernel(paths, lab, None).spec.word == "debian-12"  # so lab.yml needs no option
 
 
+def test_an_unknown_kernel_of_the_inventory_names_the_inventory(paths: LabPaths, lab: Lab) -> None:
+    hosts = {
+        n: replace(h, variables={**h.variables, "lab_kernel": "debian-11"}) for n, h in lab.hosts.items()
+    }
+    own = LabPaths(paths.root, "not-up")
+    with pytest.raises(EmbeddedError, match="embedded: lab_kernel: debian-11: neither the name of a kernel"):
+        choose_kernel(own, replace(lab, hosts=hosts), None)
+
+
 def test_a_lab_that_is_up_on_another_kernel_is_left_alone(paths: LabPaths, lab: Lab) -> None:
     write_record(paths, UP_ON_DEBIAN_12)
     with pytest.raises(EmbeddedError, match=r"is up on debian-12, not on sid; next: \./lab down"):
@@ -197,6 +206,19 @@ def test_modules_of_another_release_are_refused(tmp_path: Path) -> None:
     work.mkdir()
     with pytest.raises(EmbeddedError, match=r"has no modules of the kernel 7\.3\.0"):
         kernels._collect(spec, work, lambda _: None)
+
+
+def test_packages_of_several_kernels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(_command: str, _option: str, package: str, tree: str, **_: object) -> None:
+        release = Path(package).stem
+        write_bzimage(Path(tree, f"boot/vmlinuz-{release}"), release)
+
+    monkeypatch.setattr(kernels, "run", unpack)
+    for name in ("6.1.0.deb", "7.3.0.deb"):
+        (tmp_path / name).touch()
+    spec = parse_spec(f"{tmp_path}/6.1.0.deb,{tmp_path}/7.3.0.deb")
+    with pytest.raises(EmbeddedError, match=r"several kernels are in these packages: 6\.1\.0, 7\.3\.0"):
+        kernels._collect(spec, tmp_path, lambda _: None)
 
 
 @pytest.mark.parametrize("place", ["lib/modules/7.3.0", "7.3.0", ""])

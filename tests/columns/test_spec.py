@@ -66,6 +66,31 @@ def test_a_kernel_that_was_built_again_is_another(tmp_path: Path) -> None:
     assert parse_spec(str(tree)).fingerprint() != before
 
 
+def test_a_module_that_was_built_again_makes_another_kernel(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "linux")
+    (tree / "modules.order").write_text("net/mptcp/mptcp_diag.o\n")
+    image = write_bzimage(tmp_path / "bzImage")
+    specs = [parse_spec(str(tree)), parse_spec(str(image), str(tree))]
+    before = [spec.fingerprint() for spec in specs]
+    (tree / "net/mptcp").mkdir(parents=True)
+    (tree / "net/mptcp/mptcp_diag.ko").write_bytes(b"a module")
+    after = [spec.fingerprint() for spec in specs]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, False]
+
+
+def test_a_kernel_that_only_root_may_read_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_bzimage(tmp_path / "vmlinuz")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(image))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(EmbeddedError, match="vmlinuz: Permission denied; next: name a copy"):
+        parse_spec(str(image))
+
+
 @pytest.mark.parametrize(
     ("word", "modules", "sentence"),
     [

@@ -64,12 +64,21 @@ def check_given(paths: LabPaths, given: KernelSpec) -> None:
 
 
 def inventory_kernel(lab: Lab) -> KernelSpec:
-    """Return the kernel that ``lab_kernel`` names; relative paths start at the inventory's folder."""
+    """Return the kernel that ``lab_kernel`` names; relative paths start at the inventory's folder.
+
+    Raises:
+        EmbeddedError: it names no kernel.
+    """
     variables = next(iter(lab.hosts.values())).variables
     word = str(variables.get("lab_kernel", HOST))
     modules = variables.get("lab_kernel_modules")
     source = Path(lab.source)
-    return parse_spec(word, str(modules) if modules else None, source if source.is_dir() else source.parent)
+    base = source if source.is_dir() else source.parent
+    try:
+        return parse_spec(word, str(modules) if modules else None, base)
+    except EmbeddedError as error:
+        what = error.what.removeprefix("--kernel ")
+        raise EmbeddedError(f"{lab.source}: lab_kernel: {what}", error.next_step) from None
 
 
 def _recorded_spec(record: Record) -> KernelSpec:

@@ -7,6 +7,7 @@ The controller, playbooks and suite stay on this machine, and reach the hosts by
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import threading
@@ -85,6 +86,11 @@ def _prepare_kernel(paths: LabPaths, lab: Lab, chosen: Choice, say: Say) -> Path
         build_missing(paths, lab, say)
         if record and (Path(record.kernel) / "kernel.json").is_file():
             return Path(record.kernel)
+        if chosen.spec.kind == RECORDED:
+            raise EmbeddedError(
+                f"the machine has ended, and the cache no longer has its kernel {chosen.spec.word}",
+                "./lab down, then ./lab up with --kernel",
+            )
         return prepare_kernel(paths, chosen.spec, say)
 
 
@@ -183,8 +189,9 @@ def ask_inside(paths: LabPaths, lab: Lab, action: str, say: Say, within: float) 
         watch.start()
         last = "no answer"
         try:
-            process.stdin.write(json.dumps(request))
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it has ended, and standard error has the reason
+                process.stdin.write(json.dumps(request))
+                process.stdin.close()
             for line in process.stderr:
                 last = line.strip()
                 say(last)

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from mptcp_lab.labs.columns.image import machine_image, make_disk
-from mptcp_lab.labs.columns.spec import BZIMAGE, PACKAGE, RELEASE, SUITES, KernelSpec, read_release
+from mptcp_lab.labs.columns.spec import BZIMAGE, MODULES, PACKAGE, RELEASE, SUITES, KernelSpec, read_release
 from mptcp_lab.labs.command import run
 from mptcp_lab.labs.containers import image as containers
 from mptcp_lab.labs.containers import rootfs
@@ -118,6 +118,10 @@ def _unpack(packages: tuple[Path, ...] | list[Path], work: Path) -> list[Path]:
         raise EmbeddedError(
             f"no kernel image is in {names}", "name the linux-image package, with its modules"
         )
+    if len(releases := sorted({read_release(image) for image in images})) > 1:
+        raise EmbeddedError(
+            f"several kernels are in these packages: {', '.join(releases)}", "name the packages of one kernel"
+        )
     images[0].rename(work / "vmlinuz")
     for config in tree.glob("boot/config-*"):
         config.rename(work / "config")
@@ -138,7 +142,7 @@ def _install_modules(tree: Path, work: Path) -> None:
     """Install the modules of a kernel's source tree, if it has any, with its own makefile."""
     shutil.copyfile(tree / ".config", work / "config")
     release = (tree / RELEASE).read_text().strip()
-    if not (tree / "modules.order").is_file() or not (tree / "modules.order").read_text().strip():
+    if not (tree / MODULES).is_file() or not (tree / MODULES).read_text().strip():
         return
     install = ["modules_install", f"INSTALL_MOD_PATH={work / 'tree'}", "INSTALL_MOD_STRIP=1", "DEPMOD=true"]
     run("make", "-s", "-C", str(tree), *install, within=600)

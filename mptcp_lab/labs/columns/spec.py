@@ -6,7 +6,7 @@ Pure but for looking whether files exist.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,8 +21,9 @@ SUITES: Mapping[str, str] = MappingProxyType(
     {"debian-12": "bookworm", "debian-13": "trixie", "backports": "trixie-backports", "sid": "sid"}
 )
 PACKAGE = "linux-image-amd64"
-#: Where a kernel's source tree has what a build leaves.
+#: Where a kernel's source tree has what a build leaves; the last file lists the modules.
 BZIMAGE, RELEASE = Path("arch/x86/boot/bzImage"), Path("include/config/kernel.release")
+MODULES = Path("modules.order")
 FORMS = (
     f"{HOST}, {', '.join(SUITES)}, a bzImage, a source tree that was built, or .deb files with commas between"
 )
@@ -30,8 +31,7 @@ FORMS = (
 
 @dataclass(frozen=True)
 class KernelSpec:
-    """A kernel that a lab runs on. ``kind`` is host, debian, bzimage, tree, debs
-    or recorded.
+    """A kernel that a lab runs on. ``kind`` is host, debian, bzimage, tree, debs or recorded.
 
     ``word`` is what the user wrote, with absolute paths. ``modules`` is the folder that belongs to a
     bzImage, or None if it has no modules.
@@ -53,12 +53,29 @@ class KernelSpec:
         return self.word if not self.modules else f"{self.word} with the modules in {self.modules}"
 
     def fingerprint(self) -> str:
-        """Return a hash of the files' paths, sizes and times, so that a kernel built again is a new one."""
+        """Return a hash of the files' paths, sizes and times, so that a kernel built again is a new one.
+
+        Modules count too: a build after an edit of a module leaves the bzImage as it was.
+        """
         digest = hashlib.sha256(self.kind.encode())
-        for path in (*self.files, *((self.modules,) if self.modules else ())):
-            stat = (path / BZIMAGE if self.kind == "tree" else path).stat()
-            digest.update(f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+        for path in (*self._images(), *self._module_files()):
+            stat = path.stat()
+            digest.update(f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode(errors="surrogateescape"))
         return digest.hexdigest()[:12]
+
+    def _images(self) -> Iterator[Path]:
+        """Yield the files that have the kernel."""
+        return (path / BZIMAGE if self.kind == "tree" else path for path in self.files)
+
+    def _module_files(self) -> Iterator[Path]:
+        """Yield the modules that belong to the kernel."""
+        if self.kind == "tree":
+            order = self.files[0] / MODULES
+            names = order.read_text().split() if order.is_file() else []
+            found = [(self.files[0] / name).with_suffix(".ko") for name in names]
+        else:
+            found = sorted(self.modules.rglob("*.ko*")) if self.modules else []
+        return (path for path in found if path.is_file())
 
 
 def parse_spec(word: str, modules: str | None = None, base: Path | None = None) -> KernelSpec:
@@ -121,10 +138,15 @@ def read_release(path: Path) -> str:
     """Return the release of a bzImage, as ``uname -r`` prints it (Documentation/arch/x86/boot.rst).
 
     Raises:
-        EmbeddedError: the file is not a bzImage.
+        EmbeddedError: the file is not a bzImage, or cannot be read.
     """
-    with path.open("rb") as file:
-        head = file.read(0x8000)
+    try:
+        with path.open("rb") as file:
+            head = file.read(0x8000)
+    except OSError as error:
+        raise EmbeddedError(
+            f"--kernel {path}: {error.strerror}", "name a copy of the file that you may read"
+        ) from None
     if head[0x202:0x206] == b"HdrS":
         offset = int.from_bytes(head[0x20E:0x210], "little") + 0x200
         release = head[offset : offset + 128].split(b"\0")[0].split(b" ")[0].decode(errors="replace")
