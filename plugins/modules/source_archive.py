@@ -82,7 +82,7 @@ def git_files(folder: Path) -> list[str] | None:
     # Git refuses a checkout that belongs to another user, unless it is named as safe.
     command = ["git", "-c", f"safe.directory={folder}", "-C", str(folder), *listed]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=False)
     except FileNotFoundError:
         raise Refused(f"{folder} is a Git checkout, and git is not installed here; install git") from None
     if done.returncode:

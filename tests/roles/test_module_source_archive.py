@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -75,6 +76,12 @@ def test_what_git_ignores_is_not_packed(source: Path, tmp_path: Path) -> None:
     (source / ".gitignore").write_text("*\n!/src/\n!/src/*.c\n!/configure\n")
     (source / "proxy").write_bytes(b"of a build by hand")
     assert names(archive(source, tmp_path / "cache")) == ["source/configure", "source/src/main.c"]
+
+
+def test_a_name_that_is_not_utf_8_is_packed(source: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(source)], check=True)
+    (source / os.fsdecode(b"caf\xe9.c")).write_text("\n")
+    assert os.fsdecode(b"source/caf\xe9.c") in names(archive(source, tmp_path / "cache"))
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
