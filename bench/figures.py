@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, in `unit`, round by round; `target` is the most (or, with `at_least`, the least)."""
+    """A measurement in `unit`, round by round; `target` is the most (or, with `at_least`, the least)."""
 
     name: str
     unit: str

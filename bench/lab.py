@@ -1,6 +1,6 @@
 """The lab's speed: `python -m bench.lab [--rounds 5] [--json FILE] [--only up,converge]` (as root).
 
-Brings up labs of its own, so a lab that is up is left alone. The image must be there (`./lab up` builds it).
+Brings up separate labs, so a lab that is up is left alone. The image must be there (`./lab up` builds it).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def measure_converge(lab: OwnLab, rounds: int) -> list[Figure]:
 
 
 def grow(lab: OwnLab, times: int) -> None:
-    """Give the lab that many of each of its hosts: client, client-2, ... with addresses of their own."""
+    """Give the lab that many of each of its hosts: client, client-2, ... with separate addresses."""
 
     def copy(children: dict[str, Any]) -> None:
         for group in children.values():

@@ -1,7 +1,7 @@
 """The analyser against tshark for the same fields: `python -m bench.wire [--json FILE]` (needs tshark).
 
 A real two-path transfer is repeated, each time as a new connection, until the capture has the wanted number
-of packets. Times are the median of RUNS. Memory is the peak of a process of its own, also at a tenth of the
+of packets. Times are the median of RUNS. Memory is the peak of a separate process, also at a tenth of the
 size, and for one long connection: that is what has to stay flat.
 """
 
@@ -87,7 +87,7 @@ def measure_seconds(command: list[str]) -> float:
 
 
 def ours(path: Path) -> list[str]:
-    """The analysis of a file, by a process of its own that prints its peak memory in KiB."""
+    """The analysis of a file, by a separate process that prints its peak memory in KiB."""
     code = (
         "from mptcp_lab.wire import analyse_file\n"
         f"analyse_file({str(path)!r})\n"

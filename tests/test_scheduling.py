@@ -14,7 +14,7 @@ TESTS_OF_A_FILE = 4
 
 
 class Worker:
-    """What the scheduler uses of a worker. As in xdist, the last test waits until another one is known."""
+    """A worker, as far as the scheduler uses it. As in xdist, the last test waits for another one."""
 
     def __init__(self) -> None:
         self.given: list[int] = []

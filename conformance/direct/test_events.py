@@ -1,4 +1,4 @@
-"""DIRECT-23: the path manager's netlink events tell what happens to a connection."""
+"""DIRECT-23: the path manager's netlink events report what happens to a connection."""
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim

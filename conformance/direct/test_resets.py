@@ -36,7 +36,7 @@ def test_join_called_invalid(client: Machine, server: Machine, evidence: Evidenc
 def test_tracker_at_gateway(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox
 ) -> None:
-    """The gateway's tracker does not know a subflow and rejects its packets: the connection goes on."""
+    """The gateway's tracker has no entry for a subflow and rejects its packets: the connection goes on."""
     router = machines.machine_of(find_router(machines.lab))
     routed_tracker.check_goes_on_without(client, router, server, evidence)
 

@@ -27,7 +27,7 @@ def test_socket_unit(client: Machine, proxy: Machine, tcp_server: Machine, evide
 
 @claim("PROXY-15", case="systemd-without")
 def test_socket_unit_without(proxy: Machine, tcp_server: Machine) -> None:
-    """Without SocketProtocol= the listener is plain TCP, and told apart from one with MPTCP."""
+    """Without SocketProtocol= the listener is plain TCP, and reported as such."""
     with socket_unit(proxy, tcp_server, "") as port:
         assert listener_kind(proxy, port) == "TCP", "the listener of a plain socket unit is not TCP"
 

@@ -87,7 +87,7 @@ def test_slow_to_accept(client: Machine, impatient: Target) -> None:
         before = len(data.records())
         accept()
         got = wait_for_bytes(data, SOME_BYTES)
-    assert before == 0, "B accepted although it was told not to"
+    assert before == 0, "B accepted although its origin was paused"
     assert got.sha256_received == sent.sha256, "what B got is not what A sent while B did not accept"
 
 

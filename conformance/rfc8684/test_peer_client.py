@@ -37,7 +37,7 @@ REFUSED_SYNS = {
 }
 #: Flags of MP_CAPABLE: no further subflow to this address and port; HMAC-SHA256.
 FLAG_C, FLAG_H = 0x20, 0x01
-#: What the client changes in MP_CAPABLE after its SYN, by row. GATEWAY-7 clears flag H there, for R05.
+#: Changes of the client's MP_CAPABLE after its SYN, by row. GATEWAY-7 clears flag H there, for R05.
 CHANGED_THIRD_PACKETS = {"R06": {"flags": 0x41}, "R07": {"version": 2}}
 
 

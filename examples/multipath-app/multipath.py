@@ -4,7 +4,7 @@
     python3 multipath.py listen 198.18.10.32 7000 < theirs > copy-of-ours
     python3 multipath.py connect 198.18.1.21:7000 198.18.2.22:7000 < ours > copy-of-theirs
 
-Each connection may go through a proxy of its own. The streams are whole as long as one connection works. An
+Each connection may go through a separate proxy. The streams are whole as long as one connection works. An
 end that has nothing to send reads /dev/null.
 
 Framing: kind (1 octet), offset (8) and length (4), then the data. A data frame of length 0 ends a stream. The

@@ -59,7 +59,7 @@ class Correction:
     """A claim that a real kernel does not keep: its old text (``was``) and the observed behaviour (``seen``).
 
     ``kernel`` names where it was observed. ``kernels`` is the range of releases that do it, or ``any`` for
-    the behaviour of an engine. ``seen_by`` and ``bounds_by`` tell how the behaviour and that range are known:
+    the behaviour of an engine. ``seen_by`` and ``bounds_by`` state how each is known:
     by a ``run`` or from the ``source`` of kernels. ``breached`` states that these kernels breach a SHOULD, so
     that a breach there is a known deviation. ``evidence`` says by what the behaviour is known, and how checks
     treat it. ``sentence`` is the short form for reports that show the deviation. A check that accepts the

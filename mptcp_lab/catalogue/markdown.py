@@ -13,9 +13,9 @@ INTRODUCTION = """\
 
 <!-- Rendered from mptcp_lab/catalogue/*.toml by `python -m mptcp_lab.catalogue > docs/catalogue.md`. -->
 
-What the suite checks. Every claim has a stable id, a level and a source, and says what is observed; reports
-carry the same ids. A claim that is checked in several ways has a case for each, named in square brackets:
-`PROXY-1[haproxy-preload]`.
+This page lists what the suite checks. Every claim has a stable id, a level and a source, and says what
+is observed; reports carry the same ids. A claim that is checked in several ways has a case
+for each, named in square brackets: `PROXY-1[haproxy-preload]`.
 
 | level | means |
 | --- | --- |

@@ -68,7 +68,7 @@ def lab_from(document: Mapping[str, Any], source: str) -> Lab:
 
 
 def _check_kernel(host: str, flavour: str, kernel: object) -> None:
-    """Refuse a kernel for hosts that have kernels of their own."""
+    """Refuse a kernel for hosts that have their own kernels."""
     if kernel != "host" and flavour != "embedded":
         problem = f"only the hosts of an embedded lab run on a kernel that is named; these are {flavour}"
         raise InventoryError(host, "lab_kernel", problem, "lab_flavour: embedded, or no lab_kernel")

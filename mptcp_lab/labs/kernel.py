@@ -52,5 +52,5 @@ def require(lab: Lab) -> None:
         if why := doctor.refusal(module):
             raise EmbeddedError(
                 f"the kernel has no {module.name}, which is needed for {module.purpose} ({why})",
-                f"run modprobe {module.name} to see why; a kernel of your own needs {module.options}",
+                f"run modprobe {module.name} to see why; a kernel that you build needs {module.options}",
             )

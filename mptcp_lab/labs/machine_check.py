@@ -111,8 +111,8 @@ MPTCP_DIAG = Module(
     "",
     "CONFIG_INET_DIAG CONFIG_INET_MPTCP_DIAG",
 )
-#: What the hosts need besides, if all of them run on the kernel that is tried. They find out for themselves
-#: too, and leave the checks that need it as unsupported.
+#: Features that the hosts need besides, if all of them run on the kernel that is tried. The suite tries them
+#: on each host too, and leaves checks without their feature as unsupported.
 FOR_HOSTS = (
     Module(
         "IPv6",

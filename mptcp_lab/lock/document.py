@@ -61,8 +61,8 @@ class Lock:
         if here == set(self.hosts):
             return
         parts = {"does not have": sorted(here - set(self.hosts)), "also has": sorted(set(self.hosts) - here)}
-        told = " and ".join(f"{verb} {', '.join(hosts)}" for verb, hosts in parts.items() if hosts)
-        raise LockError(f"it is the lock of another inventory ({self.lab}): it {told}", where, REWRITE)
+        listed = " and ".join(f"{verb} {', '.join(hosts)}" for verb, hosts in parts.items() if hosts)
+        raise LockError(f"it is the lock of another inventory ({self.lab}): it {listed}", where, REWRITE)
 
 
 def find_lock_file(inventory: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Tell whether a lab is a column, and name the files that its kernel came from, for the lock of the lab."""
+"""Find out whether a lab is a column, and name the files that its kernel came from, for the lock."""
 
 from __future__ import annotations
 

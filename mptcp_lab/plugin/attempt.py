@@ -187,10 +187,10 @@ def _reason(
     phase = "" if report.when == "call" else f"in {report.when}: "
     if outcome is Outcome.DEFECT:
         phase = f"a defect of the suite, not of the lab: {phase}"
-    told = [
+    found = [
         line for line in make_printable(text).removeprefix("AssertionError: ").splitlines() if line.strip()
     ]
-    lines = told or [type(error).__name__]
+    lines = found or [type(error).__name__]
     return phase + "\n".join(line.rstrip() for line in lines[:REASON_LINES])
 
 

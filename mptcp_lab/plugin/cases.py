@@ -62,7 +62,7 @@ def refuse(metafunc: pytest.Metafunc) -> None:
         )
     if marker is not None and "_testinfra_host" in metafunc.fixturenames:
         raise pytest.Collector.CollectError(
-            f"{where}: testinfra's fixture `host` does not know the lab; use the suite's own fixtures"
+            f"{where}: testinfra's fixture `host` has no access to the lab; use the suite's own fixtures"
         )
 
 
@@ -139,7 +139,7 @@ def select(config: pytest.Config, items: list[pytest.Item], lab: Lab | None) -> 
     config.hook.pytest_deselected(items=gone)
 
 
-#: What a glob has that is not literal; a bracket begins a case.
+#: Characters of a glob that are not literal; a bracket begins a case.
 WILDCARD = re.compile(r"[*?]")
 
 

@@ -10,7 +10,7 @@ from mptcp_lab.lock import find_lock_file
 from mptcp_lab.results.made_by import MadeBy
 from mptcp_lab.revision import read_revision
 
-#: What runs the hosts, by a lab's flavour.
+#: The program that runs the hosts, by a lab's flavour.
 ENGINES = {"embedded": "systemd-nspawn", "vm": "qemu", "hardware": "hardware"}
 
 

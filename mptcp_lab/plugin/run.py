@@ -88,8 +88,8 @@ class Run:
         """
         last = attempts[-1]
         verdict = decide([attempt.outcome for attempt in attempts], case.claim.level, self.rules)
-        told = attempts[0] if verdict is Verdict.FLAKY else last
-        check = _check(case, verdict, told.reason, told.where, next_step, tuple(attempts))
+        reported = attempts[0] if verdict is Verdict.FLAKY else last
+        check = _check(case, verdict, reported.reason, reported.where, next_step, tuple(attempts))
         if verdict is Verdict.NON_STRICT and (correction := find_breach(case.claim.id, self._kernels())):
             check = replace(check, known=" ".join((correction.sentence or correction.seen).split()))
         elif diagnose and verdict in (Verdict.FAIL, Verdict.NON_STRICT) and last.outcome in BY_THE_CLAIM:

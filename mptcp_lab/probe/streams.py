@@ -113,7 +113,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class TriedOption:
-    """What a kernel did with a socket option: errno of setting and of reading it (None where it agreed).
+    """The answers of a kernel to a socket option: errno of setting and of reading it (None where it agreed).
 
     ``before`` and ``after`` are the values that it reported, in hexadecimal, None where it reported none.
     """

@@ -134,7 +134,7 @@ def _rehearse(lab: Lab, folder: Path) -> str:
 
 def _files(lab: Lab, printed: str) -> Iterator[File]:
     for line in printed.splitlines():
-        told: dict[str, Any] = json.loads(line)
-        if "failed" in told:
-            raise LabError(f"{told['host']}: {told['failed']}", lab.source)
-        yield File(**told)
+        printed_file: dict[str, Any] = json.loads(line)
+        if "failed" in printed_file:
+            raise LabError(f"{printed_file['host']}: {printed_file['failed']}", lab.source)
+        yield File(**printed_file)

@@ -40,7 +40,7 @@ def main(words: list[str] | None = None) -> int:
         files = render(lab)
         write(folder, files)
         print(f"{folder}: {len(files)} files for {len(lab.hosts)} hosts")
-        return 0 if arguments.unvalidated else tell(validate(lab, files, folder))
+        return 0 if arguments.unvalidated else print_readings(validate(lab, files, folder))
     except LabError as error:
         print(error, file=sys.stderr)
         return 4
@@ -71,7 +71,7 @@ def write(folder: Path, files: Iterable[File]) -> None:
         path.chmod(int(file.mode, 8))
 
 
-def tell(readings: Iterable[Reading]) -> int:
+def print_readings(readings: Iterable[Reading]) -> int:
     """Print which files were validated and which were not; return 1 if a program refused a file, else 0."""
     readings = list(readings)
     for program, count in sorted(Counter(r.program for r in readings if r.program).items()):

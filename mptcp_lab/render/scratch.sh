@@ -1,7 +1,7 @@
 #!/bin/sh
 # Lets programs read rendered files where a host would have them: `scratch.sh ROOT TREE PROGRAM [DEBS...]`. ROOT is a root
 # filesystem, TREE what was rendered for a host, PROGRAM a Python program that runs in there. Everything happens in
-# namespaces of its own, on a layer in memory: nothing of ROOT or of the machine changes.
+# separate namespaces, on a layer in memory: nothing of ROOT or of the machine changes.
 set -eu
 if [ "${1:-}" != inside ]; then
     user=''
@@ -19,7 +19,7 @@ mount -t overlay overlay -o "lowerdir=$root,upperdir=/mnt/upper,workdir=/mnt/wor
 for deb in "$@"; do
     dpkg-deb --extract "$deb" /mnt/root
 done
-# What install scripts would do, as far as the programs look at it.
+# The effects of install scripts that the programs depend on.
 if [ -e /mnt/root/usr/sbin/haproxy ] && ! grep -q ^haproxy: /mnt/root/etc/passwd; then
     echo 'haproxy:x:999:999::/var/lib/haproxy:/usr/sbin/nologin' >>/mnt/root/etc/passwd
     echo 'haproxy:x:999:' >>/mnt/root/etc/group

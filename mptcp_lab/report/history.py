@@ -27,7 +27,7 @@ CURVE_WIDTH, CURVE_HEIGHT = 120, 22
 class CaseHistory:
     """A case in every run, oldest first; None where a run has no verdict of it.
 
-    ``comparable`` tells for each run whether its waits were multiplied as those of the last run were, so that
+    ``comparable`` is true for each run whose waits were multiplied as those of the last run were, so that
     times can be compared.
     """
 

@@ -1,9 +1,9 @@
 """Render a run as a KCIDB report, schema 5.0, for the database of the kernel's CI systems.
 
 The report has a test per case, a build for the kernels that were tested, and the checkout that the build
-names. What mptcp-lab does not know of them (commit, configuration, compiler) is missing: a CI system that
-built the kernel itself names its own build by ``build_id``. Format: https://docs.kernelci.org/kcidb/ and
-kcidb_io/schema/v05_00.py.
+names. Their commit, configuration and compiler are missing, since mptcp-lab cannot find them out: a CI
+system that built the kernel itself names its own build by ``build_id``. Format:
+https://docs.kernelci.org/kcidb/ and kcidb_io/schema/v05_00.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXCERPT_CHARACTERS = 16_000
 
 @dataclass(frozen=True)
 class Submission:
-    """Who submits a report (``origin``), and the id of the tested build, if the CI system has one."""
+    """The CI system that submits a report (``origin``), and the id of its tested build, if it has one."""
 
     origin: str = ORIGIN
     build_id: str = ""

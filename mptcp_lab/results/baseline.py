@@ -15,7 +15,7 @@ from mptcp_lab.results.verdict import Ending, ExitCode, Verdict
 #: A passed case is slower if it takes this many times as long, and at least this many seconds longer.
 SLOWER_RATIO, SLOWER_S = 1.5, 1.0
 HOLDS = frozenset({Verdict.PASS, Verdict.FLAKY})
-#: Verdicts that tell something about the claim.
+#: Verdicts that decide about the claim.
 DECIDED = HOLDS | {Verdict.NON_STRICT, Verdict.FAIL}
 #: Endings of a run that was cut short: its exit code does not depend on the baseline.
 CUT_SHORT = frozenset({Ending.LAB_BROKEN, Ending.LAB_BUSY, Ending.INTERRUPTED, Ending.UNFINISHED})

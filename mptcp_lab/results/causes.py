@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cause:
-    """What is wrong, at which place (a host, or empty), and the command that repairs it."""
+    """A cause: what is wrong, at which place (a host, or empty), and the command that repairs it."""
 
     what: str
     where: str = ""

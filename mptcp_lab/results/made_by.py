@@ -15,7 +15,7 @@ SHA256 = re.compile(r"(?:[0-9a-f]{64})?")
 
 @dataclass(frozen=True)
 class MadeBy:
-    """What made a run; a text is empty, and ``edited`` None, where it is unknown or there is none.
+    """The origin of a run; a text is empty, and ``edited`` None, where it is unknown or there is none.
 
     ``revision`` is the commit of mptcp-lab, ``edited`` whether its files differed from it, ``lock`` the
     SHA-256 of the lab.lock.yml in force. ``engine`` ran the hosts: systemd-nspawn, qemu or hardware.

@@ -21,7 +21,7 @@ UNLIMITED_BYTES = 1 << 40
 
 @dataclass(frozen=True)
 class DirectionResult:
-    """What one direction of a connection carried, as its sender and its receiver report it.
+    """The data that one direction of a connection carried, as its sender and its receiver report it.
 
     ``sent`` and ``got`` are octets and SHA-256. ``gap`` is the longest pause in what the receiver read: its
     start (seconds since the epoch) and its seconds. ``growth`` are points of what the receiver read: a time
@@ -76,7 +76,7 @@ class MovementResult:
 class Movement:
     """Data that moves on one connection in one direction or in both, until `end` is called.
 
-    By default it has no end of its own, and is slow enough for every path and fast enough to show a pause:
+    By default its size is unlimited, and it is slow enough for every path and fast enough to show a pause:
     1400 octets every two milliseconds.
     """
 

@@ -413,7 +413,9 @@ def cause_of(readings: Readings, pair: PairReading) -> Cause:
     errors = join_errors(readings.client.counters, readings.server.counters)
     state = f"{pair.client_state or 'no socket'} at the client, {pair.server_state or 'none'} at the server"
     return Cause(
-        "no rule knows why", ", ".join(filter(None, (state, errors))), "the captures of this check show more"
+        "no rule explains it",
+        ", ".join(filter(None, (state, errors))),
+        "the captures of this check show more",
     )
 
 

@@ -25,7 +25,7 @@ Suits = Callable[[Service], object]
 METHODS = ("native", "preload")
 #: The engines that balance connections over backends with weights.
 BALANCING = tuple(name for name, engine in PROXIES.items() if engine.documented.balances)
-#: The proxies that connect to backends with MPTCP by an option of their own, besides the wrapper.
+#: The proxies that have an option for MPTCP to backends, besides the wrapper.
 NATIVE_BACKENDS = tuple(name for name, engine in PROXIES.items() if "native" in engine.backend_methods)
 #: Each engine and method of the first proxy's connections, and each engine and method of the second's
 #: listener.

@@ -101,7 +101,7 @@ class Endpoint:
     @property
     def peer(self) -> int:
         """Return the peer's key; AssertionError if `learn` has not seen it yet."""
-        assert self.peer_key is not None, "the peer has not told its key"
+        assert self.peer_key is not None, "the peer has not sent its key"
         return self.peer_key
 
     def learn(self, segment: Segment) -> None:

@@ -14,7 +14,7 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: render
 type: stdout
-short_description: What a run in check mode would write, as JSON lines
+short_description: Print what a run in check mode would write, as JSON lines
 description:
   - Prints C({"host", "path", "mode", "content"}) for each file, and C({"host", "failed"}) for each failure.
 """

@@ -209,7 +209,7 @@ class Apt:
                 text=True,
                 check=False,
             )
-            # dpkg also prints packages that it knows by name only, such as virtual packages.
+            # dpkg also prints packages that it has only the name of, such as virtual packages.
             status, _, depends = shown.stdout.partition("\n")
             if status == "installed":
                 names |= {d.split()[0] for d in re.split(r"[,|]\s*", depends) if d.startswith("linux-")}

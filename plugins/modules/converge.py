@@ -76,7 +76,7 @@ options:
   owner:
     description: >-
       The role on whose behalf changes are made. With it, every change is noted in the manifest before it is
-      made. A file and a unit may have an C(owner) of their own, in which C(%i) is the unit's instance.
+      made. A file and a unit may have a different C(owner), in which C(%i) is the unit's instance.
     type: str
   notes:
     description: >-
@@ -94,7 +94,7 @@ options:
 """
 RETURN = """
 units:
-  description: What was to be done, by unit; those with nothing to do are not named.
+  description: The actions that were needed, by unit; units that needed none are not named.
   returned: success
   type: dict
 """
@@ -890,7 +890,8 @@ class Unit:
         )
         live = given.get("live") or {}
         if unknown := set(live) - set(LIVE) - {"protocol"}:
-            raise Refused(f"converge knows no live {', '.join(sorted(unknown))}; it knows {', '.join(LIVE)}")
+            kinds = ", ".join(sorted(unknown))
+            raise Refused(f"converge compares no live {kinds}; it compares {', '.join(LIVE)}")
         owner = given.get("owner", "").replace("%i", instance)
         return cls(name, restart, reload, live, bool(given.get("report_only")), owner)
 
@@ -1054,7 +1055,7 @@ def main() -> None:
     failure = {}
     try:
         if unknown := [name for name in given if name not in OPTIONS and not name.startswith("_ansible_")]:
-            raise Refused(f"converge knows no {', '.join(unknown)}; it knows {', '.join(OPTIONS)}")
+            raise Refused(f"converge has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
         lock = os.open(LOCK, os.O_RDONLY)
         if not outcome.check:
             fcntl.flock(lock, fcntl.LOCK_EX)

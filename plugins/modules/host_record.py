@@ -36,7 +36,7 @@ author: mptcp-lab maintainers
 description:
   - The record is a host's state from before the lab. The manifest lists the changes that the lab made since,
     with the state before each. Both lie below /var/lib/mptcp-lab.
-  - What somebody else has changed since is named in C(left), and left alone.
+  - Changes that somebody else has made since are named in C(left), and left alone.
   - In check mode nothing is changed, and C(done) lists what would be restored.
 options:
   state:
@@ -68,7 +68,7 @@ done:
   returned: C(state) is C(removed) or C(restored)
   type: list
 left:
-  description: What was left alone and why, and each difference from the record.
+  description: The things that were left alone, the reasons, and each difference from the record.
   returned: C(state) is C(removed) or C(restored)
   type: list
 packages:

@@ -25,8 +25,8 @@ author: mptcp-lab maintainers
 description:
   - Returns the path and the digest of the archive (tar, gzip) of a source. A directory is packed into
     C(cache); an archive is used where it lies.
-  - Of a Git checkout the tracked files are packed, as they are in the working tree, and new files that Git
-    does not ignore. Of any other directory everything is packed except files C(*.o) and C(*.a).
+  - From a Git checkout the tracked files are packed, as they are in the working tree, and new files that Git
+    does not ignore. From any other directory everything is packed except files C(*.o) and C(*.a).
   - In check mode nothing is written, and the same values are returned.
 options:
   source:

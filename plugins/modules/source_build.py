@@ -99,7 +99,7 @@ OPTIONS: dict[str, tuple[type, Any]] = {
 }
 #: The words that Ansible may turn a truth value into.
 WORDS = {"true": True, "yes": True, "false": False, "no": False}
-#: The file below the prefix that tells what the program was built from; it marks the folder as the lab's.
+#: The file below the prefix that identifies the source of the program; it marks the folder as the lab's.
 STAMP = "mptcp-lab-build"
 #: The packages that a build has installed, one per line, until they are purged.
 INSTALLED = Path("/var/lib/mptcp-lab/compiler-packages")
@@ -131,7 +131,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Build:
-    """What is to be built, from what, and where it goes; the fields are the module's options."""
+    """A build: the source, the commands, and where the program goes; the fields are the module's options."""
 
     program: str
     prefix: str
@@ -146,7 +146,7 @@ class Build:
 
     @property
     def stamp(self) -> Path:
-        """Return the path of the file that tells what the installed program was built from."""
+        """Return the path of the file that identifies the source of the installed program."""
         return Path(self.prefix, STAMP)
 
     @property

@@ -1,4 +1,4 @@
-"""What the doctor reports of a kernel: this machine's readiness for it, or the column that is up on it."""
+"""Test the doctor's report about a kernel: readiness for it, or the column that is up on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--kernel` names: parsing, and one clear sentence for everything that is no kernel."""
+"""Test how `--kernel` is parsed, and that everything that is no kernel is refused in one sentence."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
         stranger.advertise(dst="ff02::1", prefix="2001:db8:bad::/64")
         stranger.python("import socket; ...", "198.18.1.21", "7002")
 
-Nothing of the lab knows this host: no inventory, no probe. `tests/e2e` uses it for what an unprivileged
+The lab has no record of this host: no inventory, no probe. `tests/e2e` uses it for what an unprivileged
 neighbour on a path could send: router advertisements, PROXY headers, packets to management networks.
 """
 

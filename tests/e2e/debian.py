@@ -1,4 +1,4 @@
-"""What a test takes from Debian while it runs: by apt, which checks signatures, with state of its own."""
+"""Download packages from Debian while a test runs: by apt, which checks signatures, with separate state."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class Debian:
 
 
 def machines_mirror() -> str:
-    """Return the mirror of Debian that this machine's own apt is told of."""
+    """Return the mirror of Debian that this machine's own apt uses."""
     wanted = ("--format", "$(REPO_URI)", "Origin: Debian", "Label: Debian")
     found = run("apt-get", "indextargets", *wanted).split()
-    assert found, "this machine's apt knows no Debian mirror; name one in MPTCP_LAB_MIRROR"
+    assert found, "this machine's apt has no Debian mirror; name one in MPTCP_LAB_MIRROR"
     return found[0]
 
 

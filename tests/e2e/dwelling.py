@@ -1,4 +1,4 @@
-"""A pytest plugin that stays in the first fault of a suite until it is killed, and tells of it by a file."""
+"""A pytest plugin that stays in the first fault of a suite until it is killed, and reports it by a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Break one thing on a converged lab, see the check that is about it fail, and mend it."""
+"""Break one thing on a converged lab, see the check that is about it fail, and repair it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE_GONE = "nft delete table inet sabotage"
 
 @dataclass(frozen=True)
 class Sabotage:
-    """What is broken, on which host, by which commands, and a word that the check's reason must have."""
+    """A fault: its host, its commands, and a word that the check's reason must have."""
 
     claim: str
     host: str
@@ -49,7 +49,7 @@ def options(*cases: str) -> list[str]:
 def assert_seen(configured: Configured, sabotage: Sabotage) -> None:
     """Assert that the check fails (a SHOULD: strictly) on the broken lab, for the right reason.
 
-    That it passes on the mended one is for test_whole_suite.py, which runs after all sabotage.
+    That it passes on the repaired one is for test_whole_suite.py, which runs after all sabotage.
     """
     claim = sabotage.claim
     with broken(configured, sabotage.host, sabotage.command, sabotage.mend):

@@ -1,4 +1,4 @@
-"""What a lab could have changed on a host, read with common tools only: none of it is the lab's own code."""
+"""Read all that a lab could have changed on a host, with common tools instead of the lab's own code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stranger on a path cannot do: bring routes and addresses, or reach a host's management network."""
+"""Test that a stranger on a path cannot bring routes and addresses, or reach the management network."""
 
 from __future__ import annotations
 

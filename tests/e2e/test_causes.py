@@ -1,4 +1,4 @@
-"""What STATE finds broken on a host leaves the checks that need it undecided, and is named once."""
+"""Test that a cause found by STATE leaves the checks of that host undecided, and is named once."""
 
 from __future__ import annotations
 

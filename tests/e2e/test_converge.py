@@ -1,4 +1,4 @@
-"""lab.yml on real hosts: converges, tells the truth in check mode, survives reboots."""
+"""lab.yml on real hosts: converges, predicts its changes in check mode, survives reboots."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ USUAL = {"eth1": {"subflow", "fullmesh"}, "eth2": {"subflow", "fullmesh"}}
 
 
 def flags(configured: Configured) -> dict[str, set[str]]:
-    """Return, by device, the flags of the client's endpoints, as its kernel tells."""
+    """Return, by device, the flags of the client's endpoints, as its kernel reports them."""
     lab = configured.own.lab
     with Probe.open(target(lab, lab.hosts["client"])) as probe:
         return {endpoint.device: set(endpoint.flags) for endpoint in probe.endpoints()}
 
 
 def test_a_host_has_the_flags_that_its_nics_ask_for(configured: Configured) -> None:
-    """Laminar too, which iproute2 does not know; without a full mesh, its checks are unsupported by name."""
+    """Laminar too, which iproute2 lacks; without a full mesh, its checks are unsupported by name."""
     machines = configured.own.folder / "hosts.yml"
     usual = machines.read_text()
 

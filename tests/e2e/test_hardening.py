@@ -62,7 +62,7 @@ def test_a_oneshot_unit_has_little_beyond_the_network(configured: Configured, un
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_the_process_has_no_other_rights(configured: Configured, unit: str) -> None:
-    """Read off the process itself: what the unit says may be more than what the kernel was told."""
+    """Read off the process itself: the unit may ask for more than the kernel applied."""
     host, _, capabilities = UNITS[unit]
     status = configured.own.ssh(host, f"cat /proc/{first_process(configured, host, unit)}/status")
     fields = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)

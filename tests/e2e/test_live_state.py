@@ -1,4 +1,4 @@
-"""What changed on a host, by hand or by accident: STATE-4 names it, the next run brings it back."""
+"""Test that STATE-4 names what was changed on a running host, and that the next run brings it back."""
 
 from __future__ import annotations
 

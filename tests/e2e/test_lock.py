@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq --allow-downgrades --no-install-recommends install"
 UNIT = "/etc/systemd/system/mptcp-lab-mptcp.service"
-#: By host: a command that lets it drift, the one that mends it, and what STATE-5 has to say of it.
+#: By host: a command that lets it drift, the one that repairs it, and the words of STATE-5 about it.
 DRIFT = {
     "client": (
         "ip mptcp endpoint add 198.18.3.10 id 99 signal dev eth3",

@@ -199,7 +199,8 @@ def test_a_restart_by_somebody_else_is_recognised(units: Configured) -> None:
 def test_live_state_that_nobody_knows_is_refused(units: Configured) -> None:
     given = wanted("one")
     given["units"][0]["live"] = {"weather": ["fine"]}
-    assert "converge knows no live weather; it knows links, addresses," in converge(units, given)[0]["msg"]
+    refusal = converge(units, given)[0]["msg"]
+    assert "converge compares no live weather; it compares links, addresses," in refusal
 
 
 def test_live_state_that_does_not_come_back_fails_and_is_named(units: Configured) -> None:

@@ -1,4 +1,4 @@
-"""Every check is seen red: the lab is broken in the way the claim forbids, and mended again.
+"""Every check is seen red: the lab is broken in the way the claim forbids, and repaired again.
 
 Each test breaks one thing on a converged lab, runs the check it is about, and expects it to fail.
 """

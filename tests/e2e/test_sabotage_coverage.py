@@ -137,7 +137,7 @@ SABOTAGES = {
         "RmAddr",
     ),
     "the gateway's tracker sees nothing": Sabotage(
-        "DIRECT-25[tracker-at-gateway]", "gateway", UNTRACKED, TABLE_GONE, "that gateway does not know"
+        "DIRECT-25[tracker-at-gateway]", "gateway", UNTRACKED, TABLE_GONE, "that gateway has no entry for"
     ),
     "the gateway's tracker sees no packet of a join": Sabotage(
         "DIRECT-25[join-invalid-at-gateway]", "gateway", UNTRACKED, TABLE_GONE, "subflows are missing: []"

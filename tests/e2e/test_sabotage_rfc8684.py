@@ -1,6 +1,6 @@
 """Checks with a user-space peer or a manipulated middle are seen red: what they need is lost or forged.
 
-Rows that captures show are seen red on rewritten captures: tests/wire/test_rows.py. That the mended lab is
+Rows that captures show are seen red on rewritten captures: tests/wire/test_rows.py. That the repaired lab is
 green is for test_whole_suite.py.
 """
 
@@ -48,7 +48,7 @@ class Middle:
 
     @property
     def command(self) -> str:
-        """What puts the rules in place."""
+        """The command that puts the rules in place."""
         lines = ["table inet sabotage"]
         for hook, rule in self.rules.items():
             lines.append(f"chain inet sabotage {hook} {{ type filter hook {hook} priority -200; }}")
@@ -183,12 +183,12 @@ def test_announcement_that_vanishes_is_seen(configured: Configured) -> None:
     assert_seen(configured, OPTION_SPACE)
 
 
-#: Seen red by a server of ours that answers in B's place.
+#: Seen red with a user-space server that answers in B's place.
 WRONG_SERVER = "RFC8684-3.1/10[peer-direct]"
 
 
 def reds() -> Iterator[tuple[str, str]]:
-    """What is wrong, and the case that sees it."""
+    """A fault, and the case that fails with it."""
     yield from ((name, case) for name, middle in MIDDLES.items() for case in cases(middle))
     yield "a server that goes on with MPTCP", WRONG_SERVER
     yield "announcements lost where there is room", OPTION_SPACE.claim
@@ -210,7 +210,7 @@ def first_syns_only(segment: Segment) -> bool:
 
 
 def test_wrong_server_is_seen(configured: Configured) -> None:
-    """B's kernel is kept from its own port 7000, where a peer of ours answers in its place."""
+    """B's kernel is kept from its own port 7000, where a user-space peer answers in its place."""
     case = WRONG_SERVER
     with session(configured.own.lab) as machines, ThreadPoolExecutor(1) as beside:
         b = machines.machines["server1"]

@@ -1,4 +1,4 @@
-"""What leaves the inventory leaves the hosts at the next converge, and comes back when it does."""
+"""Test that services which leave the inventory leave the hosts too, and come back with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two suites on one lab: the second is told who holds it, a dead one's lease expires, a lost one stops."""
+"""Two suites on one lab: the second names the holder, a dead one's lease expires, a lost one stops."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def under_way(lab: Configured, *arguments: str) -> Iterator[tuple[subprocess.Pop
 
 
 def told(run: SuiteRun) -> int:
-    """Assert that a run was told that the lab is busy, and return the process that it was told of."""
+    """Assert that a run reported a busy lab, and return the process that it named."""
     assert run.code == 5, run.output
     assert set(run.verdicts().values()) <= {"inconclusive"}
     assert "Traceback" not in run.output

@@ -1,4 +1,4 @@
-"""The whole suite on a lab that everything was broken on and mended: green, and its exit code says so."""
+"""Run the whole suite on a lab after all sabotage was repaired: every check and the exit code are green."""
 
 import warnings
 

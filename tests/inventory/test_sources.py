@@ -1,4 +1,4 @@
-"""What is refused before Ansible reads an inventory, with file and line."""
+"""Test that unsafe inventories are refused, with file and line, before Ansible reads them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What is no breach: defects of the suite, failures of hosts, and a session that cannot be set up."""
+"""Test that defects of the suite, failures of hosts and of the session's setup are no breach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assertions in the suite's shared modules tell what they compared, as those in a check do."""
+"""Assertions in the suite's shared modules print what they compared, as those in a check do."""
 
 from __future__ import annotations
 

@@ -475,7 +475,7 @@ def test_two_checks_of_one_case_are_refused(suite: Suite) -> None:
 def test_testinfras_host_fixture_is_refused(suite: Suite) -> None:
     inner = suite('@claim("STATE-2")\ndef test_a(host):\n    host.run("true")\n')
     assert inner.code == 2
-    assert "testinfra's fixture `host` does not know the lab" in inner.text
+    assert "testinfra's fixture `host` has no access to the lab" in inner.text
 
 
 def test_a_list_runs_nothing(suite: Suite) -> None:

@@ -1,4 +1,4 @@
-"""What belongs to the network state of a host is written once: traces and records follow one definition."""
+"""Test that traces and records follow one definition of a host's network state."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ EXAMPLE = ROOT / "inventories/hardware.example"
 
 @pytest.fixture(scope="module")
 def files() -> list[File]:
-    """What the example inventory renders."""
+    """The files that the example inventory renders."""
     return render(load(EXAMPLE))
 
 

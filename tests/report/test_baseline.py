@@ -1,4 +1,4 @@
-"""What a run broke, fixed, added, lost or slowed down against an earlier one, and its exit status."""
+"""Test the comparison of a run with an earlier one, and the exit status that follows."""
 
 from __future__ import annotations
 

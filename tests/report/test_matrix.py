@@ -133,7 +133,7 @@ def test_differences_are_first_with_what_changed_in_the_kernel(run: Result) -> N
     assert places == sorted(places)
     assert "Linux &gt;=5.15,&lt;6.3 (6.1.0-56-amd64): The same over IPv6" in text
     unexplained = text[text.index('id="DIRECT-4"') : text.index('id="DIRECT-13"')]
-    assert "No correction of the catalogue tells these columns apart" in unexplained
+    assert "No correction of the catalogue explains this difference" in unexplained
     assert '<details class="claim f-state has-pass" id="STATE-1">' in text
 
 

@@ -1,4 +1,4 @@
-"""What is kept of results for a matrix: a page of it is the same page."""
+"""Test that a matrix made of kept results is the same page as one made of the whole results."""
 
 from __future__ import annotations
 

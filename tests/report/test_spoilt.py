@@ -18,8 +18,8 @@ from mptcp_lab.results.result import Result, ResultError
 from tests.mutations import as_json, spoilt, spoilt_text
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text(encoding="utf-8"))
-#: What a terminal obeys, or what only some programs take for the end of a line.
-OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+#: Characters that a terminal executes, or that only some programs treat as the end of a line.
+EXECUTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: Breaches of the schema that mislead a reader; what no report reads may be missing.
 MISLEADING = {"type", "enum", "const", "pattern", "maxItems", "minimum", "additionalProperties"}
 
@@ -30,7 +30,7 @@ def views_are_sound(path: Path, capsys: pytest.CaptureFixture[str]) -> bool:
     for words in (["terminal", str(path)], ["compare", str(path), str(path)], ["junit", str(path)]):
         codes.add(main(words))
         printed = capsys.readouterr()
-        assert not OBEYED.search(printed.out + printed.err), words
+        assert not EXECUTED.search(printed.out + printed.err), words
         if printed.err:
             assert re.fullmatch(r"ERROR: [^\n]*; [^\n]*\n", printed.err)
             assert len(printed.err) < 600, printed.err
@@ -38,7 +38,7 @@ def views_are_sound(path: Path, capsys: pytest.CaptureFixture[str]) -> bool:
             ET.fromstring(printed.out)
     assert codes in ({0}, {2})
     if codes == {0}:
-        assert not OBEYED.search(html.render(results.load(path), path.parent))
+        assert not EXECUTED.search(html.render(results.load(path), path.parent))
     return codes == {0}
 
 

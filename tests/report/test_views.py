@@ -26,7 +26,7 @@ SVG_TEXT = re.compile(r"<text[^>]*>([^<]*)</text>")
 
 
 class Page(HTMLParser):
-    """What a page refers to, and whether its elements are closed in order."""
+    """The references of a page, and whether its elements are closed in order."""
 
     VOID = frozenset({"meta", "link", "br", "img", "hr"})
 

@@ -188,7 +188,7 @@ def test_live_settings_are_compared_with_what_would_be_written(tmp_path: Path) -
 
 def test_a_word_that_it_does_not_know_is_named() -> None:
     known = "folders, files, absent, sysctls, unnamed, units, notes, owner, manifest"
-    assert converge(file=[])["msg"] == f"converge knows no file; it knows {known}"
+    assert converge(file=[])["msg"] == f"converge has no option file; it has {known}"
 
 
 def noted(manifest: Path) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("package_lock", {"packages": {"haproxy": 3.1}}, "the version of haproxy is 3.1, and has to be a str"),
     ("package_lock", {"packages": {}, "suite": "sid"}, "package_lock has no option suite; it has packages"),
     ("host_facts", {"gather": True}, "host_facts has no option gather; it has none"),
-    ("converge", {"folder": ["/x"]}, "converge knows no folder"),
+    ("converge", {"folder": ["/x"]}, "converge has no option folder"),
     ("source_archive", {"folder": "/x"}, "source_archive has no option folder; it has source, cache"),
     ("source_archive", {"source": "x", "cache": "/x"}, "source is 'x', and has to be an absolute path"),
     ("source_archive", {"source": ["/x"], "cache": "/x"}, "source is ['/x'], and has to be a str"),

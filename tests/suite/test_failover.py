@@ -1,4 +1,4 @@
-"""What a failover's picture says."""
+"""Test the picture of a failover."""
 
 from ipaddress import IPv4Interface, IPv6Interface
 

@@ -252,7 +252,7 @@ CASES = {
         LEFT_OUT,
         "8 joins were tried",
     ),
-    "nothing known": ({}, {}, "no rule knows why", "no socket at the client"),
+    "nothing known": ({}, {}, "no rule explains it", "no socket at the client"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What an attacker learns from captured packets: keys, joins, and where a stream is."""
+"""Test what an attacker learns from captured packets: keys, joins, and where a stream is."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def segment(flags: int, *, after_ms: float = 0, port: int = 7000) -> Segment:
 
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> list[Segment]:
-    """What the machine's next capture holds."""
+    """Set the packets of the machine's next capture."""
     found: list[Segment] = []
     monkeypatch.setattr(packets, "segments", lambda _: found)
     return found

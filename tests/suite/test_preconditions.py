@@ -1,4 +1,4 @@
-"""What is broken on a host, from what the script printed there."""
+"""Test which causes are found on a host, from the output of the script there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of hosts that are not what the playbooks say: pure rules on what was read."""
+"""Test the rules that report how a host differs from what the playbooks configure."""
 
 from __future__ import annotations
 

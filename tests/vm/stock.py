@@ -213,7 +213,7 @@ def stock_machine(system: str, folder: Path) -> Iterator[StockMachine]:
 
 
 def _answers(machine: StockMachine, process: subprocess.Popen[bytes]) -> bool:
-    """Tell whether SSH works now; fail where QEMU has ended."""
+    """Return whether SSH works now; fail where QEMU has ended."""
     assert process.poll() is None, f"QEMU ended with {process.returncode}; see {machine.folder / 'console'}"
     config = str(machine.folder / "ssh_config")
     return (

@@ -1,4 +1,4 @@
-"""What our reading of a capture and tshark's do not agree on, field by field.
+"""Compare our reading of a capture with tshark's, field by field.
 
     python -m tests.wire.compare RESULTS_FOLDER_OR_CAPTURE ...
 
@@ -87,7 +87,7 @@ class Reading:
 
 
 def ours(option: MptcpOption) -> Iterator[tuple[str, object]]:
-    """What tshark calls the fields of an option."""
+    """Return the names that tshark has for the fields of an option."""
     yield "subtype", option.SUBTYPE
     match option:
         case MpCapable():

@@ -4,7 +4,7 @@
 
 Each function below is one capture: it sets up the two hosts, runs a short exchange and waits for its subject.
 Files hold headers only (128 octets of each packet), except `checksum`, whose payload the DSS checksum covers.
-The kernel's own tokens go to `kernel_tokens.json`: vectors that no code of ours has touched.
+The kernel's own tokens go to `kernel_tokens.json`: vectors that the kernel computed.
 """
 
 from __future__ import annotations
@@ -339,7 +339,7 @@ def join_reset() -> None:
 
 
 def join_unknown_token() -> None:
-    """A join to a connection the server does not have, in a packet of our own."""
+    """A join to a connection the server does not have, in a hand-made packet."""
     join = MpJoinSyn(address_id=3, token=0x12345678, nonce=0x9ABCDEF0)
     addresses = [ip_address(each) for each in ("198.18.1.1", "198.18.1.2")]
     syn = Segment(addresses[0], 40000, addresses[1], PORT, 1000, 0, SYN, 64240, (join,))
@@ -437,7 +437,7 @@ def strip(host: str, hook: str) -> None:
 
 
 def fallback_ack() -> None:
-    """Something between the hosts strips MPTCP from all but the SYNs; seen by the client."""
+    """A middlebox strips MPTCP from all but the SYNs; seen by the client."""
     strip("s", "prerouting")
     strip("c", "prerouting")
     with capturing("fallback_ack"):

@@ -49,7 +49,7 @@ def test_reasons_of_fallback() -> None:
 
 
 def test_octets_of_the_transfers() -> None:
-    """What the makers of the captures sent."""
+    """The data that the makers of the captures sent."""
     for name, octets in {"bulk": 1_500_300, "failover": 500_600, "handshake": 300, "half_close": 100}.items():
         (connection,) = analysis_of(named(name)).connections
         assert sum(end - start for start, end in connection.client.mapped) == octets

@@ -35,7 +35,7 @@ def sound(request: pytest.FixtureRequest) -> Segments:
 
 
 def breaches(analysis: Analysis) -> list[str]:
-    """What rows hold against a host, with the packets, for the message of a failed test."""
+    """The breaches that rows report of a host, with the packets, for the message of a failed test."""
     return [
         f"connection {connection.id}: {row.alias} {seen.detail} {seen.packets}"
         for connection in analysis.connections
@@ -223,7 +223,7 @@ def test_every_packet_twice(sound: Segments, kind: str, batch: int) -> None:
 
 
 def shape(connection: Connection) -> object:
-    """What must be the same of a connection whose packets are there twice."""
+    """The parts of a connection that must be the same if its packets are there twice."""
     halves = [half for each in connection.subflows for half in (each.client, each.server)]
     return (
         connection.state,

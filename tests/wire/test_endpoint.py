@@ -14,7 +14,7 @@ DATA = b"some data"
 
 
 def conversation(flags: int = 0x01) -> list[Segment]:
-    """Handshake, first data, a join and data on it, between two peers of ours."""
+    """Handshake, first data, a join and data on it, between two user-space peers."""
     client, server = Endpoint(flags=flags), Endpoint(flags=flags)
     said: list[Segment] = []
 

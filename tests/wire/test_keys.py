@@ -1,4 +1,4 @@
-"""Keys against what no code of ours computed: tokens of kernel and tshark, HMACs and checksums sent."""
+"""Test keys against values of other programs: tokens of kernel and tshark, HMACs and checksums sent."""
 
 from __future__ import annotations
 

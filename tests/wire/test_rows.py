@@ -51,7 +51,7 @@ MODULES = sorted(
 
 # Rows that a capture can show to hold, but not to be broken: that looks like a slow or absent peer.
 NEVER_RED = {
-    "R20": "a host that answers a token that the capture does not know may know it",
+    "R20": "a host may have the token that it answers, although the capture does not show it",
     "R36": "data not sent again may have been acknowledged unseen",
     "R43": "an announcement not repeated may still be",
     "R47": "a subflow kept after REMOVE_ADDR may be alive",

@@ -20,7 +20,7 @@ from mptcp_lab.labs.containers.rootfs import Say
 from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.labs.vms.disk import GUEST as VM_GUEST
 
-#: What the machine runs: containers, the fabric, and the code of this package. iproute2 and nftables are
+#: The machine runs containers, the fabric, and the code of this package. iproute2 and nftables are
 #: there for the trials of the kernel's features; initramfs-tools makes the initramfs of each kernel.
 MACHINE = Recipe(
     suite=SUITE,

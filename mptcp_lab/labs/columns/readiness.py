@@ -22,7 +22,7 @@ from mptcp_lab.labs.machine_check import Finding
 from mptcp_lab.labs.vms import qemu
 from mptcp_lab.untrusted import Malformed, Node, parse_json, read_text
 
-#: What a column takes at most: disk for images and a kernel that are not in the cache, and memory.
+#: Upper limits for a column: disk for images and a kernel that are not in the cache, and memory.
 DISK_MIB = 1024
 TRIAL_WITHIN_S = 20
 

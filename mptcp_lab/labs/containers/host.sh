@@ -3,7 +3,7 @@
 # host.sh power IMAGE OWN NETNS HOSTNAME RUN POOL DROPPED-CAPABILITIES FRESH
 set -eu
 
-# What a reboot does to a real machine's network: the NICs stay, every setting on them is gone. The NICs move to
+# As on a real machine, a reboot keeps the NICs, and every setting on them is gone. The NICs move to
 # a new namespace, which then takes the old one's name. A rate belongs to the cable and is laid on again.
 reset_network() {
     rates=$(tc -n "$netns" qdisc show | sed -n 's/^qdisc tbf [^ ]* dev \([^ ]*\) root refcnt [0-9]* \(.*\)$/\1 \2/p')
@@ -28,7 +28,7 @@ reset_network() {
     done
 }
 
-# One boot, in a mount namespace of its own: what is mounted here is gone when the host ends.
+# One boot, in a new mount namespace: what is mounted here is gone when the host ends.
 boot() {
     mount -t overlay overlay -o "lowerdir=$image/root,upperdir=$own/upper,workdir=$own/work" "$own/merged"
     # systemd inside wants a cgroup v2 tree; on a machine with a hybrid or v1 tree this namespace gets one.

@@ -47,7 +47,7 @@ for part in "$@"; do
         # shellcheck disable=SC2086
         upgrades=$(apt-get -qq --simulate --no-install-recommends -t "$suite" install $packages |
             sed -n 's/^Inst \([^ ]*\) \[\([^]]*\)\].*/\1=\2/p')
-        # What a later suite upgrades must be there in the base's version too, for the way back.
+        # Packages that a later suite upgrades must be there in the base's version too, for the way back.
         # shellcheck disable=SC2086
         [ -z "$upgrades" ] || (cd "$root/srv/pool/$base" && apt-get -qq download $upgrades >&2)
     fi

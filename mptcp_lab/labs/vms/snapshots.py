@@ -53,8 +53,8 @@ def folder(paths: LabPaths, host: Host, words: list[str], stage: str = "") -> Pa
     Its name depends on QEMU and on the command line without the lab's paths. `stage` names a snapshot that
     is taken later than the boot.
     """
-    told = "\n".join(words).replace(f"{paths.state}/", "").replace(f"{paths.run}/", "")
-    digest = hashlib.sha256("\0".join((qemu.identity(), told, stage)).encode()).hexdigest()[:12]
+    relative = "\n".join(words).replace(f"{paths.state}/", "").replace(f"{paths.run}/", "")
+    digest = hashlib.sha256("\0".join((qemu.identity(), relative, stage)).encode()).hexdigest()[:12]
     return disk.image(paths) / "states" / f"{host.name}-{digest}"
 
 

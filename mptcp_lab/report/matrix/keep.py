@@ -1,4 +1,4 @@
-"""Keep of runs what a matrix shows of them: results and packets, small enough for a repository."""
+"""Copy the results and packets that a matrix shows to a folder that is small enough for a repository."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mptcp_lab.results.verdict import Verdict
 def keep_runs(columns: Sequence[Column], rows: Sequence[ClaimRow], folder: Path) -> list[Path]:
     """Write the results of all columns to folders below `folder`, and return these.
 
-    A result keeps every check, reason and figure; of its evidence it keeps what a matrix shows.
+    A result keeps every check, reason and figure, and the evidence that a matrix shows.
     """
     cases = [case for row in rows for case in row.cases if _has_packets(case)]
     shown = {id(cell.check) for case in cases for cell in case.cells if cell}
@@ -54,7 +54,7 @@ def _is_kept(evidence: Evidence, has_packets: bool) -> bool:
 
 
 def _with_evidence(check: Check, files: Sequence[Evidence]) -> Check:
-    """Return a check with this evidence of its last attempt, and none of those before."""
+    """Return a check with this evidence of its last attempt, and none of earlier attempts."""
     if not check.attempts:
         return check
     *earlier, last = check.attempts

@@ -14,7 +14,7 @@ from mptcp_lab.results.result import number
 from mptcp_lab.results.verdict import Verdict
 from mptcp_lab.untrusted import parse_json
 
-#: What a cell shows of its evidence: characters of a reason, and packets.
+#: Limits for the evidence in a cell: characters of a reason, and packets.
 REASON_SHOWN, PACKETS_SHOWN = 400, 6
 KINDS = (*(verdict.value for verdict in Verdict), KNOWN)
 

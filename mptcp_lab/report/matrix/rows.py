@@ -1,4 +1,4 @@
-"""Make the rows of a matrix: claims with their cases, what differs, and what the catalogue knows about it."""
+"""Make the rows of a matrix: claims with their cases, what differs, and the corrections that explain it."""
 
 from __future__ import annotations
 

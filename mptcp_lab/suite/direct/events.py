@@ -176,7 +176,7 @@ def _reset_and_join_again(watched: Watched, subflow: Subflow) -> Subflow:
         [expect("sub_closed", error=errno.ECONNRESET, **watched.at_server(subflow))],
     )
     with watched.client.probe.fault("endpoint_remove", address=subflow.local):
-        pass  # an endpoint without a subflow: the peer is not told, and the next events show that
+        pass  # an endpoint without a subflow: no packet goes to the peer, as the next events show
     (joined,) = watched.new_subflows(1)
     watched.check(
         "when an endpoint came back",

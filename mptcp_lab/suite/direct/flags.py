@@ -160,7 +160,7 @@ def check_announced_by_both(ends: Ends, evidence: EvidenceBox) -> None:
 def check_fullmesh_set(ends: Ends, evidence: EvidenceBox) -> None:
     """Check that an endpoint joins all addresses when it becomes fullmesh, and one when it no longer is.
 
-    The same holds where it becomes a backup by the same command, which the client then tells by MP_PRIO.
+    The same holds where it becomes a backup by the same command, which the client then announces by MP_PRIO.
     The connection goes to the server's second address, so that the client's routes give the first one, which
     is announced, another source than the endpoint.
     """

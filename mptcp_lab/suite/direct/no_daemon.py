@@ -1,4 +1,4 @@
-"""See what a server without a daemon does, although hosts of an embedded lab share their kernel (DIRECT-24).
+"""Check a server without a daemon, although the hosts of an embedded lab share a kernel (DIRECT-24).
 
 To the kernel a daemon is a listener to the path manager's events in any network namespace
 (netlink_has_listeners, net/netlink/af_netlink.c), not only in that of the connection.

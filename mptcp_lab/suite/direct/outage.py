@@ -11,8 +11,8 @@ from mptcp_lab.probe import eventually
 from mptcp_lab.suite.directions import Movement
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
 
-#: What arrives after the first timeout was not in flight at the cut. The paths stay cut until a subflow has
-#: had `RETRANSMISSIONS` timeouts in a row.
+#: Data that arrives after the first timeout was not in flight at the cut. The paths stay cut until a subflow
+#: has had `RETRANSMISSIONS` timeouts in a row.
 FIRST_TIMEOUT, RETRANSMISSIONS = 1, 3
 CUT_WITHIN_SECONDS = 20.0
 #: Data that was in flight on paths that stay cut is sent again, one segment per timeout of MPTCP

@@ -13,7 +13,7 @@ from mptcp_lab.suite.direct.spare import spare_nic
 from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.packets import joins, rows
 
-#: What may happen to a join, by case: the fault at the server that does it.
+#: Ways in which a join fails, by case: the fault at the server that causes it.
 VERDICTS = {"refused": "reject", "lost": "drop"}
 
 

@@ -1,4 +1,4 @@
-"""End one subflow of a live connection from outside, and see what is left of the connection (DIRECT-25)."""
+"""End one subflow of a live connection from outside, and check how the connection goes on (DIRECT-25)."""
 
 from __future__ import annotations
 

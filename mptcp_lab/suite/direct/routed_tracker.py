@@ -29,7 +29,7 @@ def find_routed_pair(client: Machine, router: Machine, server: Machine) -> Addre
         for theirs in server.paths:
             if reached_by(client.lab, mine, theirs) == f"routed by {router.name}":
                 return str(mine.address()), str(theirs.address())
-    raise Unsupported(f"a path through {router.name}", "every path is a segment of its own", client.name)
+    raise Unsupported(f"a path through {router.name}", "every path is a separate segment", client.name)
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def _drop_invalid(router: Machine, pair: AddressPair, verdict: str = "drop", bli
 
 
 def check_goes_on_without(client: Machine, router: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """Check that a connection loses the subflow that the gateway's tracker does not know, and nothing else.
+    """Check that a connection loses the subflow without an entry in the gateway's tracker, and nothing else.
 
     The gateway answers the client's packets on it with RST, as after a reboot of the gateway.
     """
@@ -73,7 +73,7 @@ def check_goes_on_without(client: Machine, router: Machine, server: Machine, evi
                 lambda: sorted(established_subflows(stream)),
                 until=lambda ports: lost not in ports,
                 within=LOSS_TIMEOUT_S,
-                what=f"the end of the subflow {pair} that {router.name} does not know",
+                what=f"the end of the subflow {pair} that {router.name} has no entry for",
             )
             data.carry()
             after = established_subflows(stream)

@@ -26,7 +26,7 @@ from mptcp_lab.wire.options import AddAddr
 SUBFLOW_TIMEOUT_S = 10.0
 #: The ids under which the server announces its second address, one after the other.
 FIRST_ID, SECOND_ID = 7, 8
-#: What the client announces: nobody has this address (RFC 5737), and nobody connects to it.
+#: The address that the client announces. No host has it (RFC 5737).
 ANNOUNCED = "192.0.2.9"
 #: The reason of a RST that refuses a subflow (RFC 8684, 3.6).
 PROHIBITED = "administratively prohibited"

@@ -24,7 +24,7 @@ TRANSFER_TIMEOUT_S = 60.0
 #: MPTCP is to reach this share of the goodput of the better path. The rest is for the noise of measuring, and
 #: for the end of a transfer, when the last data is still on the slow path.
 LEAST_SHARE = 0.85
-#: What packets suffer on every path: jitter of this size lets later packets overtake earlier ones.
+#: Disturbance of every path: jitter of this size lets later packets overtake earlier ones.
 DELAY_MS, JITTER_MS, LOSS_PERCENT = 10, 5, 1
 
 

@@ -1,4 +1,4 @@
-"""Let a client's kernel suspect a black hole, and see when it asks for MPTCP again (GATEWAY-6)."""
+"""Let a client's kernel suspect a black hole, and find out when it asks for MPTCP again (GATEWAY-6)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RETURNS_WITHIN_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Episode:
-    """What happened after a client's kernel suspected a black hole.
+    """The events after a client's kernel suspected a black hole.
 
     ``plain`` and ``capable`` are the first SYNs of connections without and with MP_CAPABLE, in seconds after
     the suspicion. SYNs with MP_JOIN belong to a connection that speaks MPTCP already, and are in neither.

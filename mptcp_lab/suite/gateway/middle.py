@@ -32,7 +32,7 @@ PACKET_BYTES = 1400
 
 
 class Script:
-    """What a middlebox does with the packets of one connection; this one passes all of them on unchanged.
+    """The treatment of one connection's packets by a middlebox; this one passes all of them on unchanged.
 
     ``changes`` counts the packets that were changed, split or joined.
     """

@@ -53,8 +53,8 @@ def check_two_legs(client: Machine, target: Target, evidence: EvidenceBox) -> No
     unseen = found - {_first(client, proxy, family)} - {(str(s.src), str(s.dst)) for s in joins(asked)}
     assert not unseen, f"subflows whose join was not captured at {proxy.name}: {sorted(unseen)}"
     assert (ended.got.protocol, ended.got.is_mptcp) == (IPPROTO_TCP, False), "the back leg is not plain TCP"
-    told = [segment for segment in back if segment.sport == inner and mptcp_options(segment)]
-    assert not told, f"B sent MPTCP options on the back leg: {format_segments(told)}"
+    with_options = [segment for segment in back if segment.sport == inner and mptcp_options(segment)]
+    assert not with_options, f"B sent MPTCP options on the back leg: {format_segments(with_options)}"
     assert ended.intact, ended.difference
 
 

@@ -85,7 +85,7 @@ def check_transparent(
         assert is_mptcp(into), "the transparent proxy's end of the connection is not MPTCP"
     evidence.subflows([{"local": mine, "remote": other} for mine, other in sorted(pairs)])
     assert local is not None and local.address == address, f"the proxy's end is {local}, not {address}"
-    assert counts()["accepted"] == before, f"{server.name} got a connection of its own"
+    assert counts()["accepted"] == before, f"{server.name} got a separate connection"
 
 
 def check_carries(source: Stream, sink: Stream) -> None:

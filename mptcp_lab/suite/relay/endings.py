@@ -1,4 +1,4 @@
-"""What two proxies in a row document about connections that end, are refused, reset or idle (RELAY-7)."""
+"""Check what proxies document for connections that end, are refused, reset or idle on a relay (RELAY-7)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAUSES = 6
 
 @dataclass(frozen=True)
 class DocumentedTogether:
-    """What a relay promises to its two ends.
+    """The behaviour that a relay promises to its two ends.
 
     ``keeps_half_open``: one direction may end before the other. ``end_after_reset``: how B's connection may
     end after A's RST. ``idle`` is the time in seconds after which an idle connection ends, and

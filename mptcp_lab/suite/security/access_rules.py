@@ -160,7 +160,7 @@ def carries_alone(ruled: Ruled, client: Machine, data: Flow) -> bool:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one address of a client has sent in a capture: octets of payload, and packets with keys."""
+    """The data that one address of a client sent in a capture: octets of payload, and packets with keys."""
 
     octets: int
     with_keys: int

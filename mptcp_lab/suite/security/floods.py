@@ -26,7 +26,7 @@ from mptcp_lab.wire import MpCapable, MpJoinSyn, MptcpOption, Segment
 from mptcp_lab.wire.endpoint import Leg
 from mptcp_lab.wire.packet import SYN
 
-#: SYNs of one flood, each from a port of its own.
+#: SYNs of one flood, each from another port.
 FLOOD = 256
 FIRST_PORT = 30_000
 #: Short connections of the legitimate client during a flood, and the time in which all have to be served.
@@ -39,7 +39,7 @@ GIVEN_UP_WITHIN_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Flood:
-    """What the SYNs of a flood carry, made from overheard packets, and the server's counter of them."""
+    """The option of a flood's SYNs, made from overheard packets, and the server's counter of them."""
 
     option: Callable[[list[Segment]], MptcpOption]
     counter: str

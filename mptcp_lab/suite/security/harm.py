@@ -10,7 +10,7 @@ from mptcp_lab.probe.waiting import NeverHappened
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow, Target, is_mptcp
 
-#: Counters of what a host has obeyed or taken notice of; none of them grows on an undisturbed stream.
+#: Counters of options that a host has acted on or noticed; none of them grows on an undisturbed stream.
 REACTIONS = ("RmAddr", "MPPrioRx", "MPFastcloseRx", "MPFailRx", "MPRstRx")
 #: How much of a stream has to arrive after an attack.
 AFTERWARDS_BYTES = 50_000

@@ -103,7 +103,7 @@ def _wait_for_counter(attack: Attack, end: int, counter: str) -> None:
     )
 
 
-#: What an attacker on one path does there, without the keys.
+#: The attacks of an attacker on one path, who does not have the keys.
 HARMS: dict[str, Callable[[Attack], AbstractContextManager[None]]] = {
     "drop": _drops,
     "reset": _resets,

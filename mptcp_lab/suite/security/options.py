@@ -24,7 +24,7 @@ from mptcp_lab.wire import (
 )
 from mptcp_lab.wire.packet import ACK, RST
 
-#: Sequence numbers this far ahead are outside any window: somebody off the path does not know the right ones.
+#: Sequence numbers this far ahead are outside any window: an attacker off the path cannot see the right ones.
 FAR_AHEAD = 1 << 30
 #: Sequence numbers this far ahead are inside the window of a running stream, but not the next ones.
 A_LITTLE_AHEAD = 20_000
@@ -37,7 +37,7 @@ END_AFTER_CHUNKS = 60
 
 @dataclass(frozen=True)
 class Forged:
-    """What an attacker forges: the flags of a segment, and its option, from the attacker's own address."""
+    """A forged segment: its flags and its option, sent from the attacker's own address."""
 
     flags: int = ACK
     option: Callable[[IPv4Address], MptcpOption] | None = None

@@ -36,7 +36,7 @@ RECEIVE = 'python3 -c "$@" < /dev/null | sha256sum'
 RATE_MBIT = 30
 MORE_BYTES = 2_000_000
 WITHIN_SECONDS = 90.0
-#: What the program prints when a connection is lost that has carried its stream.
+#: The text that the program prints when it loses the connection that carries its stream.
 LOST = re.compile(r"\b[1-9]\d* frames go elsewhere")
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

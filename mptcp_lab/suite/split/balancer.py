@@ -99,7 +99,7 @@ def _exchange(stream: Stream, accepted: Stream) -> None:
 def balancer(machines: Session, port: int, own_port: int = 0) -> Iterator[Balancer]:
     """Balance connections to the gateway over two servers with the C flag, for a client at default limits.
 
-    Each server announces an address of its own: on the client's second path, or, with `own_port`, the address
+    Each server announces another address: on the client's second path, or, with `own_port`, the address
     behind the gateway with that port.
     """
     lab = machines.lab

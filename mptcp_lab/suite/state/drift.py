@@ -92,9 +92,9 @@ def drift_from_lock(machines: Session, path: Path) -> list[lock.Difference]:
     }
     from_lock = list(lock.differences(locked.hosts, found))
     as_rendered = {name: replace(host, files=rendered.get(name, {})) for name, host in found.items()}
-    told = {(each.host, each.what) for each in from_lock}
+    reported = {(each.host, each.what) for each in from_lock}
     return from_lock + [
         replace(each, expected=f"{each.expected} (rendered)")
         for each in lock.differences(as_rendered, found)
-        if (each.host, each.what) not in told
+        if (each.host, each.what) not in reported
     ]

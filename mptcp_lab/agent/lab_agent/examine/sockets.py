@@ -34,7 +34,7 @@ class Socket(NamedTuple):
     inode: int
     is_ipv6_only: bool
     is_subflow: bool
-    token: int  # the local one of its MPTCP connection, 0 where the kernel does not tell
+    token: int  # the local one of its MPTCP connection, 0 where the kernel does not report it
     has_fallen_back: bool  # an MPTCP socket whose connection continues as plain TCP
 
 

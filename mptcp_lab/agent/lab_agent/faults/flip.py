@@ -41,11 +41,11 @@ def add_flip_rule(table: str, chain: str, offset: int, mask: bytes) -> None:
     where += _be32(PAYLOAD_LEN, len(mask))
     registers = _be32(BITWISE_SREG, REGISTER) + _be32(BITWISE_DREG, REGISTER) + _be32(BITWISE_LEN, len(mask))
     keep_all = _nest(BITWISE_MASK, pack_attr(DATA_VALUE, b"\xff" * len(mask)))
-    mend = _be32(PAYLOAD_CSUM_TYPE, CSUM_INET) + _be32(PAYLOAD_CSUM_OFFSET, TCP_CHECKSUM_OFFSET)
+    fix_checksum = _be32(PAYLOAD_CSUM_TYPE, CSUM_INET) + _be32(PAYLOAD_CSUM_OFFSET, TCP_CHECKSUM_OFFSET)
     expressions = (
         ("payload", _be32(PAYLOAD_DREG, REGISTER) + where),
         ("bitwise", registers + keep_all + _nest(BITWISE_XOR, pack_attr(DATA_VALUE, mask))),
-        ("payload", where + _be32(PAYLOAD_SREG, REGISTER) + mend),
+        ("payload", where + _be32(PAYLOAD_SREG, REGISTER) + fix_checksum),
     )
     elements = [
         _nest(LIST_ELEM, pack_attr(EXPR_NAME, name.encode() + b"\0"), _nest(EXPR_DATA, data))

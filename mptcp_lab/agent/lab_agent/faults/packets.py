@@ -176,8 +176,8 @@ def plan_tracker(
     """Plan to drop TCP packets that the host's connection tracker calls INVALID, or to reject them with RST.
 
     With `blind`, the tracker does not see SYNs that come in, as where another way led past it: the answers to
-    them are INVALID. A tracker does not know connections that began before it did: their packets are INVALID
-    if net.netfilter.nf_conntrack_tcp_loose is 0.
+    them are INVALID. A tracker has no entry for connections that began before it did: their packets are
+    INVALID if net.netfilter.nf_conntrack_tcp_loose is 0.
     """
     words = {"drop": "drop", "reject": "reject with tcp reset"}[verdict]
     plan = packet_fault(fault, f"ct state invalid {words}", direction, match, "nft_ct")

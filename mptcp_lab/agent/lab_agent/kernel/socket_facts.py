@@ -230,7 +230,7 @@ def kernel_has_mptcp_info() -> bool:
 
 
 def read_is_mptcp(sock: socket.socket) -> bool | None:
-    """Return whether a socket uses MPTCP, or None if the kernel cannot tell.
+    """Return whether a socket uses MPTCP, or None if the kernel does not report it.
 
     It reads TCP_IS_MPTCP (Linux 6.10), and without it tries MPTCP_INFO (Linux 5.16).
 
@@ -282,7 +282,7 @@ def socket_facts(sock: socket.socket) -> Json:
         info, subflows = full
     elif is_mptcp:
         subflows = try_option(lambda: read_subflows(sock))[0]
-    else:  # a connection that fell back has no subflows; None if the kernel cannot tell
+    else:  # a connection that fell back has no subflows; None if the kernel does not report it
         subflows = [] if is_mptcp is False else None
     tcp = try_option(
         lambda: decode_fields(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), TCP_INFO_FIELDS)
