@@ -80,8 +80,8 @@ def test_what_git_ignores_is_not_packed(source: Path, tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_utf_8_is_packed(source: Path, tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(source)], check=True)
-    (source / os.fsdecode(b"caf\xe9.c")).write_text("\n")
-    assert os.fsdecode(b"source/caf\xe9.c") in names(archive(source, tmp_path / "cache"))
+    (source / os.fsdecode(b"\xe9.c")).write_text("\n")
+    assert os.fsdecode(b"source/\xe9.c") in names(archive(source, tmp_path / "cache"))
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
