@@ -23,8 +23,9 @@ from mptcp_lab.doctor.connection_reading import (
     Pair,
 )
 from mptcp_lab.doctor.expect import UNLIMITED, expected_pairs, settle
-from mptcp_lab.doctor.host_reading import HostReading, Unreadable, read_or
+from mptcp_lab.doctor.host_reading import HostReading
 from mptcp_lab.doctor.summary import Ends, initial_numbers, summarise
+from mptcp_lab.doctor.unreadable import Unreadable, read_or
 from mptcp_lab.errors import LabError
 from mptcp_lab.patience import patient
 from mptcp_lab.probe.facts import Counters, SocketFacts

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mptcp_lab.doctor.host_reading import Unreadable
+from mptcp_lab.doctor.unreadable import Unreadable
 
 NOT_CAPTURED = Unreadable("not captured")
 #: The states of a pair of addresses: its subflow is established, its SYN was sent and not completed, it was

@@ -13,7 +13,9 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 from mptcp_lab.doctor.connection_reading import ESTABLISHED, MISSING, Pair
-from mptcp_lab.doctor.host_reading import HostReading, Lookup, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import Lookup
+from mptcp_lab.doctor.unreadable import read_or
 from mptcp_lab.probe.facts import Endpoint, Limits
 
 #: Subflows besides the first that the kernel allows, and addresses that it accepts (net/mptcp/protocol.h).

@@ -1,7 +1,7 @@
 """What the doctor's rules look at: readings of two or three hosts, and of the connections between them. Pure.
 
 `PairReading` is what a rule gets. Recorded readings are JSON files: `to_document` and `from_document`
-convert. The parts are in `host_reading.py` and `connection_reading.py`, and can be imported from here.
+convert. The parts are in the files `*_reading.py`, and can be imported from here.
 """
 
 from __future__ import annotations
@@ -25,26 +25,19 @@ from mptcp_lab.doctor.connection_reading import (
     Pair,
     Reset,
 )
-from mptcp_lab.doctor.host_reading import (
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import HostAddress, Link, Lookup, Neighbour, PolicyRule, Qdisc, Route
+from mptcp_lab.doctor.service_reading import (
     Configuration,
     Conntrack,
     Daemon,
-    HostAddress,
-    HostReading,
-    Link,
     Listener,
-    Lookup,
-    Neighbour,
     NmConnection,
     OpenConnection,
-    PolicyRule,
     Process,
-    Qdisc,
-    Route,
     Unit,
-    Unreadable,
-    read_or,
 )
+from mptcp_lab.doctor.unreadable import Unreadable, read_or
 from mptcp_lab.probe.facts import Endpoint, Limits
 from mptcp_lab.probe.shapes import read_as
 

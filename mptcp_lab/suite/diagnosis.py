@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from mptcp_lab.doctor.expect import questions
 from mptcp_lab.doctor.finding import Confidence, Finding, Severity, find_all, rank
-from mptcp_lab.doctor.host_reading import HostReading, Lookup
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import Lookup
 from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules import gather
 from mptcp_lab.inventory.model import Lab

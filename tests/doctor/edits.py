@@ -75,6 +75,24 @@ def on(name: str, **fields: Any) -> Edit:
     return edit
 
 
+def set_link(name: str, device: str, **fields: Any) -> Edit:
+    """Set fields of one device of a host."""
+    return on(
+        name,
+        links=lambda old: tuple(replace(each, **fields) if each.name == device else each for each in old),
+    )
+
+
+def mark_address(name: str, address: str, *words: str) -> Edit:
+    """Give one address of a host these flags."""
+    return on(
+        name,
+        addresses=lambda old: tuple(
+            replace(each, flags=frozenset(words)) if each.address == address else each for each in old
+        ),
+    )
+
+
 def sysctl(name: str, key: str, value: str) -> Edit:
     return on(name, sysctls=lambda old: {**old, key: value})
 

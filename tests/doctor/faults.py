@@ -42,10 +42,12 @@ from tests.doctor.edits import (
     listener,
     lookups,
     lose,
+    mark_address,
     moved,
     on,
     process,
     refuse,
+    set_link,
     sysctl,
     tried,
     unit,
@@ -64,12 +66,7 @@ TO_SECOND = ((A1, B2), (A2, B2))
 def down(device: str) -> Edit:
     """Take a device of the client down."""
     return chain(
-        on(
-            "client",
-            links=lambda old: tuple(
-                replace(each, is_up=False) if each.name == device else each for each in old
-            ),
-        ),
+        set_link("client", device, is_up=False),
         lookups(
             "client",
             lambda x: replace(x, device="", gateway="", error="Network is down") if x.source == A2 else x,
@@ -591,31 +588,16 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     ),
     "address-not-unique": (
         "client",
-        on(
-            "client",
-            addresses=lambda old: tuple(
-                replace(each, flags=frozenset({"dadfailed", "tentative"})) if each.address == A2V6 else each
-                for each in old
-            ),
-        ),
+        mark_address("client", A2V6, "dadfailed", "tentative"),
     ),
     "endpoint-for-temporary-address": (
         "client",
-        on(
-            "client",
-            addresses=lambda old: tuple(
-                replace(each, flags=frozenset({"temporary", "dynamic"})) if each.address == A2V6 else each
-                for each in old
-            ),
-        ),
+        mark_address("client", A2V6, "temporary", "dynamic"),
     ),
     # mtu, ipv6
     "mtu-differs": (
         "server1",
-        on(
-            "server",
-            links=lambda old: tuple(replace(each, mtu=1400) if each.name == "eth2" else each for each in old),
-        ),
+        set_link("server", "eth2", mtu=1400),
     ),
     "path-mtu-smaller": ("client", tried(swallowed={f"{A2} {B2}": 1500})),
     "ipv6-disabled": (
@@ -638,18 +620,10 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "standing-queue": ("client", on("client", qdiscs=(Qdisc("eth2", "tbf", "1:", backlog=200_000),))),
     "received-data-dropped": ("server1", moved("server", "TcpExt", PruneCalled=4)),
     "checksums-on": ("server1", sysctl("server", "net.mptcp.checksum_enabled", "1")),
-    "offload-off": (
-        "client",
-        on(
-            "client",
-            links=lambda old: tuple(replace(each, offloads={"gso": each.name != "eth2"}) for each in old),
-        ),
-    ),
+    "offload-off": ("client", set_link("client", "eth2", offloads={"gso": False})),
     "device-loses-packets": (
         "server1",
-        on(
-            "server", links=lambda old: tuple(replace(each, rx_packets=10_000, rx_missed=500) for each in old)
-        ),
+        set_link("server", "eth1", rx_packets=10_000, rx_missed=500),
     ),
     # what lives in the kernel only, what another kernel would bring, what others' connections are
     "settings-lost-at-reboot": ("client", on("client", boot_files={})),
