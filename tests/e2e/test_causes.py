@@ -145,6 +145,17 @@ def test_one_cause_of_many_failures_is_named_once_at_the_top(configured: Configu
     assert page.index("Why checks did not pass") < page.index("<tr><td>2</td><td>server1: ")
 
 
+def test_a_gateway_that_takes_options_away_is_the_cause(configured: Configured) -> None:
+    """The gateway speaks MPTCP with nobody, so the doctor examines it alone."""
+    stripped = filtered("", "gateway", "forward", "reset tcp option mptcp", "")
+    with broken(configured, stripped.host, stripped.command, stripped.mend):
+        run = configured.suite("--claim=GATEWAY-2", *IMPATIENT)
+    assert run.verdicts() == {"GATEWAY-2": "fail"}, run.output
+    (cause,) = run.result["causes"]
+    assert cause["where"] == "gateway" and "takes TCP option 30 out" in cause["what"]
+    assert cause["next_step"].startswith("on gateway: nft delete rule inet sabotage c")
+
+
 @pytest.mark.parametrize("folder", ["/run/mptcp-lab", "/var/log/nginx"])
 def test_with_a_disk_full_on_a_host(configured: Configured, folder: str) -> None:
     fill = f"mount -t tmpfs -o size=80k,mode=700 tmpfs {folder}; {FULL.format(folder)}"
