@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mptcp_lab.doctor.connect import End, connect
+from mptcp_lab.doctor.connect import connect
 from mptcp_lab.doctor.connection_reading import ESTABLISHED, ConnectionReading
 from mptcp_lab.doctor.expect import is_proper, questions, usable_addresses
 from mptcp_lab.doctor.host_reading import HostReading
@@ -16,6 +16,7 @@ from mptcp_lab.doctor.network_reading import Lookup
 from mptcp_lab.doctor.other_family import try_other_family
 from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.unreadable import read_or
+from mptcp_lab.doctor.watch import End
 from mptcp_lab.probe.client import Nonsense
 from mptcp_lab.probe.openssh import Examiner, Ssh
 from mptcp_lab.probe.shapes import Misshapen, read_as

@@ -5,12 +5,9 @@ from __future__ import annotations
 import base64
 import errno
 import socket
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from mptcp_lab.doctor.connection_reading import (
@@ -23,87 +20,20 @@ from mptcp_lab.doctor.connection_reading import (
     Pair,
 )
 from mptcp_lab.doctor.expect import UNLIMITED, expected_pairs, settle
-from mptcp_lab.doctor.host_reading import HostReading
 from mptcp_lab.doctor.summary import Ends, initial_numbers, summarise
 from mptcp_lab.doctor.unreadable import Unreadable, read_or
+from mptcp_lab.doctor.watch import End, Watching, stop_watching, watch_ends
 from mptcp_lab.errors import LabError
 from mptcp_lab.patience import patient
 from mptcp_lab.probe.facts import Counters, SocketFacts
-from mptcp_lab.probe.openssh import Examiner
 from mptcp_lab.probe.streams import ConnectFailed, Stream
-from mptcp_lab.probe.watching import Capture, EventWatch
-from mptcp_lab.wire.capture import CaptureError, CaptureFile
-from mptcp_lab.wire.packet import Segment
 
 CONNECT_TIMEOUT_S = 4.0  # longer than a kernel's suspicion of a black hole, which falls back after 3 s
 JOIN_TIMEOUT_S = 1.6
 POLL_S = 0.05
-DEVICES_MAX = 16
 STATE_ESTABLISHED = 1
 #: A keepalive makes a silent peer acknowledge, which completes the handshake; it has no payload.
 KEEPALIVE_IDLE_S = 1
-
-
-@dataclass
-class End:
-    """One end of a connection: its host, and what it was read as."""
-
-    probe: Examiner
-    reading: HostReading
-
-
-@dataclass
-class Watching:
-    """Captures and events of one end while the connection is there."""
-
-    captures: dict[str, Capture] = field(default_factory=dict)
-    events: EventWatch | None = None
-    refused: str = ""
-    pcapng: bytes = b""
-    found: dict[str, list[Segment]] = field(default_factory=dict)
-    dropped: int = 0
-
-    def stop(self) -> None:
-        """End the captures, and keep their packets."""
-        for device, capture in self.captures.items():
-            octets = capture.stop()
-            self.pcapng += octets
-            self.found[device] = segments(octets)
-            self.dropped += sum(counts.dropped for counts in capture.counts.values())
-
-
-def segments(pcapng: bytes) -> list[Segment]:
-    """Return the TCP segments of a capture; none for a capture without TCP."""
-    with tempfile.NamedTemporaryFile(suffix=".pcapng") as file:
-        Path(file.name).write_bytes(pcapng)
-        with suppress(CaptureError):
-            return [each for each in CaptureFile(file.name) if not each.options_cut]
-    return []
-
-
-def captured_devices(host: HostReading) -> list[str]:
-    """Return the devices to capture on: those that are up and have an address."""
-    held = {each.device for each in read_or(host.addresses, ())}
-    links = [each for each in read_or(host.links, ()) if each.is_up and each.name in held]
-    return [each.name for each in links if "LOOPBACK" not in each.flags][:DEVICES_MAX]
-
-
-@contextmanager
-def watch_end(end: End | None, ports: Sequence[int]) -> Iterator[Watching]:
-    """Capture the headers of the ports at one end, and its events, as far as its user may."""
-    seen = Watching()
-    if end is None:
-        yield Watching(refused="this host is not read")
-        return
-    with ExitStack() as stack:
-        try:
-            for device in captured_devices(end.reading):
-                seen.captures[device] = stack.enter_context(end.probe.capture([device], ports=ports))
-        except LabError as error:
-            seen.refused = "needs root" if "EPERM" in str(error) else str(error)
-        with suppress(LabError):
-            seen.events = stack.enter_context(end.probe.watch_events())
-        yield seen
 
 
 def connect(client: End, server: End | None, address: str, port: int, source: str = "") -> ConnectionReading:
@@ -112,14 +42,12 @@ def connect(client: End, server: End | None, address: str, port: int, source: st
     ``source`` is the client's address; "" leaves it to the kernel.
     """
     ports = sorted({port, *_announced_ports(server)})
-    with watch_end(client, ports) as mine, watch_end(server, ports) as theirs:
+    with watch_ends(client, server, ports) as (mine, theirs, pool):
         before = [_counters(end) for end in (client, server)]
         sent_before = _sent_octets(client)
         attempt, stream, facts, pairs = _try(client, server, (source, address, port))
         listens = None if server is None or stream is None else server.probe.listens(port)
-        for end in (mine, theirs):
-            with suppress(LabError):
-                end.stop()
+        list(pool.map(stop_watching, (mine, theirs)))
         after = [_counters(end) for end in (client, server)]
         sent = {name: count - sent_before.get(name, 0) for name, count in _sent_octets(client).items()}
         events = [each.events.all() if each.events else None for each in (mine, theirs)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import time
 
-from mptcp_lab.doctor.connect import End
 from mptcp_lab.doctor.connection_reading import Attempt, ConnectionReading
 from mptcp_lab.doctor.expect import is_proper, usable_addresses
+from mptcp_lab.doctor.watch import End
 from mptcp_lab.probe.streams import ConnectFailed
 
 #: A path that works answers within this time, with one SYN that is lost.

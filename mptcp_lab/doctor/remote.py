@@ -6,11 +6,12 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from mptcp_lab.doctor.collect import examiners, read_hosts
-from mptcp_lab.doctor.connect import End, connect
+from mptcp_lab.doctor.connect import connect
 from mptcp_lab.doctor.expect import usable_addresses
 from mptcp_lab.doctor.host_reading import HostReading
 from mptcp_lab.doctor.network_reading import Lookup
 from mptcp_lab.doctor.readings import PairReading
+from mptcp_lab.doctor.watch import End
 from mptcp_lab.errors import LabError
 from mptcp_lab.probe.openssh import Ssh
 from mptcp_lab.probe.shapes import read_as

@@ -17,7 +17,7 @@ from mptcp_lab.agent.lab_agent.examine import arp, network, processes, services,
 from mptcp_lab.agent.lab_agent.examine.basics import Tool, attempt
 from mptcp_lab.agent.lab_agent.examine.examiner import Examiner
 from mptcp_lab.agent.lab_agent.packet_filter import keep_ports
-from mptcp_lab.doctor.connect import segments
+from mptcp_lab.doctor.watch import segments
 
 MPTCP = 262
 SHOWN = """\
