@@ -9,7 +9,9 @@ from mptcp_lab.suite.direct.backups import (
     check_backup,
     check_declared,
     check_first_as_backup,
+    check_regular_path_lost,
     check_set_at_run_time,
+    check_set_by_both,
 )
 from mptcp_lab.suite.direct.endpoints import Ends
 from mptcp_lab.suite.directions import BOTH, UPLOAD
@@ -26,6 +28,12 @@ def test_backup(client: Machine, server: Machine, evidence: EvidenceBox) -> None
 def test_backup_of_both_senders(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """The same while both ends send: each of them uses the backup only while it has to."""
     check_backup(client, server, BOTH, evidence)
+
+
+@claim("DIRECT-11", case="beside-a-lost-path", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+def test_regular_path_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """A backup stays unused, both ways, while one regular path fails and another one works."""
+    check_regular_path_lost(Ends(client, server), evidence)
 
 
 @claim("DIRECT-19", case="declared-by-server", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
@@ -47,3 +55,9 @@ def test_set_at_run_time(client: Machine, server: Machine, evidence: EvidenceBox
 def test_first_as_backup(client: Machine, server: Machine, evidence: EvidenceBox, declared: str) -> None:
     """An end sends nothing over the first subflow after a side, or both, declared it a backup."""
     check_first_as_backup(Ends(client, server), FIRST_IS_BACKUP[declared], evidence)
+
+
+@claim("DIRECT-19", case="set-by-both", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+def test_set_by_both(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """Each end leaves the first subflow when both make its path a backup at once."""
+    check_set_by_both(Ends(client, server), evidence)

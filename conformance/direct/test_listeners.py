@@ -5,8 +5,10 @@ import pytest
 from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.direct.endpoints import Ends
 from mptcp_lab.suite.direct.listeners import SHAPES, check_joins_by_listener, check_joins_proxy
-from mptcp_lab.suite.requirements import IPV6, LISTENING, SERVER_TWO_PATHS, find_listening
+from mptcp_lab.suite.direct.mapped import check_mapped_endpoints
+from mptcp_lab.suite.requirements import IPV6, LISTENING, SERVER_TWO_PATHS, TWO_PATHS, find_listening
 
 LISTENERS = [name for name in SHAPES if not name.endswith("ipv6") and name != "ipv6-only"]
 OVER_IPV6 = [name for name in SHAPES if name not in LISTENERS]
@@ -24,6 +26,13 @@ def test_listener(client: Machine, server: Machine, evidence: EvidenceBox, liste
 def test_listener_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBox, listener: str) -> None:
     """The same with listeners and peers over IPv6; an IPv6-only one refuses IPv4."""
     check_joins_by_listener(client, server, SHAPES[listener], evidence)
+
+
+@claim("DIRECT-17", case="mapped-endpoints", requires=(TWO_PATHS, SERVER_TWO_PATHS))
+@pytest.mark.parametrize("to", ["mapped", "ipv4"])
+def test_mapped_endpoints(client: Machine, server: Machine, evidence: EvidenceBox, to: str) -> None:
+    """Endpoints that are written as mapped addresses join, on a connection to a mapped or an IPv4 address."""
+    check_mapped_endpoints(Ends(client, server), to == "mapped", evidence)
 
 
 @claim("DIRECT-17", requires=LISTENING)

@@ -10,7 +10,7 @@ from mptcp_lab.plugin import EvidenceBox, Unsupported, claim
 from mptcp_lab.suite.deviations import keep_self_joins
 from mptcp_lab.suite.direct import programs
 from mptcp_lab.suite.expectations import expected_pairs, origin_of
-from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN
+from mptcp_lab.suite.requirements import FULL_MESH, IPV6, ORIGIN
 
 #: The errors of MPTCP_INFO on a connection that fell back, and of socket() with net.mptcp.enabled=0.
 NOT_MPTCP, SWITCHED_OFF = os.strerror(errno.EOPNOTSUPP), os.strerror(errno.ENOPROTOOPT)
@@ -37,6 +37,16 @@ def test_client(
     plain = {"refused": "", "is_mptcp": False, "token": NOT_MPTCP, "subflows": []}
     assert fallen == plain, "what the example says of a fallback"
     assert (disabled["refused"], disabled["is_mptcp"]) == (SWITCHED_OFF, False), f"MPTCP is off: {disabled}"
+
+
+@claim("DIRECT-14", case="python-ipv6", requires=(ORIGIN, FULL_MESH, IPV6))
+def test_client_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """The example client recognizes MPTCP and its subflows over IPv6."""
+    said = programs.client(client, "python", server.address(0, 6), str(origin_of(server).port), MESSAGE)
+    evidence.document("what the example said", said)
+    pairs = {(local, remote) for local, remote in said["subflows"]}
+    assert (said["refused"], said["is_mptcp"]) == ("", True), f"to B: {said}"
+    assert (client.address(0, 6), server.address(0, 6)) in pairs, f"subflows: {sorted(pairs)}"
 
 
 @claim("DIRECT-14", case="settings")

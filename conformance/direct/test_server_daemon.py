@@ -1,4 +1,4 @@
-"""DIRECT-24: the server's paths are managed from user space, with a daemon and without one."""
+"""DIRECT-24: paths are managed from user space, at the server or both ends, with and without a daemon."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct import server_daemon
 from mptcp_lab.suite.direct.no_daemon import without_daemon
 from mptcp_lab.suite.direct.server_opens import check_opens, check_opens_to_announced_port
+from mptcp_lab.suite.direct.two_daemons import check_orders_of_both, check_refused_subflow
 from mptcp_lab.suite.requirements import FULL_MESH, IPV6, ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
 
 
@@ -51,3 +52,21 @@ def test_opens_over_ipv6(client: Machine, server: Machine) -> None:
 def test_opens_to_port(client: Machine, server: Machine) -> None:
     """The server opens a subflow to an address and port that the client announces, and closes it."""
     check_opens_to_announced_port(client, server)
+
+
+@claim("DIRECT-24", case="both-ends", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+def test_both_ends(client: Machine, server: Machine) -> None:
+    """Each end announces and withdraws on order; the client opens, demotes and closes subflows."""
+    check_orders_of_both(client, server, 4)
+
+
+@claim("DIRECT-24", case="both-ends-ipv6", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS, IPV6))
+def test_both_ends_over_ipv6(client: Machine, server: Machine) -> None:
+    """The same on a connection over IPv6, which also gets a subflow over IPv4."""
+    check_orders_of_both(client, server, 6)
+
+
+@claim("DIRECT-24", case="refused-subflow", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
+def test_refused_subflow(client: Machine, server: Machine) -> None:
+    """A subflow that is refused is reported once and not counted, and the next one comes up."""
+    check_refused_subflow(client, server)

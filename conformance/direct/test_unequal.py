@@ -6,7 +6,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim, mark_fast
 from mptcp_lab.suite.direct import unequal
 from mptcp_lab.suite.directions import DOWNLOAD, UPLOAD
-from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, TWO_PATHS
+from mptcp_lab.suite.requirements import FULL_MESH, IPV6, ORIGIN, TWO_PATHS
 
 
 @claim("DIRECT-21", timing=True, requires=(ORIGIN, TWO_PATHS, FULL_MESH))
@@ -22,4 +22,10 @@ def test_goodput(
 @claim("DIRECT-21", case="disturbed", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 def test_disturbed_paths(client: Machine, server: Machine) -> None:
     """Over paths that delay, lose and reorder packets, streams in both directions arrive whole."""
-    unequal.check_stays_whole(client, server)
+    unequal.check_stays_whole(client, server, 4)
+
+
+@claim("DIRECT-21", case="disturbed-ipv6", requires=(ORIGIN, TWO_PATHS, FULL_MESH, IPV6))
+def test_disturbed_paths_over_ipv6(client: Machine, server: Machine) -> None:
+    """They do so on a connection over IPv6."""
+    unequal.check_stays_whole(client, server, 6)

@@ -6,7 +6,7 @@ from mptcp_lab.suite.direct.fullmesh import check_joins_all
 from mptcp_lab.suite.expectations import direct_target
 from mptcp_lab.suite.proxy.cookies import check_limit_holds, cookies_in_force
 from mptcp_lab.suite.proxy.legs import check_two_legs
-from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, PROXY_MESH, TWO_PATHS
+from mptcp_lab.suite.requirements import FULL_MESH, IPV6, ORIGIN, PROXY_MESH, TWO_PATHS
 from mptcp_lab.suite.traffic import Target
 
 
@@ -22,6 +22,13 @@ def test_fullmesh(client: Machine, server: Machine, evidence: EvidenceBox) -> No
     """With SYN cookies at B, the first data joins every A NIC with every address of B that it reaches."""
     with cookies_in_force(server, evidence):
         check_joins_all(client, server, 4, evidence)
+
+
+@claim("PROXY-13", case="direct-ipv6", requires=(ORIGIN, FULL_MESH, IPV6))
+def test_fullmesh_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """With SYN cookies at B, the same holds over IPv6."""
+    with cookies_in_force(server, evidence):
+        check_joins_all(client, server, 6, evidence)
 
 
 @claim("PROXY-13", case="limit", requires=(ORIGIN, TWO_PATHS, FULL_MESH))

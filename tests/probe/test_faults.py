@@ -118,10 +118,11 @@ def test_endpoints_come_back_with_their_ids_and_in_their_order(client: Probe) ->
         client.order("change_endpoints", command="flush")
 
 
-def test_packets_are_counted_by_mark_and_class(client: Probe, listener: Listener) -> None:
+def test_packets_are_counted_by_mark_class_and_ttl(client: Probe, listener: Listener) -> None:
     with client.connect(SERVER, 7000) as out, listener.accept() as into:
         out.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 77)
-        with client.fault("count", source=CLIENT, dport=7000, mark=77, tos=0x28):
+        own = int(client.sysctls()["net.ipv4.ip_default_ttl"])
+        with client.fault("count", source=CLIENT, dport=7000, mark=77, tos=0x28, ttl=own):
             receiving = into.receive(1000)
             out.send(1000).wait(5)
             receiving.wait(5)
@@ -132,7 +133,7 @@ def test_packets_are_counted_by_mark_and_class(client: Probe, listener: Listener
             for each in rule["expr"]
             if "counter" in each
         }
-    assert counted[f"{CLIENT} all"] == counted[f"{CLIENT} mark"] > 0
+    assert counted[f"{CLIENT} all"] == counted[f"{CLIENT} mark"] == counted[f"{CLIENT} ttl"] > 0
     assert counted[f"{CLIENT} tos"] == 0
 
 

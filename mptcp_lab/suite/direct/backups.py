@@ -223,6 +223,35 @@ def check_set_at_run_time(ends: Ends, setter: str, evidence: EvidenceBox) -> Non
     assert sent == [(flag, pair[a], pair[b]) for flag, pair in wanted], f"MP_PRIO in the capture: {sent}"
 
 
+def check_set_by_both(ends: Ends, evidence: EvidenceBox) -> None:
+    """Check that both ends leave the first subflow when both make its path a backup while data flows."""
+    mine, theirs = ends.at_client(SUBFLOW), ends.at_server(SIGNAL)
+    pairs = {ends.first, (ends.a[1], ends.b[0]), ends.pair_by_route(ends.b[1])}
+    with two_ways(ends, mine, theirs, pairs) as live:
+        live.check_used(CLIENT, ends.first, "before a change")
+        for end, endpoint in ((CLIENT, mine[0]), (SERVER, theirs[0])):
+            live.controls[end].change(_as_backup(endpoint))
+        for end, setter in ((CLIENT, SERVER), (SERVER, CLIENT)):
+            live.wait_for_priorities(end, 1)
+            live.wait_until_unused(end, {ends.first}, f"after the {setter}'s change")
+    _keep(live, ends, evidence)
+    senders = {local for flag, local, _ in _priorities(live.packets) if flag}
+    assert senders == set(ends.first), f"MP_PRIO was sent by {sorted(senders)}"
+
+
+def check_regular_path_lost(ends: Ends, evidence: EvidenceBox) -> None:
+    """Check that both ends leave a backup unused while one of two regular paths fails and the other works."""
+    first, second, backup = ends.first, (ends.a[1], ends.b[0]), ends.pair_by_route(ends.b[1])
+    mine, theirs = ends.at_client(SUBFLOW)[1:], ends.at_server(SIGNAL)[1:]
+    with two_ways(ends, mine, [_as_backup(theirs[0])], {first, second, backup}) as live:
+        live.wait_until_unused(CLIENT, {backup}, "beside two working paths")
+        with ends.server.probe.fault("drop", direction="both", source=first[0], destination=first[1]):
+            for end in (CLIENT, SERVER):
+                live.check_used(end, second, "while the first path fails")
+                live.wait_until_unused(end, {backup}, "while the first path fails")
+    _keep(live, ends, evidence)
+
+
 #: By case of DIRECT-19: the ends that declare the first subflow's path as backup.
 FIRST_IS_BACKUP = {
     "first-by-client": (CLIENT,),

@@ -20,6 +20,7 @@ from mptcp_lab.suite.deviations import (
     keep,
     keep_self_joins,
 )
+from mptcp_lab.suite.direct.implicit import check_may_be_replaced, find_implicit
 from mptcp_lab.suite.expectations import origin_of, reachable_pairs
 from mptcp_lab.suite.packets import joins, rows, tcp_capture
 from mptcp_lab.suite.sockets import AddressPair
@@ -334,14 +335,15 @@ def check_kind(ends: Ends, kind: Kind, evidence: EvidenceBox) -> None:
     ends.require_reachable(first, *allowed)
     wanted = len(allowed) if kind.fewer is None else kind.fewer
     with (
-        ends.client.probe.replace_endpoints(*ends.at_client(kind.flags)),
+        ends.client.probe.replace_endpoints(*ends.at_client(kind.flags)) as at_client,
         ends.server.probe.replace_endpoints(*ends.at_server(SIGNAL)),
         connection(ends, to=first[1], source=first[0], room=kind.room) as (data, packets),
     ):
         pairs = _wait_for_kind(ends, kind, data, wanted)
         data.wait_for_bytes(QUIET_BYTES)
         after = data.pairs()
-        made = {each.address for each in ends.client.probe.endpoints() if "implicit" in each.flags}
+        made = set(find_implicit(ends.client))
+        check_may_be_replaced(ends.client, at_client)
     asked = {(str(s.src), str(s.dst)) for s in joins(packets)}
     evidence.subflows([{"local": local, "remote": remote} for local, remote in sorted(pairs)])
     evidence.packets(rows(packets, ends.client.name))

@@ -23,7 +23,11 @@ from mptcp_lab.suite.direct.endpoints import (
 from mptcp_lab.suite.direct.flags import find_announcements, find_withdrawn_ids, wait_for_pairs
 from mptcp_lab.suite.expectations import matrix_between
 from mptcp_lab.suite.packets import first_syns, format_segments, rows, tcp_capture
+from mptcp_lab.suite.rows import check_rows
 from mptcp_lab.suite.sockets import AddressPair, at_both_ends, parse_sockets, ss_command
+
+#: The requirements whose options a connection over IPv6 has to show: joins, announcements, withdrawals.
+FORMS = ("R17", "R18", "R19", "R39", "R42", "R47")
 
 
 def _make_ipv6_endpoints(machine: Machine, flags: tuple[str, ...]) -> list[NewEndpoint]:
@@ -173,3 +177,4 @@ def check_ipv6_endpoints(ends: Ends, evidence: EvidenceBox) -> None:
     for addresses in (mine, theirs):
         withdrawn = find_withdrawn_ids(packets, addresses)
         assert withdrawn == {OTHER_ID}, f"ids withdrawn from {addresses[0]}: {sorted(withdrawn)}"
+    check_rows([each for each in packets if each.src.version == 6], FORMS)

@@ -55,6 +55,7 @@ SHAPES = {
     "dual-stack-ipv6": Shape(shape="dual-stack", family=6),
     "ipv6-only": Shape(shape="ipv6-only", family=6),
     "one-address": Shape(on=(0,)),
+    "one-address-ipv6": Shape(on=(0,), family=6),
     "two-addresses": Shape(on=(0, 1)),
     "two-addresses-ipv6": Shape(on=(0, 1), family=6),
     "closed-after-accept": Shape(on=(0, 1), closed=True),

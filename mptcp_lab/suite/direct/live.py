@@ -77,9 +77,12 @@ class Live:
 
 
 @contextmanager
-def live_connection(client: Machine, server: Machine) -> Iterator[Live]:
+def live_connection(client: Machine, server: Machine, family: int = 4) -> Iterator[Live]:
     """Connect a client to a listener of the server's probe, and start to send from both ends."""
-    with server_listeners(server) as listeners, served_client(client, server, listeners) as connection:
+    with (
+        server_listeners(server, family) as listeners,
+        served_client(client, server, listeners) as connection,
+    ):
         mine, theirs = connection.stream, connection.accepted
         ends = (("upload", mine, theirs), ("download", theirs, mine))
         ways = [

@@ -1,4 +1,4 @@
-"""Announce addresses with ports, withdraw them, and announce them again (DIRECT-16)."""
+"""Announce addresses with ports, withdraw them, and announce them again (DIRECT-16, DIRECT-19)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.probe import Origin, eventually
+from mptcp_lab.probe import NewEndpoint, Origin, eventually
 from mptcp_lab.suite.direct.endpoints import (
     QUIET_BYTES,
     SIGNAL,
@@ -16,12 +16,16 @@ from mptcp_lab.suite.direct.endpoints import (
     connection,
 )
 from mptcp_lab.suite.direct.flags import find_announcements, find_withdrawn_ids
+from mptcp_lab.suite.direct.several import third_path
 from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.packets import rows
+from mptcp_lab.suite.rows import check_rows
 from mptcp_lab.suite.traffic import Flow
 
 #: The local address of a subflow at the client, its remote address and its remote port.
 Subflow = tuple[str, str, int]
+#: The counter of SYN/ACKs of joins with the backup bit.
+BACKUP_ANSWERS = "MPJoinSynAckBackupRx"
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,65 @@ def check_with_port(ends: Ends, evidence: EvidenceBox) -> None:
     sent = [(str(each.address), each.port) for each in find_announcements(packets, ends.b)]
     assert sent == [(each.address, each.port) for each in (announced, again)], f"the server announced {sent}"
     assert find_withdrawn_ids(packets, ends.b) == {announced.id}, "the server did not withdraw its address"
+
+
+def check_several_ports(ends: Ends, evidence: EvidenceBox) -> None:
+    """Check that two addresses with ports are joined there: on one port, then on two, as backups.
+
+    The client's kernel counts the backup bit of the answers to its joins, if it can (MPJoinSynAckBackupRx).
+    """
+    server = ends.server
+    with (
+        third_path(ends.client, server) as (_, theirs),
+        ends.client.probe.replace_endpoints(),
+        server.probe.replace_endpoints() as at_server,
+        connection(ends) as (data, packets),
+    ):
+        addresses = {ends.b[1]: server.paths[1].device, str(theirs.address()): theirs.device}
+        first, port = (*ends.first, origin_of(server).port), find_free_port(server, ends.b[1])
+        one_port = [
+            NewEndpoint(to, SIGNAL, number, addresses[to], port) for number, to in enumerate(addresses, 2)
+        ]
+        two_ports = [
+            replace(each, port=find_free_port(server, each.address), flags=(*SIGNAL, "backup"))
+            for each in one_port
+        ]
+        live = AtBothEnds(data, data.origin, data.record().number)
+        for endpoints, what in ((one_port, "one port"), (two_ports, "two ports")):
+            before = ends.client.probe.counters()
+            for each in endpoints:
+                at_server.add(each)
+            joined = {(*ends.pair_by_route(each.address), each.port) for each in endpoints}
+            live.wait_for({first, *joined}, f"two addresses with {what}")
+            for each in endpoints:
+                at_server.delete(each)
+            live.wait_for({first}, f"the server withdraws the addresses with {what}")
+        growth = ends.client.probe.counters().delta(before)
+    evidence.packets(rows(packets, ends.client.name))
+    if growth.has(BACKUP_ANSWERS):
+        backups = growth.mptcp(BACKUP_ANSWERS)
+        assert backups == len(two_ports), f"{backups} of {len(two_ports)} joins were answered as backups"
+
+
+def check_port_over_ipv6(ends: Ends, evidence: EvidenceBox) -> None:
+    """Check that an IPv6 address with a port is announced and joined if the packets have no timestamps.
+
+    With them, the options of a packet have no room for such an announcement (R61).
+    """
+    server, client = ends.server, ends.client
+    mine, theirs = client.address(0, 6), [server.address(path, 6) for path in (0, 1)]
+    announced = NewEndpoint(theirs[1], SIGNAL, 8, server.paths[1].device, find_free_port(server, theirs[1]))
+    with (
+        client.probe.fault("sysctl", name="net.ipv4.tcp_timestamps", value=0),
+        client.probe.replace_endpoints(),
+        server.probe.replace_endpoints(announced),
+        connection(ends, to=theirs[0], source=mine) as (data, packets),
+    ):
+        live = AtBothEnds(data, data.origin, data.record().number)
+        first, joined = (mine, theirs[0]), ends.pair_by_route(theirs[1])
+        port = origin_of(server).port
+        live.wait_for({(*first, port), (*joined, announced.port)}, "an IPv6 address with a port")
+    evidence.packets(rows(packets, client.name))
+    sent = [(str(each.address), each.port) for each in find_announcements(packets, theirs)]
+    assert sent == [(announced.address, announced.port)], f"the server announced {sent}"
+    check_rows(packets, ("R39", "R42"))

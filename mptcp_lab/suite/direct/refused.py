@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.probe import NewEndpoint, eventually
 from mptcp_lab.suite.direct.endpoints import ROOM, SUBFLOW, SUBFLOWS_TIMEOUT_S, Ends, connection
-from mptcp_lab.suite.direct.flags import wait_for_pairs
+from mptcp_lab.suite.direct.flags import UNREACHABLE, wait_for_pairs
 from mptcp_lab.suite.direct.spare import spare_nic
 from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.packets import joins, rows
 
 #: Ways in which a join fails, by case: the fault at the server that causes it.
 VERDICTS = {"refused": "reject", "lost": "drop"}
+#: The counter of joins whose local address the host does not have (Linux 6.12).
+BIND_ERRORS = "MPJoinSynTxBindErr"
 
 
 @contextmanager
@@ -45,6 +47,25 @@ def check_next_joins(ends: Ends, verdict: str, evidence: EvidenceBox) -> None:
     evidence.packets(rows(packets, ends.client.name))
     asked = {(str(each.src), str(each.dst)) for each in joins(packets)}
     assert closed in asked, f"no join was sent for {closed}, only for {sorted(asked)}"
+
+
+def check_address_missing(ends: Ends, evidence: EvidenceBox) -> None:
+    """Check that an endpoint joins although the one before it has an address that the client does not have.
+
+    The kernel counts that it could not use that address, where it has the counter (MPJoinSynTxBindErr).
+    """
+    missing, present = NewEndpoint(UNREACHABLE[7], SUBFLOW, 1), ends.at_client(SUBFLOW)[1]
+    with (
+        ends.client.probe.replace_endpoints(missing, present),
+        ends.server.probe.replace_endpoints(),
+        connection(ends) as (data, packets),
+    ):
+        wait_for_pairs(data, {ends.first, (present.address, ends.b[0])}, "one address is missing")
+        growth = ends.client.probe.counters().delta(data.opening.before[0])
+    evidence.packets(rows(packets, ends.client.name))
+    if growth.has(BIND_ERRORS):
+        failed = growth.mptcp(BIND_ERRORS)
+        assert failed == 1, f"{ends.client.name} counts {failed} joins from addresses that it lacks"
 
 
 def check_added_later(ends: Ends, evidence: EvidenceBox) -> None:

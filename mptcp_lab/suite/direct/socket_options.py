@@ -20,10 +20,12 @@ from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow
 
 JOINED_ID = 2
+#: What the packets of a connection have by options of its socket, as fault "count" names it.
+IN_PACKETS = {"mark": "the mark", "tos": "the traffic class", "ttl": "the TTL"}
 #: How many bytes flow while packets are counted.
 COUNTED_BYTES = 20_000
 SOL_SOCKET, SOL_IP, SOL_TCP, SOL_IPV6 = 1, 0, 6, 41
-MARK, TOS = 0x4D50, 0x28  # "MP"; DSCP AF11
+MARK, TOS, TTL = 0x4D50, 0x28, 33  # "MP"; DSCP AF11
 #: Keepalive timers that no host has by default: probes after so many seconds, apart, and how many.
 IDLE_S, INTERVAL_S, PROBES = 61, 7, 4
 
@@ -45,6 +47,8 @@ def _int_option(name: str, level: int, number: int, value: int) -> Option:
 SO_MARK = _int_option("SO_MARK", SOL_SOCKET, 36, MARK)
 IP_TOS = _int_option("IP_TOS", SOL_IP, 1, TOS)
 IPV6_TCLASS = _int_option("IPV6_TCLASS", SOL_IPV6, 67, TOS)
+IP_TTL = _int_option("IP_TTL", SOL_IP, 2, TTL)
+IPV6_UNICAST_HOPS = _int_option("IPV6_UNICAST_HOPS", SOL_IPV6, 16, TTL)
 KEEPALIVE = (
     _int_option("SO_KEEPALIVE", SOL_SOCKET, 9, 1),
     _int_option("TCP_KEEPIDLE", SOL_TCP, 4, IDLE_S),
@@ -77,7 +81,7 @@ TABLE = (
     _int_option("TCP_SAVE_SYN", SOL_TCP, 27, 1),
     Option("TCP_MD5SIG", SOL_TCP, 14, bytes(216)),
     Option("TCP_ULP", SOL_TCP, 31, b"tls\0"),
-    _int_option("IP_TTL", SOL_IP, 2, 33),
+    IP_TTL,
     _int_option("IP_MTU_DISCOVER", SOL_IP, 10, 2),
     _int_option("IP_RECVERR", SOL_IP, 11, 1),
     _int_option("IP_FREEBIND", SOL_IP, 15, 1),
@@ -86,7 +90,7 @@ TABLE = (
     _int_option("IP_BIND_ADDRESS_NO_PORT", SOL_IP, 24, 1),
     _int_option("IP_LOCAL_PORT_RANGE", SOL_IP, 51, 0),
     _int_option("IPV6_V6ONLY", SOL_IPV6, 26, 1),
-    _int_option("IPV6_UNICAST_HOPS", SOL_IPV6, 16, 33),
+    IPV6_UNICAST_HOPS,
     _int_option("SO_REUSEADDR", SOL_SOCKET, 2, 1),
     _int_option("SO_REUSEPORT", SOL_SOCKET, 15, 1),
     _int_option("SO_SNDBUF", SOL_SOCKET, 7, 65536),
@@ -123,13 +127,15 @@ def _other_congestion_control(client: Machine) -> str:
 def check_options_hold(client: Machine, server: Machine, family: int, evidence: EvidenceBox) -> None:
     """Check that accepted options hold on the first subflow and on one that joins after they were set.
 
-    Marks and traffic classes are counted by the packet filter of the client. Keepalive timers and congestion
-    control are those that socket diagnostics show of each subflow.
+    Marks, traffic classes and TTLs are counted by the packet filter of the client. Keepalive timers and
+    congestion control are those that socket diagnostics show of each subflow.
     """
     port = origin_of(server).port
     addresses = [client.address(path, family) for path in (0, 1)]
-    traffic_class = IP_TOS if family == 4 else IPV6_TCLASS
-    wanted = [SO_MARK, traffic_class, *KEEPALIVE]
+    traffic_class, hops = (IP_TOS, IP_TTL) if family == 4 else (IPV6_TCLASS, IPV6_UNICAST_HOPS)
+    in_packets = {"mark": SO_MARK, "tos": traffic_class, "ttl": hops}
+    values = {"mark": MARK, "tos": TOS, "ttl": TTL}
+    wanted = [*in_packets.values(), *KEEPALIVE]
     algorithm = _other_congestion_control(client)
     with ExitStack() as opened:
         control = opened.enter_context(client.probe.replace_endpoints())
@@ -140,7 +146,7 @@ def check_options_hold(client: Machine, server: Machine, family: int, evidence: 
         accepted = set_options(data.stream, wanted)
         _set_congestion_control(data.stream, algorithm)
         for address in addresses:
-            opened.enter_context(client.probe.fault("count", source=address, dport=port, mark=MARK, tos=TOS))
+            opened.enter_context(client.probe.fault("count", source=address, dport=port, **values))
         control.add(NewEndpoint(addresses[1], SUBFLOW, JOINED_ID, client.paths[1].device))
         _wait_for_pairs(
             data, {(addresses[0], server.address(0, family)), (addresses[1], server.address(0, family))}
@@ -157,14 +163,9 @@ def check_options_hold(client: Machine, server: Machine, family: int, evidence: 
     for address in addresses:
         every = counted[address]["all"]
         assert every, f"no packet left {client.name} from {address}"
-        if SO_MARK in accepted:
-            marked = counted[address]["mark"]
-            assert marked == every, f"{every - marked} of {every} packets from {address} lack the mark"
-        if traffic_class in accepted:
-            classed = counted[address]["tos"]
-            assert classed == every, (
-                f"{every - classed} of {every} packets from {address} lack the traffic class"
-            )
+        for field, option in in_packets.items():
+            lacking = every - counted[address][field] if option in accepted else 0
+            assert not lacking, f"{lacking} of {every} packets from {address} lack {IN_PACKETS[field]}"
         assert algorithm in shown[address].split(), f"{address} does not use {algorithm}: {shown[address]}"
         if set(KEEPALIVE) <= set(accepted):
             assert "timer:(keepalive," in shown[address], (

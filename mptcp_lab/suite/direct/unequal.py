@@ -110,8 +110,10 @@ def _goodput(stream: Stream, accepted: Stream, direction: str) -> float:
     return 8e-6 * TRANSFER_BYTES / (got.last - got.first)
 
 
-def check_stays_whole(client: Machine, server: Machine) -> None:
+def check_stays_whole(client: Machine, server: Machine, family: int) -> None:
     """Check that streams in both directions arrive whole over paths that delay, lose and reorder packets.
+
+    The connection is over IPv4 (4) or IPv6 (6).
 
     Raises:
         Unsupported: a kernel has no netem.
@@ -128,7 +130,7 @@ def check_stays_whole(client: Machine, server: Machine) -> None:
                         loss_percent=LOSS_PERCENT,
                     )
                 )
-        with live_connection(client, server) as data:
-            wait_for_joins(data.connection, expected_pairs(client, server))
+        with live_connection(client, server, family) as data:
+            wait_for_joins(data.connection, expected_pairs(client, server, family))
             data.carry()
             data.check_intact()

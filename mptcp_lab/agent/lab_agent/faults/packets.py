@@ -101,17 +101,27 @@ def plan_drop_option(fault: str, direction: str = "forward", **match: Any) -> Pl
     )
 
 
-def plan_count(fault: str, source: str, dport: int, mark: int | None = None, tos: int | None = None) -> Plan:
+def plan_count(
+    fault: str,
+    source: str,
+    dport: int,
+    mark: int | None = None,
+    tos: int | None = None,
+    ttl: int | None = None,
+) -> Plan:
     """Plan to count the TCP packets that leave from an address to a port, and change nothing.
 
-    The comments of the rules are "SOURCE all", "SOURCE mark" (with this mark) and "SOURCE tos" (with this
-    TOS octet or traffic class).
+    The comments of the rules are "SOURCE all", "SOURCE mark" (with this mark), "SOURCE tos" (with this TOS
+    octet or traffic class) and "SOURCE ttl" (with this TTL or hop limit).
     """
     require("nft")
     address = ipaddress.ip_address(source)
-    family, octet = ("ip", "@nh,8,8") if address.version == 4 else ("ip6", "@nh,4,8")
+    family, octet, hops = (
+        ("ip", "@nh,8,8", "ip ttl") if address.version == 4 else ("ip6", "@nh,4,8", "ip6 hoplimit")
+    )
     fields = {"all": "", "mark": mark if mark is None else f"meta mark {int(mark)}"}
     fields["tos"] = tos if tos is None else f"{octet} {int(tos)}"
+    fields["ttl"] = ttl if ttl is None else f"{hops} {int(ttl)}"
     table = f"mptcp_lab_{fault}"
     lines = [f"add table inet {table}"]
     lines.append(f"add chain inet {table} output {{ type filter hook output priority 150; policy accept; }}")
