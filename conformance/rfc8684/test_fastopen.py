@@ -1,4 +1,4 @@
-"""R60: TCP Fast Open with MPTCP, over both families and with SYN cookies."""
+"""R60: TCP Fast Open with MPTCP, over both families, with SYN cookies, with its cookie and its options."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.proxy.cookies import cookies_in_force
 from mptcp_lab.suite.requirements import IPV6
 from mptcp_lab.suite.rfc8684.fast_open import OFF, SERVER, check_data_in_syn
+from mptcp_lab.suite.rfc8684.fast_open_options import USAGES, check_usage
 
 SERVER_SETTINGS = pytest.mark.parametrize("server_setting", [SERVER, OFF], ids=["accepted", "refused"])
 
@@ -33,3 +34,10 @@ def test_with_cookies(client: Machine, server: Machine, evidence: EvidenceBox) -
     with cookies_in_force(server, evidence):
         is_taken = check_data_in_syn(client, server, evidence, SERVER)
     evidence.figure("data in the SYN taken", int(is_taken))
+
+
+@claim("R60", case="by")
+@pytest.mark.parametrize("usage", USAGES)
+def test_usage(client: Machine, server: Machine, evidence: EvidenceBox, usage: str) -> None:
+    """By cookie and by socket options, the data in the SYN is delivered once, or sent again if refused."""
+    check_usage(client, server, USAGES[usage], evidence)

@@ -11,12 +11,10 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import Stream
 from mptcp_lab.probe.streams import Opened
-from mptcp_lab.suite.packets import format_segments, joins, mptcp_options
+from mptcp_lab.suite.packets import format_segments, mptcp_options
+from mptcp_lab.suite.rfc8684.accepting import accept_join, is_proof, wait_for_join
 from mptcp_lab.suite.rfc8684.peer import (
     IGNORED,
-    Peer,
-    Subflow,
-    Wire,
     check_alive,
     option_of,
     peer,
@@ -28,11 +26,8 @@ from mptcp_lab.wire import (
     Dss,
     MpCapable,
     MpCapableV0,
-    MpJoinAck,
-    MpJoinSyn,
     MpJoinSynAck,
     MptcpOption,
-    Segment,
 )
 from mptcp_lab.wire.packet import ACK, PSH, RST, SYN
 
@@ -66,21 +61,6 @@ def test_wrong_syn_ack(
     assert not [*mptcp_options(third), *mptcp_options(data)], f"after {why}: {format_segments([third, data])}"
 
 
-def asked_to_join(wire_server: Peer, wire: Wire) -> tuple[Subflow, MpJoinSyn]:
-    """Wait for a join of the client; return the peer's side of the subflow, and the MP_JOIN."""
-    further, syn = wire_server.answers(wire, lambda segment: joins([segment]))
-    return further, option_of(syn, MpJoinSyn)
-
-
-def accept_join(wire_server: Peer, wire: Wire) -> Subflow:
-    """Accept a join of the client, and return the established subflow."""
-    further, asked = asked_to_join(wire_server, wire)
-    further.says(SYN | ACK, wire_server.endpoint.join_answer(asked, 0, randbits(32)))
-    further.hears(ACK, proves, "the third packet of the join")
-    further.says(ACK, wire_server.endpoint.data_ack_option())
-    return further
-
-
 WRONG_ANSWERS: dict[str, tuple[MptcpOption, ...]] = {
     "R21": (MpJoinSynAck(0, token_bytes(8), randbits(32)),),
     "R23": (),
@@ -96,26 +76,21 @@ def test_wrong_answer_to_join(
 ) -> None:
     """A join answered with a wrong HMAC, or without MP_JOIN, is reset; the connection lives on."""
     with peer(server, evidence) as wire_server, served_client(client, wire_server) as (wire, first, _):
-        further, _ = asked_to_join(wire_server, wire)
+        further, _ = wait_for_join(wire_server, wire)
         further.says(SYN | ACK, *answer)
         further.hears(RST, what="RST of the join")
         check_alive(first)
-
-
-def proves(segment: Segment) -> bool:
-    """Return whether a segment is the third packet of a join."""
-    return any(isinstance(option, MpJoinAck) for option in segment.options)
 
 
 @claim("R22")
 def test_fourth_packet_lost(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """A join's third packet is sent again until the fourth arrives, and data is sent only after that."""
     with peer(server, evidence) as wire_server, served_client(client, wire_server) as (wire, _, stream):
-        further, asked = asked_to_join(wire_server, wire)
+        further, asked = wait_for_join(wire_server, wire)
         further.says(SYN | ACK, wire_server.endpoint.join_answer(asked, 0, randbits(32)))
         stream.send(MUCH_DATA)
-        further.hears(ACK, proves, "the third packet of the join")
-        further.hears(ACK, proves, "the third packet once more")
+        further.hears(ACK, is_proof, "the third packet of the join")
+        further.hears(ACK, is_proof, "the third packet once more")
         early = [s for s in wire.log if further.leg.is_from_peer(s) and s.payload_length]
         further.says(ACK, wire_server.endpoint.data_ack_option())
         further.hears(ACK, lambda segment: segment.payload_length, "data on the new subflow")

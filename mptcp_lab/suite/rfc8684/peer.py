@@ -154,6 +154,10 @@ class Subflow:
         self._last = segment if payload else self._last
         self.wire.send(segment)
 
+    def says_with_window(self, window: int, flags: int, *options: Option, payload: bytes = b"") -> None:
+        """Send the next segment with a receive window of so many octets."""
+        self.wire.send(replace(self.leg.segment(flags, *options, payload=payload), window=window))
+
     def asks(self, option: Option, what: str = "SYN/ACK") -> Segment:
         """Send a SYN, and repeat it until it is answered; return the SYN/ACK.
 
