@@ -7,6 +7,7 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.expectations import direct_flow
 from mptcp_lab.suite.proxy.other_ways import (
+    check_program_gives_mptcp,
     check_readable,
     check_serves,
     go_listener,
@@ -14,7 +15,7 @@ from mptcp_lab.suite.proxy.other_ways import (
     socket_unit,
 )
 from mptcp_lab.suite.proxy.targets import proxy_target
-from mptcp_lab.suite.requirements import FULL_MESH, MESH_TO_A_PROXY, ORIGIN, TCP_LISTENER
+from mptcp_lab.suite.requirements import FULL_MESH, IPV6, MESH_TO_A_PROXY, ORIGIN, TCP_LISTENER
 
 
 @claim("PROXY-15", case="systemd", requires=MESH_TO_A_PROXY)
@@ -40,10 +41,23 @@ def test_go(client: Machine, proxy: Machine, tcp_server: Machine, evidence: Evid
         check_serves(client, proxy, tcp_server, port, evidence)
 
 
+@claim("PROXY-15", case="ebpf")
+def test_ebpf(client: Machine, proxy: Machine) -> None:
+    """An eBPF program gives MPTCP to a listener of a program that asks for TCP, and to no other."""
+    check_program_gives_mptcp(client, proxy)
+
+
 @claim("PROXY-15", case="readable", requires=(ORIGIN, FULL_MESH))
 def test_readable(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """FIONREAD and TCP_INQ agree with what can be read from an MPTCP connection with several subflows."""
     with direct_flow(client, server) as data:
+        check_readable(data, True, evidence)
+
+
+@claim("PROXY-15", case="readable-ipv6", requires=(ORIGIN, FULL_MESH, IPV6))
+def test_readable_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
+    """They do so on a connection over IPv6."""
+    with direct_flow(client, server, 6) as data:
         check_readable(data, True, evidence)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from mptcp_lab.errors import Unsupported
 from mptcp_lab.probe.absent import Readings
 from mptcp_lab.probe.client import ProbeClient, ProbeError
 from mptcp_lab.probe.endpoints import EndpointControl, NewEndpoint
@@ -277,6 +279,24 @@ class Probe(ProbeClient):
     def watch_events(self) -> EventWatch:
         """Start to watch netlink events."""
         return EventWatch(self)
+
+    @contextmanager
+    def socket_program(self) -> Iterator[None]:
+        """Let an eBPF program give the probe MPTCP sockets where it asks for TCP ones, in the block.
+
+        Raises:
+            Unsupported: the host's kernel lacks what the program needs, or refuses it.
+        """
+        try:
+            name = self.ask(str, "socket_program")
+        except ProbeError as error:
+            if error.kind != "unsupported":
+                raise
+            raise Unsupported(str(error.more.get("capability")), error.what, self.host) from None
+        try:
+            yield
+        finally:
+            self.order("close", item=name)
 
     def capture(self, devices: Sequence[str], snaplen: int = 160, ports: Sequence[int] = ()) -> Capture:
         """Capture the first ``snaplen`` bytes of packets on these NICs: of all, or of those of TCP ports."""

@@ -47,6 +47,7 @@ from .kernel.network_state import network_state, watched_readings
 from .kernel.path_manager import PathManager
 from .kernel.socket_diag import destroy_socket
 from .kernel.socket_facts import plain_address, readable_octets, socket_facts, socket_name
+from .kernel.socket_program import SocketProgram
 from .lease import refresh_lease, release_lease, take_lease
 from .many import Many
 from .origin.service import ask_origin
@@ -383,6 +384,10 @@ class Probe:
         name = self.open.add("watch", EventWatch(report))
         ready.set()
         return name
+
+    def op_socket_program(self) -> str:
+        """Give this process MPTCP where it asks for TCP, by an eBPF program, until op_close."""
+        return self.open.add("program", SocketProgram())
 
     def op_capture(self, devices: list[str], snaplen: int = 160, ports: Sequence[int] = ()) -> str:
         """Start a capture on these NICs and return its id; `snaplen` is in bytes per packet.

@@ -10,7 +10,8 @@ from mptcp_lab.errors import Unsupported
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.paths import ROOT
-from mptcp_lab.probe import Readable, eventually
+from mptcp_lab.probe import Listener, Readable, eventually
+from mptcp_lab.suite.direct.families import check_passes
 from mptcp_lab.suite.directions import BOTH, Movement
 from mptcp_lab.suite.expectations import expected_pairs, origin_of, wait_for_joins
 from mptcp_lab.suite.state.units import listeners
@@ -84,6 +85,34 @@ def check_serves(client: Machine, proxy: Machine, origin: Machine, port: int, ev
         assert is_mptcp(data.stream), "the connection fell back to TCP"
         moved = movement.end()
     moved.check_intact()
+
+
+def check_program_gives_mptcp(client: Machine, proxy: Machine) -> None:
+    """Check that an eBPF program makes a listener MPTCP whose program asked for TCP, and serves a client.
+
+    Before and afterwards such a listener is plain TCP.
+
+    Raises:
+        Unsupported: the proxy's kernel has no such programs.
+    """
+
+    def open_listener() -> Listener:
+        return proxy.probe.listen(proxy.address(0), 0, protocol="tcp")
+
+    with (
+        proxy.probe.socket_program(),
+        open_listener() as listener,
+        client.probe.connect(proxy.address(0), listener.port) as out,
+        listener.accept() as into,
+    ):
+        kind = listener_kind(proxy, listener.port)
+        check_passes(out, into, "upwards")
+        check_passes(into, out, "downwards")
+        found = [is_mptcp(each) for each in (out, into)]
+    with open_listener() as listener:
+        afterwards = listener_kind(proxy, listener.port)
+    assert (kind, afterwards) == ("MPTCP", "TCP"), f"with the program {kind}, afterwards {afterwards}"
+    assert all(found), f"MPTCP at client and proxy: {found}"
 
 
 def check_readable(data: Flow, reads_mptcp: bool, evidence: EvidenceBox) -> None:
