@@ -16,6 +16,8 @@ from mptcp_lab.catalogue.markdown import format_row
 
 FILES = ("selftests", "packetdrill")
 STATES = ("covered", "partly", "open", "not for us")
+#: Why no claim has to find what a sub-test is about besides.
+BESIDES = "only programs on one host see it"
 _FOLDER = Path(__file__).parent
 
 INTRODUCTION = """\
@@ -31,7 +33,7 @@ for this, and of most packetdrill scripts the name only. None of them was run.
 
 | state | means |
 | --- | --- |
-| covered | the claims find what the sub-test finds |
+| covered | the claims find what the sub-test finds; the last column names what only one host sees of it |
 | partly | the claims find it except for what the last column names |
 | open | no claim finds it, and an operator would notice |
 | not for us | no claim has to find it, for the reason in the last column |
@@ -43,15 +45,17 @@ each suite. Newer kernels can have more.
 
 @dataclass(frozen=True)
 class UpstreamTest:
-    """One sub-test of a suite: the claims that cover it (`by`), and what they leave out (`missing`).
+    """One sub-test of a suite: the claims that cover it (`by`), and what they leave out.
 
-    A sub-test without claims has either `open`, which says what no claim does, or `not_for_us`, which gives
-    the reason why no claim has to.
+    What an operator would notice is `missing`; what only programs on one host see is `besides`. A sub-test
+    without claims has either `open`, which says what no claim does, or `not_for_us`, which gives the reason
+    why no claim has to.
     """
 
     name: str
     by: tuple[str, ...] = ()
     missing: str = ""
+    besides: str = ""
     open: str = ""
     not_for_us: str = ""
 
@@ -65,7 +69,8 @@ class UpstreamTest:
     @property
     def note(self) -> str:
         """Return what is missing, or why no claim covers the sub-test."""
-        return self.missing or self.open or self.not_for_us
+        aside = f"it is also about {self.besides}: {BESIDES}" if self.besides else ""
+        return self.missing or aside or self.open or self.not_for_us
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,12 @@ def test_claims_that_are_named_exist(suite: Suite) -> None:
 
 @pytest.mark.parametrize("suite", EVERY)
 def test_every_line_has_a_claim_or_a_reason(suite: Suite) -> None:
-    """A line has just one of `by`, `open` and `not_for_us`, and `missing` only beside `by`."""
+    """A line has just one of `by`, `open` and `not_for_us`; `missing` or `besides` comes only beside `by`."""
     wrong = [
         test.name
         for test in suite.tests
-        if sum(map(bool, (test.by, test.open, test.not_for_us))) != 1 or (test.missing and not test.by)
+        if sum(map(bool, (test.by, test.open, test.not_for_us))) != 1
+        or (bool(test.missing) + bool(test.besides) > bool(test.by))
     ]
     assert not wrong, f"{suite.name}: no claim and no reason, or both: {wrong}"
 
@@ -75,10 +76,15 @@ def test_every_reason_is_used() -> None:
     [
         (UpstreamTest("a", by=("DIRECT-1",)), "covered", ""),
         (UpstreamTest("a", by=("DIRECT-1",), missing="IPv6"), "partly", "IPv6"),
+        (
+            UpstreamTest("a", by=("DIRECT-1",), besides="a form"),
+            "covered",
+            f"it is also about a form: {coverage.BESIDES}",
+        ),
         (UpstreamTest("a", open="No claim does it."), "open", "No claim does it."),
         (UpstreamTest("a", not_for_us="setup"), "not for us", "setup"),
     ],
-    ids=["covered", "partly", "open", "not-for-us"],
+    ids=["covered", "partly", "covered-besides", "open", "not-for-us"],
 )
 def test_state(test: UpstreamTest, state: str, note: str) -> None:
     assert (test.state, test.note) == (state, note)
