@@ -46,7 +46,10 @@ def resolve(word: str) -> Path:
             return candidate.resolve()
     known = ", ".join(sorted(p.name for p in (ROOT / "inventories").iterdir() if p.is_dir()))
     raise InventoryError(
-        word, "--hosts", f"no such inventory (inventories/ contains: {known})", "--hosts=inventory"
+        word,
+        "",
+        f"no such inventory (inventories/ contains: {known})",
+        "inventory, which is the default of ansible.cfg",
     )
 
 

@@ -9,10 +9,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from mptcp_lab.errors import LabBroken
+from mptcp_lab.errors import LabBroken, LabError
 from mptcp_lab.inventory.model import Host, Lab
 from mptcp_lab.inventory.ssh import ssh_arguments
-from mptcp_lab.labs.lab_paths import lab_paths
+from mptcp_lab.labs.lab_paths import COLUMN, lab_paths
 from mptcp_lab.probe.ssh import SshTarget
 
 MOST_HOPS = 8
@@ -41,6 +41,21 @@ def target(lab: Lab, host: Host) -> SshTarget:
         known_hosts=paths.state / "known_hosts",
         become=user != "root",
     )
+
+
+def check_host(lab: Lab, word: str) -> None:
+    """Refuse a name, as given to ssh, that no host of the lab has: ssh would try it outside the lab.
+
+    Raises:
+        LabError: the lab has no such host.
+        LabBroken: the lab is not up.
+    """
+    name = word.rpartition("@")[2]
+    names = [*lab.hosts, *([COLUMN] if lab_paths(lab.name).column.exists() else [])]
+    if name not in names:
+        raise LabError(f"no host {name} is in the lab", lab.name, f"name one of {', '.join(names)}")
+    if lab.local and ssh_config(lab) is None:
+        raise LabBroken("the lab is not up", lab.name, "./lab up")
 
 
 def ssh_config(lab: Lab) -> Path | None:

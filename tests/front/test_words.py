@@ -99,3 +99,10 @@ def test_options_that_the_suite_does_not_take_are_refused_before_the_lab_is_touc
     assert words.split()[-1] in done.stderr
     assert "lab: pytest refuses these options" in done.stderr
     assert "$ " not in done.stderr  # no command was run
+
+
+def test_a_list_of_checks_starts_nothing() -> None:
+    done = Checkout(ROOT).lab("run", "--list", "--claim", "DIRECT-3")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "$ pytest conformance/ --hosts=inventory --list --claim DIRECT-3"
+    assert "DIRECT-3  (MUST;" in done.stdout

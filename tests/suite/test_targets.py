@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.errors import LabBroken
-from mptcp_lab.machines.reach import resolve
+from mptcp_lab.errors import LabBroken, LabError
+from mptcp_lab.inventory import load
+from mptcp_lab.labs.lab_paths import LabPaths
+from mptcp_lab.machines import reach
+from mptcp_lab.machines.reach import check_host, resolve
 from mptcp_lab.paths import ROOT
 from mptcp_lab.probe.ssh import SshFailed, SshTarget, connect
 from tests.probe.hosts import make_key
@@ -161,3 +164,23 @@ def test_a_lax_configuration_does_not_reach_ansible(tmp_path: Path) -> None:
     command = ["ssh", *arguments, "-o", "StrictHostKeyChecking=no", "-F", str(config), "-G", "host"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert {"forwardagent no", "forwardx11 no", "stricthostkeychecking true"} <= set(said)
+
+
+def test_a_name_that_is_no_host_of_the_lab_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else ssh would look it up outside the lab, and run the command there."""
+    paths = LabPaths(tmp_path, "embedded")
+    monkeypatch.setattr(reach, "lab_paths", lambda _: paths)
+    lab = load(ROOT / "inventories/embedded")
+    with pytest.raises(LabBroken, match=r"the lab is not up; next: \./lab up"):
+        check_host(lab, "client")
+    paths.state.mkdir(parents=True)
+    (paths.state / "ssh_config").touch()
+    check_host(lab, "client")
+    check_host(lab, "me@client")
+    for name in ("clinet", "column"):
+        with pytest.raises(LabError, match=f"no host {name} is in the lab; next: name one of client, "):
+            check_host(lab, name)
+    paths.column.touch()
+    check_host(lab, "column")
