@@ -80,7 +80,12 @@ def compare(before: Result, after: Result) -> Comparison:
     cases = [*old, *(case for case in new if case not in old)]
     changes = {case: classify(old.get(case), new.get(case), with_times=with_times) for case in cases}
     waiting = {entry.case for entry in after.not_run if changes.get(entry.case) is Change.GONE}
-    one_sided = [case for case, change in changes.items() if change is Change.NEW and has_selection(before)]
+    unstarted = {entry.case for entry in before.not_run if changes.get(entry.case) is Change.NEW}
+    one_sided = [
+        case
+        for case, change in changes.items()
+        if change is Change.NEW and has_selection(before) and case not in unstarted
+    ]
     one_sided += [
         case
         for case, change in changes.items()
@@ -89,9 +94,11 @@ def compare(before: Result, after: Result) -> Comparison:
     notes = [*_notes(before, after)]
     if waiting:
         notes.append(f"{_count(waiting)} of the baseline not started: {after.not_run[0].reason}")
+    if unstarted:
+        notes.append(f"{_count(unstarted)} not compared: not started in the baseline")
     if one_sided:
         notes.append(f"{_count(one_sided)} not compared: only one run's options selected them")
-    left_out = waiting.union(one_sided)
+    left_out = waiting.union(unstarted, one_sided)
     differences = tuple(
         Difference(change, old.get(case), new.get(case))
         for case, change in changes.items()

@@ -142,7 +142,7 @@ def test_one_cause_of_many_failures_is_named_once_at_the_top(configured: Configu
     assert run.output.count(cause["what"]) == 1
     assert not any(line.startswith("fail  DIRECT") for line in lines[at:])
     page = (run.folder / "report.html").read_text()
-    assert page.index("Why checks did not pass") < page.index("<tr><td>2</td><td>server1: ")
+    assert page.index("Why checks did not pass") < page.index('<tr><td>2</td><td class="wide">server1: ')
 
 
 def test_a_gateway_that_takes_options_away_is_the_cause(configured: Configured) -> None:

@@ -122,6 +122,15 @@ def test_cases_that_only_one_runs_options_selected_are_a_note(run: Result) -> No
     assert [each.change for each in compare(both, a_run(run, both.checks[0])).differences] == [Change.GONE]
 
 
+def test_cases_that_the_baseline_did_not_start_are_a_note_and_not_new(run: Result) -> None:
+    new = a_run(run, check("DIRECT-3", Verdict.PASS), check("DIRECT-4", Verdict.PASS))
+    not_run = (NotRun("DIRECT-4", "interrupted"),)
+    cut = a_run(run, new.checks[0], not_run=not_run, ending=Ending.INTERRUPTED, sentence="interrupted")
+    comparison = compare(cut, new)
+    assert comparison.differences == ()
+    assert comparison.notes[-1] == "1 case not compared: not started in the baseline"
+
+
 def test_cases_that_were_not_started_are_a_note(run: Result) -> None:
     old = a_run(run, check("DIRECT-3", Verdict.PASS), check("DIRECT-4", Verdict.PASS))
     late = a_run(

@@ -18,6 +18,7 @@ from mptcp_lab.report.terminal import check_line, paint, summary
 from mptcp_lab.report.timeline import timeline
 from mptcp_lab.report.topology import service_lines, topology
 from mptcp_lab.results import result as results
+from mptcp_lab.results.causes import Cause
 from mptcp_lab.results.result import Evidence, Result
 from mptcp_lab.results.verdict import Ending
 from tests.report.conftest import LAB, TIMELINE, an_attempt
@@ -69,6 +70,17 @@ def test_the_page_begins_with_the_picture_of_a_path_that_is_lost(run: Result, tm
     assert 'href="#DIRECT-7"' in text
     without = replace(run, checks=tuple(c for c in run.checks if c.case != "DIRECT-7"))
     assert "the connection lives" not in html.render(without, tmp_path)
+
+
+def test_causes_are_wrapped_and_have_a_next_step_if_one_has(run: Result, tmp_path: Path) -> None:
+    cause = Cause("net.mptcp.enabled is 0", "client", "sysctl net.mptcp.enabled=1")
+    failed = replace(run.checks[2], diagnosis=cause)
+    text = html.render(replace(run, checks=(failed,)), tmp_path)
+    assert '<td class="wide">client: net.mptcp.enabled is 0</td><td class="wide">sysctl ' in text
+    known = replace(run.checks[1], known="the kernel chooses another port")
+    text = html.render(replace(run, checks=(known,)), tmp_path)
+    assert '<td class="wide">known deviation of this kernel: the kernel chooses another port</td>' in text
+    assert "<th>next</th>" not in text
 
 
 def test_the_page_escapes_what_others_wrote(run: Result, tmp_path: Path) -> None:
