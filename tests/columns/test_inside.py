@@ -10,27 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory import Lab, load
+from mptcp_lab.inventory import Lab
 from mptcp_lab.labs.columns import column
 from mptcp_lab.labs.columns.choice import choose_kernel
 from mptcp_lab.labs.columns.record import Record, write_record
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.kernel import Lack
 from mptcp_lab.labs.lab_paths import LabPaths
-from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
-
-
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    return load(ROOT / "inventories/embedded")
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> LabPaths:
-    own = LabPaths(tmp_path, "embedded")
-    own.state.mkdir(parents=True)
-    return own
 
 
 @pytest.fixture

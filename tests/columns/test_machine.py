@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory import Lab, load
+from mptcp_lab.inventory import Lab
 from mptcp_lab.inventory.document import document_of
 from mptcp_lab.inventory.validate import lab_from
 from mptcp_lab.labs import fabric, lifecycle
@@ -28,22 +28,9 @@ from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.labs.vms import qemu
 from mptcp_lab.machines import kernel_files
 from mptcp_lab.machines.kernel_files import is_column, read_kernel_files
-from mptcp_lab.paths import ROOT
 from tests.columns.test_spec import write_bzimage
 
 UP_ON_DEBIAN_12 = Record("debian-12", "", "option", "/nowhere", "")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    return load(ROOT / "inventories/embedded")
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> LabPaths:
-    own = LabPaths(tmp_path, "embedded")
-    own.state.mkdir(parents=True)
-    return own
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory import Lab, load
+from mptcp_lab.inventory import Lab
 from mptcp_lab.labs.columns import choice, column, kernels, readiness
 from mptcp_lab.labs.columns.choice import Choice
 from mptcp_lab.labs.columns.record import Record, write_record
@@ -17,15 +17,9 @@ from mptcp_lab.labs.kernel import Lack
 from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.labs.machine_check import Finding
 from mptcp_lab.labs.vms import qemu
-from mptcp_lab.paths import ROOT
 from tests.columns.test_spec import write_bzimage
 
 LACK = Lack("sch_netem", "delay and loss", "Specified qdisc kind is unknown.", "CONFIG_NET_SCH_NETEM", False)
-
-
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    return load(ROOT / "inventories/embedded")
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from mptcp_lab.inventory.model import Lab
 from mptcp_lab.labs.command import run
 from mptcp_lab.labs.containers import image as containers
 from mptcp_lab.labs.containers import rootfs
-from mptcp_lab.labs.containers.recipe import IDLE, SUITE, Recipe
+from mptcp_lab.labs.containers.recipe import SUITE, Recipe
 from mptcp_lab.labs.containers.rootfs import Say
 from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.labs.vms.disk import GUEST as VM_GUEST
+from mptcp_lab.labs.vms.disk import MASKED
 
 #: The machine runs containers, the fabric, and the code of this package. iproute2 and nftables are
 #: there for the trials of the kernel's features; initramfs-tools makes the initramfs of each kernel.
@@ -29,19 +30,7 @@ MACHINE = Recipe(
         "iproute2,nftables,procps,util-linux,systemd-container".split(",")
     ),
     pool={},
-    masked=(
-        "ssh.socket",
-        "sshd-keygen.service",
-        "e2scrub_reap.service",
-        "proc-sys-fs-binfmt_misc.automount",
-        "systemd-binfmt.service",
-        "systemd-pstore.service",
-        "dev-hugepages.mount",
-        "sys-kernel-debug.mount",
-        "sys-kernel-tracing.mount",
-        "modprobe@drm.service",
-        *IDLE,
-    ),
+    masked=MASKED,
     revision=1,
 )
 GUEST = Path(__file__).with_name("guest")

@@ -19,24 +19,26 @@ from mptcp_lab.labs.lab_paths import LabPaths
 from mptcp_lab.labs.vms import qemu
 
 KERNEL = "linux-image-amd64"
+#: Units that no virtual machine needs.
+MASKED = (
+    "ssh.socket",
+    "sshd-keygen.service",  # `up` supplies the host key
+    "e2scrub_reap.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "systemd-binfmt.service",
+    "systemd-pstore.service",
+    "dev-hugepages.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "modprobe@drm.service",
+    *IDLE,
+)
 #: Debian's kernel; the pool also has the kernel of backports, for the kernel role.
 VM = Recipe(
     suite=SUITE,
     base=(*BASE, "udev", "kmod", "zstd", "initramfs-tools", "grub-pc-bin", "grub2-common", KERNEL),
     pool={SUITE: ROLES_NEED, f"{SUITE}-backports": (KERNEL,)},
-    masked=(
-        "ssh.socket",
-        "sshd-keygen.service",  # `up` supplies the host key
-        "e2scrub_reap.service",
-        "proc-sys-fs-binfmt_misc.automount",
-        "systemd-binfmt.service",
-        "systemd-pstore.service",
-        "dev-hugepages.mount",
-        "sys-kernel-debug.mount",
-        "sys-kernel-tracing.mount",
-        "modprobe@drm.service",
-        *IDLE,
-    ),
+    masked=MASKED,
     revision=1,
 )
 GUEST = Path(__file__).with_name("guest")
