@@ -32,6 +32,7 @@ def a_run(run: Result, folder: Path, kernel: str, verdict: Verdict, run_id: str)
     )
     piece = a_piece(run, kernel, *checks)
     whole = replace(piece.result, run_id=run_id, exit_code=int(verdict is Verdict.FAIL))
+    whole = replace(whole, lab={**whole.lab, "source": "/home/somebody/rack1"})
     results.save(whole, folder / "result.json")
     return folder
 
@@ -52,6 +53,7 @@ def test_only_evidence_that_a_page_shows_is_kept(run: Result, tmp_path: Path) ->
     assert main(["matrix", str(first), "-o", str(tmp_path / "page"), "--keep", str(kept)]) == 0
     (folder,) = kept.iterdir()
     assert folder.name == "------first"
+    assert results.load(folder).lab["source"] == "rack1"
     failed, passed = results.load(folder).checks
     assert [each.name for each in failed.evidence] == ["known deviation: self-joins", "packets"]
     assert [each.name for each in passed.evidence] == ["known deviation: self-joins"]

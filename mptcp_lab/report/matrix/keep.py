@@ -17,7 +17,8 @@ from mptcp_lab.results.verdict import Verdict
 def keep_runs(columns: Sequence[Column], rows: Sequence[ClaimRow], folder: Path) -> list[Path]:
     """Write the results of all columns to folders below `folder`, and return these.
 
-    A result keeps every check, reason and figure, and the evidence that a matrix shows.
+    A result keeps every check, reason and figure, and the evidence that a matrix shows. The path of an
+    inventory outside of the checkout is left out, but for its last part.
     """
     cases = [case for row in rows for case in row.cases if _has_packets(case)]
     shown = {id(cell.check) for case in cases for cell in case.cells if cell}
@@ -45,7 +46,9 @@ def _keep_run(piece: Piece, folder: Path, shown: Collection[int]) -> Path:
                 files.append(replace(evidence, file=f"evidence/{number}"))
                 (folder / files[-1].file).write_bytes(content)
         checks.append(_with_evidence(check, files))
-    save(replace(piece.result, checks=tuple(checks)), folder / "result.json")
+    source = str(piece.result.lab.get("source", ""))
+    lab = {**piece.result.lab, "source": Path(source).name if source.startswith("/") else source}
+    save(replace(piece.result, checks=tuple(checks), lab=lab), folder / "result.json")
     return folder
 
 
