@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
     origin.add_argument("--config", type=Path, required=True, help="JSON file: name, listeners")
     keeper = commands.add_parser("keeper", help="lift faults when their time is over")
     keeper.add_argument("--detach", action="store_true", help="go on in the background")
+    keeper.add_argument("--patience", type=float, default=1.0, help="how many times as long to wait")
     lift = commands.add_parser("lift", help="lift one fault; a timer of the system runs this")
     lift.add_argument("fault")
     commands.add_parser("kernel-log", help="print new lines of the kernel log, one JSON list per line read")
@@ -43,7 +44,10 @@ def main(argv: list[str]) -> int:
     if chosen.command in ("keeper", "lift"):
         from .keeper import keeper_main, lift_main
 
-        return keeper_main(chosen.detach) if chosen.command == "keeper" else lift_main(chosen.fault)
+        if chosen.command == "lift":
+            return lift_main(chosen.fault)
+        set_patience(chosen.patience)
+        return keeper_main(chosen.detach)
     if chosen.command == "kernel-log":
         from .kernel.log import log_main
 

@@ -13,13 +13,15 @@ import sys
 import time
 from pathlib import Path
 
-from .basics import AgentError
+from .basics import AgentError, patient
 from .faults.records import FAULTS, fault_lock, lift_fault, read_faults
 from .faults.timer import SYSTEMD, program_command
 from .files import file_lock
 from .tools import notify, run_tool
 
 KEEPER_PERIOD, KEEPER_IDLE = 0.2, 10.0
+#: systemd's default for the start of a unit; an emulated host takes a minute to start Python and the keeper.
+START_WITHIN = 90.0
 KEEPER_PATIENCE = 2.0
 UNDO_TRIES = 30
 
@@ -34,7 +36,7 @@ def ensure_keeper() -> None:
             pass
     except AgentError:
         return  # a keeper holds this lock as long as it runs
-    command = [*program_command(), "keeper"]
+    command = [*program_command(), "keeper", f"--patience={patient(1.0):g}"]
     if SYSTEMD.is_dir():
         # systemd restarts the keeper after every crash, without a limit; only exit status 0 is final.
         properties = {
@@ -42,6 +44,7 @@ def ensure_keeper() -> None:
             "RestartSec": "50ms",
             "StartLimitIntervalSec": "0",
             "RestartPreventExitStatus": "0",
+            "TimeoutStartSec": f"{patient(START_WITHIN):.0f}s",
             "OOMScoreAdjust": "-1000",
         }
         unit = ["systemd-run", "--quiet", "--collect", "--service-type=notify"]
@@ -87,7 +90,7 @@ def keeper_main(detach: bool) -> int:
                 # Under the lock no new record can be written: the next fault finds no keeper and starts one.
                 if any(record["tries"] < UNDO_TRIES for record in read_faults()):
                     busy = time.monotonic()
-                elif time.monotonic() - busy > KEEPER_IDLE:
+                elif time.monotonic() - busy > patient(KEEPER_IDLE):
                     life.close()
                     return 0
             time.sleep(KEEPER_PERIOD)
