@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +16,8 @@ from tests.e2e.snapshot import NETWORK, differences, snapshot
 
 HOST = "client"
 LATE_SECONDS = 20.0  # a busy machine
-KILLS, KILLS_WITHIN_SECONDS = 8, 10.0
+#: More than systemd's default limit, five starts in ten seconds.
+KILLS = 6
 KEEPERS = "mptcp-lab-keeper-*.service"
 
 
@@ -64,16 +64,16 @@ def faulty(configured: Configured) -> Iterator[Faulty]:
         eventually(lambda: changes(before, probe.network_state()), lambda left: not left, within=LATE_SECONDS)
 
 
-def test_eight_kills_in_ten_seconds_do_not_end_the_keeper(faulty: Faulty) -> None:
+def test_many_kills_do_not_end_the_keeper(faulty: Faulty) -> None:
     before = faulty.subflows()
     faulty.orphan(ttl=12)
     faulty.run("systemctl stop 'mptcp-lab-lift-*.timer'")  # the keeper is alone with it
-    began = time.monotonic()
+    limit = faulty.run(f"systemctl show -P StartLimitIntervalUSec '{KEEPERS}'").strip()
+    assert limit == "0", "a busy machine may be too slow to reach it"
     for _ in range(KILLS):
         victims = eventually(faulty.keepers, until=bool, within=LATE_SECONDS, what="a keeper")
         faulty.run(f"kill -9 {' '.join(victims)}")
         eventually(faulty.keepers, until=lambda now, old=victims: now != old, within=LATE_SECONDS)
-    assert time.monotonic() - began < KILLS_WITHIN_SECONDS, "too slow to show anything of the start limit"
     assert faulty.faults() == 1
     eventually(faulty.faults, until=lambda left: left == 0, within=12 + LATE_SECONDS, what="no fault")
     assert faulty.subflows() == before
