@@ -18,14 +18,14 @@ from mptcp_lab.probe import eventually
 KILLED = """
 import sys, time
 from mptcp_lab.machines.cables import Cable, cable_out
-with cable_out(Cable("client eth1", f"touch {sys.argv[1]}", f"rm {sys.argv[1]}")):
+with cable_out(Cable("client eth1", f"touch '{sys.argv[1]}'", f"rm '{sys.argv[1]}'")):
     print("out", flush=True)
     time.sleep(60)
 """
 
 
 def out_while_there(path: Path) -> Cable:
-    return Cable("client eth1", f"touch {path}", f"rm -f {path}")
+    return Cable("client eth1", f"touch '{path}'", f"rm -f '{path}'")
 
 
 def test_it_is_out_meanwhile_and_in_afterwards(tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_a_command_that_ends_after_that_time_leaves_no_cable_out(tmp_path: Path)
     out = tmp_path / "out"
     slow = Cable(
         "client eth1",
-        f"while [ ! -e {out}.plugged ]; do sleep 0.05; done; touch {out}",
-        f"rm -f {out}; touch {out}.plugged",
+        f"while [ ! -e '{out}.plugged' ]; do sleep 0.05; done; touch '{out}'",
+        f"rm -f '{out}'; touch '{out}.plugged'",
     )
     with cable_out(slow, within=0.2):
         assert out.exists()
@@ -64,7 +64,7 @@ def test_a_command_that_ends_after_that_time_leaves_no_cable_out(tmp_path: Path)
 
 
 def test_a_switch_that_refuses_leaves_the_check_undecided(tmp_path: Path) -> None:
-    cable = Cable("client eth1", "echo no such port >&2; exit 3", f"touch {tmp_path}/plugged")
+    cable = Cable("client eth1", "echo no such port >&2; exit 3", f"touch '{tmp_path}/plugged'")
     with pytest.raises(Inconclusive, match="no such port"), cable_out(cable):
         pytest.fail("the cable is in")
     assert (tmp_path / "plugged").exists()  # who knows what the command did

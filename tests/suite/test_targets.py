@@ -73,7 +73,7 @@ def test_a_jump_host_that_leads_to_itself_is_one_sentence(tmp_path: Path) -> Non
 def test_files_of_keys_and_the_agent(tmp_path: Path) -> None:
     text = (
         "Host host\n UserKnownHostsFile /a /b\n GlobalKnownHostsFile /c\n IdentitiesOnly yes\n"
-        f" IdentityFile {tmp_path}/config\n HostKeyAlias other\n IdentityAgent none\n"
+        f' IdentityFile "{tmp_path}/config"\n HostKeyAlias other\n IdentityAgent none\n'
     )
     found = resolved(tmp_path, text)
     assert (found.known_hosts, found.more_known_hosts) == (Path("/a"), (Path("/b"), Path("/c")))
@@ -107,8 +107,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, li
                 port = free.getsockname()[1]
             server = Server(name, port, make_key(folder / name), folder / f"{name}.log")
             (folder / f"{name}.sshd").write_text(
-                f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/{name}\nUsePAM no\nStrictModes no\n"
-                f"AuthorizedKeysFile {folder}/authorized_keys\nPidFile none\nPermitRootLogin yes\n"
+                f'ListenAddress 127.0.0.1\nPort {port}\nHostKey "{folder}/{name}"\nUsePAM no\n'
+                f'AuthorizedKeysFile "{folder}/authorized_keys"\nStrictModes no\n'
+                "PidFile none\nPermitRootLogin yes\n"
             )
             command = ["/usr/sbin/sshd", "-D", "-f", f"{folder}/{name}.sshd", "-E", str(server.log)]
             process = subprocess.Popen(command)
@@ -138,8 +139,8 @@ def test_several_hops_by_their_ports_really_connect(servers: tuple[Path, list[Se
     text = (
         f"Host host\n HostName 127.0.0.1\n Port {host.port}\n"
         f" ProxyJump 127.0.0.1:{first.port},root@127.0.0.1:{second.port}\n"
-        f"Host *\n User root\n IdentityFile {folder}/client\n IdentitiesOnly yes\n IdentityAgent none\n"
-        f" UserKnownHostsFile {folder}/known_hosts\n GlobalKnownHostsFile /dev/null\n"
+        f'Host *\n User root\n IdentityFile "{folder}/client"\n IdentitiesOnly yes\n IdentityAgent none\n'
+        f' UserKnownHostsFile "{folder}/known_hosts"\n GlobalKnownHostsFile /dev/null\n'
     )
     target = resolved(folder, text)
     transport = connect(target)
