@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen
+from tests.e2e.sabotage import Sabotage, assert_seen, filtered
 
 ENDPOINTS_BACK = "systemctl restart mptcp-lab-mptcp"
 A2_WAITS = "ip mptcp endpoint change id 3 backup fullmesh"
@@ -53,6 +53,13 @@ SABOTAGES = (
         "DIRECT-5", "client", "ip mptcp endpoint change id 1 backup fullmesh", ENDPOINTS_BACK, "other paths"
     ),
     Sabotage("DIRECT-6", "client", A2_WAITS, ENDPOINTS_BACK, "not used"),
+    filtered(
+        "DIRECT-6",
+        "server1",
+        "input",
+        "ip saddr 198.18.2.10 limit rate over 1000 kbytes/second drop",
+        "of the sum of the links",
+    ),
     Sabotage("DIRECT-8[link-down-at-A]", "server1", STARVED, FED, "goes on under the fault"),
     # With B's first link lost, A-1 still reaches its other address: the stream goes on without A-2.
     Sabotage("DIRECT-8[link-down-at-B]", "client", MUTE, FED, "nothing but 198.18.1.10 carried"),
