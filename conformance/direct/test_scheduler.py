@@ -16,7 +16,7 @@ QUEUE_MS, BURST_KB = 200, 64
 BULK_BYTES = 8_000_000
 #: Each of two equal paths should carry half; a scheduler that uses all paths gives each at least this share.
 LEAST_SHARE = 0.2
-#: The goodput as a share of the sum of the links: 0.88 or more in thirty runs, most of them beside other work.
+#: The goodput as a share of the sum of the links: 0.88 or more in thirty runs, most of them beside others.
 LEAST_GOODPUT = 0.75
 
 

@@ -121,8 +121,8 @@ def test_endpoints_come_back_with_their_ids_and_in_their_order(client: Probe) ->
 def test_packets_are_counted_by_mark_class_and_ttl(client: Probe, listener: Listener) -> None:
     with client.connect(SERVER, 7000) as out, listener.accept() as into:
         out.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 77)
-        own = int(client.sysctls()["net.ipv4.ip_default_ttl"])
-        with client.fault("count", source=CLIENT, dport=7000, mark=77, tos=0x28, ttl=own):
+        own = int(client.run(["sysctl", "-n", "net.ipv4.ip_default_ttl"]).stdout)
+        with client.fault("count", source=CLIENT, dport=7000, mark=77, tos=0x28, hops=own):
             receiving = into.receive(1000)
             out.send(1000).wait(5)
             receiving.wait(5)
@@ -133,7 +133,7 @@ def test_packets_are_counted_by_mark_class_and_ttl(client: Probe, listener: List
             for each in rule["expr"]
             if "counter" in each
         }
-    assert counted[f"{CLIENT} all"] == counted[f"{CLIENT} mark"] == counted[f"{CLIENT} ttl"] > 0
+    assert counted[f"{CLIENT} all"] == counted[f"{CLIENT} mark"] == counted[f"{CLIENT} hops"] > 0
     assert counted[f"{CLIENT} tos"] == 0
 
 

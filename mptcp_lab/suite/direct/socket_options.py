@@ -21,7 +21,7 @@ from mptcp_lab.suite.traffic import Flow
 
 JOINED_ID = 2
 #: What the packets of a connection have by options of its socket, as fault "count" names it.
-IN_PACKETS = {"mark": "the mark", "tos": "the traffic class", "ttl": "the TTL"}
+IN_PACKETS = {"mark": "the mark", "tos": "the traffic class", "hops": "the TTL"}
 #: How many bytes flow while packets are counted.
 COUNTED_BYTES = 20_000
 SOL_SOCKET, SOL_IP, SOL_TCP, SOL_IPV6 = 1, 0, 6, 41
@@ -133,8 +133,8 @@ def check_options_hold(client: Machine, server: Machine, family: int, evidence: 
     port = origin_of(server).port
     addresses = [client.address(path, family) for path in (0, 1)]
     traffic_class, hops = (IP_TOS, IP_TTL) if family == 4 else (IPV6_TCLASS, IPV6_UNICAST_HOPS)
-    in_packets = {"mark": SO_MARK, "tos": traffic_class, "ttl": hops}
-    values = {"mark": MARK, "tos": TOS, "ttl": TTL}
+    in_packets = {"mark": SO_MARK, "tos": traffic_class, "hops": hops}
+    values = {"mark": MARK, "tos": TOS, "hops": TTL}
     wanted = [*in_packets.values(), *KEEPALIVE]
     algorithm = _other_congestion_control(client)
     with ExitStack() as opened:

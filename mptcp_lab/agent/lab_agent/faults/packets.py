@@ -107,21 +107,21 @@ def plan_count(
     dport: int,
     mark: int | None = None,
     tos: int | None = None,
-    ttl: int | None = None,
+    hops: int | None = None,
 ) -> Plan:
     """Plan to count the TCP packets that leave from an address to a port, and change nothing.
 
     The comments of the rules are "SOURCE all", "SOURCE mark" (with this mark), "SOURCE tos" (with this TOS
-    octet or traffic class) and "SOURCE ttl" (with this TTL or hop limit).
+    octet or traffic class) and "SOURCE hops" (with this TTL or hop limit).
     """
     require("nft")
     address = ipaddress.ip_address(source)
-    family, octet, hops = (
+    family, octet, limit = (
         ("ip", "@nh,8,8", "ip ttl") if address.version == 4 else ("ip6", "@nh,4,8", "ip6 hoplimit")
     )
     fields = {"all": "", "mark": mark if mark is None else f"meta mark {int(mark)}"}
     fields["tos"] = tos if tos is None else f"{octet} {int(tos)}"
-    fields["ttl"] = ttl if ttl is None else f"{hops} {int(ttl)}"
+    fields["hops"] = hops if hops is None else f"{limit} {int(hops)}"
     table = f"mptcp_lab_{fault}"
     lines = [f"add table inet {table}"]
     lines.append(f"add chain inet {table} output {{ type filter hook output priority 150; policy accept; }}")
