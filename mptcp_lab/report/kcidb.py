@@ -8,10 +8,11 @@ https://docs.kernelci.org/kcidb/ and kcidb_io/schema/v05_00.py.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mptcp_lab.catalogue.level import Level
@@ -56,33 +57,41 @@ def render(result: Result, submission: Submission | None = None) -> str:
 def to_json(result: Result, submission: Submission) -> dict[str, Any]:
     """Return the report; with a build id of the CI system, it has tests only."""
     origin = submission.origin
-    build_id = submission.build_id or f"{origin}:{result.run_id}"
+    run = f"{origin}:{name_run(result)}"
+    build_id = submission.build_id or run
     document: dict[str, Any] = {"version": VERSION}
     if not submission.build_id:
-        document["checkouts"] = [_checkout(result, origin)]
-        document["builds"] = [_build(result, origin, build_id)]
+        document["checkouts"] = [_checkout(result, origin, run)]
+        document["builds"] = [_build(result, origin, run)]
     common = {"build_id": build_id, "origin": origin, "environment": _environment(result)}
     tests = [{**common, **_test(result, check)} for check in result.checks]
     tests += [{**common, **_not_started(entry)} for entry in result.not_run]
     for number, test in enumerate(tests):
-        test["id"] = f"{origin}:{result.run_id}:{number}"
+        test["id"] = f"{run}:{number}"
     document["tests"] = tests
     printable: dict[str, Any] = _make_printable(document)
     return printable
 
 
-def _checkout(result: Result, origin: str) -> dict[str, Any]:
+def name_run(result: Result) -> str:
+    """Return a name that no other run has: jobs of a CI system often start in the same second."""
+    made = [result.lab, result.started, result.finished, asdict(result.made_by)]
+    digest = hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode())
+    return f"{result.run_id}-{digest.hexdigest()[:8]}"
+
+
+def _checkout(result: Result, origin: str, run: str) -> dict[str, Any]:
     return {
-        "id": f"{origin}:{result.run_id}",
+        "id": run,
         "origin": origin,
         "comment": f"Linux {', '.join(unique_facts(result.lab, 'kernel')) or 'unknown'}",
         "start_time": _time(result.started),
     }
 
 
-def _build(result: Result, origin: str, build_id: str) -> dict[str, Any]:
+def _build(result: Result, origin: str, run: str) -> dict[str, Any]:
     architectures = unique_facts(result.lab, "architecture")
-    build: dict[str, Any] = {"id": build_id, "checkout_id": f"{origin}:{result.run_id}", "origin": origin}
+    build: dict[str, Any] = {"id": run, "checkout_id": run, "origin": origin}
     if builds := unique_facts(result.lab, "kernel_build"):
         build["comment"] = "; ".join(builds)
     if len(architectures) == 1 and re.fullmatch(r"[a-z0-9_]*", architectures[0]):

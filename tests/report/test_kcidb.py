@@ -156,3 +156,13 @@ def test_the_command_writes_it_and_refuses_other_words(
     for words in (["--origin", "Red Hat"], ["--build-id", "1234"]):
         assert main(["kcidb", str(tmp_path), *words]) == 2
         assert re.fullmatch(r"ERROR: (origin|build id) [^\n]*; see --help\n", capsys.readouterr().err)
+
+
+def test_runs_of_the_same_second_have_different_ids(run: Result) -> None:
+    """The database takes two objects with the same id for one."""
+    other = replace(run, made_by=replace(run.made_by, column="another kernel"))
+    found = [kcidb.to_json(each, kcidb.Submission()) for each in (run, other, run)]
+    for kind in ("checkouts", "builds", "tests"):
+        first, second, again = ({each["id"] for each in document[kind]} for document in found)
+        assert not first & second
+        assert first == again

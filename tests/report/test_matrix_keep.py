@@ -47,6 +47,17 @@ def test_page_of_what_was_kept_is_the_same_page(run: Result, tmp_path: Path) -> 
     assert "0.1 S" in (again / "index.html").read_text()
 
 
+def test_runs_with_equal_names_are_all_kept(run: Result, tmp_path: Path) -> None:
+    kernels = ("6.1.0", "6.12.0", "6.18.44")
+    runs = [
+        str(a_run(run, tmp_path / kernel, kernel, Verdict.PASS, "20261129-embedded")) for kernel in kernels
+    ]
+    kept = tmp_path / "kept"
+    assert main(["matrix", *runs, "-o", str(tmp_path / "page"), "--keep", str(kept)]) == 0
+    found = {str(results.load(folder).lab["hosts"][0]["facts"]["kernel"]) for folder in kept.iterdir()}
+    assert found == set(kernels)
+
+
 def test_only_evidence_that_a_page_shows_is_kept(run: Result, tmp_path: Path) -> None:
     first = a_run(run, tmp_path / "first", "6.1.0", Verdict.FAIL, "../../first")
     kept = tmp_path / "page" / "kept"

@@ -22,10 +22,13 @@ def keep_runs(columns: Sequence[Column], rows: Sequence[ClaimRow], folder: Path)
     """
     cases = [case for row in rows for case in row.cases if _has_packets(case)]
     shown = {id(cell.check) for case in cases for cell in case.cells if cell}
-    kept = []
+    kept: list[Path] = []
     for piece in (piece for column in columns for piece in column.pieces):
         name = re.sub(r"[^\w-]", "-", piece.result.run_id)  # results come from anywhere
-        kept.append(_keep_run(piece, folder / name, shown))
+        # Runs of several machines that started in the same second have equal names.
+        names = (name, *(f"{name}-{number}" for number in range(2, len(kept) + 2)))
+        free = next(folder / each for each in names if folder / each not in kept)
+        kept.append(_keep_run(piece, free, shown))
     return kept
 
 
