@@ -180,7 +180,7 @@ def test_a_name_that_is_no_host_of_the_lab_is_refused(
     (paths.state / "ssh_config").touch()
     check_host(lab, "client")
     check_host(lab, "me@client")
-    for name in ("clinet", "column"):
+    for name in ("server9", "column"):
         with pytest.raises(LabError, match=f"no host {name} is in the lab; next: name one of client, "):
             check_host(lab, name)
     paths.column.touch()
