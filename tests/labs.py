@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from mptcp_lab.inventory import Lab, load
+from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.labs import fabric, lifecycle
 from mptcp_lab.labs.command import run
-from mptcp_lab.labs.containers import hosts
+from mptcp_lab.labs.containers import hosts, image
 from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
 from mptcp_lab.machines.lease import Lease
 from mptcp_lab.paths import ROOT
@@ -102,6 +102,15 @@ def own_lab(folder: Path, name: str, inventory: str = "embedded", attackers: boo
     if not attackers:
         own.edit(lambda children: children.pop("attackers", None))
     return own
+
+
+def build_root_filesystem() -> Path:
+    """Return a Debian 13 as the hosts have it, after building it if no lab has been up here yet."""
+    paths, lab = lab_paths(), load(resolve("embedded"))
+    if not image.all_present(paths, lab):
+        with image.one_build(paths):
+            image.build(paths, lab, lambda _: None)
+    return image.image(paths) / "root"
 
 
 def leased_fault(probe: Probe, kind: str, **params: Any) -> Fault:

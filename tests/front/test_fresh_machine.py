@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.inventory import load, resolve
-from mptcp_lab.labs.containers import image
-from mptcp_lab.labs.lab_paths import lab_paths
 from tests.front.conftest import Checkout
+from tests.labs import build_root_filesystem
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 #: Where the checkout is seen on the fresh machine.
@@ -46,12 +44,7 @@ NOT_FRESH = ("/usr/sbin/nft",)
 
 @pytest.fixture(scope="module")
 def root_filesystem() -> Path:
-    """Return a Debian 13 as the hosts have it, built where it is not there."""
-    paths, lab = lab_paths(), load(resolve("embedded"))
-    if not image.all_present(paths, lab):
-        with image.one_build(paths):
-            image.build(paths, lab, lambda _: None)
-    return image.image(paths) / "root"
+    return build_root_filesystem()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from mptcp_lab.paths import ROOT
 from mptcp_lab.render import File, render
 from mptcp_lab.render.__main__ import main, write
 from mptcp_lab.render.validate import Reading, validate
+from tests.labs import build_root_filesystem
 
 EXAMPLE = ROOT / "inventories/hardware.example"
 
@@ -24,6 +25,12 @@ EXAMPLE = ROOT / "inventories/hardware.example"
 def files() -> list[File]:
     """The files that the example inventory renders."""
     return render(load(EXAMPLE))
+
+
+@pytest.fixture(scope="module")
+def real_programs() -> None:
+    """Provide the programs of the hosts, whether or not a lab has been up in this checkout."""
+    build_root_filesystem()
 
 
 def readings(files: list[File], tree: Path, inventory: Path = EXAMPLE) -> dict[str, Reading]:
@@ -98,6 +105,7 @@ def test_mptcp_to_a_backend_needs_a_version_that_has_it(
         assert f"server t1 {prefix}198.18.1.31:7000" in texts["/etc/haproxy/haproxy.cfg"]
 
 
+@pytest.mark.usefixtures("real_programs")
 def test_the_real_programs_read_it(files: list[File], tmp_path: Path) -> None:
     found = readings(files, tmp_path / "tree")
     assert [r for r in found.values() if r.complaint] == []
@@ -120,6 +128,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.usefixtures("real_programs")
 def test_every_mistake_is_refused_by_its_program(files: list[File], tmp_path: Path) -> None:
     right = {file.path: file for file in files if file.host == "proxy1"}
     broken = dict(right)
