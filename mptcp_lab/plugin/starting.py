@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import pytest
@@ -64,12 +65,30 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", f"{cases.FAST}: of the cases of a claim, the one that --fast prefers")
     if RUN in config.stash:
+        _end_as_on_ctrl_c(config)
         config.option.reportchars = ""
         # At the end of a session, Hypothesis's plugin imports all of Hypothesis, which no check uses.
         if "hypothesis" not in sys.modules and (
             unused := config.pluginmanager.get_plugin("hypothesispytest")
         ):
             config.pluginmanager.unregister(unused)
+
+
+def _end_as_on_ctrl_c(config: pytest.Config) -> None:
+    """Let the signals that end jobs and terminals end a run as Ctrl-C does.
+
+    Faults are lifted then, the lease is returned, and what has run is written. A signal that the caller of
+    pytest ignores, as ``nohup`` does, stays ignored.
+    """
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+
+    def restore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+    config.add_cleanup(restore)
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
 
 
 def _refuse(config: pytest.Config, sentence: str, code: ExitCode) -> int:

@@ -72,7 +72,10 @@ def test_an_inventory_of_no_use_is_one_sentence(project: Path, content: str | No
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_an_interrupted_run_writes_what_has_run(project: Path) -> None:
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupted_run_writes_what_has_run(project: Path, number: str) -> None:
+    suite = project / "conformance" / "test_suite.py"
+    suite.write_text(SUITE.replace("SIGINT", number))
     done = typed(project)
     assert done.returncode == 2
     folder = project / ".lab" / "results" / "latest"
