@@ -40,7 +40,7 @@ class Socket:
         if isinstance(answer, int) and answer < 0:
             raise OSError(-answer, "")
         return answer
-facts.LEGACY = facts.Path("/nonexistent")
+facts.LEGACY = facts.Path("/proc/nonexistent")
 facts.kernel_has_mptcp_info = lambda: eval(sys.argv[3])
 print(facts.read_is_mptcp(Socket()))
 """

@@ -32,7 +32,7 @@ def a_piece(
     finished: str = "2026-11-22T17:07:34.500Z",
     build: str = "#1 SMP",
     made_by: MadeBy | None = None,
-    folder: Path = Path("/nonexistent"),
+    folder: Path = Path("/proc/nonexistent"),
     schema: int = results.SCHEMA,
 ) -> Piece:
     facts = {"kernel": kernel, "kernel_build": build, "versions": {"haproxy": "3.0.11"}}
