@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -187,9 +188,9 @@ def _reason(
     phase = "" if report.when == "call" else f"in {report.when}: "
     if outcome is Outcome.DEFECT:
         phase = f"a defect of the suite, not of the lab: {phase}"
-    found = [
-        line for line in make_printable(text).removeprefix("AssertionError: ").splitlines() if line.strip()
-    ]
+    if isinstance(error, AssertionError):  # what did not hold is of interest, not the exception's name
+        text = re.sub(rf"^([\w.]*\.)?{type(error).__name__}: ", "", text)
+    found = [line for line in make_printable(text).splitlines() if line.strip()]
     lines = found or [type(error).__name__]
     return phase + "\n".join(line.rstrip() for line in lines[:REASON_LINES])
 

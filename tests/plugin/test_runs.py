@@ -132,6 +132,14 @@ def test_undecided():
     assert "2 failed, 1 passed, 1 skipped, 1 xfailed, 1 flaky, 1 inconclusive in" in last
 
 
+def test_a_reason_does_not_begin_with_the_name_of_an_exception(suite: Suite) -> None:
+    inner = suite(
+        "from mptcp_lab.probe import NeverHappened\n"
+        '@claim("DIRECT-4")\ndef test_it():\n    raise NeverHappened("joins: not within 5 s")\n'
+    )
+    assert inner.check("DIRECT-4")["reason"] == "joins: not within 5 s"
+
+
 def test_a_failure_says_what_where_and_why(suite: Suite) -> None:
     inner = suite(
         '@claim("DIRECT-4")\ndef test_it():\n    accepted = 2\n    assert accepted == 1, "reconnected"\n'
