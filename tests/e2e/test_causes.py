@@ -34,7 +34,7 @@ def assert_told_once(run: SuiteRun, cause: str, next_step: str, cases: set[str])
     properties = [each.get("value") for each in ET.parse(run.folder / "junit.xml").iter("property")]
     assert told in properties
     page = (run.folder / "report.html").read_text()
-    assert f"<tr><td>{len(cases)}</td><td>{cause}</td>" in page
+    assert f'<tr><td>{len(cases)}</td><td class="wide">{cause}</td>' in page
 
 
 def test_with_mptcp_off_at_the_client(configured: Configured) -> None:
