@@ -9,6 +9,8 @@ once for each host. What is known of tshark 4.0 and explained where it is passed
 - The upper half of a first DATA_ACK of 4 octets is taken from the host that sends it, not from the one whose
   data it acknowledges.
 - `mptcp.reinjection_of` stays empty; reinjected octets are counted from the mappings that it dissects.
+- A join whose first packet in the capture is the SYN/ACK, because the capture began in between, is not
+  dissected ("Dissector bug"), or counts as another connection, once its SYN is sent again.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 
 from mptcp_lab.wire import (
@@ -44,6 +48,7 @@ from mptcp_lab.wire import (
     idsn,
     token,
 )
+from mptcp_lab.wire.packet import ACK, SYN
 from tests.wire.tshark import NUMBERS, TEXTS, P, Row, fields, numbers
 
 Flow = frozenset[tuple[object, int]]
@@ -69,6 +74,17 @@ class Reading:
                 opener = each.address(each.opener)
                 flow = frozenset((opener, each.address(each.opener.peer)))
                 self._flows[flow].append((each.first_packet, connection, each.opener))
+
+    @cached_property
+    def begun_before(self) -> set[int]:
+        """The packets of flows whose first packet in the capture is a SYN/ACK."""
+        first: dict[Flow, bool] = {}
+        found = set()
+        for number, each in self.segments.items():
+            flow = frozenset(((each.src, each.sport), (each.dst, each.dport)))
+            if first.setdefault(flow, each.flags & (SYN | ACK) == SYN | ACK):
+                found.add(number)
+        return found
 
     def place(self, number: int) -> tuple[Connection, Side]:
         """The connection that a packet belongs to, and who sent it; ports may be used again."""
@@ -125,7 +141,7 @@ def ours(option: MptcpOption) -> Iterator[tuple[str, object]]:
         case AddAddr():
             yield "echo", option.echo
             yield "addrid", option.address_id
-            yield "ipv4" if option.address.version == 4 else "ipv6", str(option.address)
+            yield "ipv4" if option.address.version == 4 else "ipv6", option.address
             yield "port", option.port
             yield "addaddrtrunchmac", None if option.hmac is None else int.from_bytes(option.hmac, "big")
         case RemoveAddr():
@@ -159,7 +175,9 @@ def their_fields(row: Row) -> dict[str, list[object]]:
     """The same of a row of tshark."""
     found: dict[str, list[object]] = {name: [*numbers(row, P + name)] for name in NUMBERS}
     for name in TEXTS:
-        found[name] = [each.replace(":", "") if name == "sendhmac" else each for each in row[P + name]]
+        found[name] = [
+            each.replace(":", "") if name == "sendhmac" else ip_address(each) for each in row[P + name]
+        ]
     return found
 
 
@@ -170,7 +188,7 @@ def options(reading: Reading) -> Iterator[str]:
         theirs = their_fields(row)
         segment = reading.segments.get(number)
         mine = our_fields(segment) if segment else {name: [] for name in theirs}
-        if mine != theirs:
+        if mine != theirs and number not in reading.begun_before:
             names = [name for name in theirs if mine[name] != theirs[name]]
             differ = ", ".join(f"{name} {mine[name]} against {theirs[name]}" for name in names)
             yield f"packet {number}: ours against tshark's: {differ}"
@@ -182,6 +200,8 @@ def connections(reading: Reading) -> Iterator[str]:
     for row in reading.rows:
         for stream in numbers(row, "mptcp.stream"):
             (number,) = numbers(row, "frame.number")
+            if number in reading.begun_before:
+                continue
             connection, _ = reading.place(number)
             pairs.setdefault((stream, connection.id), number)
     for position, whose in ((0, "tshark's connection"), (1, "our connection")):
