@@ -24,6 +24,7 @@ from mptcp_lab.text import make_printable
 
 CONNECT_TIMEOUT_S = 8
 EXAMINE_TIMEOUT_S = 20.0
+SUSPECT_TIMEOUT_S = 5.0  # for each path that seems to swallow packets: it is asked once more, alone
 OLDEST_PYTHON = (3, 9)
 LOCAL = "localhost"
 CHECK = f"""import sys
@@ -189,7 +190,8 @@ class Examiner(Probe):
 
     def find_swallowed(self, paths: Sequence[tuple[str, str, str, int]]) -> list[bool]:
         """Return whether paths swallow packets: each has source, device, destination and size in octets."""
-        return self.ask(list[bool], "swallowed", paths=[[*map(str, path)] for path in paths])
+        timeout = EXAMINE_TIMEOUT_S + SUSPECT_TIMEOUT_S * len(paths)
+        return self.ask(list[bool], "swallowed", timeout, paths=[[*map(str, path)] for path in paths])
 
     def look_up(self, pairs: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
         """Return the kernel's route for each pair of source and destination, over a device or any ("")."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from mptcp_lab.agent.lab_agent.examine import path_mtu
+from mptcp_lab.paths import ROOT
+from tests.doctor.conftest import Site
 
 LOOPBACK = ["127.0.0.1", "lo", "127.0.0.1", "1500"]
 
@@ -28,4 +32,36 @@ def test_only_a_path_that_answers_small_packets_can_swallow_large_ones(
         return [small if size == path_mtu.SMALL else large for size in sizes]
 
     monkeypatch.setattr(path_mtu, "await_answers", answer)
+    monkeypatch.setattr(path_mtu, "swallows", lambda path: True)
     assert path_mtu.find_swallowed([LOOPBACK]) == [is_swallowed]
+
+
+#: Asks over the first path, after so many small packets that were answered.
+ASK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from lab_agent.examine import path_mtu
+path = ["198.18.1.1", "eth1", "198.18.1.2", "1500"]
+first = path_mtu.Path(*path[:3], 1500)
+for _ in range(int(sys.argv[2])):
+    assert path_mtu.await_answers([first], [path_mtu.SMALL]) == [True]
+print(*path_mtu.find_swallowed([path]))
+"""
+
+
+def ask(site: Site, answered_before: int) -> str:
+    argv = [sys.executable, "-c", ASK, str(ROOT / "mptcp_lab/agent"), str(answered_before)]
+    return site.pair.client.run(*argv).strip()
+
+
+def test_a_host_that_limits_its_answers_is_no_lossy_path(site: Site) -> None:
+    """Linux answers six times in a row: five, the small packet, and not the large one."""
+    assert ask(site, answered_before=5) == "False"
+
+
+def test_a_link_with_a_smaller_mtu_is_found(site: Site) -> None:
+    site.pair.server.ip("link set eth1 mtu 1280")
+    try:
+        assert ask(site, answered_before=0) == "True"
+    finally:
+        site.pair.server.ip("link set eth1 mtu 1500")

@@ -12,6 +12,9 @@ from ..basics import patient
 CLOSED_PORT = 9  # discard
 WAIT_S, POLL_S = 0.6, 0.05
 SMALL = 64
+#: Linux answers one address six times in a row, and then once a second (net/ipv4/icmp.c, icmp_ratelimit). A
+#: packet that is alone on its way for longer than this is answered unless it is lost.
+RATE_LIMIT_S = 1.1
 HEADERS = {socket.AF_INET: 28, socket.AF_INET6: 48}  # of IP and UDP
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 
@@ -43,6 +46,10 @@ class Path:
         with contextlib.suppress(OSError):
             self.sock.send(bytes(size - self.headers))
 
+    def is_answered_within(self, seconds: float) -> bool:
+        """Wait for an answer, at most so many seconds, and return whether one came."""
+        return bool(select.select([self.sock], [], [], seconds)[0]) and self.is_answered()
+
     def is_answered(self) -> bool:
         """Return whether an ICMP error has come: the packet arrived, or a router refused it aloud."""
         try:
@@ -69,12 +76,29 @@ def find_swallowed(paths: list[list[str]]) -> list[bool]:
         asked = [each for each in found if each is not None]
         heard = await_answers(asked, [SMALL] * len(asked))
         good = [path for path, answered in zip(asked, heard) if answered]
-        filled = dict(zip(map(id, good), await_answers(good, [path.size for path in good])))
-        return [each is not None and filled.get(id(each)) is False for each in found]
+        filled = zip(good, await_answers(good, [path.size for path in good]))
+        suspects = [path for path, answered in filled if not answered]
+        swallowing = [path for path in suspects if swallows(path)]
+        return [each in swallowing for each in found]
     finally:
         for each in found:
             if each is not None:
                 each.sock.close()
+
+
+def swallows(path: Path) -> bool:
+    """Return whether large packets get no answer where small ones do, each sent alone.
+
+    Answers of many packets at once are limited by the host that sends them, and a busy host answers late.
+    """
+    for _ in range(2):
+        if path.is_answered_within(RATE_LIMIT_S):
+            return False
+        path.send(path.size)
+        if path.is_answered_within(patient(WAIT_S)):
+            return False
+    path.send(SMALL)
+    return path.is_answered_within(patient(WAIT_S))
 
 
 def await_answers(paths: list[Path], sizes: list[int]) -> list[bool]:
