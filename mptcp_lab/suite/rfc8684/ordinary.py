@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mptcp_lab.errors import Breach, Unsupported
+from mptcp_lab.inventory.model import Host, Lab
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Counters, Fault, NeverHappened, eventually
 from mptcp_lab.suite.expectations import announcing_nothing, expected_pairs, wait_for_joins
@@ -313,9 +314,20 @@ def _strip_option(client: Machine, target: Target) -> None:
 
 
 def _other_address(target: Target) -> str:
-    """Return an IPv4 address of the server that is not on a path, and so is not one of its endpoints."""
-    paths = {nic.device for nic in target.machine.paths}
-    return next(str(nic.address(4)) for nic in target.machine.host.nics if nic.up and nic.device not in paths)
+    return find_other_address(target.machine.lab, target.machine.host)
+
+
+def find_other_address(lab: Lab, host: Host) -> str:
+    """Return an IPv4 address of a server that is not on a path, and so is not one of its endpoints.
+
+    Raises:
+        Unsupported: all its IPv4 addresses are on paths.
+    """
+    paths = lab.path_nics(host)
+    others = (nic.address(4) for nic in host.nics if nic.up and nic not in paths)
+    if address := next(filter(None, others), None):
+        return str(address)
+    raise Unsupported("an address to announce", "each of its IPv4 addresses is on a path", host.name)
 
 
 SCENARIOS: tuple[Callable[[Machine, Target], None], ...] = (
