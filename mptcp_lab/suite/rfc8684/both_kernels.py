@@ -98,11 +98,11 @@ def check_announced_again(client: Machine, server: Machine, evidence: EvidenceBo
     ):
         data.stream.send(0, header=data.greeting("sink")).wait(5)
         data.record()
-        before = server.probe.counters()
+        before, arrived = server.probe.counters(), client.probe.counters()
         with client.probe.fault("drop", direction="out", dport=origin.port):
             for each in endpoints:
                 at_server.add(each)
-            wait_for_growth(server, before, "AddAddrTx", 2 * len(endpoints))
+            wait_for_growth(client, arrived, "AddAddr", 2 * len(endpoints))
         wait_for_growth(server, before, "EchoAdd", len(endpoints))
         packets = capture.stop()
     evidence.packets(rows(packets, server.name))

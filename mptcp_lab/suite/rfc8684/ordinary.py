@@ -196,7 +196,8 @@ def _backup_path(client: Machine, target: Target) -> None:
             _goes_on(data)
             with _counter_growth(client, "MPPrioTx"):
                 backup.close()
-            with _counter_growth(client, "RmAddrTx"), client.probe.fault("endpoint_remove", address=address):
+            withdrawn = _counter_growth(target.machine, "RmAddr")
+            with withdrawn, client.probe.fault("endpoint_remove", address=address):
                 _goes_on(data)
 
 
@@ -253,14 +254,14 @@ def _join_refused(client: Machine, target: Target) -> None:
 
 def _announced_port(client: Machine, target: Target) -> None:
     """Announce another address of the server with a port, to which the client joins."""
-    there = {"address": _other_address(target), "port": ANNOUNCED_PORT}
+    there = {"address": find_reachable_address(client, target.machine), "port": ANNOUNCED_PORT}
     with _fault(target, "endpoint_add", flags=["signal"], **there):
         _lasts_until(client, target, target.machine, "MPJoinPortAckRx")
 
 
 def _unreachable_announced(client: Machine, target: Target) -> None:
     """Announce an address of the server at which a firewall rejects joins."""
-    address = _other_address(target)
+    address = find_reachable_address(client, target.machine)
     before = client.probe.counters()
     with (
         _fault(target, "reject", destination=address, dport=target.port),
@@ -276,19 +277,18 @@ def _unreachable_announced(client: Machine, target: Target) -> None:
 def _announcement_lost(client: Machine, target: Target) -> None:
     """Drop the echo of an announcement on the way, so that the server announces the address again."""
     address = _other_address(target)
-    with target.flow(client) as data:
+    with target.flow(client) as data, ExitStack() as announced:
         data.stream.send(0, header=data.greeting("sink")).wait(5)
         wait_for_joins(data, expected_pairs(client, target.machine))
         before = target.machine.probe.counters()
         with (
             client.probe.fault("drop", direction="out", dport=target.port),
-            _counter_growth(target.machine, "AddAddrTx", 2),
+            _counter_growth(client, "AddAddr", 2),
         ):
-            announced = _fault(target, "endpoint_add", address=address, flags=["signal"])
-        with announced:
-            wait_for_growth(target.machine, before, "EchoAdd")
-            data.stream.shutdown()
-            data.stream.receive().wait(WITHIN_SECONDS)
+            announced.enter_context(_fault(target, "endpoint_add", address=address, flags=["signal"]))
+        wait_for_growth(target.machine, before, "EchoAdd")
+        data.stream.shutdown()
+        data.stream.receive().wait(WITHIN_SECONDS)
 
 
 def _abort(client: Machine, target: Target) -> None:
@@ -315,6 +315,20 @@ def _strip_option(client: Machine, target: Target) -> None:
 
 def _other_address(target: Target) -> str:
     return find_other_address(target.machine.lab, target.machine.host)
+
+
+def find_reachable_address(client: Machine, server: Machine) -> str:
+    """Return another address of the server, to which the client has a route.
+
+    Without a route a join is sent all the same, from an endpoint's NIC, and the client drops the answer.
+
+    Raises:
+        Unsupported: the client has none, as without a gateway, or all addresses of the server are on paths.
+    """
+    address = find_other_address(server.lab, server.host)
+    if client.probe.run(["ip", "-o", "route", "get", address]).returncode:
+        raise Unsupported("an address to announce", f"no route to {address}", client.name)
+    return address
 
 
 def find_other_address(lab: Lab, host: Host) -> str:
