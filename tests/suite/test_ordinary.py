@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from mptcp_lab.errors import Unsupported
 from mptcp_lab.inventory import load
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.paths import ROOT
-from mptcp_lab.suite.rfc8684 import both_kernels, ordinary
+from mptcp_lab.suite.rfc8684 import both_kernels, ordinary, repetition
 from mptcp_lab.suite.rfc8684.ordinary import CHANGED_OCTET, find_other_address, find_reachable_address
 
 #: NFTA_PAYLOAD_OFFSET and its length were one octet each before Linux 6.18, which answers ERANGE beyond.
@@ -71,3 +72,21 @@ def test_scenarios_wait_for_counters_that_linux_6_1_has() -> None:
         }
         assert waited, f"{module.__name__} waits for no counter"
         assert waited <= COUNTERS_OF_6_1 | ordinary.INSTEAD.keys()
+
+
+@pytest.mark.parametrize(("now", "changed"), [("120", [3]), ("3", []), ("0", []), (None, [])])
+def test_a_server_repeats_an_announcement_soon_unless_it_does_already_or_never(
+    now: str | None, changed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mptcp_lab.patience.factor", lambda: 1.0)
+    found = []
+
+    def fault(kind: str, *, name: str, value: int) -> nullcontext[None]:
+        assert (kind, name) == ("sysctl", repetition.TIMEOUT)
+        found.append(value)
+        return nullcontext()
+
+    probe = SimpleNamespace(sysctls=lambda: {repetition.TIMEOUT: now} if now else {}, fault=fault)
+    with repetition.repeating_soon(cast(Any, SimpleNamespace(probe=probe))):
+        pass
+    assert found == changed

@@ -16,6 +16,7 @@ from mptcp_lab.suite.expectations import origin_of
 from mptcp_lab.suite.packets import capable, format_segments, rows, tcp_capture
 from mptcp_lab.suite.rfc8684.closing import check_aborted
 from mptcp_lab.suite.rfc8684.ordinary import wait_for_growth
+from mptcp_lab.suite.rfc8684.repetition import repeating_soon
 from mptcp_lab.suite.rows import check_rows
 from mptcp_lab.suite.traffic import flow
 from mptcp_lab.wire import Dss, MpCapable
@@ -99,7 +100,7 @@ def check_announced_again(client: Machine, server: Machine, evidence: EvidenceBo
         data.stream.send(0, header=data.greeting("sink")).wait(5)
         data.record()
         before, arrived = server.probe.counters(), client.probe.counters()
-        with client.probe.fault("drop", direction="out", dport=origin.port):
+        with repeating_soon(server), client.probe.fault("drop", direction="out", dport=origin.port):
             for each in endpoints:
                 at_server.add(each)
             wait_for_growth(client, arrived, "AddAddr", 2 * len(endpoints))

@@ -17,6 +17,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Counters, Fault, NeverHappened, eventually
 from mptcp_lab.suite.expectations import announcing_nothing, expected_pairs, wait_for_joins
 from mptcp_lab.suite.packets import segments
+from mptcp_lab.suite.rfc8684.repetition import repeating_soon
 from mptcp_lab.suite.traffic import Flow, Target
 from mptcp_lab.wire import Analysis, Connection, Segment, analyse
 from mptcp_lab.wire.rows import Observation, Outcome, Row
@@ -282,6 +283,7 @@ def _announcement_lost(client: Machine, target: Target) -> None:
         wait_for_joins(data, expected_pairs(client, target.machine))
         before = target.machine.probe.counters()
         with (
+            repeating_soon(target.machine),
             client.probe.fault("drop", direction="out", dport=target.port),
             _counter_growth(client, "AddAddr", 2),
         ):
