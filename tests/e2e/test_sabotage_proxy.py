@@ -38,7 +38,11 @@ X"""
 
 SABOTAGES = {
     "PROXY-3 with a longer idle timeout": edited(
-        "PROXY-3[idle-haproxy-preload]", "haproxy", "\\(client\\|server\\) 1500ms", "\\1 6s", "(1.5 + 3.0)"
+        "PROXY-3[idle-haproxy-preload]",
+        "haproxy",
+        "\\(client\\|server\\) 1500ms",
+        "\\1 6s",
+        "the idle timeout is 1.5 s",
     ),
     "PROXY-4 with a forwarder in the proxy's place": Sabotage(
         "PROXY-4[haproxy-preload]", "proxy1", FORWARD, "nft delete table ip sabotage", "DATA_ACKed"
