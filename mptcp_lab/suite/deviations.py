@@ -22,6 +22,7 @@ PORT_ENDPOINT = "port endpoint accepts"
 FIRST_PAIR, NO_LAMINAR = "first pair of a full mesh", "laminar endpoints"
 OVERCOUNT, ONE_DEVICE = "announcements counted too many", "device of the first subflow"
 PORT_0, NO_LISTENER_EVENTS = "joins to port 0", "no events of listeners"
+FIRST_UNBOUND, IPV6_ON_IPV4 = "NIC of the first address", "IPv6 on an IPv4 socket"
 NO_ID_0, ONE_FLAG = "no further subflow with id 0", "endpoint with both flags"
 
 

@@ -1,11 +1,18 @@
 """Known deviations of kernels: recognised on the kernels that a correction names, and on no other."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from mptcp_lab.catalogue import corrections
 from mptcp_lab.errors import Unsupported
+from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory import load, resolve
+from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.deviations import (
+    IPV6_ON_IPV4,
     NO_ROOM,
     ONE_FAMILY,
     SELF_JOINS,
@@ -15,6 +22,7 @@ from mptcp_lab.suite.deviations import (
     known_self_joins,
     own_addresses,
 )
+from mptcp_lab.suite.direct.fullmesh import keep_joins_by_route
 from mptcp_lab.suite.matrix import expected_matrix
 
 OWN = {"198.18.1.10", "198.18.2.10", "2001:db8:1::10"}
@@ -55,7 +63,7 @@ def test_an_old_kernel_excuses_nothing_else() -> None:
     assert known_self_joins({*SEEN, stranger}, OWN, "6.1.0-56-amd64") == {("198.18.2.10", "198.18.1.10")}
 
 
-@pytest.mark.parametrize("name", [SELF_JOINS, NO_ROOM, ONE_FAMILY])
+@pytest.mark.parametrize("name", [SELF_JOINS, NO_ROOM, ONE_FAMILY, IPV6_ON_IPV4])
 def test_each_name_is_a_correction_with_its_kernels(name: str) -> None:
     correction = find_correction(name, "6.1.0-56-amd64")
     assert correction is not None
@@ -87,3 +95,18 @@ def test_what_an_old_kernel_lacks_is_unsupported_there_and_a_failure_elsewhere()
     with pytest.raises(Unsupported, match=r"client: .*Linux 6\.1\.0-56-amd64: the kernel's path manager"):
         check_not_lacking(ONE_FAMILY, "6.1.0-56-amd64", "client", "both families in one connection")
     check_not_lacking(ONE_FAMILY, "6.18.44", "client", "both families in one connection")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "known"), [("6.1.0-50-amd64", True), ("6.12.117", False), ("6.18.44", False)]
+)
+def test_a_join_of_the_first_address_may_leave_by_another_nic_on_an_old_kernel(
+    kernel: str, known: bool, tmp_path: Path
+) -> None:
+    lab = load(resolve("embedded"))
+    client = Machine(lab, lab.hosts["client"], cast(Any, SimpleNamespace(kernel=kernel)))
+    first, second = client.paths[:2]
+    elsewhere = ("198.18.1.10", "198.18.2.31")
+    syns = {first: {("198.18.1.10", "198.18.1.31"), ("198.18.2.10", "198.18.1.31")}, second: {elsewhere}}
+    found = keep_joins_by_route(client, syns, 4, EvidenceBox(tmp_path, tmp_path))
+    assert found == ({elsewhere} if known else set())

@@ -8,7 +8,7 @@ from mptcp_lab.errors import Unsupported
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened, NewEndpoint, Stream, eventually
-from mptcp_lab.suite.deviations import NO_LAMINAR, check_not_lacking
+from mptcp_lab.suite.deviations import IPV6_ON_IPV4, NO_LAMINAR, check_not_lacking
 from mptcp_lab.suite.direct.endpoints import (
     FULLMESH,
     LAMINAR,
@@ -39,6 +39,9 @@ def check_ipv4_only(ends: Ends, evidence: EvidenceBox) -> None:
     """Check that an IPv4 socket joins no IPv6 address, though the server announces some and A has endpoints.
 
     An IPv4 endpoint that is added afterwards joins.
+
+    Raises:
+        Unsupported: IPv6 addresses were joined, and the client's kernel is known to do so.
     """
     second = ends.a[1], ends.b[0]
     ends.require_reachable(second)
@@ -54,7 +57,13 @@ def check_ipv4_only(ends: Ends, evidence: EvidenceBox) -> None:
             within=SUBFLOWS_TIMEOUT_S,
             what=f"an announcement at {client.host} (AddAddr)",
         )
-        wait_for_pairs(data, {ends.first}, "IPv6 addresses at both ends")
+        try:
+            wait_for_pairs(data, {ends.first}, "IPv6 addresses at both ends")
+        except NeverHappened:
+            if any(":" in local for local, _ in data.pairs()):
+                what = "an IPv4 socket without IPv6 subflows"
+                check_not_lacking(IPV6_ON_IPV4, client.kernel, client.host, what)
+            raise
         at_client.add(replace(ends.at_client(SUBFLOW)[1], id=OTHER_ID))
         wait_for_pairs(data, {ends.first, second}, "an IPv4 endpoint is added")
     evidence.packets(rows(packets, ends.client.name))
