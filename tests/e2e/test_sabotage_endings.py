@@ -110,7 +110,7 @@ SABOTAGES = {
         "server1",
         "sysctl -qw net.mptcp.add_addr_timeout=0",
         "sysctl -qw net.mptcp.add_addr_timeout=120",
-        "AddAddrTx on server1",
+        "AddAddr on client",
     ),
     "B's MP_FASTCLOSE is lost": filtered(
         "RFC8684-3.5/1[by-server]", "server1", "output", f"{RST} drop", "MPFastcloseRx on client"
