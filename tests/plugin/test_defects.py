@@ -252,7 +252,7 @@ def test_broken_over_limit(evidence):
     )
     assert told in junit
     page = (inner.folder / "report.html").read_text()
-    assert "<tr><td>3</td><td>client: net.mptcp.enabled is 0, STATE-1</td>" in page
+    assert '<tr><td>3</td><td class="wide">client: net.mptcp.enabled is 0, STATE-1</td>' in page
     assert inner.code == 4
 
 
@@ -315,7 +315,7 @@ def test_broken_but_passes(): pass
         }
     ]
     page = (inner.folder / "report.html").read_text()
-    assert "<tr><td>2</td><td>client: the client has no endpoint</td>" in page
+    assert '<tr><td>2</td><td class="wide">client: the client has no endpoint</td>' in page
     assert inner.code == 1
 
 

@@ -43,8 +43,10 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def typed(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("pytest")), "conformance/", *arguments]
+def typed(project: Path, *arguments: str, signals: str = "default") -> subprocess.CompletedProcess[str]:
+    """Run the suite; `signals` are "default", whatever the tests themselves run under, or "ignore"."""
+    command = ["env", f"--{signals}-signal=HUP,INT,TERM", str(Path(sys.executable).with_name("pytest"))]
+    command += ["conformance/", *arguments]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -84,6 +86,13 @@ def test_an_interrupted_run_writes_what_has_run(project: Path, number: str) -> N
     assert [entry["case"] for entry in document["not_run"]] == ["DIRECT-4", "DIRECT-7"]
     assert document["run"]["ending"] == "interrupted"
     assert (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("number", ["SIGHUP", "SIGTERM"])
+def test_a_signal_that_the_caller_ignores_ends_no_run(project: Path, number: str) -> None:
+    """As under nohup."""
+    (project / "conformance" / "test_suite.py").write_text(SUITE.replace("SIGINT", number))
+    assert typed(project, signals="ignore").returncode == 0
 
 
 KILLED = """
