@@ -19,7 +19,11 @@ FAST_MBIT, SLOW_MBIT = 20, 5
 NEAR_MS, FAR_MS = 0, 40
 #: A queue as a well-kept router has it. With a deep one the slow path holds the others up (Corrections).
 QUEUE_MS, BURST_KB = 30, 16
-TRANSFER_BYTES = 3_000_000
+#: Goodput is measured after so many octets. In slow start the slow path's queue overflows, and the stream can
+#: stand still for a retransmission timeout of that path, half a second in one of ten transfers. What has
+#: arrived by then, and waits for the slow path, counts as well: the share can exceed that of the links' sum.
+WARM_UP_BYTES = 2_000_000
+TRANSFER_BYTES = WARM_UP_BYTES + 3_000_000
 TRANSFER_TIMEOUT_S = 60.0
 #: MPTCP is to reach this share of the goodput of the better path. The rest is for the noise of measuring, and
 #: for the end of a transfer, when the last data is still on the slow path.
@@ -106,8 +110,9 @@ def _goodput(stream: Stream, accepted: Stream, direction: str) -> float:
     sent = source.send(TRANSFER_BYTES, seed=direction).wait(TRANSFER_TIMEOUT_S)
     got = receiving.wait(TRANSFER_TIMEOUT_S)
     assert sent.sha256 == got.sha256, f"{direction}: what arrived is not what was sent"
-    assert got.first is not None and got.last is not None, f"{direction}: no data arrived"
-    return 8e-6 * TRANSFER_BYTES / (got.last - got.first)
+    assert got.last is not None, f"{direction}: no data arrived"
+    started, before = next(point for point in got.timeline.points if point[1] >= WARM_UP_BYTES)
+    return 8e-6 * (TRANSFER_BYTES - before) / (got.last - started)
 
 
 def check_stays_whole(client: Machine, server: Machine, family: int) -> None:
