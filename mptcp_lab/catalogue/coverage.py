@@ -48,7 +48,7 @@ class UpstreamTest:
     """One sub-test of a suite: the claims that cover it (`by`), and what they leave out.
 
     What an operator would notice is `missing`; what only programs on one host see is `besides`. A sub-test
-    without claims has either `open`, which says what no claim does, or `not_for_us`, which gives the reason
+    without claims has either `open`, the gap that no claim covers, or `not_for_us`, which gives the reason
     why no claim has to.
     """
 

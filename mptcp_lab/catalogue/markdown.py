@@ -13,8 +13,8 @@ INTRODUCTION = """\
 
 <!-- Rendered from mptcp_lab/catalogue/*.toml by `python -m mptcp_lab.catalogue > docs/catalogue.md`. -->
 
-This page lists what the suite checks. Every claim has a stable id, a level and a source, and says what
-is observed; reports carry the same ids. A claim that is checked in several ways has a case
+This page lists what the suite checks. Every claim has a stable id, a level and a source, and describes
+the observation; reports carry the same ids. A claim that is checked in several ways has a case
 for each, named in square brackets: `PROXY-1[haproxy-preload]`.
 
 | level | means |

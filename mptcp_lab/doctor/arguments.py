@@ -40,8 +40,8 @@ WHAT IT SENDS
 FINDINGS
   A finding has a severity: error (no MPTCP, or no connection), warning (a path or a service is lost),
   note (a risk). "on HOST" is the command that repairs it, as root; "keep it" the one that keeps it so
-  after a boot, where the repair does not last by itself; "seen" is the evidence; "hence" is what
-  follows from it. (likely) and (possible) say how sure a finding is where it was not seen happening.
+  after a boot, where the repair does not last by itself; "seen" is the evidence; "hence" lists
+  its consequences. (likely) and (possible) say how sure a finding is where it was not seen happening.
   The worst comes first, in at most a screen: --all prints everything. Nothing is repaired by the
   doctor itself.
 """
@@ -50,7 +50,7 @@ EXIT STATUS
   0  healthy: no finding
   1  there are findings
   2  wrong arguments
-  4  a host could not be reached or read; one sentence on standard error says which and why
+  4  a host could not be reached or read; one sentence on standard error names the host and the reason
 
 EXAMPLES
   mptcp-lab doctor laptop web1 --port 443

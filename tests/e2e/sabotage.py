@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import pytest
+from _pytest.mark import ParameterSet
 
 from tests.e2e.conftest import Configured
 
@@ -39,6 +42,14 @@ def broken(lab: Configured, host: str, command: str, mend: str) -> Iterator[None
         yield
     finally:
         lab.own.ssh(host, mend)
+
+
+def with_marks(sabotages: Mapping[str, Sabotage], always: Collection[str]) -> list[ParameterSet]:
+    """Return the parameters of a test: those that are not named in `always` run with ``-m long`` only."""
+    return [
+        pytest.param(sabotage, id=name, marks=[] if name in always else pytest.mark.long)
+        for name, sabotage in sabotages.items()
+    ]
 
 
 def options(*cases: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen, filtered
+from tests.e2e.sabotage import Sabotage, assert_seen, filtered, with_marks
 
 ONCE = "limit rate over 1/day burst 1 packets drop"
 JOINS = "tcp dport 7000 tcp flags & (syn | ack) == syn tcp option mptcp subtype mp-join"
@@ -80,12 +80,6 @@ SABOTAGES = {
 ALWAYS = ("only the first join gets to B", "A's change is lost", "B's announcements are lost")
 
 
-@pytest.mark.parametrize(
-    "sabotage",
-    [
-        pytest.param(sabotage, id=name, marks=[] if name in ALWAYS else pytest.mark.long)
-        for name, sabotage in SABOTAGES.items()
-    ],
-)
+@pytest.mark.parametrize("sabotage", with_marks(SABOTAGES, ALWAYS))
 def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
     assert_seen(configured, sabotage)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen, broken, filtered
+from tests.e2e.sabotage import Sabotage, assert_seen, broken, filtered, with_marks
 
 NETWORK_BACK = "systemctl restart mptcp-lab-network mptcp-lab-mptcp"
 #: The third packet of a join: no SYN, and MP_JOIN.
@@ -159,13 +159,7 @@ ALWAYS = (
 )
 
 
-@pytest.mark.parametrize(
-    "sabotage",
-    [
-        pytest.param(sabotage, id=name, marks=[] if name in ALWAYS else pytest.mark.long)
-        for name, sabotage in SABOTAGES.items()
-    ],
-)
+@pytest.mark.parametrize("sabotage", with_marks(SABOTAGES, ALWAYS))
 def test_cause_is_named(configured: Configured, sabotage: Sabotage) -> None:
     assert_seen(configured, sabotage)
 

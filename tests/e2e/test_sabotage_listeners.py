@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen, filtered
+from tests.e2e.sabotage import Sabotage, assert_seen, filtered, with_marks
 
 JOIN = "tcp flags & (syn | ack) == syn tcp option mptcp subtype mp-join"
 
@@ -62,12 +62,6 @@ SABOTAGES = {
 ALWAYS = ("RSTs are dropped", "a proxy on one address")
 
 
-@pytest.mark.parametrize(
-    "sabotage",
-    [
-        pytest.param(sabotage, id=name, marks=[] if name in ALWAYS else pytest.mark.long)
-        for name, sabotage in SABOTAGES.items()
-    ],
-)
+@pytest.mark.parametrize("sabotage", with_marks(SABOTAGES, ALWAYS))
 def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
     assert_seen(configured, sabotage)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen, filtered
+from tests.e2e.sabotage import Sabotage, assert_seen, filtered, with_marks
 from tests.e2e.test_sabotage_coverage import ANNOUNCEMENT, JOIN
 from tests.e2e.test_sabotage_endpoints import PRIORITY
 
@@ -103,12 +103,6 @@ SABOTAGES = {
 ALWAYS = ("B answers a refused join over IPv6 with nothing",)
 
 
-@pytest.mark.parametrize(
-    "sabotage",
-    [
-        pytest.param(sabotage, id=name, marks=[] if name in ALWAYS else pytest.mark.long)
-        for name, sabotage in SABOTAGES.items()
-    ],
-)
+@pytest.mark.parametrize("sabotage", with_marks(SABOTAGES, ALWAYS))
 def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
     assert_seen(configured, sabotage)

@@ -132,9 +132,8 @@ def _unpack(packages: tuple[Path, ...] | list[Path], work: Path) -> list[Path]:
             place.rename(work / "modules" / release)
             break
     for folder in UNUSED:
-        shutil.rmtree(
-            work / "modules" / release / "kernel" / folder, ignore_errors=True
-        )  # not in every kernel
+        unused = work / "modules" / release / "kernel" / folder
+        shutil.rmtree(unused, ignore_errors=True)  # not every kernel has it
     return list(packages)
 
 

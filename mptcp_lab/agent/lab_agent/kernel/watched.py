@@ -29,7 +29,7 @@ class Watch:
     """The notifications of some netlink groups.
 
     The kernel queues them before the system call returns that makes the change. An IPv4 route that goes with
-    its device or its source address has none of its own, but the device or the address has.
+    its device or its source address has no notification, but the device or the address has one.
     """
 
     def __init__(self, protocol: int, groups: Sequence[int]) -> None:
