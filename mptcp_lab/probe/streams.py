@@ -166,10 +166,12 @@ class Stream:
         interval: float = 0.0,
         pattern: str = "random",
         header: bytes = b"",
+        acknowledged: bool = False,
     ) -> Transfer:
         """Start to send ``header``, then ``nbytes`` of pattern in chunks, one per ``interval`` seconds.
 
-        The result does not count the header. ``pattern`` is "random" (from ``seed``) or "zero".
+        If ``acknowledged``, a chunk is not sent before all earlier ones are acknowledged. The result does not
+        count the header. ``pattern`` is "random" (from ``seed``) or "zero".
         """
         name = self._probe.ask(
             str,
@@ -181,6 +183,7 @@ class Stream:
             interval=interval,
             pattern=pattern,
             header=base64.b64encode(header).decode(),
+            acknowledged=acknowledged,
         )
         return Transfer(self._probe, name)
 

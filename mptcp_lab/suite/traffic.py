@@ -130,13 +130,21 @@ class Flow:
         """Return the first line of this connection, which asks the origin for a mode."""
         return greeting(mode, self.tag, **options)
 
-    def start(self, *, chunk: int = 1400, interval: float = 0.002) -> Transfer:
+    def start(self, *, chunk: int = 1400, interval: float = 0.002, acknowledged: bool = False) -> Transfer:
         """Start to send an endless stream to the origin, which reads everything; `end` ends it.
 
-        `chunk` is in bytes, and one chunk is sent every `interval` seconds.
+        `chunk` is in bytes, and one chunk is sent every `interval` seconds; if `acknowledged`, not before all
+        earlier ones are acknowledged.
         """
         header = self.greeting("sink")
-        return self.stream.send(ENDLESS, seed=self.tag, chunk=chunk, interval=interval, header=header)
+        return self.stream.send(
+            ENDLESS,
+            seed=self.tag,
+            chunk=chunk,
+            interval=interval,
+            header=header,
+            acknowledged=acknowledged,
+        )
 
     def end(self, transfer: Transfer, within: float = 20.0) -> Ended:
         """End a stream that `start` began; return what both ends saw of it.

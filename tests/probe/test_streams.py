@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mptcp_lab.agent.lab_agent.streams import next_due
+from mptcp_lab.machines.lease import Lease
 from mptcp_lab.probe import (
     IPPROTO_MPTCP,
     IPPROTO_TCP,
@@ -264,3 +265,18 @@ def test_a_subflow_is_killed_from_outside(client: Probe, listener: Listener) -> 
         )
         with pytest.raises(ProbeError, match="no subflow"):
             out.kill_subflow(first)
+
+
+def test_a_chunk_waits_until_the_earlier_ones_are_acknowledged(client: Probe, listener: Listener) -> None:
+    """While the client hears nothing, the server has the first chunk, and no second one is written."""
+    with client.connect(SERVER, 7000) as out, listener.accept() as into:
+        receiving = into.receive(3000)
+        with (
+            Lease.take({"client": client}, "a test", "acks"),
+            client.fault("drop", source=SERVER, sport=7000),
+        ):
+            sending = out.send(3000, chunk=1000, acknowledged=True)
+            eventually(receiving.progress, lambda progress: progress.nbytes >= 1000, within=5)
+            assert sending.progress().nbytes == 1000
+        assert sending.wait(10).end == "complete"
+        assert receiving.wait(10).nbytes == 3000

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import select
 import socket
 import struct
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +16,9 @@ from collections.abc import Callable
 from .basics import Json, describe_error, read_clock
 from .data import BLOCK, Pattern, Timeline
 from .sockets import Cancelled, Waker
+
+#: Seconds between two looks at what is acknowledged: no event tells of it.
+ACK_POLL_S = 0.001
 
 
 class Transfer:
@@ -92,6 +97,10 @@ class Stream:
             except BlockingIOError:
                 self.waker.wait(self.sock, select.POLLOUT)
 
+    def count_unacknowledged(self) -> int:
+        """Return how many sent bytes are not acknowledged (SIOCOUTQ, for MPTCP since Linux 5.17)."""
+        return int(struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))[0])
+
     def close(self, reset: bool = False) -> None:
         """End the transfers, then close the socket.
 
@@ -123,10 +132,12 @@ def start_send(
     interval: float = 0.0,
     pattern: str = "random",
     header: str = "",
+    acknowledged: bool = False,
 ) -> Transfer:
     """Start to send `header` (base64), then `nbytes` of the pattern, one chunk per `interval` seconds.
 
-    The transfer's bytes and digest do not include the header. Raises ValueError for a wrong size or pattern.
+    If `acknowledged`, a chunk is not sent before all earlier ones are acknowledged. The transfer's bytes and
+    digest do not include the header. Raises ValueError for a wrong size or pattern.
     """
     if chunk < 1 or nbytes < 0:
         raise ValueError("chunk must be at least 1 and nbytes at least 0")
@@ -147,6 +158,8 @@ def start_send(
             due = next_due(due, time.monotonic(), interval)
             if interval and transfer.timeline.total < nbytes:
                 stream.waker.pause(due - time.monotonic())
+            while acknowledged and stream.count_unacknowledged():
+                stream.waker.pause(ACK_POLL_S)
         return "complete"
 
     return Transfer(stream, work)
