@@ -1,4 +1,4 @@
-"""``python -m mptcp_lab.labs up|down|status|kernel|doctor``: manage the labs that run on this machine."""
+"""``python -m mptcp_lab.labs up|down|status|kernel|doctor|copies``: manage the labs on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mptcp_lab.errors import LabError
 from mptcp_lab.inventory import InventoryError, Lab, load, resolve
 from mptcp_lab.inventory.fields import HOSTNAME
 from mptcp_lab.inventory.validate import RESERVED_LAB_NAMES
-from mptcp_lab.labs import lifecycle, recorded
+from mptcp_lab.labs import copies, lifecycle, recorded
 from mptcp_lab.labs import machine_check as doctor
 from mptcp_lab.labs.columns import choice, column, readiness
 from mptcp_lab.labs.columns.spec import KernelSpec, parse_spec
@@ -58,7 +58,7 @@ def main() -> int:
         prog="mptcp_lab.labs",
         description="Labs on this machine: up, down, status.",
     )
-    parser.add_argument("action", choices=["up", "down", "status", "kernel", "doctor"])
+    parser.add_argument("action", choices=["up", "down", "status", "kernel", "doctor", "copies"])
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--inventory",
@@ -71,6 +71,9 @@ def main() -> int:
     parser.add_argument("--kernel", metavar="SPEC", help="the kernel that the lab runs on (docs/kernels.md)")
     parser.add_argument("--modules", metavar="DIR", help="the modules of a kernel that is a bzImage")
     parser.add_argument("--base", default=".", help="the folder that relative paths of --kernel start from")
+    parser.add_argument(
+        "--labs", type=int, default=2, help="copies only: how many labs there are to be, with the first one"
+    )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line instead of progress and text"
     )
@@ -123,6 +126,9 @@ def _act(arguments: argparse.Namespace, progress: Progress) -> int:
     paths = paths_of_lab(lab)
     _check_ssh_config(lab)
     chosen = choice.choose_kernel(paths, lab, _given_kernel(arguments))
+    if arguments.action == "copies":
+        _write_copies(lab, chosen.spec, arguments.labs)
+        return 0
     if arguments.action == "doctor":
         is_host = chosen.spec.is_host
         found = doctor.examine() if is_host else readiness.examine_column(paths, lab, chosen)
@@ -158,6 +164,16 @@ def _given_kernel(arguments: argparse.Namespace) -> KernelSpec | None:
     return None
 
 
+def _write_copies(lab: Lab, kernel: KernelSpec, labs: int) -> None:
+    """Write the inventories of the labs beside the first one, and print a line for each."""
+    if lab.flavour != "embedded" or not kernel.is_host:
+        raise EmbeddedError(
+            "--labs makes copies of an embedded lab on this machine's kernel only", "./lab run without --labs"
+        )
+    for number in range(2, labs + 1):
+        print(copies.write_copy(lab, number))
+
+
 def _take_down(arguments: argparse.Namespace, progress: Progress) -> int:
     """Take one lab down: the lab with a name, or the lab that an inventory describes."""
     name = arguments.lab
@@ -165,6 +181,9 @@ def _take_down(arguments: argparse.Namespace, progress: Progress) -> int:
     if given := _given_kernel(arguments):
         choice.check_given(paths, given)
     changed = lifecycle.take_down(paths, progress)
+    for copy in copies.find_copies(paths):
+        changed |= lifecycle.take_down(copy, progress)
+    copies.remove_copies(paths)
     progress.close()
     _print(
         arguments.json, {"changed": changed}, "the lab is down" if changed else f"lab {paths.name} was not up"

@@ -43,6 +43,11 @@ class LabPaths:
         return self.root / STATE_FOLDER / "labs"
 
     @property
+    def copies(self) -> Path:
+        """Return the folder of the inventories of copies, one folder each; ``down`` removes them."""
+        return self.root / STATE_FOLDER / "copies"
+
+    @property
     def state(self) -> Path:
         """Return the folder (0700) of keys, ssh_config, `record` and hosts' files; ``down`` removes it."""
         return self.labs / self.name
