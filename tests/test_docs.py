@@ -30,8 +30,8 @@ RENDERED = ROOT / "docs" / "catalogue.md"
 PROSE_WIDTH = 100
 
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
-#: A name that the reader chooses: a word in capitals, or rack1, the inventory in the guides.
-PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b|<[^>]+>|\brack1\b|…|\.\.\.")
+#: A name that the reader chooses: a word in capitals, or rack1 and rack2, the inventories in the guides.
+PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b|<[^>]+>|\brack[12]\b|…|\.\.\.")
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?<=\n)(?: {4}.*\n)+")
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")

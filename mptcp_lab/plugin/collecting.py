@@ -41,7 +41,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     """Return a line with the lab's name, its number of hosts and its source."""
     if (run := config.stash.get(RUN, None)) is None:
         return []
-    return [f"lab: {run.lab.name} ({len(run.lab.hosts)} hosts) from {run.lab.source}"]
+    lines = [f"lab: {run.lab.name} ({len(run.lab.hosts)} hosts) from {run.lab.source}"]
+    return lines + [f"a share of the checks runs in {word}" for word in config.option.also_hosts]
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from mptcp_lab.evidence import disk_full_error
 from mptcp_lab.plugin import views
 from mptcp_lab.plugin.state import BASELINE, LIVE, RESULT, RUN, selected_cases, shorten_path
+from mptcp_lab.plugin.together import end_part, is_part
 from mptcp_lab.report.compare import comparison_lines, exit_line
 from mptcp_lab.report.ktap import kselftest_status
 from mptcp_lab.report.terminal import summary
@@ -41,6 +42,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         run.stop(Ending.INTERRUPTED, "the run was interrupted")
+    if is_part(session.config):
+        end_part(session.config)
+        return
     run.other_failures = session.testsfailed > sum(c.verdict is Verdict.FAIL for c in run.checks)
     try:
         option = session.config.option

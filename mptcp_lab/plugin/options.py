@@ -19,7 +19,8 @@ import pytest
 from mptcp_lab import catalogue
 from mptcp_lab.folders import STATE_FOLDER as LAB_FOLDER
 from mptcp_lab.folders import private_folder
-from mptcp_lab.inventory import Lab, load, resolve
+from mptcp_lab.inventory import InventoryError, Lab, load, resolve
+from mptcp_lab.plugin.further_labs import find_difference
 from mptcp_lab.results import result as results
 from mptcp_lab.results.result import Result
 from mptcp_lab.results.verdict import Rules
@@ -107,6 +108,14 @@ def add(parser: pytest.Parser) -> None:
         help="name this run's column of a matrix; results with different names are never merged",
     )
     group.addoption(
+        "--also-hosts",
+        action="append",
+        default=[],
+        metavar="INVENTORY",
+        help="share the checks with another lab, equal to that of --hosts: each runs in one lab; repeatable",
+    )
+    group.addoption("--part-of", metavar="DIR", help=argparse.SUPPRESS)  # what --also-hosts starts
+    group.addoption(
         "--list",
         action="store_true",
         dest="list_claims",
@@ -142,6 +151,18 @@ def hosts(config: pytest.Config) -> Lab:
     return load(resolve(word))
 
 
+def unequal_lab(config: pytest.Config, lab: Lab) -> str:
+    """Return an error sentence for the first ``--also-hosts`` that names no lab like that of ``--hosts``."""
+    for word in config.option.also_hosts:
+        try:
+            other = load(resolve(word))
+        except InventoryError as error:
+            return f"--also-hosts {word}: {error}"
+        if difference := find_difference(lab, other):
+            return f"--also-hosts {word}: {difference}"
+    return ""
+
+
 def unknown_claim(config: pytest.Config) -> str:
     """Return an error sentence for the first ``--claim`` that is not in the catalogue; empty if all are."""
     for pattern in config.option.claim:
@@ -171,6 +192,7 @@ def recorded_options(config: pytest.Config) -> Mapping[str, Any]:
         "repetitions": option.repetitions,
         "limit": [f"{name}={most:g}" for name, most in option.limit],
         "baseline": option.baseline or "",
+        "also_hosts": option.also_hosts,
     }
 
 

@@ -15,6 +15,7 @@ from mptcp_lab.plugin.attempt import BOX, RAISED, Seen, diagnose_safely, end_ses
 from mptcp_lab.plugin.cases import case_of
 from mptcp_lab.plugin.live import Live
 from mptcp_lab.plugin.state import DIAGNOSE, EXPLAIN, LIVE, RUN, lab_of, selected_cases, shorten_path
+from mptcp_lab.plugin.together import is_part, pass_on, run_part, run_with_further_labs, show_others
 from mptcp_lab.results.result import Check
 from mptcp_lab.results.verdict import Ending, ExitCode, Outcome, Verdict
 from mptcp_lab.text import make_printable
@@ -50,7 +51,19 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         sentence = f"results cannot be written: {error}; make room or choose --results DIR"
         pytest.exit(make_printable(sentence), ExitCode.NOTHING_RAN)
     config.stash[LIVE] = Live(config)
+    if is_part(config):
+        run_part(session)
+        return True
+    if config.option.also_hosts:
+        run_with_further_labs(session, _tell)
+        return True
     return None
+
+
+def _tell(item: pytest.Item, check: Check) -> None:
+    """Report a check that was not run here."""
+    item.config.stash[LIVE].ends(check)
+    item.ihook.pytest_runtest_logreport(report=_report(item, check, None))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -62,8 +75,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     run, live = item.config.stash[RUN], item.config.stash[LIVE]
     if not run.may_start():
         if left_out := run.record_not_started(case):
-            live.ends(left_out)
-            item.ihook.pytest_runtest_logreport(report=_report(item, left_out, None))
+            _tell(item, left_out)
         return True
     live.begins(case)
     explain = item.config.stash.get(EXPLAIN, None)
@@ -80,10 +92,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         run.stop(Ending.LAB_BUSY, str(error), error.next_step)
     live.ends(check)
     item.ihook.pytest_runtest_logreport(report=_report(item, check, tries[-1]))
+    if is_part(item.config):
+        pass_on(item.config, check)
+    else:
+        show_others(item.session, _tell)
     if nextitem is None and (problem := end_session(item)):
         run.stop(Ending.LAB_BROKEN, f"the session cannot be ended: {problem}")
     coming = case_of(nextitem) if nextitem else None
-    if coming and coming.claim.family != case.claim.family:
+    if coming and coming.claim.family != case.claim.family and not is_part(item.config):
         try:
             views.write(
                 run.result(selected_cases(item.session), unfinished=True),

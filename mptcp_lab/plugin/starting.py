@@ -13,6 +13,7 @@ from mptcp_lab.plugin.ending import suite_status
 from mptcp_lab.plugin.origin import describe_origin
 from mptcp_lab.plugin.run import Run
 from mptcp_lab.plugin.state import BASELINE, RUN
+from mptcp_lab.plugin.together import is_part
 from mptcp_lab.results.result import ResultError
 from mptcp_lab.results.verdict import ExitCode
 from mptcp_lab.text import make_printable
@@ -31,7 +32,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if any(getattr(config.option, name, None) for name in ASKS_PYTEST):
         return None
     if getattr(config.option, "numprocesses", None):  # the option exists if pytest-xdist is installed
-        sentence = "one lab carries one check at a time; leave --numprocesses (-n) out"
+        sentence = "one lab carries one check at a time; a second lab (--also-hosts) takes a share of them"
         return _refuse(config, sentence, ExitCode.NOTHING_RAN)
     try:
         lab = options.hosts(config)
@@ -39,6 +40,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         sentence = f"{error}; then type: pytest conformance/ --hosts=inventory"
         return _refuse(config, sentence, ExitCode.LAB_BROKEN)
     if sentence := options.find_testinfra_option(config) or options.unknown_claim(config):
+        return _refuse(config, sentence, ExitCode.NOTHING_RAN)
+    if is_part(config):
+        _leave_to_the_whole(config)
+    elif sentence := options.unequal_lab(config, lab):
         return _refuse(config, sentence, ExitCode.NOTHING_RAN)
     try:
         config.stash[BASELINE] = options.baseline(config)
@@ -72,6 +77,13 @@ def pytest_configure(config: pytest.Config) -> None:
             unused := config.pluginmanager.get_plugin("hypothesispytest")
         ):
             config.pluginmanager.unregister(unused)
+
+
+def _leave_to_the_whole(config: pytest.Config) -> None:
+    """Clear the options of a part that are for the run that it belongs to."""
+    option = config.option
+    option.ktap = option.kcidb = option.baseline = None
+    option.also_hosts = []
 
 
 def _end_as_on_ctrl_c(config: pytest.Config) -> None:

@@ -233,7 +233,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "counts": result.counts,
         "exit_code": int(result.exit_code),
         "causes": [_cause_to_json(name, shared) for name, shared in _named_causes(result).items()],
-        "checks": [_check_to_json(check, names) for check in result.checks],
+        "checks": [check_to_json(check, names) for check in result.checks],
         "not_run": [asdict(entry) for entry in result.not_run],
     }
 
@@ -254,7 +254,7 @@ def from_json(document: Mapping[str, Any]) -> Result:
         ending=run["ending"].choice(Ending),
         sentence=run["sentence"].text(),
         exit_code=root["exit_code"].whole_number(),
-        checks=tuple(_check_from_json(node, causes) for node in root["checks"].items()),
+        checks=tuple(check_from_json(node, causes) for node in root["checks"].items()),
         not_run=tuple(_not_run_from_json(node) for node in root["not_run"].items()),
         lab=_checked_lab(root["lab"]),
         options=root["options"].mapping(),
@@ -346,7 +346,8 @@ def _cause_from_json(node: Node) -> tuple[str, Cause]:
     return node["id"].text(least=1), cause
 
 
-def _check_to_json(check: Check, names: Mapping[Cause, str]) -> dict[str, Any]:
+def check_to_json(check: Check, names: Mapping[Cause, str]) -> dict[str, Any]:
+    """Return a check as a JSON object; ``names`` has the name of each cause that it may refer to."""
     plain = asdict(check)
     del plain["diagnosis"]
     return {
@@ -363,7 +364,8 @@ def _not_run_from_json(node: Node) -> NotRun:
     return NotRun(node["case"].text(), node["reason"].text())
 
 
-def _check_from_json(node: Node, causes: Mapping[str, Cause]) -> Check:
+def check_from_json(node: Node, causes: Mapping[str, Cause]) -> Check:
+    """Return the check of a JSON object; raise `Malformed` for a wrong shape."""
     names = {field.name for field in fields(Check)} - {"diagnosis"}
     node.check_keys(*names, "cause", "duration", "figures", "evidence")
     plain = {

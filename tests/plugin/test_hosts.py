@@ -142,7 +142,8 @@ def test_a_baseline_that_cannot_be_used_is_refused_before_anything_runs(project:
 def test_checks_side_by_side_in_one_lab_are_refused(project: Path) -> None:
     done = typed(project, "--hosts=inventory", "-n2")
     assert done.returncode == 2
-    assert done.stderr == "ERROR: one lab carries one check at a time; leave --numprocesses (-n) out\n"
+    sentence = "one lab carries one check at a time; a second lab (--also-hosts) takes a share of them"
+    assert done.stderr == f"ERROR: {sentence}\n"
 
 
 @pytest.mark.parametrize("option", ["--sudo", "--ssh-config=x"])
