@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import pytest
 
 from mptcp_lab.doctor.finding import Finding, find_all
-from mptcp_lab.doctor.readings import HostReading, PairReading, Unreadable
+from mptcp_lab.doctor.readings import HostReading, Listener, PairReading, Unreadable
 from mptcp_lab.doctor.rules import by_counters, gather
 from tests.doctor.edits import EMBEDDED, HEALTHY, RECORDED, chain, must, on
 from tests.doctor.faults import FAULTS
@@ -108,3 +108,16 @@ def test_each_fault_is_provoked_or_says_why_not() -> None:
     provoked, reasons = {each["rule"] for each in table["provocation"]}, table["unprovoked"]
     assert set(FAULTS) - provoked == set(reasons)
     assert all(isinstance(why, str) and why for why in reasons.values())
+
+
+@pytest.mark.parametrize(("protocol", "is_found"), [("mptcp", False), ("tcp", True)])
+def test_a_client_that_also_accepts_mptcp_may_announce(protocol: str, is_found: bool) -> None:
+    """A proxy that connects to another one announces for its own clients, which no connection contradicts."""
+    reading = FAULTS["client-only-announces"][1](HEALTHY)
+    unconnected = replace(
+        reading,
+        client=replace(reading.client, listeners=(Listener(protocol, "0.0.0.0", 7000),)),
+        connection=None,
+    )
+    names = [each.rule for each in find_all(RULES, unconnected)]
+    assert ("client-only-announces" in names) is is_found

@@ -163,6 +163,11 @@ def count_joined(leg: Leg) -> int:
     return sum(each.state == ESTABLISHED and not each.is_first for each in pairs)
 
 
+def accepts_mptcp(host: HostReading) -> bool:
+    """Return whether a host has a listener with MPTCP among those that were read."""
+    return any(each.protocol == "mptcp" for each in read_or(host.listeners, ()))
+
+
 def captures(connection: ConnectionReading) -> tuple[CaptureSummary | None, CaptureSummary | None]:
     """Return the captures of client and server; None for one that was not made."""
     found = (connection.client_capture, connection.server_capture)

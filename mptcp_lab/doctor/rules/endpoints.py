@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from mptcp_lab.doctor.finding import Finding, Rule
 from mptcp_lab.doctor.readings import HostAddress, HostReading, Leg, PairReading, Unreadable, read_or
 from mptcp_lab.doctor.rules._common import (
+    accepts_mptcp,
     announced_endpoints,
     count_joined,
     describe_flags,
@@ -120,10 +121,16 @@ def find_fullmesh_alone(reading: PairReading) -> Iterable[Finding]:
 
 
 def find_client_only_announces(reading: PairReading) -> Iterable[Finding]:
-    """Find a client whose endpoints are only announced."""
+    """Find a client whose endpoints are only announced.
+
+    A host that also accepts MPTCP, such as a proxy that connects to another one, announces for its own
+    clients. Only a connection without joins shows that this is not enough for it.
+    """
     for leg in reading.legs:
         announced = announced_endpoints(leg.client)
         if not announced or joining_endpoints(leg.client) or count_joined(leg):
+            continue
+        if leg.connection is None and accepts_mptcp(leg.client):
             continue
         yield warn_of_endpoint(
             "client-only-announces",
