@@ -75,6 +75,19 @@ def first_syn(found: Sequence[Segment]) -> Segment:
     return syns[0]
 
 
+def opened_here(found: Sequence[Segment]) -> list[Segment]:
+    """Return the segments of the connections and subflows that were opened while the capture ran.
+
+    An earlier connection of the same port may still send again what was lost on a subflow, and be reset.
+    """
+    opened = {_ends(segment) for segment in found if segment.flags & SYN}
+    return [segment for segment in found if _ends(segment) in opened]
+
+
+def _ends(segment: Segment) -> frozenset[tuple[object, int]]:
+    return frozenset({(segment.src, segment.sport), (segment.dst, segment.dport)})
+
+
 def mptcp_options(segment: Segment) -> list[MptcpOption]:
     """Return the MPTCP options of a segment."""
     return [option for option in segment.options if isinstance(option, MptcpOption)]

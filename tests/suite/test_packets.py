@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,8 @@ import pytest
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite import packets
-from mptcp_lab.suite.packets import first_syn, rows, tcp_capture
-from mptcp_lab.wire.packet import ACK, SYN, Segment
+from mptcp_lab.suite.packets import first_syn, opened_here, rows, tcp_capture
+from mptcp_lab.wire.packet import ACK, RST, SYN, Segment
 
 CLIENT, SERVER = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
 START_NS = 1_700_000_000_123_456_789
@@ -71,6 +72,14 @@ def test_a_capture_without_a_syn_fails_with_what_it_holds() -> None:
         first_syn([segment(ACK)])
     with pytest.raises(AssertionError, match="only nothing"):
         first_syn([])
+
+
+def test_what_an_earlier_connection_still_sends_is_told_apart() -> None:
+    """A subflow of it sends again and is reset, while the one that the capture saw open goes on."""
+    earlier = [replace(segment(ACK), sport=39999), replace(segment(RST), src=SERVER, sport=7000)]
+    earlier[1] = replace(earlier[1], dst=CLIENT, dport=39999)
+    own = [segment(SYN), replace(segment(RST), src=SERVER, sport=7000, dst=CLIENT, dport=40000)]
+    assert opened_here([own[0], *earlier, own[1]]) == own
 
 
 def test_times_of_a_table_begin_with_its_first_packet(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from mptcp_lab.suite.direct.endpoints import (
     Ends,
     connection,
 )
-from mptcp_lab.suite.packets import format_segments, joins, mptcp_options, rows
+from mptcp_lab.suite.packets import format_segments, joins, mptcp_options, opened_here, rows
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow
 from mptcp_lab.wire import AddAddr, MpPrio, RemoveAddr, Segment
@@ -103,7 +103,7 @@ def check_both_flags(ends: Ends, evidence: EvidenceBox) -> None:
     assert find_withdrawn_ids(packets, ends.a) == {endpoint.id}, "the client did not withdraw its address"
     asked = {(str(each.src), str(each.dst)) for each in joins(packets)}
     assert asked == {second}, f"joins were sent for {sorted(asked)}"
-    resets = [each for each in packets if each.flags & RST and str(each.src) in ends.b]
+    resets = [each for each in opened_here(packets) if each.flags & RST and str(each.src) in ends.b]
     assert not resets, f"{ends.server.name} reset a subflow: {format_segments(resets)}"
 
 

@@ -9,7 +9,7 @@ from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
 from mptcp_lab.suite.failover.live_stream import ENOUGH_BYTES, RESUMED_WITHIN_SECONDS
-from mptcp_lab.suite.packets import format_segments, mptcp_options, rows, tcp_capture
+from mptcp_lab.suite.packets import format_segments, mptcp_options, opened_here, rows, tcp_capture
 from mptcp_lab.suite.relay.legs import check_is_mptcp
 from mptcp_lab.suite.relay.relays import MiddleLeg
 from mptcp_lab.suite.traffic import Target, is_mptcp
@@ -56,7 +56,7 @@ def check_two_mptcp_legs(
     check_is_mptcp(leg, joined, back_packets, moved)
     assert during == held, f"subflows of the leg that lost nothing: {sorted(held)}, then {sorted(during)}"
     wounded, other = (front_packets, back_packets) if side == FRONT else (back_packets, front_packets)
-    strange = [s for s in _select_packets(other, lost, back) if _is_more_than_data(s)]
+    strange = [s for s in _select_packets(opened_here(other), lost, back) if _is_more_than_data(s)]
     assert not strange, f"the loss shows on the leg that lost nothing: {format_segments(strange)}"
     first = client.address(0) if side == FRONT else str(leg.paths[0][0].address(leg.family))
     port = target.port if side == FRONT else leg.port
