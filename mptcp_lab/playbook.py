@@ -1,4 +1,4 @@
-"""Run lab.yml; all Python code of the project calls Ansible through this module."""
+"""Run lab.yml, in the environment that every call of Ansible from Python code of the project gets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from mptcp_lab.paths import ROOT
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
 
+def ansible_environment(**variables: str) -> dict[str, str]:
+    """Return the environment for a command of Ansible: this process's, with the project's ansible.cfg.
+
+    The locale is UTF-8, because Ansible refuses to run with any other one, such as LC_ALL=C.
+    """
+    configuration = str(ROOT / "ansible.cfg")
+    return {**os.environ, "LC_ALL": "C.UTF-8", "ANSIBLE_CONFIG": configuration, **variables}
+
+
 def run_lab(
     inventory: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -24,11 +33,6 @@ def run_lab(
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            **(environment or {}),
-        },
+        env=ansible_environment(ANSIBLE_NOCOLOR="1", **(environment or {})),
         check=False,
     )

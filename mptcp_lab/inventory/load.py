@@ -17,6 +17,7 @@ from mptcp_lab.inventory.model import Lab
 from mptcp_lab.inventory.sources import Source, read
 from mptcp_lab.inventory.validate import lab_from
 from mptcp_lab.paths import ROOT
+from mptcp_lab.playbook import ansible_environment
 
 #: Timeout of ansible-inventory; on an idle machine it takes 0.6 s.
 TIMEOUT_S = 120
@@ -77,12 +78,9 @@ def _list_inventory(path: Path) -> dict[str, Any]:
     """Return the document that ``ansible-inventory --list`` prints."""
     tool = Path(sys.executable).with_name("ansible-inventory")
     command = [str(tool if tool.exists() else "ansible-inventory"), "-i", str(path), "--list"]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true",
-        "ANSIBLE_INVENTORY_ENABLED": "yaml,ini",
-    }
+    environment = ansible_environment(
+        ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="true", ANSIBLE_INVENTORY_ENABLED="yaml,ini"
+    )
     example = "inventories/embedded/hosts.yml"
     try:
         done = subprocess.run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mptcp_lab.paths import ROOT
@@ -106,3 +108,11 @@ def test_a_list_of_checks_starts_nothing() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "$ pytest conformance/ --hosts=inventory --list --claim DIRECT-3"
     assert "DIRECT-3  (MUST;" in done.stdout
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "xx_XX.UTF-8"])
+def test_ansible_runs_whatever_the_locale_of_the_user_is(tmp_path: Path, locale: str) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("all: {}\n")
+    done = Checkout(ROOT, {"LC_ALL": locale}).lab("restore", "--inventory", str(inventory))
+    assert f"inventory: {inventory}: hosts: no host is listed" in done.stdout + done.stderr

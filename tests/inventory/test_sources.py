@@ -134,3 +134,11 @@ def test_an_ini_inventory_is_read_and_a_wrong_value_is_found_in_it(tmp_path: Pat
     with pytest.raises(InventoryError, match="did you mean lab_owned") as caught:
         load(tmp_path)
     assert caught.value.location == f"{hosts}:2"
+
+
+@pytest.mark.parametrize("locale", ["C", "xx_XX.UTF-8"])
+def test_an_inventory_is_read_whatever_the_locale_of_the_user_is(
+    monkeypatch: pytest.MonkeyPatch, locale: str
+) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    assert load(ROOT / "inventories/embedded").name == "embedded"
