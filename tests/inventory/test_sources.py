@@ -44,6 +44,17 @@ def test_a_file_that_is_no_inventory_is_refused_with_its_line(tmp_path, text, li
     assert caught.value.location.startswith(f"{file}:{line if line else ''}")
 
 
+def test_a_file_below_the_working_directory_is_named_by_its_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/hosts.yml").write_text("- a\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InventoryError) as caught:
+        load(tmp_path / "lab")
+    assert caught.value.location == "lab/hosts.yml:1"
+
+
 @pytest.mark.parametrize("name", ["group_vars/all.yml", "host_vars/client.yml", "host_vars/client/nics.yml"])
 def test_files_of_variables_are_held_to_the_same(tmp_path: Path, name: str) -> None:
     (tmp_path / "hosts.yml").write_text(GOOD)
