@@ -41,7 +41,7 @@ ASK = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from lab_agent.examine import path_mtu
-path = ["198.18.1.1", "eth1", "198.18.1.2", "1500"]
+path = [sys.argv[3], "eth1", "198.18.1.2", "1500"]
 first = path_mtu.Path(*path[:3], 1500)
 for _ in range(int(sys.argv[2])):
     assert path_mtu.await_answers([first], [path_mtu.SMALL]) == [True]
@@ -50,8 +50,14 @@ print(*path_mtu.find_swallowed([path]))
 
 
 def ask(site: Site, answered_before: int) -> str:
-    argv = [sys.executable, "-c", ASK, str(ROOT / "mptcp_lab/agent"), str(answered_before)]
-    return site.pair.client.run(*argv).strip()
+    """Ask from a new address: the server's limit counts what other tests made it answer to an old one."""
+    address = f"198.18.1.{100 + answered_before}"
+    site.pair.client.ip(f"address add {address}/24 dev eth1")
+    argv = [sys.executable, "-c", ASK, str(ROOT / "mptcp_lab/agent"), str(answered_before), address]
+    try:
+        return site.pair.client.run(*argv).strip()
+    finally:
+        site.pair.client.ip(f"address delete {address}/24 dev eth1")
 
 
 def test_a_host_that_limits_its_answers_is_no_lossy_path(site: Site) -> None:
