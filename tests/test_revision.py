@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from mptcp_lab.inventory import load, resolve
 from mptcp_lab.plugin.origin import describe_origin, hash_lock
 from mptcp_lab.revision import Revision, read_revision
@@ -32,7 +34,8 @@ def test_a_checkout_has_a_commit_and_may_be_edited(tmp_path: Path) -> None:
     assert str(read_revision(tmp_path)) == f"{commit}+edits"
 
 
-def test_a_folder_outside_git_has_no_revision(tmp_path: Path) -> None:
+def test_a_folder_outside_git_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))  # TMPDIR may be inside a checkout
     assert read_revision(tmp_path) == Revision("", None)
     assert str(read_revision(tmp_path)) == "unknown"
 

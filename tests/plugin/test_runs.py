@@ -72,6 +72,8 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
     monkeypatch.setattr(options, "load", lambda _path: LAB)
 
     def run(source: str, *arguments: str, conftest: str = "") -> Inner:
+        # Its own configuration file: without one, pytest would use that of a folder above, which may be ours.
+        pytester.makeini("[pytest]\n")
         pytester.makeconftest(CONFTEST + IMPORTS + conftest)
         pytester.makepyfile(IMPORTS + source)
         spare = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # half a second of imports each
