@@ -550,7 +550,7 @@ def test_collect_only_names_claims_and_opens_nothing(suite: Suite) -> None:
     fixture = "@pytest.fixture(scope='session', autouse=True)\ndef lab():\n    raise LabBroken('touched')\n"
     inner = suite('@claim("DIRECT-3")\ndef test_a(): pass\n', "--collect-only", "-q", conftest=fixture)
     assert inner.code == 0
-    assert any(line.startswith("DIRECT-3: the first data") for line in inner.lines)
+    assert any(line.startswith("DIRECT-3: after the first data") for line in inner.lines)
     assert not inner.folder.exists()
 
 
