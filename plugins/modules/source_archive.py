@@ -7,10 +7,12 @@ digest of the archive shows whether the source has changed.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -27,7 +29,8 @@ description:
     C(cache); an archive is used where it lies.
   - From a Git checkout the tracked files are packed, as they are in the working tree, and new files that Git
     does not ignore. From any other directory everything is packed except files C(*.o) and C(*.a).
-  - In check mode nothing is written, and the same values are returned.
+  - C(cache) keeps the eight archives that were used last; older ones are removed.
+  - In check mode nothing is written or removed, and the same values are returned.
 options:
   source:
     description: Absolute path of an archive or of a directory.
@@ -54,6 +57,8 @@ ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 OPTIONS = ("source", "cache")
 #: Results of an earlier build; they would be taken for up to date.
 BUILT = (".o", ".a")
+#: How many archives stay in the cache: more than one run uses, since each host may name its own source.
+KEPT = 8
 
 
 class Refused(Exception):
@@ -126,6 +131,23 @@ def pack(folder: Path) -> bytes:
     return packed.getvalue()
 
 
+def store(packed: bytes, path: Path) -> None:
+    """Write an archive to the cache, or mark the one that is there as used; remove the oldest ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        os.utime(path)
+    else:
+        draft = path.with_suffix(".new")
+        draft.write_bytes(packed)
+        draft.replace(path)
+    used = []
+    for each in path.parent.glob("source-*.tar.gz"):
+        with contextlib.suppress(FileNotFoundError):  # the same task of another host removes old ones too
+            used.append((each.stat().st_mtime_ns, each))
+    for _, old in sorted(used, reverse=True)[KEPT:]:
+        old.unlink(missing_ok=True)
+
+
 def find(source: Path, cache: Path, check: bool) -> dict[str, Any]:
     """Return the result: the path of the archive and its digest."""
     if not source.exists():
@@ -134,11 +156,8 @@ def find(source: Path, cache: Path, check: bool) -> dict[str, Any]:
         packed = pack(source)
         digest = hashlib.sha256(packed).hexdigest()
         path = cache / f"source-{digest}.tar.gz"
-        if not check and not path.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".new")
-            draft.write_bytes(packed)
-            draft.replace(path)
+        if not check:
+            store(packed, path)
         return {"path": str(path), "sha256": digest}
     return {"path": str(source), "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
 

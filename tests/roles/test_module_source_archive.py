@@ -71,6 +71,23 @@ def test_check_mode_writes_nothing_and_returns_the_same(source: Path, tmp_path: 
     assert archive(source, tmp_path / "cache") == rehearsed
 
 
+def test_the_cache_keeps_the_archives_that_were_used_last(source: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for number in range(20):
+        old = cache / f"source-{number:064}.tar.gz"
+        old.write_bytes(b"packed")
+        os.utime(old, (number, number))
+    (cache / "image.tar.gz").write_bytes(b"of another kind")
+    first = Path(archive(source, cache)["path"])
+    os.utime(first, (0, 0))  # the oldest one, and in use again
+    archive(source, cache, check=True)
+    assert first.stat().st_mtime == 0
+    assert Path(archive(source, cache)["path"]) == first
+    newest = {f"source-{number:064}.tar.gz" for number in range(13, 20)}
+    assert {each.name for each in cache.iterdir()} == {*newest, first.name, "image.tar.gz"}
+
+
 def test_what_git_ignores_is_not_packed(source: Path, tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(source)], check=True)
     (source / ".gitignore").write_text("*\n!/src/\n!/src/*.c\n!/configure\n")
