@@ -9,7 +9,7 @@ from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.probe import NeverHappened, OriginRecord, Transfer, TransferResult, eventually
 from mptcp_lab.probe.facts import Clock, SocketFacts, Timeline
 from mptcp_lab.suite.sockets import AddressPair
-from mptcp_lab.suite.traffic import Flow, describe_stuck
+from mptcp_lab.suite.traffic import Flow
 
 UPLOAD, DOWNLOAD, BOTH = "upload", "download", "both"
 DIRECTIONS = (UPLOAD, DOWNLOAD, BOTH)
@@ -158,7 +158,7 @@ class Movement:
                 what=what,
             )
         except NeverHappened as error:
-            raise NeverHappened(f"{error}{describe_stuck(self.data.stream.facts())}") from None
+            raise NeverHappened(f"{error}{self.data.describe_stuck()}") from None
 
     def end(self, within: float = 20.0) -> MovementResult:
         """End both directions, once all that was sent has arrived; return what each of them carried.

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import (
     IPPROTO_MPTCP,
-    Absent,
     Counters,
     NeverHappened,
     Origin,
     OriginRecord,
-    SocketFacts,
+    ProbeError,
     Stream,
     Transfer,
     TransferFailed,
     TransferResult,
     eventually,
 )
-from mptcp_lab.probe.facts import Subflow
 from mptcp_lab.suite.matrix import Matrix
 from mptcp_lab.suite.sockets import AddressPair, TcpSocket, at_both_ends, parse_sockets, ss_command
+from mptcp_lab.suite.stuck import describe_stuck
 
 #: Larger than any transfer: the stream ends only when `Flow.end` is called.
 ENDLESS = 1 << 50
-#: Retransmission timeouts in a row after which a subflow counts as stuck.
-STUCK_BACKOFF = 3
 
 
 @dataclass(frozen=True)
@@ -58,21 +55,6 @@ class Ended:
         first, last = self.got.received.first, self.got.received.last
         assert first is not None and last is not None, "no data arrived at the origin: no goodput"
         return 8e-6 * self.got.bytes_received / (last - first)
-
-
-def describe_stuck(facts: SocketFacts) -> str:
-    """Return the subflows that repeat the same segment without an answer, as text to append; else nothing."""
-    subflows = () if isinstance(facts.subflows, Absent) else facts.subflows
-    if not subflows and facts.local and facts.peer and facts.tcp:
-        local, peer = facts.local, facts.peer
-        subflows = (Subflow(local.address, local.port, peer.address, peer.port, None, facts.tcp),)
-    found = [
-        f"{each.local} > {each.remote} got no answer to a segment of up to {each.tcp.get('snd_mss')} octets,"
-        f" sent {each.tcp['backoff']} times more"
-        for each in subflows
-        if each.tcp.get("backoff", 0) >= STUCK_BACKOFF
-    ]
-    return f"; {'; '.join(found)}: a dead path, or a path MTU (DIRECT-27 tells them apart)" if found else ""
 
 
 def greeting(mode: str, tag: str, **options: object) -> bytes:
@@ -174,7 +156,7 @@ class Flow:
         try:
             sent = transfer.wait(within)
         except TransferFailed as error:
-            what = error.what + describe_stuck(self.stream.facts())
+            what = error.what + self.describe_stuck()
             raise TransferFailed(error.where, what, error.result) from None
         return self._end_stream(sent, within)
 
@@ -212,7 +194,20 @@ class Flow:
                 what=f"{more} more octets at {self.origin_machine.name}",
             )
         except NeverHappened as error:
-            raise NeverHappened(f"{error}{describe_stuck(self.stream.facts())}") from None
+            raise NeverHappened(f"{error}{self.describe_stuck()}") from None
+
+    def describe_stuck(self) -> str:
+        """Return the stuck subflows of client and origin as text to append; nothing if there are none.
+
+        An end whose socket cannot be read, because it is closed for instance, is left out.
+        """
+        ends = {}
+        with suppress(ProbeError):
+            ends[self.opening.client.name] = self.stream.facts()
+        with suppress(ProbeError):
+            for record in self.records():
+                ends[self.origin_machine.name] = self.origin.facts(record.number)
+        return describe_stuck(ends)
 
     def sent_by_subflow(self) -> dict[tuple[str, str], int]:
         """Return the bytes that each subflow (local, remote) has sent: its tcp_info's bytes_sent."""

@@ -263,6 +263,12 @@ def test_a_subflow_is_killed_from_outside(client: Probe, listener: Listener) -> 
             within=5,
             what="the end of the subflow at the peer",
         )
+        eventually(
+            lambda: [each.lport for each in out.facts().subflows],
+            until=lambda ports: first.lport not in ports,
+            within=5,
+            what="the end of the subflow at its own end",
+        )
         with pytest.raises(ProbeError, match="no subflow"):
             out.kill_subflow(first)
 
