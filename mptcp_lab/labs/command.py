@@ -14,6 +14,15 @@ def root_prefix() -> list[str]:
     return [] if os.geteuid() == 0 else ["sudo", "-n"]
 
 
+def tool_environment() -> dict[str, str]:
+    """Return the environment of the system's tools: this process's, without what is for this Python only.
+
+    Tools start other Pythons. In a root filesystem that is being built, install scripts compile modules, and
+    with `PYTHONPYCACHEPREFIX` they would put the bytecode there below a path of this machine.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 def run(*argv: str, text: str | None = None, within: float = 30.0) -> str:
     """Run a command with `text` on standard input, and return its standard output.
 
@@ -22,7 +31,15 @@ def run(*argv: str, text: str | None = None, within: float = 30.0) -> str:
     """
     within = patient(within)
     try:
-        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=within, check=False)
+        done = subprocess.run(
+            argv,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=within,
+            check=False,
+            env=tool_environment(),
+        )
     except FileNotFoundError:
         raise EmbeddedError(f"{argv[0]} is not installed", "./lab doctor names the package") from None
     except subprocess.TimeoutExpired:

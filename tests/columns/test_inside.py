@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.inventory import Lab
-from mptcp_lab.labs.columns import column
+from mptcp_lab.labs.columns import column, inside
 from mptcp_lab.labs.columns.choice import choose_kernel
 from mptcp_lab.labs.columns.record import Record, write_record
 from mptcp_lab.labs.errors import EmbeddedError
@@ -90,3 +90,19 @@ def test_what_every_lab_needs_stops_it_and_the_rest_is_reported() -> None:
     assert heard == ["the kernel lacks sch_tbf (CONFIG_NET_SCH_TBF): rate limits: unknown"]
     with pytest.raises(EmbeddedError, match=r"lacks what every lab needs:\n    veth \(CONFIG_VETH\)"):
         column._check_lacks([tbf, veth], heard.append)
+
+
+def test_the_cache_in_the_machine_is_the_disk_with_the_images(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    inside._link_images(cache)
+    inside._link_images(cache)  # the next `up`
+    assert cache.readlink() == inside.IMAGES
+
+
+def test_a_folder_in_the_place_of_the_images_is_one_sentence(tmp_path: Path) -> None:
+    """An image has it if the Python of an install script wrote its bytecode there."""
+    (tmp_path / "cache/bytecode").mkdir(parents=True)
+    with pytest.raises(
+        EmbeddedError, match=r"cache exists in the machine and is no link .*; next: \./lab down"
+    ):
+        inside._link_images(tmp_path / "cache")

@@ -31,7 +31,7 @@ MACHINE = Recipe(
     ),
     pool={},
     masked=MASKED,
-    revision=1,
+    revision=2,
 )
 GUEST = Path(__file__).with_name("guest")
 #: Size of the sparse file: the root filesystem, and what seven hosts write.

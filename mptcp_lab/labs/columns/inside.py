@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from mptcp_lab.errors import LabError
 from mptcp_lab.inventory.validate import lab_from
 from mptcp_lab.labs import kernel, lifecycle
+from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths, private_folder, write_private
 
 IMAGES = Path("/srv/images")
@@ -25,12 +27,22 @@ def bring_up(request: dict[str, Any]) -> dict[str, Any]:
     paths = LabPaths(Path(request["root"]), request["name"])
     lab = lab_from(request["inventory"], request["source"])
     private_folder(paths.state)
-    if not paths.cache.is_symlink():
-        paths.cache.symlink_to(IMAGES)
+    _link_images(paths.cache)
     for name, text in request["user_key"].items():
         write_private(paths.state / name, text)
     changed = lifecycle.bring_up(paths, lab, _say)
     return {"changed": changed, "known_hosts": (paths.state / "known_hosts").read_text()}
+
+
+def _link_images(cache: Path) -> None:
+    """Make the disk with the hosts' images the cache of the lab in the machine."""
+    with suppress(FileExistsError):
+        cache.symlink_to(IMAGES)
+    if not cache.is_symlink():
+        raise EmbeddedError(
+            f"{cache} exists in the machine and is no link to {IMAGES}, where the hosts' images are",
+            "./lab down, remove .lab/cache/machine-*, then ./lab up builds the machine's image again",
+        )
 
 
 def find_lacks(request: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from mptcp_lab.labs.command import run
+from mptcp_lab.labs.command import run, tool_environment
 from mptcp_lab.labs.containers.recipe import Recipe, mirror, part
 from mptcp_lab.labs.errors import EmbeddedError
 
@@ -62,7 +62,13 @@ def _run_mmdebstrap(root: Path, suite: str, parts: Iterable[str], choices: Itera
 def _lines(command: list[str]) -> Iterator[str]:
     """Yield the lines that a command prints, then ``exit N`` if it failed."""
     try:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=tool_environment(),
+        )
     except FileNotFoundError:
         raise EmbeddedError("mmdebstrap is not installed", "./lab doctor names the package") from None
     assert process.stdout is not None
