@@ -59,6 +59,13 @@ class OwnLab:
         change(document["all"]["children"])
         path.write_text(yaml.safe_dump(document))
 
+    def count_inotify(self) -> int:
+        """Return how many inotify instances the lab's processes hold on this machine."""
+        groups = hosts.cgroup(self.paths).rglob("cgroup.procs")
+        folders = [Path("/proc", pid, "fd") for group in groups for pid in group.read_text().split()]
+        assert folders
+        return sum(hosts.is_inotify(link) for folder in folders for link in folder.glob("*"))
+
     def traces(self) -> list[str]:
         """Return all namespaces, processes, mounts and paths of this lab that exist on the machine."""
         found = [f"netns {name}" for name in fabric.list_namespaces(self.paths)]
@@ -91,7 +98,7 @@ def _processes_naming(text: str) -> list[str]:
 def own_lab(folder: Path, name: str, inventory: str = "embedded", attackers: bool = False) -> OwnLab:
     """Return a copy of an inventory without its lock, named per pytest worker; the lab is not up yet.
 
-    Attackers are left out unless a test needs them: each host takes six of the 128 inotify instances that
+    Attackers are left out unless a test needs them: each host takes four of the 128 inotify instances that
     Linux allows by default, and several labs are up at the same time (tests/scheduling.py).
     """
     name += os.environ.get("PYTEST_XDIST_WORKER", "")

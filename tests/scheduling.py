@@ -13,15 +13,15 @@ from xdist.scheduler import LoadFileScheduling
 
 #: Folders whose tests bring labs up.
 WITH_LABS = ("tests/embedded/", "tests/e2e/")
-#: A lab of seven hosts takes 42 inotify instances. The kernel's default for a user, 128, is enough for two
-#: labs and a third one of fewer hosts that a test has beside them.
-FEW_INSTANCES, FEW_LABS, MANY_LABS = 256, 2, 3
+#: A lab of seven hosts takes 28 inotify instances, and the machine of a column none. Beside the labs there is
+#: room for the machine's own services, and a lab of six hosts that a test has besides.
+PER_LAB, BESIDE, MOST_LABS = 28, 44, 3
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
 def count_labs(instances: int) -> int:
     """Return how many workers may have labs where a user may have this many inotify instances."""
-    return FEW_LABS if instances < FEW_INSTANCES else MANY_LABS
+    return max(1, min(MOST_LABS, (instances - BESIDE) // PER_LAB))
 
 
 class LabsOnFewWorkers(LoadFileScheduling):

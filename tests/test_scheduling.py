@@ -88,5 +88,5 @@ def test_a_worker_in_the_place_of_one_that_crashed_has_its_lab() -> None:
     assert len([node for node in nodes if files_of(node, tests) & set(LABS)]) == 2
 
 
-def test_the_kernels_default_is_enough_for_two_labs() -> None:
-    assert [count_labs(instances) for instances in (128, 255, 256, 1024)] == [2, 2, 3, 3]
+def test_the_kernels_default_is_enough_for_three_labs() -> None:
+    assert [count_labs(instances) for instances in (32, 100, 127, 128, 1024)] == [1, 2, 2, 3, 3]

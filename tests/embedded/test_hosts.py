@@ -87,3 +87,8 @@ def test_a_reboot_keeps_files_and_nics_and_loses_network_settings(own: OwnLab) -
     assert "eth1" in own.ssh("server2", "ip -br link")
     assert set(own.ssh("server2", f"bash -c '{READ_DAD}'").split()) == {"0"}
     assert own.ssh("server2", READ_DAD_OF_LO) == loopback
+
+
+def test_a_host_takes_four_inotify_instances(own: OwnLab) -> None:
+    """tests/scheduling.py reckons with these: Linux allows a user 128 by default."""
+    assert own.count_inotify() == 4 * len(own.lab.hosts)

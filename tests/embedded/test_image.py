@@ -46,3 +46,9 @@ def test_pythons_in_an_image_do_not_follow_this_one(tmp_path: Path, monkeypatch:
     rootfs.download(tmp_path / "root", "trixie", "trixie:nginx", heard.append)
     assert heard == ["prefix None"]
     assert run("sh", str(program)) == "I: prefix None\n"
+
+
+def test_hosts_watch_for_no_passwords() -> None:
+    """Each of these units takes one of the inotify instances that a user has."""
+    for recipe in (CONTAINER, OLDER):
+        assert {"systemd-ask-password-console.path", "systemd-ask-password-wall.path"} <= set(recipe.masked)

@@ -28,7 +28,7 @@ DROPPED = (
     "CAP_AUDIT_CONTROL CAP_AUDIT_WRITE CAP_IPC_OWNER CAP_LEASE CAP_LINUX_IMMUTABLE CAP_MKNOD "
     "CAP_NET_BROADCAST CAP_SETFCAP CAP_SYS_TTY_CONFIG"
 ).split()
-INOTIFY_PER_HOST = 5
+INOTIFY_PER_HOST = 4
 STOP_WITHIN_SECONDS = 10.0
 #: Timeout of one attempt to read sshd's greeting. Each attempt starts an sshd on the host, so that frequent
 #: retries would slow a slow host down further.
@@ -171,15 +171,16 @@ def _console_end(paths: LabPaths, host: str) -> str:
 
 
 def inotify_hint() -> str:
-    """Return a hint if the inotify instances, of which each systemd needs about five, are nearly used up."""
+    """Return a hint if the inotify instances, of which each host needs four, are nearly used up."""
     limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
-    used = sum(1 for link in Path("/proc").glob("[0-9]*/fd/*") if _is_inotify(link))
+    used = sum(1 for link in Path("/proc").glob("[0-9]*/fd/*") if is_inotify(link))
     if used + INOTIFY_PER_HOST < limit:
         return ""
     return f" ({used} of {limit} inotify instances are in use; raise sysctl fs.inotify.max_user_instances)"
 
 
-def _is_inotify(link: Path) -> bool:
+def is_inotify(link: Path) -> bool:
+    """Return whether a link below /proc/PID/fd is an inotify instance; False if the file was closed."""
     try:
         return link.readlink().name == "anon_inode:inotify"
     except OSError:
