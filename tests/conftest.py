@@ -9,8 +9,15 @@ import pytest
 from mptcp_lab.folders import private_folder
 from mptcp_lab.paths import ROOT
 
-#: The embedded tests, which remove their labs, run before the end-to-end tests, whose labs stay up.
-LONGEST_FIRST = ("tests/embedded/", "tests/e2e/test_whole_suite.py", "tests/e2e/", "tests/probe/")
+#: The column, whose machine is emulated without KVM, is built and runs beside everything else. The embedded
+#: tests, which remove their labs, run before the end-to-end tests, whose labs stay up.
+LONGEST_FIRST = (
+    "tests/columns/test_column.py",
+    "tests/embedded/",
+    "tests/e2e/test_whole_suite.py",
+    "tests/e2e/",
+    "tests/probe/",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

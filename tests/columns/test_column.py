@@ -1,7 +1,7 @@
 """The embedded lab on Debian 13's kernel: `./lab up --kernel`, playbooks, checks, a crash, `./lab down`.
 
-Emulated, it takes minutes, so it is `long`. The lab has two hosts: every check of the machine is the same
-with seven.
+The lab has two hosts: every check of the machine is the same with seven. A crash takes another boot, so its
+test is `long`. `./lab test` begins with this file (tests/conftest.py): emulated, it takes minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import BIN, Configured, run_tool
 from tests.labs import own_lab
 
-pytestmark = pytest.mark.long
 CLAIMS = ("--claim=DIRECT-3", "--claim=DIRECT-7")
 KEPT = {"clients": ["client"], "origins": ["server1"]}
 #: What these claims need of lab.yml.
@@ -79,9 +78,11 @@ def test_nothing_of_the_lab_exists_on_this_machine_but_its_sockets(configured: C
     paths = configured.own.paths
     assert fabric.list_namespaces(paths) == [paths.fabric]
     assert loopback(COLUMN) not in run_tool(["ss", "-Hltn"]).stdout
+    assert configured.own.count_inotify() == 0  # so it fits beside any number of labs
     assert (paths.state.stat().st_mode & 0o777, paths.run.stat().st_mode & 0o777) == (0o700, 0o700)
 
 
+@pytest.mark.long
 def test_a_machine_that_crashed_is_started_again(configured: Configured) -> None:
     paths, lab = configured.own.paths, configured.own.lab
     hosts.stop(paths, [COLUMN])

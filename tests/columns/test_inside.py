@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import pytest
 
 from mptcp_lab.inventory import Lab
 from mptcp_lab.labs.columns import column, inside
-from mptcp_lab.labs.columns.choice import choose_kernel
+from mptcp_lab.labs.columns.choice import Choice, choose_kernel
 from mptcp_lab.labs.columns.record import Record, write_record
+from mptcp_lab.labs.columns.spec import parse_spec
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.kernel import Lack
 from mptcp_lab.labs.lab_paths import LabPaths
@@ -63,10 +65,30 @@ def test_a_recorded_kernel_that_left_the_cache_is_one_sentence(
     paths: LabPaths, lab: Lab, answers: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers("exit 255")
-    monkeypatch.setattr(column, "build_missing", lambda *_: None)
+    monkeypatch.setattr(column, "build_images", lambda *_: None)
+    monkeypatch.setattr(column, "build_disks", lambda *_: None)
     chosen = choose_kernel(paths, lab, None)
     with pytest.raises(EmbeddedError, match=r"no longer has its kernel debian-12; next: \./lab down"):
         column._prepare_kernel(paths, lab, chosen, lambda _: None)
+
+
+def test_labs_wait_for_the_hosts_images_only(
+    paths: LabPaths, lab: Lab, answers: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_free() -> bool:
+        with (paths.cache / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    answers("exit 255")
+    seen: list[bool] = []
+    for name in ("build_images", "build_disks", "prepare_kernel"):
+        monkeypatch.setattr(column, name, lambda *_: seen.append(is_free()))
+    column._prepare_kernel(paths, lab, Choice(parse_spec("sid"), "option"), lambda _: None)
+    assert seen == [False, True, True]
 
 
 def test_an_interrupt_does_not_wait_for_the_machine(

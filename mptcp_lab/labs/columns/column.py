@@ -22,7 +22,7 @@ from mptcp_lab.inventory.model import Lab
 from mptcp_lab.labs import keys, lifecycle
 from mptcp_lab.labs.columns import code, machine
 from mptcp_lab.labs.columns.choice import Choice
-from mptcp_lab.labs.columns.image import build_missing
+from mptcp_lab.labs.columns.image import build_disks, build_images
 from mptcp_lab.labs.columns.kernels import BUILT_IN, kernel_folder, prepare_kernel
 from mptcp_lab.labs.columns.record import read_record, write_record
 from mptcp_lab.labs.columns.spec import RECORDED
@@ -36,6 +36,8 @@ from mptcp_lab.labs.lifecycle import Say
 #: Timeouts in seconds on a normal machine: the hosts' start inside, the forwarding of their sockets, and
 #: the trials of what the kernel has.
 UP_WITHIN_S, FORWARD_WITHIN_S, LACKS_WITHIN_S = 90.0, 15.0, 60.0
+#: The lock file of what only columns need, in the cache.
+LOCK = "machine.lock"
 SEND_CODE = """\
 [ "$(cat FOLDER/stamp 2>/dev/null)" != "$1" ] || exit 0
 umask 077 && rm -rf FOLDER && mkdir -p FOLDER && base64 -d >FOLDER/code.zip &&
@@ -83,7 +85,9 @@ def _prepare_kernel(paths: LabPaths, lab: Lab, chosen: Choice, say: Say) -> Path
     """
     record = read_record(paths)
     with image.one_build(paths):
-        build_missing(paths, lab, say)
+        build_images(paths, lab, say)
+    with image.one_build(paths, LOCK):  # a lab that waits for the hosts' images waits for nothing else
+        build_disks(paths, lab, say)
         if record and (Path(record.kernel) / "kernel.json").is_file():
             return Path(record.kernel)
         if chosen.spec.kind == RECORDED:

@@ -58,10 +58,14 @@ def _images_of(paths: LabPaths, lab: Lab) -> set[Path]:
     return {containers.image(paths, containers.recipe_of(host)) for host in lab.hosts.values()}
 
 
-def build_missing(paths: LabPaths, lab: Lab, say: Say) -> None:
-    """Build the disks that are not in the cache."""
+def build_images(paths: LabPaths, lab: Lab, say: Say) -> None:
+    """Build the hosts' images that are not in the cache; labs without a machine use them too."""
     if not containers.all_present(paths, lab):
         containers.build(paths, lab, say)
+
+
+def build_disks(paths: LabPaths, lab: Lab, say: Say) -> None:
+    """Build the disks that are not in the cache, from the hosts' images."""
     if not (machine_image(paths) / "manifest.json").is_file():
         _build_machine(paths, say)
     if not (hosts_image(paths, lab) / "disk.img").is_file():

@@ -76,10 +76,10 @@ def _guest(name: str) -> list[str]:
 
 
 @contextmanager
-def one_build(paths: LabPaths) -> Iterator[None]:
-    """Hold the build lock: only one lab of this checkout builds an image at a time."""
+def one_build(paths: LabPaths, lock: str = "lock") -> Iterator[None]:
+    """Hold a build lock: only one lab of this checkout builds such images at a time."""
     private_folder(paths.cache)
-    with (paths.cache / "lock").open("a") as file:
+    with (paths.cache / lock).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
