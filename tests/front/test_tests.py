@@ -57,3 +57,11 @@ def test_a_file_is_run_alone(prepared: Checkout, word: str) -> None:
 
 def test_options_alone_choose_among_all_tests(prepared: Checkout) -> None:
     assert {FILE, "tests/test_answers.py"} <= files(prepared, "-m", "not long")
+
+
+def test_a_complaint_of_the_linter_that_runs_meanwhile_fails_the_tests(prepared: Checkout) -> None:
+    linter = prepared.root / ".venv/bin/ansible-lint"
+    linter.write_text("#!/bin/sh\necho 'lab.yml: a wrong line'\nexit 2\n")
+    done = prepared.lab("test", FILE)
+    assert (done.returncode, "lab.yml: a wrong line" in done.stderr) == (2, True), done.stderr
+    assert "ansible-lint failed with exit status 2" in done.stderr
