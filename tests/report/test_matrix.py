@@ -34,8 +34,9 @@ def a_piece(
     made_by: MadeBy | None = None,
     folder: Path = Path("/proc/nonexistent"),
     schema: int = results.SCHEMA,
+    haproxy: str = "3.0.11",
 ) -> Piece:
-    facts = {"kernel": kernel, "kernel_build": build, "versions": {"haproxy": "3.0.11"}}
+    facts = {"kernel": kernel, "kernel_build": build, "versions": {"haproxy": haproxy}}
     hosts = [{**host, "facts": facts} for host in LAB["hosts"]]
     hosts[1] = {
         **hosts[1],
@@ -96,6 +97,20 @@ def test_what_tells_columns_apart(run: Result) -> None:
         a_piece(run, "6.18.44", one, made_by=named),
     )
     assert [column.label for column in columns] == ["6.9.1", "6.18.44 (1)", "6.18.44 (2)", "debian-12"]
+
+
+def test_a_run_without_the_proxies_of_its_lab_joins_the_only_column_that_has_them(run: Result) -> None:
+    one = check("DIRECT-3", Verdict.PASS)
+    whole = a_piece(run, "6.18.44", one)
+    part = a_piece(run, "6.18.44", one, haproxy="", finished="2026-11-23T01:00:00.000Z")
+    (column,) = columns_of(whole, part)
+    assert column.pieces == (whole, part)
+    assert column.proxies == ("client: haproxy 3.0.11", "server2: haproxy 3.0.11 preload")
+    assert "server2: haproxy 3.0.11 preload" in render([column], make_rows([column]), [])
+    newer = a_piece(run, "6.18.44", one, haproxy="3.2.1")
+    assert [len(column.pieces) for column in columns_of(whole, newer, part)] == [1, 1, 1]
+    other = a_piece(run, "6.18.44", one, haproxy="", build="#2 SMP")
+    assert len(columns_of(whole, other)) == 2
 
 
 def test_a_result_of_schema_1_joins_the_only_column_that_it_can_be_of(run: Result) -> None:

@@ -1,11 +1,12 @@
 """Make columns of results: runs of one lab with equal kernels and versions are pieces of one column.
 
-Pure but for `read_pieces`, which finds and loads result.json files.
+So is a run of some of the lab's hosts only, which has fewer proxies or none. Pure but for `read_pieces`,
+which finds and loads result.json files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,7 +40,7 @@ class Piece:
     @property
     def identity(self) -> tuple[object, ...]:
         """Return what every result has of what the pieces of one column have in common."""
-        return (self.result.lab.get("name"), self.result.made_by.column, self.kernels, self.proxies)
+        return (self.result.lab.get("name"), self.result.made_by.column, self.kernels)
 
     @property
     def details(self) -> tuple[object, ...]:
@@ -63,6 +64,11 @@ class Column:
     def kernel(self) -> str:
         """Return the kernel releases of the hosts as a text."""
         return ", ".join(self.last.kernels)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Return the proxies of the piece that has most of them; the others have no other ones."""
+        return max((piece.proxies for piece in self.pieces), key=len)
 
     @cached_property
     def checks(self) -> Mapping[str, tuple[Check, Piece]]:
@@ -109,7 +115,7 @@ def make_columns(pieces: Sequence[Piece]) -> tuple[list[Column], list[str]]:
     groups: dict[tuple[object, ...], list[Piece]] = {}
     for piece in reached:
         groups.setdefault((*piece.identity, _details_of(piece, reached)), []).append(piece)
-    columns = [Column(_label(group[-1]), tuple(group)) for group in groups.values()]
+    columns = [column for group in groups.values() for column in _split_by_proxies(group)]
     columns.sort(key=lambda column: (_sortable(column.kernel), column.last.result.finished))
     notes = [f"{run}: no host was reached; it is left out" for run in unreached]
     return _with_distinct_labels(columns), notes
@@ -119,8 +125,28 @@ def _details_of(piece: Piece, others: Sequence[Piece]) -> tuple[object, ...]:
     """Return the details of a piece; one without them has those of the only column that it can be of."""
     if piece.details:
         return piece.details
-    known = {each.details for each in others if each.details and each.identity == piece.identity}
+    known = {
+        each.details
+        for each in others
+        if each.details and each.identity == piece.identity and each.proxies == piece.proxies
+    }
     return known.pop() if len(known) == 1 else ()
+
+
+def _split_by_proxies(group: Iterable[Piece]) -> Iterator[Column]:
+    """Yield the columns of runs that are alike otherwise.
+
+    A run of some of a lab's hosts has some of its proxies: it is a piece of the only column that has these.
+    """
+    pieces = list(group)
+    kinds = {piece.proxies for piece in pieces}
+    widest = [kind for kind in kinds if not any(set(kind) < set(other) for other in kinds)]
+    found: dict[tuple[str, ...], list[Piece]] = {}
+    for piece in pieces:
+        fitting = [kind for kind in widest if set(piece.proxies) <= set(kind)]
+        found.setdefault(fitting[0] if len(fitting) == 1 else piece.proxies, []).append(piece)
+    for each in found.values():
+        yield Column(_label(each[-1]), tuple(each))
 
 
 def _values(result: Result, fact: str) -> tuple[str, ...]:
