@@ -65,3 +65,13 @@ def test_a_complaint_of_the_linter_that_runs_meanwhile_fails_the_tests(prepared:
     done = prepared.lab("test", FILE)
     assert (done.returncode, "lab.yml: a wrong line" in done.stderr) == (2, True), done.stderr
     assert "ansible-lint failed with exit status 2" in done.stderr
+
+
+def test_the_last_lines_are_those_of_pytest(prepared: Checkout) -> None:
+    """A CI server reads them; the linter that ends after pytest prints nothing if it has no complaint."""
+    (prepared.root / ".venv/bin/ansible-lint").write_text("#!/bin/sh\necho 'nothing to complain about'\n")
+    done = prepared.lab("test", FILE)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to complain about" not in done.stdout + done.stderr
+    assert "$ ansible-lint --offline -q &\n" in done.stderr
+    assert done.stderr.rstrip().splitlines()[-1].startswith("$ pytest ")
