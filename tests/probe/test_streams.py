@@ -264,8 +264,8 @@ def test_a_subflow_is_killed_from_outside(client: Probe, listener: Listener) -> 
             what="the end of the subflow at the peer",
         )
         eventually(
-            lambda: [each.lport for each in out.facts().subflows],
-            until=lambda ports: first.lport not in ports,
+            lambda: [(each.local, each.lport) for each in out.facts().subflows],
+            until=lambda ends: (first.local, first.lport) not in ends,
             within=5,
             what="the end of the subflow at its own end",
         )
