@@ -22,10 +22,11 @@ from mptcp_lab.plugin import (
     lab_of,
 )
 from mptcp_lab.probe import NetworkState
+from mptcp_lab.suite.find.hosts import find_client, find_server, find_tcp_server
 from mptcp_lab.suite.guard import Guard
 from mptcp_lab.suite.kernel_reports import check_kernels_quiet
 from mptcp_lab.suite.proxy.engines import versions
-from mptcp_lab.suite.requirements import OF_FIXTURES, find_client, find_server, find_tcp_server
+from mptcp_lab.suite.requirements import OF_FIXTURES
 from mptcp_lab.suite.state.settings import settings_left_out
 from mptcp_lab.suite.traces import compare, network_states, no_faults, wait_for_addresses
 

@@ -8,7 +8,8 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct.endpoints import Ends
 from mptcp_lab.suite.direct.listeners import SHAPES, check_joins_by_listener, check_joins_proxy
 from mptcp_lab.suite.direct.mapped import check_mapped_endpoints
-from mptcp_lab.suite.requirements import IPV6, LISTENING, SERVER_TWO_PATHS, TWO_PATHS, find_listening
+from mptcp_lab.suite.find.proxies import find_listening
+from mptcp_lab.suite.requirements import IPV6, LISTENING, SERVER_TWO_PATHS, TWO_PATHS
 
 LISTENERS = [name for name in SHAPES if not name.endswith("ipv6") and name != "ipv6-only"]
 OVER_IPV6 = [name for name in SHAPES if name not in LISTENERS]

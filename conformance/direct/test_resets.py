@@ -6,7 +6,8 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.direct import resets, routed_tracker
 from mptcp_lab.suite.expectations import direct_flow
-from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, ROUTER, TWO_PATHS, find_router
+from mptcp_lab.suite.find.hosts import find_router
+from mptcp_lab.suite.requirements import FULL_MESH, ORIGIN, ROUTER, TWO_PATHS
 
 
 @claim("DIRECT-25", requires=(ORIGIN, TWO_PATHS, FULL_MESH))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mptcp_lab.machines.session import Machine, Session
-from mptcp_lab.suite.requirements import find_other_router, find_router
+from mptcp_lab.suite.find.hosts import find_other_router, find_router
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mptcp_lab.machines.session import Machine, Session
+from mptcp_lab.suite.find.hosts import find_proxy_host
+from mptcp_lab.suite.find.proxies import SHORT_TIMEOUTS, has_short_timeouts
 from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
-from mptcp_lab.suite.requirements import SHORT_TIMEOUTS, find_proxy_host, has_short_timeouts
 from mptcp_lab.suite.traffic import Target
 
 

@@ -8,10 +8,11 @@ from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.probe import eventually
+from mptcp_lab.suite.find.proxies import METHODS
 from mptcp_lab.suite.packets import first_syns, tcp_capture
 from mptcp_lab.suite.proxy.balancing import Balanced, find_balanced
 from mptcp_lab.suite.proxy.proxies import LATE_SECONDS, in_seconds
-from mptcp_lab.suite.requirements import METHODS, balances
+from mptcp_lab.suite.requirements import balances
 
 Find = Callable[[Callable[[Service], bool], str], Balanced]
 ROUNDS = 5

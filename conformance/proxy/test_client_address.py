@@ -5,8 +5,9 @@ import pytest
 from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import claim
+from mptcp_lab.suite.find.proxies import sends_proxy_header
 from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
-from mptcp_lab.suite.requirements import PROXY_HEADER, sends_proxy_header
+from mptcp_lab.suite.requirements import PROXY_HEADER
 from mptcp_lab.suite.traffic import Target
 
 VERSIONS = [

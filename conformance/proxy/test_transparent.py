@@ -4,8 +4,9 @@ import pytest
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.find.hosts import find_router
 from mptcp_lab.suite.proxy.transparent import check_transparent
-from mptcp_lab.suite.requirements import ORIGIN, SERVER_BEHIND_ROUTER, find_router
+from mptcp_lab.suite.requirements import ORIGIN, SERVER_BEHIND_ROUTER
 
 
 @claim("PROXY-15", requires=(ORIGIN, SERVER_BEHIND_ROUTER))

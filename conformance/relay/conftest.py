@@ -6,17 +6,9 @@ import pytest
 
 from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Session
+from mptcp_lab.suite.find.proxies import SHORT_TIMEOUTS, TWO_LEG_PROXIES, has_short_timeouts
+from mptcp_lab.suite.find.relays import ENGINES_APART, HAS_HEADER, RELAYS, RELAYS_TO_TCP, impatient_relays_in
 from mptcp_lab.suite.relay.relays import MiddleLeg, Relay, relay_of, two_legs_of
-from mptcp_lab.suite.requirements import (
-    ENGINES_APART,
-    HAS_HEADER,
-    RELAYS,
-    RELAYS_TO_TCP,
-    SHORT_TIMEOUTS,
-    TWO_LEG_PROXIES,
-    has_short_timeouts,
-    impatient_relays_in,
-)
 from mptcp_lab.suite.traffic import Target
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
+from mptcp_lab.suite.find.relays import ENGINES_APART
 from mptcp_lab.suite.relay.goodput import (
     BYTES_PER_PATH,
     LINK_MBIT,
@@ -12,7 +13,7 @@ from mptcp_lab.suite.relay.goodput import (
     limited_paths,
 )
 from mptcp_lab.suite.relay.relays import Relay
-from mptcp_lab.suite.requirements import ENGINES_APART, RELAY_PATHS
+from mptcp_lab.suite.requirements import RELAY_PATHS
 
 
 @claim("RELAY-5", requires=RELAY_PATHS)

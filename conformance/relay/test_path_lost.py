@@ -6,9 +6,10 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.directions import DIRECTIONS
 from mptcp_lab.suite.failover.losses import LOSSES
+from mptcp_lab.suite.find.relays import RELAYS
 from mptcp_lab.suite.relay.failover import check_relay_survives
 from mptcp_lab.suite.relay.relays import Relay
-from mptcp_lab.suite.requirements import CABLE_OF_RELAYS_LOSS, RELAY_PATHS, RELAYS
+from mptcp_lab.suite.requirements import CABLE_OF_RELAYS_LOSS, RELAY_PATHS
 
 #: Each loss once, with relays and directions in turn: no loss depends on them.
 CASES = [

@@ -5,9 +5,9 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.directions import BOTH, DIRECTIONS, DOWNLOAD, UPLOAD
+from mptcp_lab.suite.find.relays import RELAYS
 from mptcp_lab.suite.relay.payload import MUCH, PAYLOADS, check_unchanged
 from mptcp_lab.suite.relay.relays import Relay
-from mptcp_lab.suite.requirements import RELAYS
 
 
 @claim("RELAY-2")

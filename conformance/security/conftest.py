@@ -6,8 +6,8 @@ import pytest
 
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.suite.expectations import direct_target
+from mptcp_lab.suite.find.hosts import find_attacker, find_server
 from mptcp_lab.suite.proxy.targets import PROXY_TARGETS, proxy_target
-from mptcp_lab.suite.requirements import find_attacker, find_server
 from mptcp_lab.suite.traffic import Target
 
 

@@ -13,6 +13,7 @@ from mptcp_lab.inventory import Host, Lab, Nic, load
 from mptcp_lab.inventory.requirement import Requirement
 from mptcp_lab.paths import ROOT
 from mptcp_lab.suite import requirements as needs
+from mptcp_lab.suite.find.proxies import METHODS
 
 #: Parameters of every check that has some.
 PARAMETERS = {
@@ -112,7 +113,7 @@ def test_a_lab_without_it_does_not_meet_a_requirement(embedded: Lab, name: str) 
     assert reason.what.startswith(words)
 
 
-@pytest.mark.parametrize("method", needs.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_method_that_the_inventory_leaves_open_is_not_missing(method: str) -> None:
     example = load(ROOT / "inventories" / "hardware.example")
     assert needs.TARGET.find_reason(example, {"target": f"haproxy-{method}"}) is None

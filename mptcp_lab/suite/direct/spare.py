@@ -12,8 +12,8 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.deviations import NO_ROOM, find_correction, keep
 from mptcp_lab.suite.expectations import announcing_only, expected_pairs
+from mptcp_lab.suite.find.hosts import find_spare_nic
 from mptcp_lab.suite.matrix import Matrix
-from mptcp_lab.suite.requirements import find_spare_nic
 
 #: How long a daemon may take to make the endpoint of a new NIC.
 NOTICED_WITHIN_SECONDS = 20.0

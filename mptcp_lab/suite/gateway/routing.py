@@ -11,8 +11,8 @@ from mptcp_lab.errors import Inconclusive
 from mptcp_lab.inventory.model import Lab
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.expectations import origin_of
+from mptcp_lab.suite.find.hosts import find_address_behind, find_address_on
 from mptcp_lab.suite.gateway import path_probe
-from mptcp_lab.suite.requirements import find_address_behind, find_address_on
 from mptcp_lab.suite.traffic import Target
 
 READINGS = tuple(f"ip -{v} {what}" for v in (4, 6) for what in ("route show table all", "rule show"))

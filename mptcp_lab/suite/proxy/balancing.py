@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.probe import RunningBatch
-from mptcp_lab.suite.requirements import find_balancing
+from mptcp_lab.suite.find.proxies import find_balancing
 from mptcp_lab.suite.traffic import greeting
 
 ANSWER_BYTES = 1000

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mptcp_lab.inventory.engines import PROXIES
 from mptcp_lab.inventory.model import Service
 from mptcp_lab.machines.session import Session
-from mptcp_lab.suite.requirements import METHODS, find_proxy
+from mptcp_lab.suite.find.proxies import METHODS, find_proxy
 from mptcp_lab.suite.traffic import Target
 
 PROXY_TARGETS = tuple(

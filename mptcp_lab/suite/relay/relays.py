@@ -18,9 +18,11 @@ from mptcp_lab.suite.expectations import (
     expected_pairs,
     room_between,
 )
+from mptcp_lab.suite.find.hosts import shared_paths
+from mptcp_lab.suite.find.proxies import find_two_legs
+from mptcp_lab.suite.find.relays import find_relay
 from mptcp_lab.suite.matrix import Matrix, Pair, reached_by
 from mptcp_lab.suite.packets import TcpCapture, tcp_capture
-from mptcp_lab.suite.requirements import find_relay, find_two_legs, shared_paths
 from mptcp_lab.suite.sockets import ESTABLISHED, AddressPair, TcpSocket, parse_sockets, ss_command
 from mptcp_lab.suite.traffic import Flow, Target
 from mptcp_lab.wire import Segment

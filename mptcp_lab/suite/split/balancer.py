@@ -19,8 +19,8 @@ from mptcp_lab.suite.deviations import (
     keep,
 )
 from mptcp_lab.suite.expectations import announcing_only
+from mptcp_lab.suite.find.hosts import find_balanced, find_client, find_router
 from mptcp_lab.suite.gateway.routing import on_segment
-from mptcp_lab.suite.requirements import find_balanced, find_client, find_router
 from mptcp_lab.suite.sockets import AddressPair
 
 #: A client's limits as a kernel has them without configuration.

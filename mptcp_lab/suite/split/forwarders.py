@@ -15,10 +15,10 @@ from mptcp_lab.inventory.model import Nic, Service
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.probe import eventually
 from mptcp_lab.suite.expectations import announcing_nothing
+from mptcp_lab.suite.find.forwarders import find_forwarders
 from mptcp_lab.suite.gateway.routing import source_table
 from mptcp_lab.suite.matrix import Matrix, Pair, reached_by
 from mptcp_lab.suite.packets import capable, first_syns, format_segments, joins, rows, tcp_capture
-from mptcp_lab.suite.requirements import find_forwarders
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import FarEnd, Flow, Target
 from mptcp_lab.wire.packet import Segment
