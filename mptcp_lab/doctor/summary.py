@@ -14,17 +14,11 @@ from typing import NamedTuple, TypeVar
 from mptcp_lab.doctor.connection_reading import Announcement, CaptureSummary, Handshake, Join, Reset
 from mptcp_lab.wire import keys
 from mptcp_lab.wire.codec import TcpOption
-from mptcp_lab.wire.options import (
-    AddAddr,
-    MpCapable,
-    MpCapableV0,
-    MpFastclose,
-    MpJoinAck,
-    MpJoinSyn,
-    MpJoinSynAck,
-    MptcpOption,
-    TcpRst,
-)
+from mptcp_lab.wire.options.addresses import AddAddr
+from mptcp_lab.wire.options.base import MptcpOption
+from mptcp_lab.wire.options.ending import MpFastclose, TcpRst
+from mptcp_lab.wire.options.handshake import MpCapable, MpCapableV0
+from mptcp_lab.wire.options.joins import MpJoinAck, MpJoinSyn, MpJoinSynAck
 from mptcp_lab.wire.packet import ACK, RST, SYN, Segment
 
 CLIENT, SERVER = "client", "server"

@@ -24,7 +24,9 @@ from mptcp_lab.suite.missing import EndReading, Handshake, PairReading, Readings
 from mptcp_lab.suite.packets import announcements, first_syns, joins, mptcp_options, tcp_capture
 from mptcp_lab.suite.sockets import ESTABLISHED, TcpSocket, parse_sockets, ss_command
 from mptcp_lab.suite.traffic import FarEnd, Flow
-from mptcp_lab.wire.options import AddAddr, MpJoinAck, TcpRst
+from mptcp_lab.wire.options.addresses import AddAddr
+from mptcp_lab.wire.options.ending import TcpRst
+from mptcp_lab.wire.options.joins import MpJoinAck
 from mptcp_lab.wire.packet import ACK, RST, SYN, Segment
 
 #: How long a second connection, which is made for the captures, may take for its joins.

@@ -12,7 +12,11 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Capture
 from mptcp_lab.probe.facts import Counters
 from mptcp_lab.wire.capture import CaptureError, CaptureFile
-from mptcp_lab.wire.options import AddAddr, MpCapable, MpJoinSyn, MptcpOption, TcpRst
+from mptcp_lab.wire.options.addresses import AddAddr
+from mptcp_lab.wire.options.base import MptcpOption
+from mptcp_lab.wire.options.ending import TcpRst
+from mptcp_lab.wire.options.handshake import MpCapable
+from mptcp_lab.wire.options.joins import MpJoinSyn
 from mptcp_lab.wire.packet import ACK, FIN, PSH, RST, SYN, Segment
 from mptcp_lab.wire.words import option_words
 

@@ -25,25 +25,13 @@ from mptcp_lab.wire.keys import (
     token,
 )
 from mptcp_lab.wire.model import Analysis, Connection, Half, Side, State, Stream, Subflow
-from mptcp_lab.wire.options import (
-    AddAddr,
-    AddAddrV0,
-    Dss,
-    Experimental,
-    MalformedOption,
-    MpCapable,
-    MpCapableV0,
-    MpFail,
-    MpFastclose,
-    MpJoinAck,
-    MpJoinSyn,
-    MpJoinSynAck,
-    MpPrio,
-    MpPrioV0,
-    MptcpOption,
-    RemoveAddr,
-    TcpRst,
-)
+from mptcp_lab.wire.options.addresses import AddAddr, AddAddrV0, RemoveAddr
+from mptcp_lab.wire.options.base import MalformedOption, MptcpOption
+from mptcp_lab.wire.options.data import Dss, MpPrio, MpPrioV0
+from mptcp_lab.wire.options.ending import MpFail, MpFastclose, TcpRst
+from mptcp_lab.wire.options.experimental import Experimental
+from mptcp_lab.wire.options.handshake import MpCapable, MpCapableV0
+from mptcp_lab.wire.options.joins import MpJoinAck, MpJoinSyn, MpJoinSynAck
 from mptcp_lab.wire.packet import Segment, Unread, build_packet, parse_segment, read_frame
 
 __all__ = [

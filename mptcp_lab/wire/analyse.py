@@ -27,7 +27,9 @@ from mptcp_lab.wire.capture import CaptureFile
 from mptcp_lab.wire.copies import FlowKey, RecentPackets
 from mptcp_lab.wire.gaps import find_gaps
 from mptcp_lab.wire.model import Analysis, Connection, Finding, Half, Side, State, Subflow
-from mptcp_lab.wire.options import MpCapable, MpCapableV0, MpJoinAck, MpJoinSyn, MptcpOption
+from mptcp_lab.wire.options.base import MptcpOption
+from mptcp_lab.wire.options.handshake import MpCapable, MpCapableV0
+from mptcp_lab.wire.options.joins import MpJoinAck, MpJoinSyn
 from mptcp_lab.wire.packet import ACK, SYN, Segment
 from mptcp_lab.wire.step import Step
 

@@ -6,26 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mptcp_lab.wire.options import (
-    KIND,
-    AddAddr,
-    AddAddrV0,
-    Dss,
-    Experimental,
-    MalformedOption,
-    MpCapable,
-    MpCapableV0,
-    MpFail,
-    MpFastclose,
-    MpJoinAck,
-    MpJoinSyn,
-    MpJoinSynAck,
-    MpPrio,
-    MpPrioV0,
-    MptcpOption,
-    RemoveAddr,
-    TcpRst,
-)
+from mptcp_lab.wire.options.addresses import AddAddr, AddAddrV0, RemoveAddr
+from mptcp_lab.wire.options.base import KIND, MalformedOption, MptcpOption
+from mptcp_lab.wire.options.data import Dss, MpPrio, MpPrioV0
+from mptcp_lab.wire.options.ending import MpFail, MpFastclose, TcpRst
+from mptcp_lab.wire.options.experimental import Experimental
+from mptcp_lab.wire.options.handshake import MpCapable, MpCapableV0
+from mptcp_lab.wire.options.joins import MpJoinAck, MpJoinSyn, MpJoinSynAck
 
 #: Option kinds of RFC 9293, 2018 and 7323.
 END, NOP, MSS, WINDOW_SCALE, SACK_PERMITTED, SACK, TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8

@@ -13,15 +13,11 @@ from secrets import randbits
 
 from mptcp_lab.wire import keys
 from mptcp_lab.wire.codec import Option
-from mptcp_lab.wire.options import (
-    AddAddr,
-    Dss,
-    MpCapable,
-    MpFastclose,
-    MpJoinAck,
-    MpJoinSyn,
-    MpJoinSynAck,
-)
+from mptcp_lab.wire.options.addresses import AddAddr
+from mptcp_lab.wire.options.data import Dss
+from mptcp_lab.wire.options.ending import MpFastclose
+from mptcp_lab.wire.options.handshake import MpCapable
+from mptcp_lab.wire.options.joins import MpJoinAck, MpJoinSyn, MpJoinSynAck
 from mptcp_lab.wire.packet import FIN, SYN, Segment
 
 WINDOW = 65535

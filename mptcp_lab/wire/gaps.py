@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mptcp_lab.wire.model import KEPT, Connection, Gap, Half, Lack, State, Stream, Subflow
-from mptcp_lab.wire.options import AddAddr
+from mptcp_lab.wire.options.addresses import AddAddr
 
 
 def find_gaps(connection: Connection, unattributed: int) -> tuple[Gap, ...]:

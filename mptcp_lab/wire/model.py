@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
-from mptcp_lab.wire.options import AddAddr, MptcpOption
+from mptcp_lab.wire.options.addresses import AddAddr
+from mptcp_lab.wire.options.base import MptcpOption
 from mptcp_lab.wire.packet import IpAddress, Segment
 from mptcp_lab.wire.ranges import RangeSet
 

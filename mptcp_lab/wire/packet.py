@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from mptcp_lab.wire.codec import Option, decode_option, encode_options, split_options
 from mptcp_lab.wire.keys import internet_checksum
-from mptcp_lab.wire.options import MalformedOption
+from mptcp_lab.wire.options.base import MalformedOption
 
 FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 

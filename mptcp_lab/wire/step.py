@@ -6,23 +6,12 @@ from collections.abc import Callable
 
 from mptcp_lab.wire.codec import WINDOW_SCALE, TcpOption
 from mptcp_lab.wire.model import Announcement, Connection, Event, Side, State, Subflow
-from mptcp_lab.wire.options import (
-    AddAddr,
-    AddAddrV0,
-    Dss,
-    MpCapable,
-    MpCapableV0,
-    MpFail,
-    MpFastclose,
-    MpJoinAck,
-    MpJoinSyn,
-    MpJoinSynAck,
-    MpPrio,
-    MpPrioV0,
-    MptcpOption,
-    RemoveAddr,
-    TcpRst,
-)
+from mptcp_lab.wire.options.addresses import AddAddr, AddAddrV0, RemoveAddr
+from mptcp_lab.wire.options.base import MptcpOption
+from mptcp_lab.wire.options.data import Dss, MpPrio, MpPrioV0
+from mptcp_lab.wire.options.ending import MpFail, MpFastclose, TcpRst
+from mptcp_lab.wire.options.handshake import MpCapable, MpCapableV0
+from mptcp_lab.wire.options.joins import MpJoinAck, MpJoinSyn, MpJoinSynAck
 from mptcp_lab.wire.packet import ACK, FIN, RST, SYN, Segment
 from mptcp_lab.wire.step_data import DataStep
 from mptcp_lab.wire.step_tcp import unwrap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mptcp_lab.wire.codec import WINDOW_SCALE, TcpOption
 from mptcp_lab.wire.model import MappedRange, Reinjection, Sent, State, Stream, Subflow
-from mptcp_lab.wire.options import Dss
+from mptcp_lab.wire.options.data import Dss
 from mptcp_lab.wire.step_tcp import TcpStep, unwrap
 
 #: The most mappings per stream, and ranges per direction, that are kept where no acknowledgements remove

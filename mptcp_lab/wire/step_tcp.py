@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mptcp_lab.wire.model import Connection, Fallback, Finding, Side, State, Subflow
-from mptcp_lab.wire.options import Dss, MptcpOption
+from mptcp_lab.wire.options.base import MptcpOption
+from mptcp_lab.wire.options.data import Dss
 from mptcp_lab.wire.packet import ACK, FIN, RST, SYN, Segment
 
 

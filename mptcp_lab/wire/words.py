@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from mptcp_lab.wire.model import Connection, Half, Subflow
-from mptcp_lab.wire.options import (
-    AddAddr,
-    AddAddrV0,
-    Dss,
-    Experimental,
-    MpCapable,
-    MpCapableV0,
-    MpFail,
-    MpFastclose,
-    MpJoinAck,
-    MpJoinSyn,
-    MpJoinSynAck,
-    MpPrio,
-    MpPrioV0,
-    MptcpOption,
-    RemoveAddr,
-    TcpRst,
-)
+from mptcp_lab.wire.options.addresses import AddAddr, AddAddrV0, RemoveAddr
+from mptcp_lab.wire.options.base import MptcpOption
+from mptcp_lab.wire.options.data import Dss, MpPrio, MpPrioV0
+from mptcp_lab.wire.options.ending import MpFail, MpFastclose, TcpRst
+from mptcp_lab.wire.options.experimental import Experimental
+from mptcp_lab.wire.options.handshake import MpCapable, MpCapableV0
+from mptcp_lab.wire.options.joins import MpJoinAck, MpJoinSyn, MpJoinSynAck
 
 
 def option_words(option: MptcpOption) -> str:

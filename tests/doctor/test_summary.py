@@ -7,15 +7,11 @@ from ipaddress import ip_address
 
 from mptcp_lab.doctor.summary import Ends, initial_numbers, summarise
 from mptcp_lab.wire import keys
-from mptcp_lab.wire.options import (
-    AddAddr,
-    MpCapable,
-    MpJoinAck,
-    MpJoinSyn,
-    MpJoinSynAck,
-    MptcpOption,
-    TcpRst,
-)
+from mptcp_lab.wire.options.addresses import AddAddr
+from mptcp_lab.wire.options.base import MptcpOption
+from mptcp_lab.wire.options.ending import TcpRst
+from mptcp_lab.wire.options.handshake import MpCapable
+from mptcp_lab.wire.options.joins import MpJoinAck, MpJoinSyn, MpJoinSynAck
 from mptcp_lab.wire.packet import ACK, RST, SYN, Segment
 
 CLIENT_KEY, SERVER_KEY = 0x1111111111111111, 0x2222222222222222

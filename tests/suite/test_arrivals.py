@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from mptcp_lab.suite.directions import DOWNLOAD
 from mptcp_lab.suite.failover.arrivals import in_order
 from mptcp_lab.wire import Segment
-from mptcp_lab.wire.options import Dss
+from mptcp_lab.wire.options.data import Dss
 from mptcp_lab.wire.packet import ACK, SYN
 
 B = ip_address("198.18.1.20")

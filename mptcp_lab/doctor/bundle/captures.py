@@ -19,7 +19,7 @@ from ipaddress import ip_address
 from mptcp_lab.doctor.bundle.addresses import AddressMap
 from mptcp_lab.wire.codec import split_options
 from mptcp_lab.wire.keys import internet_checksum
-from mptcp_lab.wire.options import MalformedOption
+from mptcp_lab.wire.options.base import MalformedOption
 from mptcp_lab.wire.packet import ETHERNET, ip_start
 
 SECTION, INTERFACE, STATISTICS, PACKET = 0x0A0D0D0A, 1, 5, 6

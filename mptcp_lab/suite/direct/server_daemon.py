@@ -21,7 +21,7 @@ from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
 from mptcp_lab.suite.packets import format_segments, joins, reset_reasons, rows, tcp_capture
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.split.forwarders import userspace_paths
-from mptcp_lab.wire.options import AddAddr
+from mptcp_lab.wire.options.addresses import AddAddr
 
 SUBFLOW_TIMEOUT_S = 10.0
 #: The ids under which the server announces its second address, one after the other.

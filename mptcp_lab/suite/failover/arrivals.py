@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mptcp_lab.suite.directions import UPLOAD
-from mptcp_lab.wire.options import Dss
+from mptcp_lab.wire.options.data import Dss
 from mptcp_lab.wire.packet import SYN, IpAddress, Segment
 from mptcp_lab.wire.ranges import RangeSet
 

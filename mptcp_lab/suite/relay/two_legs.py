@@ -14,7 +14,7 @@ from mptcp_lab.suite.relay.legs import check_is_mptcp
 from mptcp_lab.suite.relay.relays import MiddleLeg
 from mptcp_lab.suite.traffic import Target, is_mptcp
 from mptcp_lab.wire import Segment
-from mptcp_lab.wire.options import Dss
+from mptcp_lab.wire.options.data import Dss
 from mptcp_lab.wire.packet import FIN, RST, SYN
 
 FRONT, BACK = "front", "back"

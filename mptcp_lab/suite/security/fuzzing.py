@@ -25,7 +25,7 @@ from mptcp_lab.wire import (
     internet_checksum,
 )
 from mptcp_lab.wire.codec import TcpOption
-from mptcp_lab.wire.options import KIND
+from mptcp_lab.wire.options.base import KIND
 
 SEED = 8684
 #: The longest options of a TCP header, in octets.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mptcp_lab.wire import keys
 from mptcp_lab.wire.model import Announcement, Connection, Subflow
-from mptcp_lab.wire.options import AddAddr, RemoveAddr
+from mptcp_lab.wire.options.addresses import AddAddr, RemoveAddr
 from mptcp_lab.wire.rows.requirement import ANY, Observation, breach, known_deviation, ok, row, worst
 
 _NONE = "no ADD_ADDR"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mptcp_lab.wire.model import Connection, Lack, State, Stream
-from mptcp_lab.wire.options import MpPrioV0
+from mptcp_lab.wire.options.data import MpPrioV0
 from mptcp_lab.wire.rows.requirement import (
     ANY,
     ON_SUBFLOW,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mptcp_lab.wire.model import Connection, Subflow
-from mptcp_lab.wire.options import MpFail, MpFastclose, TcpRst
+from mptcp_lab.wire.options.ending import MpFail, MpFastclose, TcpRst
 from mptcp_lab.wire.rows.handshake import capable
 from mptcp_lab.wire.rows.requirement import (
     ANY,

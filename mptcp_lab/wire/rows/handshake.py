@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mptcp_lab.wire.model import Connection, Side, Subflow
-from mptcp_lab.wire.options import MpCapable, MptcpOption
+from mptcp_lab.wire.options.base import MptcpOption
+from mptcp_lab.wire.options.handshake import MpCapable
 from mptcp_lab.wire.packet import Segment
 from mptcp_lab.wire.rows.requirement import (
     ON_SUBFLOW,

@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from mptcp_lab.wire import keys
 from mptcp_lab.wire.model import Connection, Lack, Side, Subflow
-from mptcp_lab.wire.options import MpJoinAck, MpJoinSyn, MpJoinSynAck, MptcpOption, TcpRst
+from mptcp_lab.wire.options.base import MptcpOption
+from mptcp_lab.wire.options.ending import TcpRst
+from mptcp_lab.wire.options.joins import MpJoinAck, MpJoinSyn, MpJoinSynAck
 from mptcp_lab.wire.packet import Segment
 from mptcp_lab.wire.rows.requirement import (
     ANY,
