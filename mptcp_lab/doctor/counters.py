@@ -1,6 +1,6 @@
 """Name the cause from counters: why a connection is not the MPTCP connection that it was meant to be. Pure.
 
-Why single subflows are missing is for `missing.py`, which looks at more than counters.
+Why single subflows are missing is for `mptcp_lab.suite.missing`, which looks at more than counters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Read the input of the rules of `missing.py` from both ends of a connection that lacks subflows."""
+"""Read from both ends of a connection what the rules of `mptcp_lab.suite.missing` need to find causes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mptcp_lab.probe import (
     eventually,
 )
 from mptcp_lab.suite.matrix import Matrix, Pair
-from mptcp_lab.suite.missing import EndReading, Handshake, PairReading, Readings, Route
+from mptcp_lab.suite.missing.readings import EndReading, Handshake, PairReading, Readings, Route
 from mptcp_lab.suite.packets import announcements, first_syns, joins, mptcp_options, tcp_capture
 from mptcp_lab.suite.sockets import ESTABLISHED, TcpSocket, parse_sockets, ss_command
 from mptcp_lab.suite.traffic import FarEnd, Flow

@@ -13,7 +13,8 @@ from mptcp_lab.probe import NeverHappened, eventually
 from mptcp_lab.suite.examination import examine
 from mptcp_lab.suite.find.hosts import find_origin, require_mesh
 from mptcp_lab.suite.matrix import KERNEL_LIMIT, Matrix, Room, expected_matrix
-from mptcp_lab.suite.missing import LEFT_OUT, causes, describe_causes
+from mptcp_lab.suite.missing.causes import causes, describe_causes
+from mptcp_lab.suite.missing.rules import LEFT_OUT
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow, Target
 

@@ -7,17 +7,9 @@ import pytest
 from mptcp_lab.probe import Counters, Endpoint, Limits
 from mptcp_lab.suite.examination import addresses_of, dropping_tables, parse_route
 from mptcp_lab.suite.matrix import Room
-from mptcp_lab.suite.missing import (
-    LEFT_OUT,
-    EndReading,
-    Handshake,
-    PairReading,
-    Readings,
-    Route,
-    cause_of,
-    causes,
-    describe_causes,
-)
+from mptcp_lab.suite.missing.causes import cause_of, causes, describe_causes
+from mptcp_lab.suite.missing.readings import EndReading, Handshake, PairReading, Readings, Route
+from mptcp_lab.suite.missing.rules import LEFT_OUT
 
 FULLMESH, SIGNAL = frozenset({"subflow", "fullmesh"}), frozenset({"signal"})
 

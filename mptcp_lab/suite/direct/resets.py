@@ -14,7 +14,7 @@ from mptcp_lab.probe.facts import Subflow
 from mptcp_lab.suite.direct.live import Live, established_subflows, live_connection
 from mptcp_lab.suite.examination import examine
 from mptcp_lab.suite.expectations import expected_pairs, wait_for_joins
-from mptcp_lab.suite.missing import causes, describe_causes
+from mptcp_lab.suite.missing.causes import causes, describe_causes
 from mptcp_lab.suite.sockets import AddressPair
 from mptcp_lab.suite.traffic import Flow
 

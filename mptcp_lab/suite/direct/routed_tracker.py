@@ -15,7 +15,7 @@ from mptcp_lab.suite.direct.resets import LOOSE, LOSS_TIMEOUT_S, WATCHED_FOR_S
 from mptcp_lab.suite.examination import examine
 from mptcp_lab.suite.expectations import direct_flow, expected_pairs, wait_for_joins
 from mptcp_lab.suite.matrix import reached_by
-from mptcp_lab.suite.missing import causes, describe_causes
+from mptcp_lab.suite.missing.causes import causes, describe_causes
 from mptcp_lab.suite.sockets import AddressPair
 
 

@@ -1,0 +1,1 @@
+"""Find out why expected subflows are missing. `mptcp_lab.suite.examination` reads the hosts for it."""
