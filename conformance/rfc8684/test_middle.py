@@ -9,7 +9,8 @@ from mptcp_lab.suite.packets import capable, first_syns, format_segments, joins,
 from mptcp_lab.suite.requirements import FORWARDERS, IPV6, ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
 from mptcp_lab.suite.rfc8684.option_space import find_loss
 from mptcp_lab.suite.rfc8684.ordinary import wait_for_growth
-from mptcp_lab.suite.rfc8684.peer import peer, talks_to
+from mptcp_lab.suite.rfc8684.peer import peer
+from mptcp_lab.suite.rfc8684.peer_connections import talks_to
 from mptcp_lab.suite.split.forwarders import split_of
 from mptcp_lab.suite.traffic import Target, flow, is_mptcp
 from mptcp_lab.wire import AddAddr, RemoveAddr

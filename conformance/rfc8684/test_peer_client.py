@@ -14,7 +14,9 @@ from mptcp_lab.probe import NewEndpoint
 from mptcp_lab.suite.expectations import direct_target
 from mptcp_lab.suite.packets import format_segments, joins, mptcp_options
 from mptcp_lab.suite.requirements import ORIGIN, SERVER_TWO_PATHS, TWO_PATHS
-from mptcp_lab.suite.rfc8684.peer import IGNORED, Peer, Subflow, check_alive, option_of, peer, talks_to
+from mptcp_lab.suite.rfc8684.peer import IGNORED, Peer, peer
+from mptcp_lab.suite.rfc8684.peer_connections import check_alive, talks_to
+from mptcp_lab.suite.rfc8684.peer_subflow import Subflow, option_of
 from mptcp_lab.suite.traffic import Target
 from mptcp_lab.wire import (
     AddAddr,

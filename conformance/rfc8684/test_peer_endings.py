@@ -14,7 +14,8 @@ from mptcp_lab.suite.requirements import ORIGIN, TWO_PATHS
 from mptcp_lab.suite.rfc8684 import closing
 from mptcp_lab.suite.rfc8684.accepting import accept_join
 from mptcp_lab.suite.rfc8684.ordinary import wait_for_growth
-from mptcp_lab.suite.rfc8684.peer import check_alive, peer, served_client, start_connect
+from mptcp_lab.suite.rfc8684.peer import peer
+from mptcp_lab.suite.rfc8684.peer_connections import check_alive, served_client, start_connect
 from mptcp_lab.wire import AddAddr, MpCapable, TcpRst
 from mptcp_lab.wire.packet import ACK, PSH, RST, SYN
 

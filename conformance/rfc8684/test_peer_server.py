@@ -13,14 +13,9 @@ from mptcp_lab.probe import Stream
 from mptcp_lab.probe.streams import Opened
 from mptcp_lab.suite.packets import format_segments, mptcp_options
 from mptcp_lab.suite.rfc8684.accepting import accept_join, is_proof, wait_for_join
-from mptcp_lab.suite.rfc8684.peer import (
-    IGNORED,
-    check_alive,
-    option_of,
-    peer,
-    served_client,
-    start_connect,
-)
+from mptcp_lab.suite.rfc8684.peer import IGNORED, peer
+from mptcp_lab.suite.rfc8684.peer_connections import check_alive, served_client, start_connect
+from mptcp_lab.suite.rfc8684.peer_subflow import option_of
 from mptcp_lab.wire import (
     AddAddr,
     Dss,

@@ -5,7 +5,8 @@ import pytest
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.packets import rows
-from mptcp_lab.suite.rfc8684.peer import peer, served_client
+from mptcp_lab.suite.rfc8684.peer import peer
+from mptcp_lab.suite.rfc8684.peer_connections import served_client
 from mptcp_lab.suite.security.third_party import ANNOUNCED, WAYS, announce, joins_at, most_joins
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from mptcp_lab.machines.session import Machine
-from mptcp_lab.suite.rfc8684.peer import option_of
+from mptcp_lab.suite.rfc8684.peer_subflow import option_of
 from mptcp_lab.suite.security import access_rules, joins, malformed, middle, one_path, options, third_party
 from mptcp_lab.suite.security.forging import Forger
 from mptcp_lab.suite.security.one_path import Attack

@@ -16,7 +16,8 @@ import pytest
 from mptcp_lab.machines.lease import Lease
 from mptcp_lab.machines.session import session
 from mptcp_lab.suite.packets import first_syns
-from mptcp_lab.suite.rfc8684.peer import Subflow, Wire
+from mptcp_lab.suite.rfc8684.peer_subflow import Subflow
+from mptcp_lab.suite.rfc8684.peer_wire import Wire
 from mptcp_lab.wire import Dss, MpCapable, Segment
 from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK, SYN

@@ -3,7 +3,9 @@
 from ipaddress import IPv4Address
 
 from mptcp_lab.probe import NeverHappened
-from mptcp_lab.suite.rfc8684.peer import Reassembly, Subflow, Suits, unused_port
+from mptcp_lab.suite.rfc8684.peer import Reassembly
+from mptcp_lab.suite.rfc8684.peer_subflow import Subflow
+from mptcp_lab.suite.rfc8684.peer_wire import Suits, unused_port
 from mptcp_lab.wire import Dss, Segment
 from mptcp_lab.wire.endpoint import Endpoint, Leg
 from mptcp_lab.wire.packet import ACK

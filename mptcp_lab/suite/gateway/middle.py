@@ -18,7 +18,7 @@ from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import NeverHappened
 from mptcp_lab.suite.expectations import announcing_nothing, origin_of
 from mptcp_lab.suite.gateway.routing import address_behind, on_segment
-from mptcp_lab.suite.rfc8684.peer import Wire, unused_port
+from mptcp_lab.suite.rfc8684.peer_wire import Wire, unused_port
 from mptcp_lab.suite.split.forwarders import without_endpoints
 from mptcp_lab.suite.traffic import FarEnd, Flow, flow
 from mptcp_lab.wire import MpCapable, MptcpOption, Segment

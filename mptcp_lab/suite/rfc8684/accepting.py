@@ -5,7 +5,9 @@ from __future__ import annotations
 from secrets import randbits
 
 from mptcp_lab.suite.packets import joins
-from mptcp_lab.suite.rfc8684.peer import Peer, Subflow, Wire, option_of
+from mptcp_lab.suite.rfc8684.peer import Peer
+from mptcp_lab.suite.rfc8684.peer_subflow import Subflow, option_of
+from mptcp_lab.suite.rfc8684.peer_wire import Wire
 from mptcp_lab.wire import MpJoinAck, MpJoinSyn, Segment
 from mptcp_lab.wire.packet import ACK, SYN
 

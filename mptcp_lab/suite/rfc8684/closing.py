@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mptcp_lab.probe import Stream
-from mptcp_lab.suite.rfc8684.peer import Peer, Subflow, option_of
+from mptcp_lab.suite.rfc8684.peer import Peer
+from mptcp_lab.suite.rfc8684.peer_subflow import Subflow, option_of
 from mptcp_lab.wire import Dss, Segment
 from mptcp_lab.wire.keys import idsn
 from mptcp_lab.wire.packet import ACK, FIN

@@ -10,7 +10,7 @@ from mptcp_lab.errors import Inconclusive
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.packets import rows
-from mptcp_lab.suite.rfc8684.peer import Wire, unused_port
+from mptcp_lab.suite.rfc8684.peer_wire import Wire, unused_port
 from mptcp_lab.wire import Segment
 from mptcp_lab.wire.codec import Option
 from mptcp_lab.wire.packet import ACK

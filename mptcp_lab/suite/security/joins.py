@@ -13,7 +13,8 @@ from mptcp_lab.probe import NeverHappened, eventually
 from mptcp_lab.suite.expectations import Joined, expected_pairs, wait_for_joins
 from mptcp_lab.suite.matrix import Matrix
 from mptcp_lab.suite.packets import format_segments, rows
-from mptcp_lab.suite.rfc8684.peer import Peer, Subflow, option_of
+from mptcp_lab.suite.rfc8684.peer import Peer
+from mptcp_lab.suite.rfc8684.peer_subflow import Subflow, option_of
 from mptcp_lab.suite.security.forging import Forger
 from mptcp_lab.suite.security.overhearing import Keys, overheard_join
 from mptcp_lab.suite.traffic import Flow, Target

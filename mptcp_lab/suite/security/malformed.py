@@ -9,7 +9,9 @@ from random import Random
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import ProbeError, Stream
 from mptcp_lab.probe.streams import Opened
-from mptcp_lab.suite.rfc8684.peer import Peer, Subflow, served_client, start_connect
+from mptcp_lab.suite.rfc8684.peer import Peer
+from mptcp_lab.suite.rfc8684.peer_connections import served_client, start_connect
+from mptcp_lab.suite.rfc8684.peer_subflow import Subflow
 from mptcp_lab.suite.security.forging import Forger
 from mptcp_lab.suite.security.fuzzing import make_malformed, make_random, well_formed, with_header_length
 from mptcp_lab.suite.traffic import Target

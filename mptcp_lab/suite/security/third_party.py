@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.suite.packets import first_syns, joins, segments
-from mptcp_lab.suite.rfc8684.peer import Subflow
+from mptcp_lab.suite.rfc8684.peer_subflow import Subflow
 from mptcp_lab.wire import AddAddr, RemoveAddr, Segment
 from mptcp_lab.wire.packet import ACK
 
