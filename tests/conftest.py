@@ -9,12 +9,12 @@ import pytest
 from mptcp_lab.folders import private_folder
 from mptcp_lab.paths import ROOT
 
-#: The column, whose machine is emulated without KVM, is built and runs beside everything else. The embedded
-#: tests, which remove their labs, run before the end-to-end tests, whose labs stay up.
+#: The column, whose machine is emulated without KVM, and the whole suite take longest. The embedded tests,
+#: which remove their labs, run before the other end-to-end tests, whose labs stay up.
 LONGEST_FIRST = (
     "tests/columns/test_column.py",
-    "tests/embedded/",
     "tests/e2e/test_whole_suite.py",
+    "tests/embedded/",
     "tests/e2e/",
     "tests/probe/",
 )

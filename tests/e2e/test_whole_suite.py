@@ -1,4 +1,7 @@
-"""Run the whole suite on a lab after all sabotage was repaired: every check and the exit code are green."""
+"""Run the whole suite on a healthy lab: every check and the exit code are green.
+
+The checks seen red by sabotage are green here.
+"""
 
 import warnings
 
@@ -17,7 +20,7 @@ def run(configured: Configured) -> SuiteRun:
     return configured.suite()
 
 
-def test_the_suite_passes_on_the_mended_lab(configured: Configured, run: SuiteRun) -> None:
+def test_the_suite_passes_on_a_healthy_lab(configured: Configured, run: SuiteRun) -> None:
     """A case that does not pass is run once more by itself: that tells a broken lab from a flake."""
     bad = {case: run.reason(case) for case, verdict in run.verdicts().items() if verdict in BAD}
     if not bad:
