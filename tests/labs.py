@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ from mptcp_lab.machines.lease import Lease
 from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import Fault, Probe
 
+#: The hosts that `keep_two_hosts` leaves, by group.
+TWO_HOSTS = {"clients": ["client"], "origins": ["server1"]}
+
 
 @dataclass
 class OwnLab:
@@ -31,7 +35,8 @@ class OwnLab:
 
     @property
     def lab(self) -> Lab:
-        return load(self.folder)
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return _load(self.folder, tuple((path, path.read_text()) for path in files))
 
     def up(self) -> bool:
         return lifecycle.bring_up(self.paths, self.lab, lambda _: None)
@@ -54,10 +59,7 @@ class OwnLab:
         return done.stdout
 
     def edit(self, change: Callable[[dict], None]) -> None:
-        path = self.folder / "hosts.yml"
-        document = yaml.safe_load(path.read_text())
-        change(document["all"]["children"])
-        path.write_text(yaml.safe_dump(document))
+        edit_groups(self.folder, change)
 
     def count_inotify(self) -> int:
         """Return how many inotify instances the lab's processes hold on this machine."""
@@ -95,6 +97,14 @@ def _processes_naming(text: str) -> list[str]:
     return found
 
 
+def edit_groups(folder: Path, change: Callable[[dict], None]) -> None:
+    """Change the groups of an inventory."""
+    path = folder / "hosts.yml"
+    document = yaml.safe_load(path.read_text())
+    change(document["all"]["children"])
+    path.write_text(yaml.safe_dump(document))
+
+
 def own_lab(folder: Path, name: str, inventory: str = "embedded", attackers: bool = False) -> OwnLab:
     """Return a copy of an inventory without its lock, named per pytest worker; the lab is not up yet.
 
@@ -109,6 +119,22 @@ def own_lab(folder: Path, name: str, inventory: str = "embedded", attackers: boo
     if not attackers:
         own.edit(lambda children: children.pop("attackers", None))
     return own
+
+
+@functools.cache
+def _load(folder: Path, _texts: tuple[tuple[Path, str], ...]) -> Lab:
+    """Read an inventory again only after a change: that starts ansible-inventory."""
+    return load(folder)
+
+
+def keep_two_hosts(children: dict) -> None:
+    """Leave a client and one server in the groups of an inventory."""
+    for group in list(children):
+        members = children[group]["hosts"]
+        for name in [name for name in members if name not in TWO_HOSTS.get(group, ())]:
+            del members[name]
+        if not members:
+            del children[group]
 
 
 def build_root_filesystem() -> Path:

@@ -19,10 +19,9 @@ from mptcp_lab.labs.lab_paths import COLUMN
 from mptcp_lab.labs.vms.machines import loopback
 from mptcp_lab.paths import ROOT
 from tests.e2e.conftest import BIN, Configured, run_tool
-from tests.labs import own_lab
+from tests.labs import keep_two_hosts, own_lab
 
 CLAIMS = ("--claim=DIRECT-3", "--claim=DIRECT-7")
-KEPT = {"clients": ["client"], "origins": ["server1"]}
 #: What these claims need of lab.yml.
 PLAYBOOKS = ("network", "mptcp", "origins")
 
@@ -32,16 +31,6 @@ def lab_command(action: str, lab: Configured, *options: str) -> subprocess.Compl
     done = run_tool([str(ROOT / "lab"), action, f"--inventory={lab.own.folder}", *options])
     assert done.returncode == 0, done.stdout + done.stderr
     return done
-
-
-def keep_two_hosts(children: dict) -> None:
-    """Leave a client and one server in the inventory."""
-    for group in list(children):
-        members = children[group]["hosts"]
-        for name in [name for name in members if name not in KEPT.get(group, ())]:
-            del members[name]
-        if not members:
-            del children[group]
 
 
 @pytest.fixture(scope="module")
