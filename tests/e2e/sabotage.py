@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -52,19 +52,29 @@ def with_marks(sabotages: Mapping[str, Sabotage], always: Collection[str]) -> li
     ]
 
 
+def share_runs(sabotages: Iterable[Sabotage]) -> list[ParameterSet]:
+    """Return the parameters of a test: sabotages that break the same thing share one run of the suite."""
+    groups: dict[tuple[str, str, str], list[Sabotage]] = {}
+    for each in sabotages:
+        groups.setdefault((each.host, each.command, each.mend), []).append(each)
+    return [pytest.param(group, id=" ".join(each.claim for each in group)) for group in groups.values()]
+
+
 def options(*cases: str) -> list[str]:
     """Return the suite's options that select these cases, and no others of their claims."""
     return [f"--claim={case}" if "[" in case else f"--claim={case}[]" for case in cases]
 
 
-def assert_seen(configured: Configured, sabotage: Sabotage) -> None:
-    """Assert that the check fails (a SHOULD: strictly) on the broken lab, for the right reason.
+def assert_seen(configured: Configured, *sabotages: Sabotage) -> None:
+    """Assert that the checks fail (a SHOULD: strictly) on the broken lab, for the right reasons.
 
-    That it passes on the repaired one is for test_whole_suite.py, which runs after all sabotage.
+    All sabotages break the same thing. That the checks pass on a healthy lab is for test_whole_suite.py.
     """
-    claim = sabotage.claim
-    with broken(configured, sabotage.host, sabotage.command, sabotage.mend):
-        red = configured.suite(*options(claim), "--strict", *IMPATIENT)
-    assert red.verdicts() == {claim: "fail"}, red.output
-    assert sabotage.word in red.reason(claim), red.reason(claim)
+    first = sabotages[0]
+    claims = [each.claim for each in sabotages]
+    with broken(configured, first.host, first.command, first.mend):
+        red = configured.suite(*options(*claims), "--strict", *IMPATIENT)
+    assert red.verdicts() == dict.fromkeys(claims, "fail"), red.output
+    for each in sabotages:
+        assert each.word in red.reason(each.claim), red.reason(each.claim)
     assert red.code == 1

@@ -10,7 +10,7 @@ import pytest
 from mptcp_lab.machines.reach import target
 from mptcp_lab.probe import Probe
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen
+from tests.e2e.sabotage import Sabotage, assert_seen, share_runs
 from tests.labs import leased_fault
 
 ENDPOINTS_GONE = "ip mptcp endpoint flush"
@@ -97,6 +97,15 @@ SABOTAGES = {
     "PROXY-5 without a second path": Sabotage(
         "PROXY-5[nginx-preload]", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
     ),
+    "PROXY-16 without a second path": Sabotage(
+        "PROXY-16[path-lost-nginx-native-download]", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
+    ),
+    "DIRECT-9 without a second path": Sabotage(
+        "DIRECT-9", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
+    ),
+    "SPLIT-1 without a second path": Sabotage(
+        "SPLIT-1[fullmesh]", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
+    ),
     "PROXY-7 with a proxy that refuses": Sabotage(
         "PROXY-7[haproxy-preload]", "proxy1", at_the_port("reject with tcp reset"), TABLE_GONE, "REFUSED"
     ),
@@ -110,15 +119,18 @@ SABOTAGES = {
 LONG = ("DIRECT-8 without a second path at B",)
 
 
-@pytest.mark.parametrize(
-    "sabotage",
-    [
-        pytest.param(sabotage, id=name, marks=pytest.mark.long if name in LONG else [])
-        for name, sabotage in SABOTAGES.items()
-    ],
-)
-def test_broken_lab_is_seen(configured: Configured, sabotage: Sabotage) -> None:
-    assert_seen(configured, sabotage)
+ALWAYS = [sabotage for name, sabotage in SABOTAGES.items() if name not in LONG]
+
+
+@pytest.mark.parametrize("sabotages", share_runs(ALWAYS))
+def test_broken_lab_is_seen(configured: Configured, sabotages: list[Sabotage]) -> None:
+    assert_seen(configured, *sabotages)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", LONG)
+def test_what_another_sabotage_shows_too_is_seen(configured: Configured, name: str) -> None:
+    assert_seen(configured, SABOTAGES[name])
 
 
 @pytest.mark.parametrize("proxy", ["haproxy-preload", "nginx-native"])

@@ -13,8 +13,6 @@ from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import Sabotage, assert_seen
 from tests.labs import leased_fault
 
-ENDPOINTS_GONE = "ip mptcp endpoint flush"
-ENDPOINTS_BACK = "systemctl restart mptcp-lab-mptcp"
 TABLE_GONE = "nft delete table inet sabotage"
 #: The unit is still active: STATE-2 finds nothing.
 NO_FORWARDING = "nft delete table inet mptcp_lab_forward"
@@ -76,9 +74,6 @@ LIMIT_RAISED = f"{NO_SYN}; systemd-run -q --collect --unit=sabotage sh -c {shlex
 
 SABOTAGES = (
     Sabotage(
-        "PROXY-16[path-lost-nginx-native-download]", "client", ENDPOINTS_GONE, ENDPOINTS_BACK, "subflows"
-    ),
-    Sabotage(
         "PROXY-13[direct]",
         "server1",
         without_effect(COOKIES),
@@ -99,7 +94,6 @@ SABOTAGES = (
         f"{STOP} 2>&1; {TABLE_GONE} 2>&1; ip mptcp limits set subflows 8",
         "limit of one",
     ),
-    Sabotage("SPLIT-1[while-B-sends-download]", "proxy2", NO_FORWARDING, FORWARDING, "subflows"),
     Sabotage(
         "SPLIT-4[while-B-sends-second-both-forwards-nothing]",
         "proxy1",
