@@ -160,7 +160,7 @@ def test_what_an_advertisement_did_is_named_once_and_judges_nobody(
             )
         named = configured.suite("--claim=STATE-4")
     finally:
-        configured.play()
+        configured.play("--limit=client")
     run = suite_run(done.returncode, done.stdout, tmp_path)
     told = [check for check in run.result["checks"] if check["verdict"] == "inconclusive"]
     assert len(told) == 1, run.output

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from tests.e2e.conftest import Configured
-from tests.e2e.test_converge import changes
 
 NGINX = "/etc/nginx/nginx.conf"
 #: By host: what changes its live state or a file, and what STATE-4 has to say of it.
@@ -60,14 +59,16 @@ def test_every_difference_is_named_and_brought_back(configured: Configured) -> N
     # Limits and endpoints are back when their role compares them: their unit restarts with the network's.
     named = [word for _, _, word in DRIFT if not word.startswith(("limits", "endpoints"))]
     assert [word for word in named if word.partition(": ")[2].rpartition(": ")[2] not in printed] == []
-    assert changes(configured.play()) == {"0"}
     assert "198.18.1.22:7100" in configured.own.ssh("proxy2", "ss -Hln -M")
     green = configured.suite("--claim=STATE-*", "--claim=DIRECT-3", "--claim=PROXY-1")
     assert set(green.verdicts().values()) <= {"pass", "unsupported"}, green.output
 
 
 def test_only_what_differs_is_touched(configured: Configured) -> None:
-    """Limits of one host: one task changes, there, and no other unit is restarted."""
+    """Limits of one host: one task changes, there, and no other unit is restarted.
+
+    This is the next run of all playbooks: it also shows that what was brought back stays.
+    """
     started = "systemctl show --property=InvocationID mptcp-lab-network mptcp-lab-origin@origin"
     before = configured.own.ssh("server1", started)
     configured.own.ssh("server1", "ip mptcp limits set subflows 1")
