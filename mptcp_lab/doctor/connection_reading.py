@@ -1,4 +1,4 @@
-"""What the doctor saw of a connection of its own, at both ends, as frozen dataclasses. Pure.
+"""The doctor's own connection as both of its ends saw it, as frozen dataclasses. Pure.
 
 ``None`` stands for what is not known: the end was not captured, or its kernel has no such answer.
 """
@@ -100,7 +100,7 @@ class Announcement:
 
 @dataclass(frozen=True)
 class CaptureSummary:
-    """What one end captured of the connection. ``dropped`` counts packets that the capture lost."""
+    """The packets that one end captured of the connection. ``dropped`` counts those that it lost."""
 
     packets: int
     dropped: int = 0

@@ -22,7 +22,7 @@ class Diagnosis:
 
 
 class Ends(NamedTuple):
-    """What both ends counted while the connection began (deltas), and whether the server speaks MPTCP."""
+    """The counters of both ends while the connection began (deltas), and whether the server speaks MPTCP."""
 
     client: Counters
     server: Counters

@@ -39,7 +39,7 @@ def diagnose_all(readings: Sequence[PairReading]) -> tuple[Finding, ...]:
 def _unexplained_findings(leg: Leg) -> Iterator[Finding]:
     """Yield what is wrong with a connection, without its cause."""
     connection, peer = leg.connection, leg.server.name if leg.server else "the server"
-    what, why = "", "No rule knows the cause."
+    what, why = "", "No rule explains it."
     evidence: tuple[str, ...] = ()
     if connection is None:
         what = f"{peer} has no address that {leg.client.name} could connect to."
@@ -48,13 +48,13 @@ def _unexplained_findings(leg: Leg) -> Iterator[Finding]:
         what = f"{leg.client.name} cannot connect to {connection.server_address} port {leg.port} ({error})."
     elif connection.is_mptcp is False:
         what = f"The connection from {leg.client.name} to {peer} port {leg.port} is plain TCP."
-        why = "It uses one path only. No rule knows the cause."
+        why = "It uses one path only. No rule explains it."
     elif missing := connection.missing_pairs():
         what = (
             f"{len(missing)} of {connection.expected} expected subflows from {leg.client.name} to {peer} "
             "did not come up."
         )
-        why = "The connection does not use these paths. No rule knows the cause."
+        why = "The connection does not use these paths. No rule explains it."
         evidence = tuple(f"{pair.client} > {pair.server}: {pair.state}" for pair in missing[:PAIRS_SHOWN])
     if what:
         yield Finding(

@@ -1,4 +1,4 @@
-"""What the doctor reads of one host, as a frozen dataclass. Nothing here touches a host.
+"""The doctor's reading of one host, as a frozen dataclass. Nothing here touches a host.
 
 Its parts are in `network_reading.py` and `service_reading.py`. A part that this user may not read, or that
 the host's tools cannot show, is `Unreadable` with the reason. The agent's operation ``examine``

@@ -1,4 +1,4 @@
-"""What the doctor reads of a host's network, as frozen dataclasses: addresses, devices, routes, queues. Pure.
+"""The doctor's reading of a host's network, as frozen dataclasses: addresses, devices, routes, queues. Pure.
 
 Addresses are texts as ``ip`` prints them, without prefix length; "" means that there is none.
 """

@@ -1,7 +1,7 @@
-"""What the doctor's rules look at: readings of two or three hosts, and of the connections between them. Pure.
+"""The input of the doctor's rules: readings of two or three hosts and of their connections. Pure.
 
 `PairReading` is what a rule gets. Recorded readings are JSON files: `to_document` and `from_document`
-convert. The parts are in the files `*_reading.py`, and can be imported from here.
+convert. The parts are in the files `*_reading.py`.
 """
 
 from __future__ import annotations
@@ -11,74 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mptcp_lab.doctor.connection_reading import (
-    ESTABLISHED,
-    MISSING,
-    PENDING,
-    REFUSED,
-    Announcement,
-    Attempt,
-    CaptureSummary,
-    ConnectionReading,
-    Handshake,
-    Join,
-    Pair,
-    Reset,
-)
+from mptcp_lab.doctor.connection_reading import ConnectionReading
 from mptcp_lab.doctor.host_reading import HostReading
-from mptcp_lab.doctor.network_reading import HostAddress, Link, Lookup, Neighbour, PolicyRule, Qdisc, Route
-from mptcp_lab.doctor.service_reading import (
-    Configuration,
-    Conntrack,
-    Daemon,
-    Listener,
-    NmConnection,
-    OpenConnection,
-    Process,
-    Unit,
-)
-from mptcp_lab.doctor.unreadable import Unreadable, read_or
-from mptcp_lab.probe.facts import Endpoint, Limits
+from mptcp_lab.doctor.unreadable import Unreadable
 from mptcp_lab.probe.shapes import read_as
-
-__all__ = [
-    "ESTABLISHED",
-    "MISSING",
-    "PENDING",
-    "REFUSED",
-    "Announcement",
-    "Attempt",
-    "CaptureSummary",
-    "Configuration",
-    "ConnectionReading",
-    "Conntrack",
-    "Daemon",
-    "Endpoint",
-    "Handshake",
-    "HostAddress",
-    "HostReading",
-    "Join",
-    "Leg",
-    "Limits",
-    "Link",
-    "Listener",
-    "Lookup",
-    "Neighbour",
-    "NmConnection",
-    "OpenConnection",
-    "Pair",
-    "PairReading",
-    "PolicyRule",
-    "Process",
-    "Qdisc",
-    "Reset",
-    "Route",
-    "Unit",
-    "Unreadable",
-    "from_document",
-    "read_or",
-    "to_document",
-]
 
 
 class Leg(NamedTuple):

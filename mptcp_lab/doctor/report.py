@@ -13,7 +13,9 @@ from typing import Any
 from mptcp_lab import __version__
 from mptcp_lab.doctor.connection_reading import ConnectionReading
 from mptcp_lab.doctor.finding import Finding, to_json
-from mptcp_lab.doctor.readings import HostReading, Leg, PairReading, Unreadable, to_document
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import Leg, PairReading, to_document
+from mptcp_lab.doctor.unreadable import Unreadable
 from mptcp_lab.text import to_one_line
 
 SCHEMA = 1

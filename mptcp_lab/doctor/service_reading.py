@@ -1,4 +1,4 @@
-"""What the doctor reads of a host's services and their sockets, as frozen dataclasses. Pure."""
+"""The doctor's reading of a host's services and their sockets, as frozen dataclasses. Pure."""
 
 from __future__ import annotations
 

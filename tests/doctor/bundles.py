@@ -6,21 +6,13 @@ import base64
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+from mptcp_lab.doctor.connection_reading import Attempt, ConnectionReading, Pair
 from mptcp_lab.doctor.finding import Finding, Severity
-from mptcp_lab.doctor.readings import (
-    Attempt,
-    Configuration,
-    ConnectionReading,
-    Endpoint,
-    HostAddress,
-    HostReading,
-    Limits,
-    Pair,
-    PairReading,
-    Process,
-    Route,
-    Unit,
-)
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import HostAddress, Route
+from mptcp_lab.doctor.readings import PairReading
+from mptcp_lab.doctor.service_reading import Configuration, Process, Unit
+from mptcp_lab.probe.facts import Endpoint, Limits
 from mptcp_lab.wire import AddAddr, MpCapable, MpFastclose, Segment, build_packet
 from mptcp_lab.wire.packet import ACK, RAW, SYN
 

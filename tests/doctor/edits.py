@@ -8,26 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mptcp_lab.doctor.expect import expected_pairs, settle
-from mptcp_lab.doctor.readings import (
+from mptcp_lab.doctor.connection_reading import (
     ESTABLISHED,
     PENDING,
     REFUSED,
     Attempt,
     CaptureSummary,
     ConnectionReading,
-    Endpoint,
-    HostReading,
     Join,
-    Listener,
-    Lookup,
     Pair,
-    PairReading,
-    Process,
     Reset,
-    Unit,
-    from_document,
 )
+from mptcp_lab.doctor.expect import expected_pairs, settle
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import Lookup
+from mptcp_lab.doctor.readings import PairReading, from_document
+from mptcp_lab.doctor.service_reading import Listener, Process, Unit
+from mptcp_lab.probe.facts import Endpoint
 
 RECORDED = Path(__file__).parent / "recorded"
 #: Two hosts with two paths, made by hand, and the embedded lab's client and server1 as the doctor read them.

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mptcp_lab.doctor.readings import (
-    Attempt,
-    Configuration,
-    Conntrack,
-    Daemon,
-    Endpoint,
-    Limits,
-    Listener,
-    Neighbour,
-    OpenConnection,
-    PairReading,
-    PolicyRule,
-    Qdisc,
-    Unreadable,
-    read_or,
-)
+from mptcp_lab.doctor.connection_reading import Attempt
+from mptcp_lab.doctor.network_reading import Neighbour, PolicyRule, Qdisc
+from mptcp_lab.doctor.readings import PairReading
+from mptcp_lab.doctor.service_reading import Configuration, Conntrack, Daemon, Listener, OpenConnection
+from mptcp_lab.doctor.unreadable import Unreadable, read_or
+from mptcp_lab.probe.facts import Endpoint, Limits
 from tests.doctor.edits import (
     A1,
     A2,

@@ -8,9 +8,10 @@ import pytest
 
 from mptcp_lab.doctor.counters import RESET_COUNTERS, RULES
 from mptcp_lab.doctor.finding import find_all
-from mptcp_lab.doctor.readings import PairReading, Unreadable
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules import gather
 from mptcp_lab.doctor.rules.by_counters import name_of, name_of_reset
+from mptcp_lab.doctor.unreadable import Unreadable
 from tests.doctor.edits import A2, B2, HEALTHY, captured, chain, fall_back, lose, moved, must, on, tried
 
 ALL = gather()

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from mptcp_lab.doctor.connection_reading import Attempt, ConnectionReading, Pair
 from mptcp_lab.doctor.diagnose import UNEXPLAINED, diagnose, diagnose_all
 from mptcp_lab.doctor.finding import Finding, Rule, Severity
-from mptcp_lab.doctor.readings import Attempt, ConnectionReading, HostReading, Pair, PairReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 
 FIRST = Attempt("", "192.0.2.2", "mptcp", 0.001, is_mptcp=True)
 HEALTHY = ConnectionReading(

@@ -10,27 +10,21 @@ from dataclasses import replace
 
 import pytest
 
+from mptcp_lab.doctor.connection_reading import ESTABLISHED, PENDING
 from mptcp_lab.doctor.expect import expected_pairs, is_proper
 from mptcp_lab.doctor.finding import find_all
+from mptcp_lab.doctor.host_reading import HostReading
 from mptcp_lab.doctor.inventory_pairs import questions_of
-from mptcp_lab.doctor.readings import (
-    ESTABLISHED,
-    PENDING,
-    Endpoint,
-    HostReading,
-    Listener,
-    Lookup,
-    PairReading,
-    Process,
-    Qdisc,
-    from_document,
-    read_or,
-)
+from mptcp_lab.doctor.network_reading import Lookup, Qdisc
+from mptcp_lab.doctor.readings import PairReading, from_document
 from mptcp_lab.doctor.rules import gather
 from mptcp_lab.doctor.rules._wrapper import let_listen, preload
 from mptcp_lab.doctor.rules.throughput import find_standing_queue
+from mptcp_lab.doctor.service_reading import Listener, Process
+from mptcp_lab.doctor.unreadable import read_or
 from mptcp_lab.inventory import load
 from mptcp_lab.paths import ROOT
+from mptcp_lab.probe.facts import Endpoint
 from tests.doctor.edits import RECORDED, must
 
 READING = from_document(json.loads((RECORDED / "embedded.json").read_text()))

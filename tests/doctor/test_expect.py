@@ -10,7 +10,9 @@ from mptcp_lab.doctor.expect import (
     usable_addresses,
     why_unreachable,
 )
-from mptcp_lab.doctor.readings import Endpoint, HostAddress, HostReading, Limits, Link, Lookup
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import HostAddress, Link, Lookup
+from mptcp_lab.probe.facts import Endpoint, Limits
 
 LINKS = (Link("eth1"), Link("eth2"), Link("eth3", is_up=False))
 CLIENT = HostReading(

@@ -3,7 +3,8 @@
 import json
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity, find_all, fold, from_json, to_json
-from mptcp_lab.doctor.readings import HostReading, PairReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules import gather
 
 ROUTE = Finding("route", Severity.WARNING, "a", "No route.", "The path is unused.")

@@ -12,7 +12,9 @@ import jsonschema
 import pytest
 
 from mptcp_lab.doctor.command import main
-from mptcp_lab.doctor.readings import CaptureSummary, PairReading, Unreadable, from_document
+from mptcp_lab.doctor.connection_reading import CaptureSummary
+from mptcp_lab.doctor.readings import PairReading, from_document
+from mptcp_lab.doctor.unreadable import Unreadable
 from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import Probe, changes
 from tests.doctor.conftest import FIRST_ENDPOINT, PORT, Site

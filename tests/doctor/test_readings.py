@@ -4,19 +4,12 @@ import json
 
 import pytest
 
-from mptcp_lab.doctor.readings import (
-    ConnectionReading,
-    Endpoint,
-    HostReading,
-    Limits,
-    Listener,
-    Pair,
-    PairReading,
-    Unreadable,
-    from_document,
-    read_or,
-    to_document,
-)
+from mptcp_lab.doctor.connection_reading import ConnectionReading, Pair
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading, from_document, to_document
+from mptcp_lab.doctor.service_reading import Listener
+from mptcp_lab.doctor.unreadable import Unreadable, read_or
+from mptcp_lab.probe.facts import Endpoint, Limits
 from mptcp_lab.probe.shapes import Misshapen
 
 CLIENT = HostReading(

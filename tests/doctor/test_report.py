@@ -7,19 +7,13 @@ from typing import Any
 import jsonschema
 import pytest
 
+from mptcp_lab.doctor.connection_reading import Attempt, CaptureSummary, ConnectionReading, Handshake, Pair
 from mptcp_lab.doctor.finding import Confidence, Finding, Severity
-from mptcp_lab.doctor.readings import (
-    Attempt,
-    CaptureSummary,
-    ConnectionReading,
-    Handshake,
-    HostAddress,
-    HostReading,
-    Pair,
-    PairReading,
-    Unreadable,
-)
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import HostAddress
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.report import build_document, build_error, render_text
+from mptcp_lab.doctor.unreadable import Unreadable
 from mptcp_lab.paths import ROOT
 
 SCHEMA = json.loads((ROOT / "mptcp_lab/doctor/doctor.schema.json").read_text())

@@ -9,8 +9,11 @@ from dataclasses import fields, replace
 import pytest
 
 from mptcp_lab.doctor.finding import Finding, find_all
-from mptcp_lab.doctor.readings import HostReading, Listener, PairReading, Unreadable
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules import by_counters, gather
+from mptcp_lab.doctor.service_reading import Listener
+from mptcp_lab.doctor.unreadable import Unreadable
 from tests.doctor.edits import EMBEDDED, HEALTHY, RECORDED, chain, must, on
 from tests.doctor.faults import FAULTS
 

@@ -22,13 +22,9 @@ from mptcp_lab.doctor.bundle.captures import CaptureRefused, rewrite_capture
 from mptcp_lab.doctor.bundle.issue import issue_text
 from mptcp_lab.doctor.bundle.secrets import clean_document
 from mptcp_lab.doctor.bundle.texts import connection_texts, host_texts
+from mptcp_lab.doctor.connection_reading import ConnectionReading
 from mptcp_lab.doctor.finding import Finding, from_json, to_json
-from mptcp_lab.doctor.readings import (
-    ConnectionReading,
-    PairReading,
-    from_document,
-    to_document,
-)
+from mptcp_lab.doctor.readings import PairReading, from_document, to_document
 from mptcp_lab.errors import LabError
 
 FOLDER = "mptcp-doctor"

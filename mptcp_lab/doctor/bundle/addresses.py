@@ -4,7 +4,7 @@ The same address has the same replacement everywhere in a bundle, and two addres
 bits in common as before: networks stay networks, and routes still match. A random key, which is kept
 nowhere, decides the rest. Kept are the addresses that have a meaning of their own (loopback, multicast,
 unspecified) and the bits that show that an address is private, shared, link-local or for tests. Any other
-IPv4 address moves to 240.0.0.0/4, any other IPv6 address to 3fff::/20, which belong to nobody.
+IPv4 address moves to 240.0.0.0/4, any other IPv6 address to 3fff::/20, which no host uses.
 """
 
 from __future__ import annotations

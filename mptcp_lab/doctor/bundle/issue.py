@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from mptcp_lab.doctor.bundle.texts import counters_text, endpoints_text, limits_text
+from mptcp_lab.doctor.connection_reading import ConnectionReading
 from mptcp_lab.doctor.finding import Finding
-from mptcp_lab.doctor.readings import ConnectionReading, HostReading, PairReading, Unreadable
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
+from mptcp_lab.doctor.unreadable import Unreadable
 
 #: Sysctls whose names begin so are in the text; all others are in the bundle's files.
 SHOWN_SYSCTLS = ("net.mptcp.",)

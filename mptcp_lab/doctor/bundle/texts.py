@@ -6,7 +6,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
-from mptcp_lab.doctor.readings import ConnectionReading, Endpoint, HostReading, Unreadable
+from mptcp_lab.doctor.connection_reading import ConnectionReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.unreadable import Unreadable
+from mptcp_lab.probe.facts import Endpoint
 
 CONFIG = re.compile(r"CONFIG_(?:MPTCP|TCP_|INET_|IPV6|NF_CONNTRACK|NETFILTER|SYN_COOKIES|NET_SCH).*")
 Counters = Mapping[str, Mapping[str, int]]

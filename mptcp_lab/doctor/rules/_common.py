@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_interface
 
+from mptcp_lab.doctor.connection_reading import ESTABLISHED, CaptureSummary, ConnectionReading, Pair
 from mptcp_lab.doctor.finding import Finding, Severity
-from mptcp_lab.doctor.readings import (
-    ESTABLISHED,
-    CaptureSummary,
-    ConnectionReading,
-    Endpoint,
-    HostAddress,
-    HostReading,
-    Leg,
-    Pair,
-    PairReading,
-    Unreadable,
-    read_or,
-)
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import HostAddress
+from mptcp_lab.doctor.readings import Leg, PairReading
+from mptcp_lab.doctor.unreadable import Unreadable, read_or
+from mptcp_lab.probe.facts import Endpoint
 
 SYSCTL_FILE = "/etc/sysctl.d/90-mptcp.conf"
 #: The flags with which an endpoint makes a client join by itself.

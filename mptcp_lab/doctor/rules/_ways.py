@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from mptcp_lab.doctor.readings import HostReading, Lookup, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import Lookup
 from mptcp_lab.doctor.rules._common import family_of
+from mptcp_lab.doctor.unreadable import read_or
 
 #: Tables that are made for an address have this number and more, so that they meet no others.
 FIRST_TABLE = 9100

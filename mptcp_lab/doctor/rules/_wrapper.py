@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from mptcp_lab.doctor.readings import HostReading, Process
+from mptcp_lab.doctor.host_reading import HostReading
 from mptcp_lab.doctor.rules._common import keep_enabled
+from mptcp_lab.doctor.service_reading import Process
 
 DROP_IN = "/etc/systemd/system/{unit}.d/mptcp.conf"
 #: The versions from which programs have MPTCP of their own.
@@ -28,7 +29,7 @@ def let_listen(host: HostReading, process: Process, port: int) -> tuple[str, str
 
 
 def is_native(host: HostReading, program: str) -> bool:
-    """Return whether the installed version of a program has MPTCP of its own."""
+    """Return whether the installed version of a program supports MPTCP natively."""
     version = tuple(map(int, re.findall(r"\d+", host.tools.get(program, ""))[:3]))
     return version >= NATIVE_SINCE[program]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, Leg, PairReading, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._common import endpoints, ends, legs_with_server, share_subnet
+from mptcp_lab.doctor.unreadable import read_or
 
 #: States of a neighbour table's entry that was confirmed lately, or is used now.
 CURRENT = frozenset({"REACHABLE", "DELAY", "PROBE", "PERMANENT"})

@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from mptcp_lab.doctor.connection_reading import ConnectionReading
 from mptcp_lab.doctor.counters import HEALTHY, RESET_COUNTERS, Diagnosis, diagnose
 from mptcp_lab.doctor.counters import RULES as COUNTER_RULES
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import ConnectionReading, HostReading, Leg, PairReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._causes import CAUSES_OF_MISSING
 from mptcp_lab.doctor.rules._common import is_complete
 from mptcp_lab.probe.facts import Counters

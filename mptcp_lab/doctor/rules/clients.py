@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import PairReading, read_or
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._wrapper import LIBRARY, write_drop_in
+from mptcp_lab.doctor.unreadable import read_or
 
 
 def find_plain_programs(reading: PairReading) -> Iterable[Finding]:

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import Configuration, HostReading, PairReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._causes import SWITCHES
 from mptcp_lab.doctor.rules._common import keep_enabled, legs_with_server
 from mptcp_lab.doctor.rules.listeners import own_listeners, process_of
+from mptcp_lab.doctor.service_reading import Configuration
 
 
 def _find(reading: PairReading, program: str, pattern: str, rule: str, why: str) -> Iterator[Finding]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Finding, Rule
-from mptcp_lab.doctor.readings import Endpoint, HostReading, PairReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import (
     describe_flags,
     endpoints,
@@ -14,6 +15,7 @@ from mptcp_lab.doctor.rules._common import (
     set_endpoint,
     warn_of_endpoint,
 )
+from mptcp_lab.probe.facts import Endpoint
 
 
 def find_address_missing(reading: PairReading) -> Iterable[Finding]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Finding, Rule
-from mptcp_lab.doctor.readings import HostAddress, HostReading, Leg, PairReading, Unreadable, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import HostAddress
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._common import (
     accepts_mptcp,
     announced_endpoints,
@@ -21,6 +23,7 @@ from mptcp_lab.doctor.rules._common import (
     usable_addresses,
     warn_of_endpoint,
 )
+from mptcp_lab.doctor.unreadable import Unreadable, read_or
 
 JOINING_ONLY = frozenset({"subflow", "fullmesh"})
 

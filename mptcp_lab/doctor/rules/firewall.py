@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from mptcp_lab.doctor.connection_reading import ESTABLISHED
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import ESTABLISHED, HostReading, Leg, PairReading, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._common import (
     captures,
     describe_pairs,
@@ -14,6 +16,7 @@ from mptcp_lab.doctor.rules._common import (
     is_complete,
     missing_pairs,
 )
+from mptcp_lab.doctor.unreadable import read_or
 
 #: Rules about TCP option 30 (MPTCP), of nftables and of iptables.
 OPTION = re.compile(r"tcp option (?:mptcp|30)\b|--tcp-option 30\b")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mptcp_lab.doctor.connection_reading import ESTABLISHED
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import ESTABLISHED, Leg, PairReading
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._causes import CAUSES_OF_TCP
 from mptcp_lab.doctor.rules._common import (
     announce_with_port,

@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, PairReading, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import endpoints, ends, keep_sysctl, set_sysctl
+from mptcp_lab.doctor.unreadable import read_or
 
 NEWER = "apt-get install --only-upgrade linux-image-amd64 && reboot"
 #: Settings of which 0 is worse than the default: rule, sysctl, what 0 causes, default.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, PairReading, Unreadable
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import (
     MOST_SUBFLOWS,
     announced_endpoints,
@@ -18,6 +19,7 @@ from mptcp_lab.doctor.rules._common import (
     legs_with_server,
     over_limit,
 )
+from mptcp_lab.doctor.unreadable import Unreadable
 
 RAISE = f"ip mptcp limits set subflows {MOST_SUBFLOWS} add_addr_accepted {MOST_SUBFLOWS}"
 KEEP = keep_command("mptcp-limits", RAISE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, Listener, PairReading, Process, Unreadable
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._causes import PROGRAMS, SWITCHES
 from mptcp_lab.doctor.rules._common import (
     announce_with_port,
@@ -17,6 +18,8 @@ from mptcp_lab.doctor.rules._common import (
     missing_pairs,
 )
 from mptcp_lab.doctor.rules._wrapper import let_listen
+from mptcp_lab.doctor.service_reading import Listener, Process
+from mptcp_lab.doctor.unreadable import Unreadable
 
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 (compared only)
 ANY = frozenset({ANY_IPV4, "::", "*"})

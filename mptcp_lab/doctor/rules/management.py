@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mptcp_lab.doctor.connection_reading import ESTABLISHED
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import ESTABLISHED, PairReading, read_or
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import (
     announced_endpoints,
     count_joined,
@@ -17,6 +18,7 @@ from mptcp_lab.doctor.rules._common import (
     set_endpoint,
     set_sysctl,
 )
+from mptcp_lab.doctor.unreadable import read_or
 
 FIRST_ADDRESS = "net.mptcp.allow_join_initial_addr_port"
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, PairReading, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import endpoints, ends, has_tcp_only, is_virtual, warn_of_endpoint
+from mptcp_lab.doctor.unreadable import read_or
 
 DISABLED_FLAGS = frozenset({"1", "0x1", "disabled"})
 
@@ -115,7 +117,7 @@ RULES = (
         "endpoint-on-virtual-device",
         "an endpoint is on docker0, another bridge of this host, loopback, or a link-local address",
         find_virtual_endpoints,
-        "delete it; tell the daemon to leave the device out",
+        "delete it; configure the daemon to ignore the device",
     ),
     Rule(
         "selinux-denial",

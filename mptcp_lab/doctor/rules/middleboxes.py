@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from mptcp_lab.doctor.connection_reading import CaptureSummary, ConnectionReading
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import CaptureSummary, ConnectionReading, Leg, PairReading
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._causes import LISTENERS, PACKET_FILTERS, SWITCHES
 from mptcp_lab.doctor.rules._common import captures, keep_sysctl, legs_with_server, set_sysctl
 
@@ -246,7 +247,7 @@ RULES = (
         "blackhole-pause",
         "`MPCapableSYNTXDisabled` moves: MPTCP is off after a black hole",
         find_pause,
-        f"mend the path, then write `{PAUSE}` to begin anew",
+        f"repair the path, then write `{PAUSE}` to begin anew",
     ),
     Rule(
         "server-answers-without-mptcp",

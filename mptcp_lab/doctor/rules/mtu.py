@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mptcp_lab.doctor.connection_reading import Pair
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import Pair, PairReading, read_or
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import keep_sysctl, legs_with_server, set_sysctl, share_subnet
+from mptcp_lab.doctor.unreadable import read_or
 
 PROBING = "net.ipv4.tcp_mtu_probing"
 

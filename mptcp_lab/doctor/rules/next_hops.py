@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mptcp_lab.doctor.connection_reading import ESTABLISHED
 from mptcp_lab.doctor.expect import is_proper
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import ESTABLISHED, PairReading, read_or
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import keep_command, legs_with_server, missing_pairs
 from mptcp_lab.doctor.rules._ways import describe_lookup, find_way, give_table
+from mptcp_lab.doctor.unreadable import read_or
 
 SILENT = frozenset({"FAILED", "INCOMPLETE"})
 

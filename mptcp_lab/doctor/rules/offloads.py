@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, Link, PairReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.network_reading import Link
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import ends, keep_command, usable_addresses
 
 #: A device that loses one packet in a thousand, and more than a few, cannot follow.

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mptcp_lab.doctor.finding import Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, PairReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import keep_enabled, legs_with_server
 from mptcp_lab.doctor.rules.listeners import own_listeners, process_of
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from mptcp_lab.doctor.connection_reading import REFUSED, Join, Pair, Reset
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import (
-    REFUSED,
-    HostReading,
-    Join,
-    Leg,
-    Pair,
-    PairReading,
-    Reset,
-)
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._causes import CAUSES_OF_TCP, JOIN_LISTENERS, MANAGEMENT, ROUTES
 from mptcp_lab.doctor.rules._common import captures, legs_with_server, missing_pairs
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, Limits, PairReading, Unreadable, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import add_endpoint, describe_flags, endpoints, keep_command
 from mptcp_lab.doctor.rules.managers import manages_endpoints
+from mptcp_lab.doctor.unreadable import Unreadable, read_or
+from mptcp_lab.probe.facts import Limits
 
 #: The limits of a kernel that was just booted (net/mptcp/pm_kernel.c).
 DEFAULT_SUBFLOWS, DEFAULT_ACCEPTED = 2, 0

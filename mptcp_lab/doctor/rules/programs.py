@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, Leg, PairReading, Process, Unit, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._common import keep_command, keep_enabled, legs_with_server
 from mptcp_lab.doctor.rules._wrapper import preload, write_drop_in
 from mptcp_lab.doctor.rules.listeners import own_listeners, process_of
+from mptcp_lab.doctor.service_reading import Process, Unit
+from mptcp_lab.doctor.unreadable import read_or
 
 #: What a unit's text has where the unit preloads a wrapper.
 WRAPPER = re.compile(r"mptcpwrap|mptcpize|LD_PRELOAD=\S*mptcp", re.IGNORECASE)

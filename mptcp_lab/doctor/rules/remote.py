@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mptcp_lab.doctor.connection_reading import CaptureSummary, ConnectionReading, Handshake
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import CaptureSummary, ConnectionReading, Handshake, HostReading, PairReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 
 
 def _find_tried(reading: PairReading) -> ConnectionReading | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, Leg, PairReading, read_or
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._common import ends, keep_sysctl, missing_pairs, set_sysctl
+from mptcp_lab.doctor.unreadable import read_or
 
 STRICT, LOOSE = 1, 2
 DROPPED = "IPReversePathFilter"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from mptcp_lab.doctor.connection_reading import ESTABLISHED, Pair
 from mptcp_lab.doctor.expect import is_proper
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import ESTABLISHED, Leg, Lookup, Pair, PairReading, Unreadable, read_or
+from mptcp_lab.doctor.network_reading import Lookup
+from mptcp_lab.doctor.readings import Leg, PairReading
 from mptcp_lab.doctor.rules._common import ends, keep_command, set_endpoint
 from mptcp_lab.doctor.rules._ways import describe_lookup, find_way, gateways_of, give_table, has_rule
+from mptcp_lab.doctor.unreadable import Unreadable, read_or
 
 
 def find_empty_table(reading: PairReading) -> Iterable[Finding]:

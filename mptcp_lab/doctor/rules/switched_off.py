@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Finding, Rule, Severity
-from mptcp_lab.doctor.readings import HostReading, PairReading
+from mptcp_lab.doctor.host_reading import HostReading
+from mptcp_lab.doctor.readings import PairReading
 
 ON = "sysctl -w net.mptcp.enabled=1"
 KEEP_ON = "echo net.mptcp.enabled=1 > /etc/sysctl.d/90-mptcp.conf"

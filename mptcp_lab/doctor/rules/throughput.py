@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import PairReading, read_or
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import ends, keep_sysctl, missing_pairs, set_sysctl
+from mptcp_lab.doctor.unreadable import read_or
 
 #: A buffer that is smaller than this holds less than 100 Mbit/s times 80 ms, for all paths together.
 ENOUGH_BUFFER = 1 << 20

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mptcp_lab.doctor.finding import Confidence, Finding, Rule, Severity
-from mptcp_lab.doctor.readings import Conntrack, PairReading
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.doctor.rules._common import ends, keep_sysctl, missing_pairs, set_sysctl
 from mptcp_lab.doctor.rules.firewall import INVALID, rule_lines
+from mptcp_lab.doctor.service_reading import Conntrack
 
 LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 MAXIMUM = "net.netfilter.nf_conntrack_max"
