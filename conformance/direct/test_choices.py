@@ -40,7 +40,7 @@ def test_path_managers(client: Machine, server: Machine, evidence: EvidenceBox) 
     evidence.document("orders to the user-space path manager", {"earlier": refused, "later": accepted})
     assert refused, "the connection under the kernel's path manager took an order from user space"
     assert accepted == "", f"the connection under the user-space path manager refused an order: {accepted}"
-    assert pairs == choices.ordered_pairs(client, server).addresses, "subflows that nobody ordered"
+    assert pairs == choices.ordered_pairs(client, server).addresses, "subflows without a command"
     assert ended.intact, ended.difference
 
 

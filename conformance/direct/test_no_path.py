@@ -1,4 +1,4 @@
-"""DIRECT-22: an idle connection loses its paths, lives on without any, and continues when a new one comes."""
+"""DIRECT-22: an idle connection loses its paths, stays open, and continues when a new one comes."""
 
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.plugin import EvidenceBox, claim, mark_fast
@@ -20,7 +20,7 @@ def test_dead_path(client: Machine, server: Machine) -> None:
 
 @claim("DIRECT-22", case="new-nic", requires=(ORIGIN, FULL_MESH, SPARE_NIC))
 def test_new_nic(client: Machine, server: Machine) -> None:
-    """A connection whose last subflow is gone lives on, and continues when a new NIC comes."""
+    """A connection whose last subflow is gone stays open, and continues when a new NIC comes."""
     with pathless.idle_connection(client, server) as connection:
         pathless.kill_every_subflow(connection)
         with pathless.new_nic(client, server) as address:

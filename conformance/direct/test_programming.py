@@ -28,14 +28,14 @@ def test_client(
     mptcp = programs.client(client, language, *to_b)
     fallen = programs.client(client, language, *to_plain)
     disabled = programs.client(tcp_server, language, *to_plain)
-    evidence.document("what the example said", [mptcp, fallen, disabled])
+    evidence.document("output of the example", [mptcp, fallen, disabled])
     pairs = {(local, remote) for local, remote in mptcp["subflows"]}
     pairs -= keep_self_joins(client, pairs, evidence)
     assert (mptcp["refused"], mptcp["is_mptcp"]) == ("", True), f"to B: {mptcp}"
     assert isinstance(mptcp["token"], int), f"no token: {mptcp['token']}"
     assert (client.address(0), server.address(0)) in pairs <= expected_pairs(client, server).tried_pairs
     plain = {"refused": "", "is_mptcp": False, "token": NOT_MPTCP, "subflows": []}
-    assert fallen == plain, "what the example says of a fallback"
+    assert fallen == plain, f"the example reports about a fallback: {fallen}"
     assert (disabled["refused"], disabled["is_mptcp"]) == (SWITCHED_OFF, False), f"MPTCP is off: {disabled}"
 
 
@@ -43,7 +43,7 @@ def test_client(
 def test_client_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """The example client recognizes MPTCP and its subflows over IPv6."""
     said = programs.client(client, "python", server.address(0, 6), str(origin_of(server).port), MESSAGE)
-    evidence.document("what the example said", said)
+    evidence.document("output of the example", said)
     pairs = {(local, remote) for local, remote in said["subflows"]}
     assert (said["refused"], said["is_mptcp"]) == ("", True), f"to B: {said}"
     assert (client.address(0, 6), server.address(0, 6)) in pairs, f"subflows: {sorted(pairs)}"
@@ -53,7 +53,7 @@ def test_client_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBo
 def test_settings(client: Machine) -> None:
     """After the example script, the kernel has the sysctl, limits and endpoint that the script sets."""
     said = programs.script(client, "settings.sh", "192.0.2.1", "lo")
-    assert "net.mptcp.enabled = 1" in said, f"the example said: {said}"
+    assert "net.mptcp.enabled = 1" in said, f"the example printed: {said}"
     assert "subflows 8" in said and "add_addr_accepted 8" in said, f"the limits: {said}"
     assert "192.0.2.1 id 1 subflow fullmesh dev lo" in said, f"the endpoint: {said}"
 

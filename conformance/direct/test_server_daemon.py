@@ -13,19 +13,19 @@ from mptcp_lab.suite.requirements import FULL_MESH, IPV6, ORIGIN, SERVER_TWO_PAT
 
 @claim("DIRECT-24", case="no-daemon", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 def test_no_daemon(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """Without a daemon the server refuses joins and does not answer announcements; the connection lives."""
+    """Without a daemon the server refuses joins and echoes no ADD_ADDR; the connection survives."""
     without_daemon(server, lambda: server_daemon.check_refuses(client, server, evidence))
 
 
 @claim("DIRECT-24", case="orders", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 def test_orders(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """The server announces, withdraws and closes what the daemon orders, id 0 too, and nothing else."""
+    """The server announces, withdraws and closes what the daemon commands, id 0 too, and nothing else."""
     server_daemon.check_obeys(client, server, evidence)
 
 
 @claim("DIRECT-24", case="daemon-returns", requires=(ORIGIN, TWO_PATHS, FULL_MESH))
 def test_daemon_returns(client: Machine, server: Machine) -> None:
-    """A connection lives on when its daemon ends, and takes the orders of the next one."""
+    """A connection survives the end of its daemon, and the next daemon manages it."""
     server_daemon.check_daemon_returns(client, server)
 
 
@@ -38,7 +38,7 @@ def test_owner(client: Machine, server: Machine, evidence: EvidenceBox, owner: s
 
 @claim("DIRECT-24", case="opens", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
 def test_opens(client: Machine, server: Machine) -> None:
-    """The server opens a subflow to its client, as the daemon orders, and closes it."""
+    """The server opens a subflow to its client, as the daemon commands, and closes it."""
     check_opens(client, server, 4)
 
 
@@ -56,7 +56,7 @@ def test_opens_to_port(client: Machine, server: Machine) -> None:
 
 @claim("DIRECT-24", case="both-ends", requires=(ORIGIN, TWO_PATHS, SERVER_TWO_PATHS))
 def test_both_ends(client: Machine, server: Machine) -> None:
-    """Each end announces and withdraws on order; the client opens, demotes and closes subflows."""
+    """Each end announces and withdraws as commanded; the client opens, demotes and closes subflows."""
     check_orders_of_both(client, server, 4)
 
 

@@ -47,5 +47,5 @@ def test_unused_over_ipv6(client: Machine, server: Machine, evidence: EvidenceBo
 @claim("DIRECT-20", case="laminar-endpoints", requires=(*REQUIRES, SPARE_NIC))
 @pytest.mark.parametrize("number", [1, 2])
 def test_laminar(client: Machine, server: Machine, evidence: EvidenceBox, number: int) -> None:
-    """Of two announced addresses, each laminar endpoint joins one."""
+    """Each laminar endpoint joins one of two announced addresses."""
     check_laminar(Ends(client, server), number, evidence)

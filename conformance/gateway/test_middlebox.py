@@ -38,7 +38,7 @@ def test_stripping_router(
     evidence.figure("connected after", 1000 * connected, "ms")
     evidence.document("doctor", diagnosis)
     assert fallen_back, "MPTCP came up although its options were stripped"
-    assert diagnosis.cause == STRIPPED[packets], f"the doctor says {diagnosis.cause}"
+    assert diagnosis.cause == STRIPPED[packets], f"the doctor names {diagnosis.cause}"
     assert ended.intact, ended.difference
 
 
@@ -63,5 +63,5 @@ def test_dropping_router(client: Machine, server: Machine, router: Machine, evid
     evidence.document("doctor", diagnosis)
     assert [capable(s) for s in syns] == [True] * tries + [False], f"SYNs: {format_segments(syns)}"
     assert fallen_back, "the connection is MPTCP although its first SYNs were dropped"
-    assert diagnosis.cause == "SYNs with options dropped", f"the doctor says {diagnosis.cause}"
+    assert diagnosis.cause == "SYNs with options dropped", f"the doctor names {diagnosis.cause}"
     assert ended.intact, ended.difference

@@ -79,7 +79,7 @@ def test_option_space(client: Machine, server: Machine, evidence: EvidenceBox) -
 
 @claim("R47", case="flush", requires=(ORIGIN, SERVER_TWO_PATHS, IPV6))
 def test_flush(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
-    """A flush of two announced addresses is one REMOVE_ADDR with both ids, and the connection lives on."""
+    """A flush of two announced addresses is one REMOVE_ADDR with both ids, and the connection survives."""
     addresses = {8: server.address(1), 9: server.address(0, 6)}
     signals = [NewEndpoint(address, ("signal",), number) for number, address in addresses.items()]
     with (

@@ -158,7 +158,7 @@ def test_unknown_token(client: Machine, target: Target, evidence: EvidenceBox) -
 
 @claim("R21", case="third-packet")
 def test_wrong_proof(client: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """A join whose third packet has a wrong HMAC is reset, and the connection lives on."""
+    """A join whose third packet has a wrong HMAC is reset, and the connection survives."""
     with peer(client, evidence) as wire_client:
         first = talks_to(wire_client, target)
         _join_ends_with(wire_client, target, MpJoinAck(token_bytes(20)))
@@ -167,7 +167,7 @@ def test_wrong_proof(client: Machine, target: Target, evidence: EvidenceBox) -> 
 
 @claim("R23", case="third-packet")
 def test_no_proof(client: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """A join whose third packet has no MP_JOIN is reset, and the connection lives on."""
+    """A join whose third packet has no MP_JOIN is reset, and the connection survives."""
     with peer(client, evidence) as wire_client:
         first = talks_to(wire_client, target)
         _join_ends_with(wire_client, target)
@@ -238,7 +238,7 @@ def test_ignored(client: Machine, target: Target, evidence: EvidenceBox, row: st
 
 @claim("R47", case="several-ids", requires=TWO_PATHS)
 def test_several_removed(client: Machine, target: Target, evidence: EvidenceBox) -> None:
-    """One REMOVE_ADDR with two known ids and an unknown one closes both subflows; the connection lives on."""
+    """One REMOVE_ADDR with two known ids and an unknown one closes both subflows; the connection survives."""
     with peer(client, evidence) as wire_client:
         first, to = talks_to(wire_client, target), (target.machine.address(), target.port)
         further = [wire_client.joins(*to, client.address(1), address_id) for address_id in (1, 2)]

@@ -69,7 +69,7 @@ WRONG_ANSWERS: dict[str, tuple[MptcpOption, ...]] = {
 def test_wrong_answer_to_join(
     client: Machine, server: Machine, evidence: EvidenceBox, answer: tuple[MptcpOption, ...]
 ) -> None:
-    """A join answered with a wrong HMAC, or without MP_JOIN, is reset; the connection lives on."""
+    """A join answered with a wrong HMAC, or without MP_JOIN, is reset; the connection survives."""
     with peer(server, evidence) as wire_server, served_client(client, wire_server) as (wire, first, _):
         further, _ = wait_for_join(wire_server, wire)
         further.says(SYN | ACK, *answer)

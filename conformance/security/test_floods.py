@@ -1,4 +1,4 @@
-"""SECURITY-6: floods of SYNs that nobody completes."""
+"""SECURITY-6: floods of SYNs whose handshakes are never completed."""
 
 from itertools import cycle
 

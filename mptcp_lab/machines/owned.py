@@ -32,7 +32,8 @@ def read_manifests(lab: Lab) -> dict[str, Entries]:
             return parse(done.stdout if done.returncode == 0 else "")
         except ValueError as error:
             reason = done.stderr.strip() or str(error)
-            raise LabBroken(f"{MANIFEST} cannot be read: {reason}", machine.name) from None
+            step = f"put a copy of {MANIFEST} back; ./lab restore names the alternative"
+            raise LabBroken(f"{MANIFEST} cannot be read: {reason}", machine.name, step) from None
 
     with session(lab) as machines, ThreadPoolExecutor(max(1, len(machines.machines))) as pool:
         found = pool.map(read, machines.machines.values())

@@ -136,5 +136,9 @@ def _files(lab: Lab, printed: str) -> Iterator[File]:
     for line in printed.splitlines():
         printed_file: dict[str, Any] = json.loads(line)
         if "failed" in printed_file:
-            raise LabError(f"{printed_file['host']}: {printed_file['failed']}", lab.source)
+            raise LabError(
+                f"lab.yml fails on {printed_file['host']}: {printed_file['failed']}",
+                lab.source,
+                "correct the variable or the template that it names, then run the command again",
+            )
         yield File(**printed_file)

@@ -90,7 +90,7 @@ class Joined:
     def check_exact(self, family: int) -> None:
         """Check that over a family only expected subflows came up, or left-out ones that may replace them."""
         more = self.of_family(family) - self.matrix.possible
-        assert not more, f"subflows that nobody expects: {sorted(more)}"
+        assert not more, f"subflows that are not in the expected matrix: {sorted(more)}"
 
     def keep(self, evidence: EvidenceBox) -> None:
         """Keep as evidence the matrix, the number of subflows, and how many the limit left out."""

@@ -102,7 +102,7 @@ def wait_for_neighbours(machine: Machine, state: NetworkState, asked: dict[str, 
     """Return the neighbours to wait for; ask each whose answer has not come once more, by the right address.
 
     The request that failed may have had the address of another NIC, for an answer of an earlier connection
-    that is sent again: nobody replies to that, and the next one would hold packets back for seconds too.
+    that is sent again: no host replies to that, and the next one would hold packets back for seconds too.
     ``asked`` keeps, by neighbour, whether it was asked.
     """
     waiting = resolving_neighbours(machine, state)

@@ -110,7 +110,7 @@ def decode_mptcp(data: bytes) -> MptcpOption:
     if data[0] != KIND:
         raise MalformedOption(0, f"kind {data[0]} is not MPTCP's {KIND}")
     if data[1] != len(data):
-        raise MalformedOption(1, f"length octet says {data[1]}, the option has {len(data)}")
+        raise MalformedOption(1, f"the length octet is {data[1]}, the option has {len(data)} octets")
     decoder = _DECODERS.get(data[2] >> 4)
     if decoder is None:
         raise MalformedOption(2, f"subtype {data[2] >> 4:#x} is not assigned")

@@ -47,7 +47,7 @@ def check_endpoints_ignored(client: Machine, server: Machine, evidence: Evidence
     evidence.packets(rows(packets, client.name))
     sent = [each for each in packets if str(each.src) in (first[0], second[0])]
     asked = {(each.src, each.sport) for each in joins(sent)}
-    assert len(asked) == 1, f"joins that nobody ordered: {format_segments(joins(sent))}"
+    assert len(asked) == 1, f"one join was commanded, A sent these: {format_segments(joins(sent))}"
     for kind, what in ((AddAddr, "announced"), (RemoveAddr, "withdrew"), (MpPrio, "changed")):
         found = [o for s in sent for o in mptcp_options(s) if isinstance(o, kind) and not _is_echo(o)]
         assert not found, f"{client.name} {what} a path that user space manages: {found}"

@@ -23,7 +23,7 @@ def without_daemon(server: Machine, check: Callable[[], None]) -> None:
     """Run a check of a server without a daemon, again while one may listen in a namespace of another lab.
 
     Raises:
-        Inconclusive: it failed until the end of the time, and nobody listens in the server's own namespace.
+        Inconclusive: it failed until the end of the time, and no program listens in the server's namespace.
     """
 
     deadline = time.monotonic() + patient(LISTENER_TIMEOUT_S)

@@ -159,7 +159,7 @@ def _close_one(managed: Managed) -> AddressPair:
 
 
 def check_daemon_returns(client: Machine, server: Machine) -> None:
-    """Check that a connection lives on without its daemon, and takes orders of the next one."""
+    """Check that a connection survives without its daemon, and that the next daemon manages it."""
     with managed_connection(client, server) as managed:
         with server.probe.watch_events():
             check_exchange(managed.connection, "at first")

@@ -119,7 +119,7 @@ def two_daemons(client: Machine, server: Machine, family: int) -> Iterator[TwoDa
 
 
 def check_orders_of_both(client: Machine, server: Machine, family: int) -> None:
-    """Check that each end announces and withdraws what it is told to, and that the client opens and closes.
+    """Check that each end announces and withdraws as commanded, and that the client opens and closes.
 
     On a connection over IPv4 addresses are announced with a port as well, and one subflow becomes a backup.
     One over IPv6 gets a subflow over IPv4 too.

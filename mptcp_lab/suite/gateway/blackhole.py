@@ -57,7 +57,7 @@ class Episode:
             self.plain[-1] <= seconds + LATE_SECONDS, f"a SYN without MP_CAPABLE {self.plain[-1]:.3f} {off}"
         )
         assert self.diagnosis.cause == "MPTCP is off after a blackhole", (
-            f"the doctor says {self.diagnosis.cause}"
+            f"the doctor names {self.diagnosis.cause}"
         )
 
 

@@ -43,7 +43,7 @@ def network_of(lab: Lab, address: str) -> str:
 def way(machine: Machine, source: str, destination: str) -> list[str]:
     """Return the address that answers at each hop from a source address (path_probe.py).
 
-    The last one is the destination, unless the list ends early because nobody answers.
+    The last one is the destination, unless the list ends early because no router answers.
     """
     text = Path(path_probe.__file__).read_text()
     return machine.probe.run(["python3", "-", source, destination], stdin=text).stdout.split()

@@ -1,4 +1,4 @@
-"""What is read of a connection with missing subflows: both ends, and each missing pair. Pure."""
+"""The readings of a connection with missing subflows: both ends, and each missing pair. Pure."""
 
 from __future__ import annotations
 

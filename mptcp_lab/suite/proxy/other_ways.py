@@ -134,7 +134,7 @@ def check_readable(data: Flow, reads_mptcp: bool, evidence: EvidenceBox) -> None
         if found.fionread is None or (reads_mptcp and found.tcp_inq is None):
             what = "the kernel lacks one of them on this socket"
             raise Unsupported("FIONREAD and TCP_INQ", what, data.opening.client.name)
-        assert found.tcp_inq in (left, None), f"{left} octets can be read, TCP_INQ says {found.tcp_inq}"
+        assert found.tcp_inq in (left, None), f"{left} octets can be read, TCP_INQ reports {found.tcp_inq}"
     data.stream.shutdown()
     rest = data.stream.receive().wait(10)
     assert rest.nbytes == left, f"{rest.nbytes} octets could be read, {left} were left"

@@ -84,7 +84,7 @@ def check_aborted_by_server(client: Machine, server: Machine) -> None:
 def check_announced_again(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
     """Check that each of several announcements over IPv6 is sent again while no echo comes.
 
-    One of the addresses can be joined; nobody has the other one, which is IPv4.
+    One of the addresses can be joined; no host has the other one, which is IPv4.
     """
     origin, to = origin_of(server), server.address(0, 6)
     endpoints = [

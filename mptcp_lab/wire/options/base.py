@@ -1,4 +1,4 @@
-"""What all MPTCP options share: the base class, the names of subtypes, and how fields become octets.
+"""The common part of all MPTCP options: the base class, the names of subtypes, and how fields become octets.
 
 Reserved bits are kept, so that decoding and then encoding returns the same octets. Keys, tokens, nonces and
 sequence numbers are unsigned integers in network order; HMACs are bytes.

@@ -1,6 +1,6 @@
-"""Keep what programs print about the network until the kernel reports that something of it has changed.
+"""Keep what programs print about the network until the kernel reports a change.
 
-A comparison then runs no program on a host that nobody has touched: two netlink sockets show it.
+A comparison then runs no program on a host without a change: two netlink sockets show it.
 """
 
 from __future__ import annotations
