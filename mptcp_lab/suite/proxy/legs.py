@@ -5,6 +5,7 @@ from __future__ import annotations
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import IPPROTO_TCP
+from mptcp_lab.suite.directions import UPLOAD
 from mptcp_lab.suite.expectations import subflows_to, wait_for_joins
 from mptcp_lab.suite.failover.live_stream import check_survives
 from mptcp_lab.suite.packets import (
@@ -61,11 +62,13 @@ def check_two_legs(client: Machine, target: Target, evidence: EvidenceBox) -> No
 def check_first_path_lost(client: Machine, target: Target, direction: str, evidence: EvidenceBox) -> None:
     """Check that a stream through a proxy survives the loss of a client's first path in the proxy's firewall.
 
-    The origin sees one connection, so the back leg's addresses and ports stay the same.
+    The path is lost in each direction that carries data: a client that still receives on it does not give it
+    up as a sender, and MPTCP sends again no sooner than that subflow does. The origin sees one connection, so
+    the back leg's addresses and ports stay the same.
     """
-    lost = target.machine.probe.fault
+    lost, ways = target.machine.probe.fault, "in" if direction == UPLOAD else "both"
     moved = check_survives(
-        client, target, lambda: lost("drop", source=client.address(0)), evidence, direction
+        client, target, lambda: lost("drop", direction=ways, source=client.address(0)), evidence, direction
     )
     evidence.document("back leg", {"proxy": moved.record.peer, "origin": moved.record.local})
 
