@@ -95,6 +95,13 @@ class Attacker:
         self.python(ADVERTISE, DEVICE, to, prefix, str(count))
 
 
+def remove(other: str, device: str, netns: str) -> None:
+    """Remove a cable by its end in another namespace, then the namespace, whose links go with a delay."""
+    with suppress(EmbeddedError):  # it was not plugged in yet
+        LOCAL.ip_batch(other, [f"link del {device}"])
+    LOCAL.ip_batch(None, [f"netns del {netns}"])
+
+
 @contextmanager
 def behind(own: OwnLab, host: str) -> Iterator[Attacker]:
     """Give a host a NIC that is not the lab's, `mgmt0`, and a neighbour there, as on a management network."""
@@ -113,9 +120,7 @@ def behind(own: OwnLab, host: str) -> Iterator[Attacker]:
             )
         yield Attacker(netns, "203.0.113.2", "2001:db8:113::2")
     finally:
-        LOCAL.ip_batch(None, [f"netns del {netns}"])
-        with suppress(EmbeddedError):  # it went with its other end
-            LOCAL.ip_batch(inside, [f"link del {MANAGEMENT}"])
+        remove(inside, MANAGEMENT, netns)
 
 
 @contextmanager
@@ -149,6 +154,4 @@ def attacker(own: OwnLab, segment: str = "path1") -> Iterator[Attacker]:
         )
         yield Attacker(netns, str(ipv4.ip), str(ipv6.ip))
     finally:
-        LOCAL.ip_batch(
-            None, [f"netns del {netns}"]
-        )  # its NIC goes with it, and so does the port at the other end
+        remove(own.paths.fabric, port, netns)
