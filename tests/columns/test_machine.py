@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mptcp_lab import patience
 from mptcp_lab.inventory import Lab
 from mptcp_lab.inventory.document import document_of
 from mptcp_lab.inventory.validate import lab_from
@@ -231,3 +232,13 @@ def test_the_lock_names_the_files_of_the_kernel_of_a_column(
     assert read_kernel_files(lab) == {}
     (tmp_path / "kernel.json").write_text('{"sha256": {"linux-image.deb": "12ab"}}')
     assert read_kernel_files(lab) == {"kernel linux-image.deb": "sha256:12ab"}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "measured", "factor"), [("tcg", 1.0, 5.0), ("tcg", 14.0, 14.0), ("kvm", 1.0, 1.0)]
+)
+def test_an_emulated_machine_has_a_factor_even_if_it_was_measured_at_rest(
+    paths: LabPaths, monkeypatch: pytest.MonkeyPatch, accelerator: str, measured: float, factor: float
+) -> None:
+    monkeypatch.setattr(patience, "measure_hosts", lambda *_: measured)
+    assert machine.measure(paths, accelerator) == factor

@@ -118,7 +118,7 @@ def _start_machine(paths: LabPaths, lab: Lab, chosen: Choice, say: Say) -> None:
         hosts.await_answers(paths, [COLUMN], say, machine.BOOT_WITHIN_S)
     except EmbeddedError as error:
         raise _explain(error, kernel) from None
-    patience.use(machine.measure(paths))
+    patience.use(machine.measure(paths, accelerator))
     patience.keep(paths.state)
     give_to_caller(paths.state / patience.FILE)
     keys.write_ssh_files(paths, {COLUMN: public})

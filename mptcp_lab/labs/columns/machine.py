@@ -23,6 +23,9 @@ MEMORY_MIB, PROCESSORS = 3072, 2
 FORWARD = "column-forward"
 #: Timeout of a boot until SSH answers, on a normal machine, and the factor while it is not measured.
 BOOT_WITHIN_S, EMULATED = 60.0, 20.0
+#: Lower limit of the factor of an emulated machine: it may be measured while nothing else runs, and other
+#: programs slow it down more than a machine with KVM.
+LEAST_EMULATED = 5.0
 #: Word that column-init prints when `lab_try` is on the kernel's command line.
 TRIED = "column-init: booted"
 COMMAND_LINE = (
@@ -121,9 +124,10 @@ def forward_sockets(paths: LabPaths, lab: Lab) -> None:
     hosts.launch(paths, FORWARD, [*words, COLUMN])
 
 
-def measure(paths: LabPaths) -> float:
+def measure(paths: LabPaths, accelerator: str) -> float:
     """Return the machine's factor of patience, measured over SSH."""
-    return patience.measure_hosts(paths.state / "ssh_config", [COLUMN])
+    measured = patience.measure_hosts(paths.state / "ssh_config", [COLUMN])
+    return max(measured, LEAST_EMULATED) if accelerator == "tcg" else measured
 
 
 def run_inside(paths: LabPaths, *argv: str, text: str | None = None, within: float = 60.0) -> str:
