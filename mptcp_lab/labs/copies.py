@@ -18,7 +18,7 @@ from mptcp_lab.inventory.sources import LOCK_NAME
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths, lab_paths, private_folder, write_private
 
-#: Each lab of seven hosts takes 42 inotify instances; this many are enough for all that a machine could run.
+#: More labs than a machine with the default of 128 inotify instances carries: one of seven hosts takes 28.
 MOST = 8
 
 
