@@ -80,7 +80,7 @@ def _make_inventory(lab: Lab, name: str) -> dict[str, Any]:
 
 
 def _refuse_secrets(host: str, value: Any) -> None:
-    """Refuse values that ansible-inventory prints in a form of its own: those of a vault, and unsafe ones."""
+    """Refuse values that ansible-inventory prints in a special form: those of a vault, and unsafe ones."""
     if isinstance(value, Mapping):
         if marked := {"__ansible_vault", "__ansible_unsafe"} & value.keys():
             raise EmbeddedError(

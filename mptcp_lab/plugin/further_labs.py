@@ -1,4 +1,4 @@
-"""Run a share of the checks in further labs that equal the first, each by a pytest process of its own."""
+"""Run a share of the checks in further labs that equal the first, each by a separate pytest process."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class FurtherLab:
         if difference := find_other_fact(run.facts, self.end.facts if self.end else {}):
             next_step = "share checks among hosts with equal kernels and programs only"
             run.stop(Ending.LAB_BROKEN, f"{self.inventory}: {difference}", next_step)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)  # the evidence is elsewhere by now
 
     def _last_line(self) -> str:
         lines = (self.folder / OUTPUT).read_text(errors="replace").splitlines()

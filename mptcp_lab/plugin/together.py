@@ -41,7 +41,7 @@ def run_with_further_labs(session: pytest.Session, tell: Tell) -> None:
     try:
         for number, inventory in enumerate(config.option.also_hosts, 2):
             folder = run.folder / f"part-{number}"
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed, usually missing
             where = config.invocation_params.dir
             parts.append(FurtherLab.start(inventory, folder, share.folder, arguments, where))
         run_taken(session, share, run.may_start)
@@ -56,7 +56,7 @@ def run_with_further_labs(session: pytest.Session, tell: Tell) -> None:
         show_others(session, tell)
         for part in parts:
             part.conclude(run, was_stopped=not ended)
-        shutil.rmtree(share.folder, ignore_errors=True)
+        shutil.rmtree(share.folder, ignore_errors=True)  # empty files; must not hide an error of the run
         for item in cases_left(session):
             if (case := case_of(item)) and (left_out := run.record_not_started(case)):
                 tell(item, left_out)

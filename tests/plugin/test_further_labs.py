@@ -22,6 +22,7 @@ from mptcp_lab.results import result as results
 from mptcp_lab.results.causes import Cause
 from mptcp_lab.results.part import PartEnd, PartReader, append
 from mptcp_lab.results.verdict import Ending
+from tests.plugin.projects import write_project
 
 #: The first check of a run waits until each lab's run has one, so that both take part however slow one is.
 SUITE = """
@@ -67,11 +68,7 @@ CASES = [f"{claim}[{number}]" for claim in ("DIRECT-3", "DIRECT-4", "SPLIT-1") f
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "pyproject.toml").write_text(f'[tool.pytest.ini_options]\npythonpath = ["{ROOT}"]\n')
-    suite = tmp_path / "conformance"
-    suite.mkdir()
-    (suite / "conftest.py").write_text('pytest_plugins = ["mptcp_lab.plugin"]\n')
-    (suite / "test_suite.py").write_text(SUITE)
+    write_project(tmp_path, SUITE)
     second = tmp_path / "second lab"
     shutil.copytree(ROOT / "inventories/embedded", second)
     variables = second / "group_vars/all.yml"

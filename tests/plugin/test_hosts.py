@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 import testinfra.plugin
 
-from mptcp_lab.paths import ROOT
 from mptcp_lab.plugin import options
+from tests.plugin.projects import write_project
 
 SUITE = """
 import os, signal
@@ -35,12 +35,7 @@ def test_left_out(): pass
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "pyproject.toml").write_text(f'[tool.pytest.ini_options]\npythonpath = ["{ROOT}"]\n')
-    suite = tmp_path / "conformance"
-    suite.mkdir()
-    (suite / "conftest.py").write_text('pytest_plugins = ["mptcp_lab.plugin"]\n')
-    (suite / "test_suite.py").write_text(SUITE)
-    return tmp_path
+    return write_project(tmp_path, SUITE)
 
 
 def typed(project: Path, *arguments: str, signals: str = "default") -> subprocess.CompletedProcess[str]:

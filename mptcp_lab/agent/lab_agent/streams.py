@@ -17,7 +17,7 @@ from .basics import Json, describe_error, read_clock
 from .data import BLOCK, Pattern, Timeline
 from .sockets import Cancelled, Waker
 
-#: Seconds between two looks at what is acknowledged: no event tells of it.
+#: Seconds between two readings of the number of unacknowledged bytes, since no event reports its change.
 ACK_POLL_S = 0.001
 
 
