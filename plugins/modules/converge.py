@@ -936,6 +936,14 @@ def needs(unit: Unit, pending: set[str]) -> list[str]:
     return todo
 
 
+def has_its_files(unit: Unit, todo: list[str], pending: set[str]) -> bool:
+    """Return whether a unit is active and none of its files is about to change.
+
+    Otherwise, that its live state differs is no news.
+    """
+    return "start" not in todo and not pending & {*unit.restart, *unit.reload}
+
+
 def settle_units(
     given: list[dict[str, Any]], notes: list[dict[str, Any]], outcome: Outcome, manifest: Manifest
 ) -> None:
@@ -943,11 +951,12 @@ def settle_units(
     todo: list[tuple[Unit, list[str]]] = []
     for unit in [Unit.from_option(name, each) for each in given for name in each["names"]]:
         found = needs(unit, outcome.pending)
-        if not set(found) - {"enable"}:  # other actions load the new files, and the live state follows them
+        if has_its_files(unit, found, outcome.pending):
             for kind, extra, missing in live_differences(unit.live):
                 name = f"{unit.name}: {kind} (live)"
                 outcome.text(name, *("".join(f"{line}\n" for line in lines) for lines in (extra, missing)))
-                found = [*(word for word in found if word == "enable"), "restart"]
+                if not set(found) - {"enable"}:
+                    found.append("restart")
         if found:
             outcome.units[unit.name] = ", ".join(found)
             outcome.diff.append({"prepared": f"{unit.name}: {', '.join(found)}\n"})
