@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -41,7 +42,36 @@ def idle_connection(client: Machine, server: Machine) -> Iterator[Served]:
     with server_listeners(server) as listeners, served_client(client, server, listeners) as connection:
         check_exchange(connection, "at first")
         wait_for_joins(connection, expected_pairs(client, server))
+        wait_until_idle(connection)
         yield connection
+
+
+def wait_until_idle(connection: Served) -> None:
+    """Wait until all data of both ends is acknowledged, by subflows and by the connection.
+
+    A subflow with data in flight is not probed (tcp_keepalive_timer in net/ipv4/tcp_timer.c). If its path is
+    dead, it goes on until retransmissions fail, in a quarter of an hour. The last segment's acknowledgement
+    can come 200 ms late, and data that the connection lacks is sent again on any subflow.
+    """
+    eventually(
+        lambda: [
+            *map(_octets_in_flight, _ends(connection)),
+            *(sum(each.values()) for each in segments_in_flight(connection)),
+        ],
+        until=lambda found: not any(found),
+        within=LOSS_TIMEOUT_S,
+        what="an idle connection: octets of client and server, and their segments, in flight",
+    )
+
+
+def _octets_in_flight(stream: Stream) -> int:
+    info = stream.facts().info
+    assert info is not None, "the connection is not MPTCP"
+    return info["write_seq"] - info["snd_una"]
+
+
+def _ends(connection: Served) -> tuple[Stream, Stream]:
+    return connection.stream, connection.accepted
 
 
 @contextmanager
@@ -56,7 +86,7 @@ def short_keepalive(machines: tuple[Machine, ...]) -> Iterator[None]:
 
 def keep_alive(connection: Served) -> None:
     """Let the kernels of both ends probe the idle subflows."""
-    for stream in (connection.stream, connection.accepted):
+    for stream in _ends(connection):
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
@@ -67,19 +97,26 @@ def dead_path(client: Machine, server: Machine, path: int) -> Iterator[None]:
         yield
 
 
-def local_addresses(connection: Served) -> tuple[set[str], set[str]]:
-    """Return the client's addresses of the subflows that are established at the client and at the server."""
-    mine = {each.local for each in established_subflows(connection.stream).values()}
-    return mine, {each.remote for each in established_subflows(connection.accepted).values()}
+def segments_in_flight(connection: Served) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the segments that established subflows have in flight, from the client and from the server.
+
+    The keys are the client's addresses, at both ends.
+    """
+    here, there = Counter[str](), Counter[str]()
+    for subflow in established_subflows(connection.stream).values():
+        here[subflow.local] += subflow.tcp["unacked"]
+    for subflow in established_subflows(connection.accepted).values():
+        there[subflow.remote] += subflow.tcp["unacked"]
+    return dict(here), dict(there)
 
 
 def wait_for_addresses(connection: Served, expected: set[str], within: float = LOSS_TIMEOUT_S) -> None:
     """Wait until both ends have established subflows of just these addresses of the client."""
     eventually(
-        lambda: local_addresses(connection),
-        until=lambda found: found == (expected, expected),
+        lambda: segments_in_flight(connection),
+        until=lambda found: all(set(each) == expected for each in found),
         within=within,
-        what=f"subflows of {sorted(expected) or 'no address'} at both ends",
+        what=f"subflows of {sorted(expected) or 'no address'} at both ends, with their segments in flight",
     )
 
 
@@ -176,8 +213,7 @@ def check_ends(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
         for machine in machines:
             stack.enter_context(machine.probe.fault("sysctl", name=CLOSE_TIMEOUT, value=CLOSE_TIMEOUT_S))
         connection = stack.enter_context(idle_connection(client, server))
-        streams: tuple[Stream, Stream] = (connection.stream, connection.accepted)
-        reading = [stream.receive() for stream in streams]
+        reading = [stream.receive() for stream in _ends(connection)]
         began = [machine.probe.clock().monotonic for machine in machines]
         kill_every_subflow(connection)
         lasted = [_seconds_until_end(transfer, since) for transfer, since in zip(reading, began, strict=True)]
