@@ -60,6 +60,13 @@ SABOTAGES = (
         "ip saddr 198.18.2.10 limit rate over 1000 kbytes/second drop",
         "of the sum of the links",
     ),
+    filtered(
+        "DIRECT-6[download]",
+        "client",
+        "input",
+        "ip daddr 198.18.2.10 limit rate over 1000 kbytes/second drop",
+        "of the sum of the links",
+    ),
     Sabotage("DIRECT-8[link-down-at-A]", "server1", STARVED, FED, "goes on under the fault"),
     # With B's first link lost, A-1 still reaches its other address: the stream goes on without A-2.
     Sabotage("DIRECT-8[link-down-at-B]", "client", MUTE, FED, "nothing but 198.18.1.10 carried"),

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
+from mptcp_lab.errors import Unsupported
+from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.inventory.model import Nic
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Counters, NicBytes
 from mptcp_lab.suite.expectations import origin_of
+from mptcp_lab.suite.timing import check_time
 from mptcp_lab.suite.traffic import flow
 
+LINK_MBIT = 20
+#: A queue that loses nothing, because the check is about the scheduler and not about retransmissions.
+QUEUE_MS, BURST_KB = 200, 64
+#: Each of two equal paths should carry half; a scheduler that uses all paths gives each at least this share.
+LEAST_SHARE = 0.2
+#: The goodput as a share of the sum of the links: 0.88 or more in thirty runs, most of them beside others.
+LEAST_GOODPUT = 0.75
 
-def by_nic(client: Machine, before: Mapping[str, NicBytes]) -> dict[str, float]:
-    """Return each path NIC's share, from 0 to 1, of the bytes that left by all of them since `before`."""
-    now = client.probe.nics()
-    sent = {nic.device: now[nic.device].delta(before[nic.device]).tx_bytes for nic in client.paths}
+
+def by_nic(machine: Machine, nics: Sequence[Nic], before: Mapping[str, NicBytes]) -> dict[str, float]:
+    """Return each NIC's share, from 0 to 1, of the bytes that left by these NICs since `before`."""
+    now = machine.probe.nics()
+    sent = {nic.device: now[nic.device].delta(before[nic.device]).tx_bytes for nic in nics}
     return {device: nbytes / max(1, sum(sent.values())) for device, nbytes in sent.items()}
+
+
+def near_nics(client: Machine, server: Machine) -> list[Nic]:
+    """Return the server's NIC on the segment of each of the client's paths.
+
+    Raises:
+        Unsupported: the server has none on one of them.
+    """
+    by_segment = {nic.segment: nic for nic in server.paths}
+    far = [nic.segment for nic in client.paths if nic.segment not in by_segment]
+    if far:
+        raise Unsupported("a NIC on every segment of the client", f"none on {', '.join(far)}", server.name)
+    return [by_segment[nic.segment] for nic in client.paths]
 
 
 def sent_again(client: Machine, before: Counters) -> float:
@@ -57,3 +81,21 @@ def plain_goodput(client: Machine, server: Machine, nbytes: int) -> float:
 def _address_on_segment(nic: Nic, server: Machine) -> str:
     near = (index for index, path in enumerate(server.paths) if path.segment == nic.segment)
     return server.address(next(near, 0))
+
+
+@contextmanager
+def limited_nics(machine: Machine, nics: Iterable[Nic]) -> Iterator[None]:
+    """Limit the rate at which a machine sends by these NICs, with queues that lose nothing."""
+    limit = {"mbit": LINK_MBIT, "latency_ms": QUEUE_MS, "burst_kb": BURST_KB}
+    with ExitStack() as limited:
+        for nic in nics:
+            limited.enter_context(machine.probe.fault("rate", device=nic.device, **limit))
+        yield
+
+
+def check_shares(shares: dict[str, float], of_sum: float, evidence: EvidenceBox) -> None:
+    """Check that every path carried its part, and that the goodput comes near the sum of the links."""
+    for device, share in shares.items():
+        evidence.figure(f"bytes on {device}, of all", share)
+    check_time(min(shares.values()) > LEAST_SHARE, f"a path was not used: {shares}")
+    check_time(of_sum >= LEAST_GOODPUT, f"the goodput is {of_sum:.2f} of the sum of the links")

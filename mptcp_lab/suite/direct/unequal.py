@@ -96,22 +96,24 @@ def plain_goodput(client: Machine, server: Machine, direction: str) -> float:
         return _goodput(stream, accepted, direction)
 
 
-def multipath_goodput(client: Machine, server: Machine, direction: str) -> float:
-    """Return the goodput of a connection that has all its subflows, in Mbit/s."""
+def multipath_goodput(
+    client: Machine, server: Machine, direction: str, warm_up: int = WARM_UP_BYTES
+) -> float:
+    """Return the goodput of a connection that has all its subflows, in Mbit/s, after `warm_up` bytes."""
     with server_listeners(server) as listeners, served_client(client, server, listeners) as connection:
         check_exchange(connection, "at first")
         wait_for_joins(connection, expected_pairs(client, server))
-        return _goodput(connection.stream, connection.accepted, direction)
+        return _goodput(connection.stream, connection.accepted, direction, warm_up)
 
 
-def _goodput(stream: Stream, accepted: Stream, direction: str) -> float:
+def _goodput(stream: Stream, accepted: Stream, direction: str, warm_up: int = WARM_UP_BYTES) -> float:
     source, sink = (stream, accepted) if direction == UPLOAD else (accepted, stream)
     receiving = sink.receive(TRANSFER_BYTES)
     sent = source.send(TRANSFER_BYTES, seed=direction).wait(TRANSFER_TIMEOUT_S)
     got = receiving.wait(TRANSFER_TIMEOUT_S)
     assert sent.sha256 == got.sha256, f"{direction}: what arrived is not what was sent"
     assert got.last is not None, f"{direction}: no data arrived"
-    started, before = next(point for point in got.timeline.points if point[1] >= WARM_UP_BYTES)
+    started, before = next(point for point in got.timeline.points if point[1] >= warm_up)
     return 8e-6 * (TRANSFER_BYTES - before) / (got.last - started)
 
 
