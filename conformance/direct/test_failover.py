@@ -6,7 +6,7 @@ from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim, mark_fast
 from mptcp_lab.suite.expectations import direct_target
 from mptcp_lab.suite.failover.live_stream import check_survives
-from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES, ONE_WAY
+from mptcp_lab.suite.failover.losses import FIREWALL, LOSSES, ONE_WAY, lost_address
 from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_PATHS
 
 
@@ -29,4 +29,10 @@ def test_first_path_lost(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, loss: str
 ) -> None:
     """The first path is lost in another way: the stream goes on over the others, and arrives whole."""
-    check_survives(client, direct_target(server), lambda: LOSSES[loss](machines, client, server), evidence)
+    check_survives(
+        client,
+        direct_target(server),
+        lambda: LOSSES[loss](machines, client, server),
+        evidence,
+        address=lost_address(loss, client, server),
+    )

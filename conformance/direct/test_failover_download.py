@@ -7,7 +7,7 @@ from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.directions import BOTH, DOWNLOAD
 from mptcp_lab.suite.expectations import direct_target
 from mptcp_lab.suite.failover.live_stream import check_survives
-from mptcp_lab.suite.failover.losses import LOSSES
+from mptcp_lab.suite.failover.losses import LOSSES, lost_address
 from mptcp_lab.suite.requirements import CABLE_OF_LOSS, FULL_MESH, ORIGIN, TWO_PATHS
 
 
@@ -18,7 +18,11 @@ def test_first_path_lost(
     client: Machine, server: Machine, machines: Session, evidence: EvidenceBox, direction: str, loss: str
 ) -> None:
     """The first path is lost: the server's data goes on over the others, and arrives whole."""
-    fault = LOSSES[loss]
     check_survives(
-        client, direct_target(server), lambda: fault(machines, client, server), evidence, direction
+        client,
+        direct_target(server),
+        lambda: LOSSES[loss](machines, client, server),
+        evidence,
+        direction,
+        lost_address(loss, client, server),
     )

@@ -5,7 +5,7 @@ import pytest
 from mptcp_lab.machines.session import Machine, Session
 from mptcp_lab.plugin import EvidenceBox, claim
 from mptcp_lab.suite.directions import DIRECTIONS
-from mptcp_lab.suite.failover.losses import LOSSES
+from mptcp_lab.suite.failover.losses import LOSSES, lost_address
 from mptcp_lab.suite.find.relays import RELAYS
 from mptcp_lab.suite.relay.failover import check_relay_survives
 from mptcp_lab.suite.relay.relays import Relay
@@ -25,4 +25,11 @@ def test_path_lost(
 ) -> None:
     """The first path between the proxies is lost: the stream arrives whole, the outer connections stay."""
     fault = LOSSES[loss]
-    check_relay_survives(client, relay, direction, lambda: fault(machines, relay.front, relay.back), evidence)
+    check_relay_survives(
+        client,
+        relay,
+        direction,
+        lambda: fault(machines, relay.front, relay.back),
+        lost_address(loss, relay.front, relay.back, relay.middle.family),
+        evidence,
+    )

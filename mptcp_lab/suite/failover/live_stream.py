@@ -31,13 +31,15 @@ def check_survives(
     fault: Callable[[], AbstractContextManager[object]],
     evidence: EvidenceBox,
     direction: str = UPLOAD,
+    address: str = "",
 ) -> MovementResult:
     """Check that a stream between a client and a target survives `fault`, the loss of its first path.
 
-    `direction` is one of `directions.DIRECTIONS`. In each direction that carries data, the first path must
-    carry the stream before the fault, and paths of another address during it. The origin must accept one
-    connection, and every octet must arrive once and in order. The gap in the evidence is the longest pause at
-    the receiver of each direction.
+    `direction` is one of `directions.DIRECTIONS`, and `address` the one that is lost with the path, at either
+    end: the client's first by default. In each direction that carries data, it must carry the stream before
+    the fault, and subflows without it during the fault. The origin must accept one connection, and every
+    octet must arrive once and in order. The gap in the evidence is the longest pause at the receiver of each
+    direction.
     """
     pairs, origin = subflows_to(client, target), target.origin.probe.origin(target.origin_service.name)
     senders = {UPLOAD: client, DOWNLOAD: target.far_end.machine}
@@ -58,19 +60,13 @@ def check_survives(
         packets = capture.stop()
     accepted = origin.counts()["accepted"] - accepted
     assert data.stream.local is not None, f"the connection of {client.name} has no local address"
-    story = Story(packets, target.port, data.stream.local.address, lost, back)
+    story = Story(packets, target.port, address or data.stream.local.address, lost, back)
     _keep(story, moved, client, evidence)
     for way in moved.ways:
         grown = senders[way.direction].probe.counters().delta(counted[way.direction])
         stale = {name: grown.mptcp(name) for name in SENDER_COUNTERS if grown.has(name)}
         evidence.document(f"counters of the sender, {way.direction}", stale)
-        before, after = (story.carriers(way.direction, *times) for times in ((0.0, lost), (lost, back)))
-        assert story.first in before, (
-            f"{way.direction}: {story.first} carried nothing before the loss, only {before}"
-        )
-        assert after - {story.first}, (
-            f"{way.direction}: nothing but {story.first} carried anything under the fault"
-        )
+        story.check_carriers(way.direction)
     assert accepted == 1, f"the origin accepted {accepted} connections"
     moved.check_intact()
     return moved
@@ -78,21 +74,36 @@ def check_survives(
 
 @dataclass(frozen=True)
 class Story:
-    """The events of a failover in a capture at the client; times are seconds since the epoch."""
+    """The events of a failover in a capture at the client; times are seconds since the epoch.
+
+    `address`, of either end, is lost with the path between `lost` and `back`.
+    """
 
     packets: list[Segment]
     port: int
-    first: str
+    address: str
     lost: float
     back: float
 
-    def carriers(self, direction: str, since: float, until: float) -> set[str]:
-        """Return the client's addresses whose packets carried data in a direction between two times."""
+    def check_carriers(self, direction: str) -> None:
+        """Check that the lost address carried data in a direction before the loss, and others during it."""
+        before, after = (
+            self.carriers(direction, 0.0, self.lost),
+            self.carriers(direction, self.lost, self.back),
+        )
+        assert any(self.address in pair for pair in before), (
+            f"{direction}: {self.address} carried nothing before the loss, only {sorted(before)}"
+        )
+        assert any(self.address not in pair for pair in after), (
+            f"{direction}: nothing but {self.address} carried anything under the fault: {sorted(after)}"
+        )
+
+    def carriers(self, direction: str, since: float, until: float) -> set[tuple[str, str]]:
+        """Return the addresses, sender's and receiver's, that carried data between two times."""
         times = (int(since * 1e9), int(until * 1e9))
         data = [s for s in self.packets if s.payload_length and times[0] <= s.time_ns < times[1]]
-        if direction == UPLOAD:
-            return {str(s.src) for s in data if s.dport == self.port}
-        return {str(s.dst) for s in data if s.sport == self.port}
+        sent = [s for s in data if (s.dport if direction == UPLOAD else s.sport) == self.port]
+        return {(str(s.src), str(s.dst)) for s in sent}
 
 
 def path_names(nics: Sequence[Nic]) -> dict[str, str]:

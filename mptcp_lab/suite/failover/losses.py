@@ -11,10 +11,12 @@ Loss = Callable[[Session, Machine, Machine], AbstractContextManager[object]]
 
 #: B's firewall drops A-1: the loss that the founding document tested.
 FIREWALL = "dropped-at-B"
+#: B's first link is lost: A-1 still reaches B's other addresses, through the router.
+LINK_OF_B, CABLE_OF_B = "link-down-at-B", "cable-out-at-B"
 #: Nothing that B sends over the path arrives, and all that A sends does.
 ONE_WAY = "only-from-B-lost"
 
-#: By name, the faults that take A-1's path to B away until they are lifted; called with session, A and B.
+#: By name, the faults that take the first path away until they are lifted; called with session, A and B.
 LOSSES: dict[str, Loss] = {
     FIREWALL: lambda _, client, server: server.probe.fault("drop", source=client.address(0)),
     "dropped-at-A": lambda _, client, __: client.probe.fault(
@@ -22,9 +24,9 @@ LOSSES: dict[str, Loss] = {
     ),
     "reset-at-B": lambda _, client, server: server.probe.fault("reject", source=client.address(0)),
     "link-down-at-A": lambda _, client, __: client.probe.fault("link_down", device=client.paths[0].device),
-    "link-down-at-B": lambda _, __, server: server.probe.fault("link_down", device=server.paths[0].device),
+    LINK_OF_B: lambda _, __, server: server.probe.fault("link_down", device=server.paths[0].device),
     "cable-out-at-A": lambda machines, client, _: machines.cable_out(client, client.paths[0]),
-    "cable-out-at-B": lambda machines, _, server: machines.cable_out(server, server.paths[0]),
+    CABLE_OF_B: lambda machines, _, server: machines.cable_out(server, server.paths[0]),
     "address-removed": lambda _, client, __: client.probe.fault(
         "address_remove", device=client.paths[0].device, address=client.address(0)
     ),
@@ -36,3 +38,8 @@ LOSSES: dict[str, Loss] = {
     ),
     ONE_WAY: lambda _, client, __: client.probe.fault("drop", direction="in", destination=client.address(0)),
 }
+
+
+def lost_address(loss: str, client: Machine, server: Machine, family: int = 4) -> str:
+    """Return the address whose subflows can carry nothing under a loss."""
+    return (server if loss in (LINK_OF_B, CABLE_OF_B) else client).address(0, family)
