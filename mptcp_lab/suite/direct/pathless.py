@@ -211,7 +211,9 @@ def check_ends(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
         require_sysctl(machine, CLOSE_TIMEOUT)
     with ExitStack() as stack:
         for machine in machines:
-            stack.enter_context(machine.probe.fault("sysctl", name=CLOSE_TIMEOUT, value=CLOSE_TIMEOUT_S))
+            stack.enter_context(
+                machine.probe.fault("sysctl", ttl=FAULTS_LAST_S, name=CLOSE_TIMEOUT, value=CLOSE_TIMEOUT_S)
+            )
         connection = stack.enter_context(idle_connection(client, server))
         reading = [stream.receive() for stream in _ends(connection)]
         began = [machine.probe.clock().monotonic for machine in machines]

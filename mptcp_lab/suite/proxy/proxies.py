@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mptcp_lab.inventory.engines import PROXIES, Documented
 from mptcp_lab.probe import Origin, OriginRecord, Transfer, TransferResult, eventually
+from mptcp_lab.suite.packets import opened_here
 from mptcp_lab.suite.traffic import Flow, Target
 from mptcp_lab.wire.analyse import Analyser
 from mptcp_lab.wire.model import Connection
@@ -94,9 +95,9 @@ class Legs:
 
 
 def acknowledged_on_legs(found: list[Segment], target: Target) -> Legs:
-    """Return what was acknowledged on either leg of the one stream in a capture on the proxy."""
+    """Return what was acknowledged on either leg of the one stream that a capture on the proxy saw open."""
     analyser = Analyser()
-    for segment in found:
+    for segment in opened_here(found):
         analyser.feed(segment)
     connections = analyser.finish().connections
     (inner,) = (c for c in connections if _leads_to(c, target))

@@ -35,6 +35,8 @@ SERVED_WITHIN_SECONDS = 5.0
 #: A kernel that repeats no SYN/ACK gives up a half-open connection when its timer expires next: up to
 #: 8 s later where the connection is 7 s old, and up to 16 s where it is 15 s old, as on a busy machine.
 GIVEN_UP_WITHIN_SECONDS = 30.0
+#: The faults of a flood outlast all waits of its check.
+FAULTS_LAST_S = 4 * GIVEN_UP_WITHIN_SECONDS
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ FLOODS = {
 def flooder(attacker: Machine, target: Target, evidence: EvidenceBox) -> Iterator[Forger]:
     """Let an attacker forge packets whose answers its own kernel does not reset."""
     with (
-        attacker.probe.fault("drop", source=target.address),
+        attacker.probe.fault("drop", ttl=FAULTS_LAST_S, source=target.address),
         forging_packets(attacker, 0, evidence) as forger,
     ):
         yield forger
@@ -107,7 +109,8 @@ def check_serves_many(client: Machine, target: Target, evidence: EvidenceBox) ->
 @contextmanager
 def giving_up(target: Target, evidence: EvidenceBox) -> Iterator[None]:
     """Let the server's kernel repeat no SYN/ACK in the block, and wait until none is half-open."""
-    with target.machine.probe.fault("sysctl", name="net.ipv4.tcp_synack_retries", value=0):
+    setting = "net.ipv4.tcp_synack_retries"
+    with target.machine.probe.fault("sysctl", ttl=FAULTS_LAST_S, name=setting, value=0):
         yield
         eventually(
             lambda: count_half_open(target),
