@@ -215,6 +215,7 @@ def handshake(
         answer_arrived=any(_is_answer(s) for s in at_client),
         third_sent=any(_is_third(s) for s in at_client),
         third_arrived=None if at_server is None else any(_is_third(s) for s in at_server),
+        taken=any(s.src == pair.remote and not s.flags & (SYN | RST) for s in at_client),
         refused_by=_refusal(pair, at_client, at_server),
     )
 

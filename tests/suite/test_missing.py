@@ -1,15 +1,19 @@
 """Why subflows are missing: each cause by readings as labs broken that way gave them."""
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
 from mptcp_lab.probe import Counters, Endpoint, Limits
-from mptcp_lab.suite.examination import addresses_of, dropping_tables, parse_route
-from mptcp_lab.suite.matrix import Room
+from mptcp_lab.suite.examination import addresses_of, dropping_tables, handshake, parse_route
+from mptcp_lab.suite.matrix import Pair, Room
 from mptcp_lab.suite.missing.causes import cause_of, causes, describe_causes
 from mptcp_lab.suite.missing.readings import EndReading, Handshake, PairReading, Readings, Route
 from mptcp_lab.suite.missing.rules import LEFT_OUT
+from mptcp_lab.wire import MpJoinAck, MpJoinSyn
+from mptcp_lab.wire.packet import ACK, Segment
+from mptcp_lab.wire.packet import SYN as SYN_FLAG
 
 FULLMESH, SIGNAL = frozenset({"subflow", "fullmesh"}), frozenset({"signal"})
 
@@ -226,6 +230,12 @@ CASES = {
         "third packet dropped at the server",
         "table inet f",
     ),
+    "an announcement that came in vain": (
+        {},
+        {"handshake": THIRD | {"third_arrived": True, "taken": True}},
+        "it did not come up here, and did elsewhere",
+        "client has no socket for it on this connection",
+    ),
     "third packet lost before a translation": (
         {},
         {"handshake": THIRD | {"syn_arrived": None, "answered": None, "third_arrived": None}},
@@ -341,3 +351,15 @@ def test_tables_that_drop_by_rule_or_policy() -> None:
     }
     assert dropping_tables(rules) == ("table inet f", "table ip closed")
     assert dropping_tables(None) == ()
+
+
+def test_a_join_is_taken_if_the_server_acknowledges_its_third_packet() -> None:
+    client, server = IPv4Address("198.18.2.10"), IPv4Address("198.18.1.31")
+    asked = Segment(client, 40000, server, 7000, 0, 0, SYN_FLAG, 65535, (MpJoinSyn(3, 1, 2),))
+    answer = Segment(server, 7000, client, 40000, 0, 1, SYN_FLAG | ACK, 65535)
+    third = Segment(client, 40000, server, 7000, 1, 1, ACK, 65535, (MpJoinAck(bytes(20)),))
+    fourth = Segment(server, 7000, client, 40000, 1, 1, ACK, 65535)
+    dropped, whole = [asked, answer, third, answer], [asked, answer, third, fourth]
+    found = [handshake(Pair("eth2", client, server), {"eth2": each}, each) for each in (dropped, whole)]
+    assert [each.third_arrived for each in found] == [True, True]
+    assert [each.taken for each in found] == [False, True]

@@ -38,8 +38,8 @@ class Handshake:
 
     ``devices`` are the client's devices on which the SYN was captured. ``syn_arrived``, ``answered`` and
     ``third_arrived`` are seen at the server; they are None where its packets cannot be matched with the
-    client's, because addresses are translated on the way. ``refused_by`` names the sender of a RST and its
-    reason.
+    client's, because addresses are translated on the way. ``taken`` is whether the server acknowledged the
+    third packet: it has the subflow. ``refused_by`` names the sender of a RST and its reason.
     """
 
     devices: frozenset[str] = frozenset()
@@ -49,6 +49,7 @@ class Handshake:
     answer_arrived: bool = False
     third_sent: bool = False
     third_arrived: bool | None = None
+    taken: bool = False
     refused_by: str = ""
 
 

@@ -181,6 +181,12 @@ def _answer_dropped(r: Readings, pair: PairReading) -> str:
     return f"the SYN/ACK came to {r.client.name}, no third packet left{_describe_filters(r.client)}"
 
 
+def _came_up_again(r: Readings, pair: PairReading) -> str:
+    if not pair.packet("taken") or pair.client_state or pair.server_state:
+        return ""
+    return f"{r.client.name} has no socket for it on this connection, and on another one it came up"
+
+
 def _third_lost(r: Readings, pair: PairReading) -> str:
     if pair.packet("third_sent") and pair.packet("third_arrived") is False:
         seen = f"it left {r.client.name} and did not come to {r.server.name}"
@@ -265,6 +271,12 @@ RULES: tuple[Rule, ...] = (
     Rule("the SYN is dropped at the server", _syn_dropped, "look at its packet filter and rp_filter"),
     Rule("the SYN/ACK is lost on the way back", _answer_lost, "look at the server's routes and at firewalls"),
     Rule("the SYN/ACK is dropped at the client", _answer_dropped, "look at its packet filter and rp_filter"),
+    Rule(
+        "it did not come up here, and did elsewhere",
+        _came_up_again,
+        "before 6.18, a kernel repeats a lost ADD_ADDR after net.mptcp.add_addr_timeout, 120 s by default:"
+        " set it lower at the server",
+    ),
     Rule("third packet lost on the way", _third_lost, "look for a stateful firewall that sees one direction"),
     Rule(
         "third packet dropped at the server", _third_dropped, "look at its packet filter (ct state invalid)"
