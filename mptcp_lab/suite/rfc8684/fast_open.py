@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from hashlib import sha256
 
+from mptcp_lab.errors import Unsupported
 from mptcp_lab.evidence import EvidenceBox
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import IPPROTO_MPTCP, RunResult
+from mptcp_lab.probe.streams import NothingAccepted
 from mptcp_lab.suite.packets import capable, first_syn, format_segments, rows, tcp_capture
 from mptcp_lab.suite.traffic import is_mptcp
 from mptcp_lab.wire import Segment, analyse
@@ -20,11 +23,15 @@ MSG_FASTOPEN = 0x20000000
 FIRST, THEN = b"in the SYN, ", b"and after it"
 FAST_OPEN = next(row for row in ROWS if row.alias == "R60")
 #: Sends the first data with MSG_FASTOPEN and more data afterwards, then waits for the end of the connection.
+#: Its exit status is the error of the first call.
 CLIENT_PROGRAM = f"""
 import socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 s = socket.socket(family, socket.SOCK_STREAM, {IPPROTO_MPTCP})
-s.sendto({FIRST!r}, {MSG_FASTOPEN}, (sys.argv[1], int(sys.argv[2])))
+try:
+    s.sendto({FIRST!r}, {MSG_FASTOPEN}, (sys.argv[1], int(sys.argv[2])))
+except OSError as error:
+    sys.exit(error.errno)
 s.sendall({THEN!r}); s.shutdown(socket.SHUT_WR); s.recv(1)
 """
 
@@ -35,6 +42,9 @@ def check_data_in_syn(
     """Check that data in the SYN is delivered once, and its mapping; return whether the SYN/ACK took data.
 
     `server_setting` is the server's `FAST_OPEN_SETTING`. A connection whose SYN lost its data may fall back.
+
+    Raises:
+        Unsupported: the client's kernel refuses MSG_FASTOPEN on an MPTCP socket, as Linux before 6.2 does.
     """
     address = server.address(0, family)
     with (
@@ -46,7 +56,14 @@ def check_data_in_syn(
         sender = client.probe.start(
             "run", argv=["python3", "-c", CLIENT_PROGRAM, address, str(listener.port)]
         )
-        with listener.accept() as accepted:
+        try:
+            accepted = listener.accept()
+        except NothingAccepted:
+            if sender.read(RunResult).returncode == errno.EOPNOTSUPP:
+                what = "MSG_FASTOPEN on an MPTCP socket (Linux 6.2)"
+                raise Unsupported(what, "sendto: EOPNOTSUPP", client.name) from None
+            raise
+        with accepted:
             got = accepted.receive().wait(5)
             still_mptcp = is_mptcp(accepted)
         done = sender.read(RunResult)
