@@ -1,7 +1,8 @@
 """Distribute files of tests over workers, so that only as many workers have labs as the machine allows.
 
 A lab stays up until its worker ends. Tests of labs mostly wait, and other tests compute: workers without a
-lab use the processors meanwhile.
+lab use the processors meanwhile. The probe's tests go to one worker: each has a network of its own, but they
+keep records of faults in one folder of the machine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from xdist.scheduler import LoadFileScheduling
 
 #: Folders whose tests bring labs up.
 WITH_LABS = ("tests/embedded/", "tests/e2e/")
+#: A folder whose tests are given to one worker as if they were in one file.
+TOGETHER = "tests/probe/"
 #: A lab of seven hosts takes 28 inotify instances, and the machine of a column none. Beside the labs there is
 #: room for the machine's own services, and a lab of six hosts that a test has besides.
 PER_LAB, BESIDE, MOST_LABS = 28, 44, 3
@@ -36,6 +39,9 @@ class LabsOnFewWorkers(LoadFileScheduling):
         """Forget a worker that has ended: another one may have a lab in its place."""
         self.with_lab.discard(node)
         return super().remove_node(node)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return TOGETHER if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
 
     def _find_scope(self, node: Any) -> str | None:
         """Return the first file that a worker may have; None if there is none."""

@@ -90,3 +90,11 @@ def test_a_worker_in_the_place_of_one_that_crashed_has_its_lab() -> None:
 
 def test_the_kernels_default_is_enough_for_three_labs() -> None:
     assert [count_labs(instances) for instances in (32, 100, 127, 128, 1024)] == [1, 2, 2, 3, 3]
+
+
+def test_the_tests_of_the_probe_run_one_after_the_other() -> None:
+    probe = [f"tests/probe/test_{n}.py" for n in range(3)]
+    scheduler, nodes, tests = start([*probe, *OTHERS], 3)
+    run(scheduler, nodes)
+    assert sorted(index for node in nodes for index in node.given) == list(range(len(tests)))
+    assert len([node for node in nodes if files_of(node, tests) & set(probe)]) == 1

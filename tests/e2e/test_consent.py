@@ -88,7 +88,7 @@ def test_without_consent_nothing_happens_but_a_sentence(
     configured: Configured, refusal: Refusal, request: pytest.FixtureRequest
 ) -> None:
     if refusal.before:
-        request.addfinalizer(lambda: configured.play(f"--limit={refusal.host}"))
+        request.addfinalizer(lambda: run_tool(refusal.command(configured, **{refusal.consent: True})))
         configured.own.ssh(refusal.host, refusal.before)
     before = configured.own.ssh(refusal.host, refusal.looked_at)
     sentence = refusal.sentence.format(kernel=configured.own.ssh(refusal.host, "uname -r").strip())
