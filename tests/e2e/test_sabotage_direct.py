@@ -64,7 +64,7 @@ SABOTAGES = (
         "DIRECT-6[download]",
         "client",
         "input",
-        "ip daddr 198.18.2.10 limit rate over 1000 kbytes/second drop",
+        "ip daddr 198.18.2.10 limit rate over 300 kbytes/second drop",
         "of the sum of the links",
     ),
     Sabotage("DIRECT-8[link-down-at-A]", "server1", STARVED, FED, "goes on under the fault"),
