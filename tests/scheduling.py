@@ -1,8 +1,8 @@
 """Distribute files of tests over workers, so that only as many workers have labs as the machine allows.
 
 A lab stays up until its worker ends. Tests of labs mostly wait, and other tests compute: workers without a
-lab use the processors meanwhile. The probe's tests go to one worker: each has a network of its own, but they
-keep records of faults in one folder of the machine.
+lab use the processors meanwhile. One worker runs all tests of the probe, because they write records of faults
+to the same folder of the machine.
 """
 
 from __future__ import annotations

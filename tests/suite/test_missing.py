@@ -233,8 +233,8 @@ CASES = {
     "an announcement that came in vain": (
         {},
         {"handshake": THIRD | {"third_arrived": True, "taken": True}},
-        "it did not come up here, and did elsewhere",
-        "client has no socket for it on this connection",
+        "it came up on a second connection only",
+        "client has no socket for it on the first connection",
     ),
     "third packet lost before a translation": (
         {},

@@ -184,7 +184,7 @@ def _answer_dropped(r: Readings, pair: PairReading) -> str:
 def _came_up_again(r: Readings, pair: PairReading) -> str:
     if not pair.packet("taken") or pair.client_state or pair.server_state:
         return ""
-    return f"{r.client.name} has no socket for it on this connection, and on another one it came up"
+    return f"{r.client.name} has no socket for it on the first connection"
 
 
 def _third_lost(r: Readings, pair: PairReading) -> str:
@@ -272,7 +272,7 @@ RULES: tuple[Rule, ...] = (
     Rule("the SYN/ACK is lost on the way back", _answer_lost, "look at the server's routes and at firewalls"),
     Rule("the SYN/ACK is dropped at the client", _answer_dropped, "look at its packet filter and rp_filter"),
     Rule(
-        "it did not come up here, and did elsewhere",
+        "it came up on a second connection only",
         _came_up_again,
         "before 6.18, a kernel repeats a lost ADD_ADDR after net.mptcp.add_addr_timeout, 120 s by default:"
         " set it lower at the server",
