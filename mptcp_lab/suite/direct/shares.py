@@ -11,6 +11,7 @@ from mptcp_lab.inventory.model import Nic
 from mptcp_lab.machines.session import Machine
 from mptcp_lab.probe import Counters, NicBytes
 from mptcp_lab.suite.expectations import origin_of
+from mptcp_lab.suite.find.hosts import shared_paths
 from mptcp_lab.suite.timing import check_time
 from mptcp_lab.suite.traffic import flow
 
@@ -31,16 +32,16 @@ def by_nic(machine: Machine, nics: Sequence[Nic], before: Mapping[str, NicBytes]
 
 
 def near_nics(client: Machine, server: Machine) -> list[Nic]:
-    """Return the server's NIC on the segment of each of the client's paths.
+    """Return the server's NICs on the segments of the client's paths.
 
     Raises:
-        Unsupported: the server has none on one of them.
+        Unsupported: the server has no NIC on one of them.
     """
-    by_segment = {nic.segment: nic for nic in server.paths}
-    far = [nic.segment for nic in client.paths if nic.segment not in by_segment]
-    if far:
-        raise Unsupported("a NIC on every segment of the client", f"none on {', '.join(far)}", server.name)
-    return [by_segment[nic.segment] for nic in client.paths]
+    nics = [theirs for _, theirs in shared_paths(client.host, server.host, client.lab)]
+    if len(nics) < len(client.paths):
+        shared = f"{len(nics)} of {len(client.paths)}"
+        raise Unsupported("a NIC on the segment of each of the client's paths", shared, server.name)
+    return nics
 
 
 def sent_again(client: Machine, before: Counters) -> float:
