@@ -672,7 +672,8 @@ def live_routes(wanted: dict[str, Any]) -> list[str]:
     """Return "198.18.10.0/24 via 198.18.1.1 dev eth1 table 7101" for each route to compare.
 
     These are the routes with the lab's protocol number, all routes in the tables of the lab's rules, and
-    those that router advertisements added to the lab's NICs, which the lab never wants.
+    those that router advertisements added to the lab's NICs, which the lab never wants. The route of an
+    advertised prefix has protocol kernel; that it expires tells it from the route of a configured address.
     """
     devices = {line.split()[0] for line in wanted["links"]}
     tables = {line.split()[3] for line in wanted["rules"]}
@@ -681,7 +682,7 @@ def live_routes(wanted: dict[str, Any]) -> list[str]:
         for route in ip(family, "route", "show", "table", "all"):
             table = str(route.get("table", "main")).replace("254", "main")
             protocol = route.get("protocol")
-            advertised = protocol in ADVERTISED and route.get("dev") in devices
+            advertised = (protocol in ADVERTISED or "expires" in route) and route.get("dev") in devices
             if protocol == str(wanted["protocol"]) or table in tables or advertised:
                 to = ipaddress.ip_network(route["dst"].replace("default", everywhere))
                 kind = str(route.get("type", "unicast"))

@@ -121,7 +121,7 @@ def test_bad_proxy_headers_end_their_own_connections_only(configured: Configured
 
 
 def addresses(lab: Configured, host: str) -> str:
-    return lab.own.ssh(host, "ip -6 -brief address show dev eth1; ip -6 route show proto ra")
+    return lab.own.ssh(host, "ip -6 -brief address show dev eth1; ip -6 route show dev eth1")
 
 
 def test_advertisements_change_nothing(configured: Configured) -> None:

@@ -15,6 +15,12 @@ DRIFT = (
     ("server1", "ip link set eth2 down", "links (live): +eth2 up"),
     ("client", "ip mptcp endpoint flush", "endpoints (live): +198.18.2.10 id 3 dev eth2 fullmesh subflow"),
     ("client", "ip addr del 198.18.2.10/24 dev eth2", "addresses (live): +198.18.2.10/24 dev eth2"),
+    # As a router advertisement leaves it: its address is gone, the route of its prefix stays for an hour.
+    (
+        "client",
+        "ip -6 route add 2001:db8:bad::/64 dev eth1 proto kernel expires 3600",
+        "routes (live): -2001:db8:bad::/64 dev eth1 table main",
+    ),
     ("client", "sysctl -qw net.ipv4.conf.eth1.rp_filter=1", "net/ipv4/conf/eth1/rp_filter = 1"),
     ("client", "sysctl -qw net.mptcp.blackhole_timeout=9", "net.mptcp.blackhole_timeout = 9"),
     ("server2", "ip addr add 198.18.10.99/24 dev eth1", "addresses (live): -198.18.10.99/24 dev eth1"),

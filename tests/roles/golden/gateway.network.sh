@@ -71,7 +71,12 @@ undo() {
     for device in $devices; do
         [ -e "/sys/class/net/$device" ] || continue
         ip address flush dev "$device" scope global
-        ip -6 route flush dev "$device" protocol ra # from router advertisements that arrived before the settings applied
+        # What router advertisements brought before the settings applied. The route of an advertised prefix has protocol
+        # kernel and outlives its address; only an advertised route expires.
+        ip -6 route flush dev "$device" protocol ra
+        ip -6 route show dev "$device" | while read -r prefix rest; do
+            case " $rest " in *" expires "*) ip -6 route delete "$prefix" dev "$device" || true ;; esac
+        done
     done
 }
 
