@@ -4,7 +4,7 @@ The lock is `lab.lock.yml` beside the inventory. `python -m mptcp_lab.lock write
 the versions in it or refuses, and check STATE-5 reports drift.
 """
 
-from mptcp_lab.lock.compare import Difference, differences
+from mptcp_lab.lock.compare import Difference, differences, kernel_differences
 from mptcp_lab.lock.document import FORMAT, NAME, Host, Lock, LockError, dump, find_lock_file, parse, read
 from mptcp_lab.lock.rendered import expected_files, papers
 
@@ -19,6 +19,7 @@ __all__ = [
     "dump",
     "expected_files",
     "find_lock_file",
+    "kernel_differences",
     "papers",
     "parse",
     "read",

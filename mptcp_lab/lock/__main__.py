@@ -13,7 +13,17 @@ from pathlib import Path
 from mptcp_lab.errors import LabError
 from mptcp_lab.files import write_synced
 from mptcp_lab.inventory import Lab, load, resolve
-from mptcp_lab.lock import NAME, Difference, Lock, LockError, dump, expected_files, papers, read
+from mptcp_lab.lock import (
+    NAME,
+    Difference,
+    Lock,
+    LockError,
+    dump,
+    expected_files,
+    kernel_differences,
+    papers,
+    read,
+)
 from mptcp_lab.lock.observe import observe
 from mptcp_lab.machines.kernel_files import read_kernel_files
 from mptcp_lab.machines.session import session
@@ -73,10 +83,17 @@ def expect(lab: Lab, path: Path) -> str:
     """Return, as JSON, the kernel and packages that each host must have; no host is contacted.
 
     Raises:
-        LockError: the lock cannot be used, or inventory and templates do not render the locked files.
+        LockError: the lock cannot be used, the lab is up on a kernel of other files than the locked ones, or
+            inventory and templates do not render the locked files.
     """
     lock = read(path)
     lock.check_inventory(lab.hosts, str(path))
+    if others := list(kernel_differences(lock.tools, read_kernel_files(lab))):
+        raise LockError(
+            f"the lab is up on another kernel than the locked one: {'; '.join(map(str, others))}",
+            str(path),
+            "./lab down, and ./lab up --kernel with the locked files; or -e lab_lock=, and then ./lab lock",
+        )
     locked = {name: dict(host.files) for name, host in lock.hosts.items()}
     if drift := _files_that_differ(locked, expected_files(render(lab, papers(lock.hosts)))):
         raise LockError(

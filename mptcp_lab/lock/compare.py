@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from mptcp_lab.lock.document import Host
 
 ABSENT = "absent"
+#: How the files of a column's kernel begin among the tools of a lock, and the host that they belong to.
+KERNEL_FILE, COLUMN = "kernel ", "column"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,22 @@ def differences(expected: Mapping[str, Host], found: Mapping[str, Host]) -> Iter
         for what in sorted(before.keys() | after.keys()):
             if before.get(what) != after.get(what):
                 yield Difference(name, what, before.get(what, ABSENT), after.get(what, ABSENT))
+
+
+def kernel_differences(locked: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Difference]:
+    """Yield the files of a column's kernel that differ, by name and SHA-256; other tools are not compared.
+
+    Where one side names no such file, nothing differs: the lab is no column there, and the release of each
+    host's kernel is compared anyway.
+    """
+    before, after = (
+        {name: value for name, value in tools.items() if name.startswith(KERNEL_FILE)}
+        for tools in (locked, found)
+    )
+    if before and after:
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                yield Difference(COLUMN, name, before.get(name, ABSENT), after.get(name, ABSENT))
 
 
 def _flat(host: Host) -> dict[str, str]:

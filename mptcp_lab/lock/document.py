@@ -48,7 +48,11 @@ class Host:
 
 @dataclass(frozen=True)
 class Lock:
-    """The state of a lab at one time; ``revision`` and ``tools`` (of the controller) are never compared."""
+    """The state of a lab at one time; ``revision`` is not compared.
+
+    ``tools`` are the controller's, which are not compared either, and the files of a column's kernel, which
+    are (`kernel_differences`).
+    """
 
     lab: str
     revision: str

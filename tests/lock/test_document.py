@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from mptcp_lab.lock import Host, Lock, LockError, differences, dump, find_lock_file, parse
+from mptcp_lab.inventory import load, resolve
+from mptcp_lab.lock import (
+    Host,
+    Lock,
+    LockError,
+    differences,
+    dump,
+    find_lock_file,
+    kernel_differences,
+    parse,
+)
+from mptcp_lab.lock import __main__ as lock_command
 from mptcp_lab.lock.__main__ import main
 
 CLIENT = Host(
@@ -82,6 +93,41 @@ def test_every_difference_is_named_with_both_values() -> None:
 
 def test_no_difference() -> None:
     assert list(differences(LOCK.hosts, parse(TEXT, "here").hosts)) == []
+
+
+KERNEL = {"kernel linux-image.deb": "sha256:aa", "jinja2": "3.1"}
+
+
+def test_the_files_of_a_kernel_are_compared_and_no_other_tool() -> None:
+    other = {"kernel linux-image.deb": "sha256:bb", "jinja2": "3.2"}
+    assert [str(each) for each in kernel_differences(KERNEL, other)] == [
+        "column: kernel linux-image.deb: expected sha256:aa, found sha256:bb"
+    ]
+    assert [str(each) for each in kernel_differences(KERNEL, {"kernel bzImage": "sha256:aa"})] == [
+        "column: kernel bzImage: expected absent, found sha256:aa",
+        "column: kernel linux-image.deb: expected sha256:aa, found absent",
+    ]
+
+
+@pytest.mark.parametrize("found", [KERNEL, {**KERNEL, "jinja2": "3.2"}, {}, {"jinja2": "3.1"}])
+def test_the_same_kernel_and_a_lab_that_is_no_column_do_not_differ(found: dict[str, str]) -> None:
+    assert list(kernel_differences(KERNEL, found)) == []
+    assert list(kernel_differences(found, KERNEL)) == []
+
+
+def test_a_lab_on_another_kernel_than_the_locked_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The release may be the same: a kernel is built again with another configuration."""
+    hosts = dict.fromkeys(load(resolve("embedded")).hosts, CLIENT)
+    path = tmp_path / "lab.lock.yml"
+    path.write_text(dump(Lock("embedded", "revision", KERNEL, hosts)))
+    monkeypatch.setattr(lock_command, "read_kernel_files", lambda _: {"kernel linux-image.deb": "sha256:bb"})
+    assert lock_command.main(["expect", "--inventory", "embedded", "--lock", str(path)]) == 4
+    told = capsys.readouterr().err
+    assert "another kernel than the locked one" in told
+    assert "column: kernel linux-image.deb: expected sha256:aa, found sha256:bb" in told
+    assert "-e lab_lock=" in told
 
 
 def test_a_lock_lies_beside_a_folder_or_a_file(tmp_path: Path) -> None:

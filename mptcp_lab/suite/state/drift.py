@@ -10,6 +10,7 @@ from pathlib import Path
 from mptcp_lab import lock
 from mptcp_lab.errors import Inconclusive, LabBroken
 from mptcp_lab.lock.observe import observe
+from mptcp_lab.machines.kernel_files import read_kernel_files
 from mptcp_lab.machines.session import Session
 from mptcp_lab.playbook import run_lab
 from mptcp_lab.render import render
@@ -90,7 +91,10 @@ def drift_from_lock(machines: Session, path: Path) -> list[lock.Difference]:
         name: host.select_files({*locked.hosts[name].files, *rendered.get(name, {})})
         for name, host in observe(machines).items()
     }
-    from_lock = list(lock.differences(locked.hosts, found))
+    from_lock = [
+        *lock.kernel_differences(locked.tools, read_kernel_files(machines.lab)),
+        *lock.differences(locked.hosts, found),
+    ]
     as_rendered = {name: replace(host, files=rendered.get(name, {})) for name, host in found.items()}
     reported = {(each.host, each.what) for each in from_lock}
     return from_lock + [
