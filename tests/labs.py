@@ -15,6 +15,7 @@ import yaml
 
 from mptcp_lab.inventory import Lab, load, resolve
 from mptcp_lab.labs import fabric, lifecycle
+from mptcp_lab.labs.capacity import is_inotify
 from mptcp_lab.labs.command import run
 from mptcp_lab.labs.containers import hosts, image
 from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
@@ -66,7 +67,7 @@ class OwnLab:
         groups = hosts.cgroup(self.paths).rglob("cgroup.procs")
         folders = [Path("/proc", pid, "fd") for group in groups for pid in group.read_text().split()]
         assert folders
-        return sum(hosts.is_inotify(link) for folder in folders for link in folder.glob("*"))
+        return sum(is_inotify(link) for folder in folders for link in folder.glob("*"))
 
     def traces(self) -> list[str]:
         """Return all namespaces, processes, mounts and paths of this lab that exist on the machine."""

@@ -26,6 +26,8 @@ from mptcp_lab.paths import ROOT
 
 #: The variable by which an inventory of a lab on this machine refers to the ssh_config that `up` writes.
 OPENS_LAB = 'lab_ssh_config: "{{ ansible_config_file | dirname }}/.lab/labs/{{ lab_name }}/ssh_config"'
+#: As many copies as the machine carries.
+AUTO = "auto"
 
 
 class Progress:
@@ -72,7 +74,7 @@ def main() -> int:
     parser.add_argument("--modules", metavar="DIR", help="the modules of a kernel that is a bzImage")
     parser.add_argument("--base", default=".", help="the folder that relative paths of --kernel start from")
     parser.add_argument(
-        "--labs", type=int, default=2, help="copies only: how many labs there are to be, with the first one"
+        "--labs", default=AUTO, help=f"copies only: how many labs there are to be with the first, or {AUTO}"
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line instead of progress and text"
@@ -81,7 +83,7 @@ def main() -> int:
     if arguments.lab and arguments.action != "down":
         parser.error("--lab is for down only")
     signal.signal(signal.SIGTERM, _interrupt)  # so that a terminated build cleans up after itself
-    if arguments.action in ("up", "down") and os.geteuid() != 0:
+    if arguments.action in ("up", "down", "copies") and os.geteuid() != 0:
         become_root()
     progress = Progress(arguments.json)
     try:
@@ -127,7 +129,7 @@ def _act(arguments: argparse.Namespace, progress: Progress) -> int:
     _check_ssh_config(lab)
     chosen = choice.choose_kernel(paths, lab, _given_kernel(arguments))
     if arguments.action == "copies":
-        _write_copies(lab, chosen.spec, arguments.labs)
+        _write_copies(paths, lab, chosen.spec, arguments.labs)
         return 0
     if arguments.action == "doctor":
         is_host = chosen.spec.is_host
@@ -164,13 +166,16 @@ def _given_kernel(arguments: argparse.Namespace) -> KernelSpec | None:
     return None
 
 
-def _write_copies(lab: Lab, kernel: KernelSpec, labs: int) -> None:
+def _write_copies(paths: LabPaths, lab: Lab, kernel: KernelSpec, labs: str) -> None:
     """Write the inventories of the labs beside the first one, and print a line for each."""
-    if lab.flavour != "embedded" or not kernel.is_host:
+    is_copied = lab.flavour == "embedded" and kernel.is_host and not copies.has_secrets(lab)
+    if labs == AUTO:
+        labs = str(copies.count_shared(paths, lab) if is_copied else 1)
+    elif lab.flavour != "embedded" or not kernel.is_host:
         raise EmbeddedError(
             "--labs makes copies of an embedded lab on this machine's kernel only", "./lab run without --labs"
         )
-    for number in range(2, labs + 1):
+    for number in range(2, int(labs) + 1):
         print(copies.write_copy(lab, number))
 
 

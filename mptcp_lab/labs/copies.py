@@ -15,6 +15,7 @@ from typing import Any
 from mptcp_lab.inventory import Lab
 from mptcp_lab.inventory.model import FUNCTIONS
 from mptcp_lab.inventory.sources import LOCK_NAME
+from mptcp_lab.labs.capacity import carried_labs
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths, lab_paths, private_folder, write_private
 
@@ -37,6 +38,12 @@ def find_copies(paths: LabPaths) -> Iterator[LabPaths]:
     for number in range(2, MOST + 1):
         if copy_folder(paths, number).is_dir():
             yield LabPaths(paths.root, copy_name(paths.name, number))
+
+
+def count_shared(paths: LabPaths, lab: Lab) -> int:
+    """Return how many equal labs this machine carries; those that are up stay."""
+    up = sum(each.record.is_file() for each in (paths, *find_copies(paths)))
+    return max(carried_labs(len(lab.hosts), up), up)
 
 
 def write_copy(lab: Lab, number: int) -> Path:
@@ -77,6 +84,15 @@ def _make_inventory(lab: Lab, name: str) -> dict[str, Any]:
     }
     named = {host.name: {**host.variables, "lab_name": name} for host in lab.hosts.values()}
     return {"all": {"hosts": named, "children": groups}}
+
+
+def has_secrets(lab: Lab) -> bool:
+    """Return whether the inventory has values that a copy cannot have."""
+    try:
+        _make_inventory(lab, lab.name)
+    except EmbeddedError:
+        return True
+    return False
 
 
 def _refuse_secrets(host: str, value: Any) -> None:

@@ -1,5 +1,7 @@
 """Copies of a lab: equal hosts under another name, which `down` of the first lab removes too."""
 
+import ctypes
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mptcp_lab.inventory import load
-from mptcp_lab.labs import copies, lifecycle
+from mptcp_lab.labs import capacity, copies, lifecycle
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths, lab_paths
 from mptcp_lab.paths import ROOT
@@ -83,10 +85,56 @@ def test_a_value_that_cannot_be_copied_is_refused(small: OwnLab, kind: str) -> N
 
 
 def test_labs_elsewhere_have_no_copies(tmp_path: Path) -> None:
-    done = labs("copies", "--inventory", "vm")
+    done = labs("copies", "--inventory", "vm", "--labs", "2")
     assert done.returncode == 4
     assert "--labs makes copies of an embedded lab on this machine's kernel only" in done.stderr
     assert not list(copies.find_copies(LabPaths(ROOT, "vm")))
+
+
+def test_labs_elsewhere_run_alone_where_nobody_asked_for_more() -> None:
+    done = labs("copies", "--inventory", "vm", "--labs", "auto")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("processors", "memory_mb", "inotify", "up", "carried"),
+    [
+        (2, 16000, (128, 20), 0, 3),
+        (64, 512000, (8192, 20), 0, 3),
+        (1, 16000, (128, 20), 0, 1),
+        (2, 3500, (128, 20), 0, 2),
+        (2, 1000, (128, 20), 0, 1),
+        (2, 16000, (128, 64), 0, 2),
+        (2, 16000, (128, 126), 0, 1),
+        (2, 16000, (128, 76), 2, 3),
+    ],
+)
+def test_a_machine_carries_no_more_labs_than_it_has_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+    processors: int,
+    memory_mb: int,
+    inotify: tuple[int, int],
+    up: int,
+    carried: int,
+) -> None:
+    monkeypatch.setattr(capacity.os, "cpu_count", lambda: processors)
+    monkeypatch.setattr(capacity, "available_mb", lambda: memory_mb)
+    monkeypatch.setattr(capacity, "inotify_instances", lambda: inotify)
+    assert capacity.carried_labs(7, up) == carried
+
+
+def test_what_this_machine_has_is_read(tmp_path: Path) -> None:
+    assert capacity.available_mb() > 100
+    limit, used = capacity.inotify_instances()
+    # inotify(7): one more file descriptor is one more instance.
+    watch = ctypes.CDLL(None).inotify_init1(os.O_CLOEXEC)
+    try:
+        assert capacity.is_inotify(Path(f"/proc/self/fd/{watch}"), os.geteuid())
+        assert not capacity.is_inotify(Path(f"/proc/self/fd/{watch}"), os.geteuid() + 1)
+    finally:
+        os.close(watch)
+    assert 0 <= used <= limit
+    assert not capacity.is_inotify(Path("/proc/self/fd/0"))
 
 
 def test_an_inventory_is_read_as_the_one_it_copies(small: OwnLab) -> None:

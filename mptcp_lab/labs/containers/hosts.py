@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mptcp_lab.inventory.model import Host
 from mptcp_lab.labs import keys
+from mptcp_lab.labs.capacity import HOST_INOTIFY, inotify_instances
 from mptcp_lab.labs.containers import image
 from mptcp_lab.labs.errors import EmbeddedError
 from mptcp_lab.labs.lab_paths import LabPaths, give_to_caller, private_folder
@@ -28,7 +29,6 @@ DROPPED = (
     "CAP_AUDIT_CONTROL CAP_AUDIT_WRITE CAP_IPC_OWNER CAP_LEASE CAP_LINUX_IMMUTABLE CAP_MKNOD "
     "CAP_NET_BROADCAST CAP_SETFCAP CAP_SYS_TTY_CONFIG"
 ).split()
-INOTIFY_PER_HOST = 4
 STOP_WITHIN_SECONDS = 10.0
 #: Timeout of one attempt to read sshd's greeting. Each attempt starts an sshd on the host, so that frequent
 #: retries would slow a slow host down further.
@@ -171,20 +171,11 @@ def _console_end(paths: LabPaths, host: str) -> str:
 
 
 def inotify_hint() -> str:
-    """Return a hint if the inotify instances, of which each host needs four, are nearly used up."""
-    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
-    used = sum(1 for link in Path("/proc").glob("[0-9]*/fd/*") if is_inotify(link))
-    if used + INOTIFY_PER_HOST < limit:
+    """Return a hint if the inotify instances of root, of which each host needs some, are nearly used up."""
+    limit, used = inotify_instances()
+    if used + HOST_INOTIFY < limit:
         return ""
     return f" ({used} of {limit} inotify instances are in use; raise sysctl fs.inotify.max_user_instances)"
-
-
-def is_inotify(link: Path) -> bool:
-    """Return whether a link below /proc/PID/fd is an inotify instance; False if the file was closed."""
-    try:
-        return link.readlink().name == "anon_inode:inotify"
-    except OSError:
-        return False
 
 
 def stop(paths: LabPaths, hosts: Iterable[str]) -> None:
