@@ -1,4 +1,4 @@
-"""DIRECT-21: two unequal paths are worth no less than the better one alone."""
+"""DIRECT-21: two unequal paths are worth no less than the better one alone, and near the sum of both."""
 
 import pytest
 
@@ -17,6 +17,16 @@ def test_goodput(
 ) -> None:
     """A bulk transfer over paths of unequal rate or delay is as fast as over the better path alone."""
     unequal.check_goodput(client, server, profile, direction, evidence)
+
+
+@claim("DIRECT-21", case="sum", timing=True, requires=(ORIGIN, TWO_PATHS, FULL_MESH))
+@pytest.mark.parametrize("profile", unequal.SUM_PROFILES)
+@pytest.mark.parametrize("direction", [UPLOAD, DOWNLOAD])
+def test_both_links_are_used(
+    client: Machine, server: Machine, evidence: EvidenceBox, direction: str, profile: str
+) -> None:
+    """A bulk transfer over links of unequal rate or delay gets near the sum of both."""
+    unequal.check_uses_both(client, server, profile, direction, evidence)
 
 
 @claim("DIRECT-21", case="disturbed", requires=(ORIGIN, TWO_PATHS, FULL_MESH))

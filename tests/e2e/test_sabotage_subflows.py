@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.e2e.conftest import Configured
-from tests.e2e.sabotage import Sabotage, assert_seen
+from tests.e2e.sabotage import Sabotage, assert_seen, filtered
 
 HOOK = "type filter hook {} priority 0;"
 TABLE_GONE = "nft delete table inet sabotage"
@@ -50,6 +50,8 @@ MPTCP_STARVED = (
     f"nft 'add table inet sabotage; add chain inet sabotage c {{ {HOOK.format('input')} }};"
     " add rule inet sabotage c ip saddr 198.18.1.10 tcp option mptcp exists meta length > 300 drop'"
 )
+#: The second link carries less than its rate.
+SLOWED = "198.18.2.10 limit rate over 300 kbytes/second drop"
 
 SABOTAGES = (
     Sabotage("DIRECT-22[close-timeout]", "client", SOONER, NOT_SET_BACK, "ended after"),
@@ -61,6 +63,8 @@ SABOTAGES = (
 #: These wait for something that does not happen.
 LONG = (
     Sabotage("DIRECT-21[upload-rate]", "server1", MPTCP_STARVED, TABLE_GONE, "MPTCP reached"),
+    filtered("DIRECT-21[sum-upload-rate]", "server1", "input", f"ip saddr {SLOWED}", "of their sum"),
+    filtered("DIRECT-21[sum-download-rate]", "client", "input", f"ip daddr {SLOWED}", "of their sum"),
     Sabotage(
         "DIRECT-24[orders]",
         "client",

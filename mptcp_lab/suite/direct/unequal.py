@@ -1,4 +1,4 @@
-"""Compare MPTCP over two unequal paths with plain TCP over the better one (DIRECT-21)."""
+"""Compare MPTCP over two unequal paths with plain TCP over the better one, and with the sum (DIRECT-21)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ TRANSFER_TIMEOUT_S = 60.0
 #: MPTCP is to reach this share of the goodput of the better path. The rest is for the noise of measuring, and
 #: for the end of a transfer, when the last data is still on the slow path.
 LEAST_SHARE = 0.85
+#: A transfer that has to use both links has the size, rates and delays of the kernel's simult_flows.sh; netem
+#: makes the delays, at both ends. The script allows 0.80 of 40 Mbit/s for 16 MiB, with its own pauses.
+SUM_BYTES = 16 << 20
+LEAST_OF_SUM = 0.8
 #: Disturbance of every path: jitter of this size lets later packets overtake earlier ones.
 DELAY_MS, JITTER_MS, LOSS_PERCENT = 10, 5, 1
 
@@ -46,6 +50,12 @@ PROFILES = {
     "delay": Paths((FAST_MBIT, FAST_MBIT), (NEAR_MS, FAR_MS)),
     "both": Paths((FAST_MBIT, SLOW_MBIT), (NEAR_MS, FAR_MS)),
     "opposed": Paths((FAST_MBIT, SLOW_MBIT), (FAR_MS, NEAR_MS)),
+}
+SUM_PROFILES = {
+    "rate": Paths((30, 10), (0, 0)),
+    "delay": Paths((20, 20), (1, 50)),
+    "both": Paths((30, 10), (1, 50)),
+    "opposed": Paths((30, 10), (50, 1)),
 }
 
 
@@ -84,6 +94,41 @@ def check_goodput(
     )
 
 
+@contextmanager
+def shaped_links(ends: tuple[Machine, Machine], paths: Paths) -> Iterator[None]:
+    """Limit rates and, where there is one, make delays at the NICs of both ends.
+
+    Raises:
+        Unsupported: a kernel has no netem, and a path has a delay.
+    """
+    with ExitStack() as stack:
+        for machine in ends:
+            for number, nic in enumerate(machine.paths):
+                mbit, delay_ms = (each[min(number, 1)] for each in (paths.mbit, paths.delay_ms))
+                how: dict[str, float] = {"latency_ms": QUEUE_MS, "burst_kb": BURST_KB}
+                if delay_ms:
+                    how = {"delay_ms": delay_ms}
+                kind = "netem" if delay_ms else "rate"
+                stack.enter_context(machine.probe.fault(kind, device=nic.device, mbit=mbit, **how))
+        yield
+
+
+def check_uses_both(
+    client: Machine, server: Machine, profile: str, direction: str, evidence: EvidenceBox
+) -> None:
+    """Check that one transfer gets near the sum of both links, and so more than the better one has."""
+    paths = SUM_PROFILES[profile]
+    with shaped_links((client, server), paths):
+        goodput = multipath_goodput(client, server, direction, warm_up=0, total=SUM_BYTES)
+    share = goodput / sum(paths.mbit)
+    evidence.figure("goodput, of the sum of both links", share)
+    check_time(
+        share >= LEAST_OF_SUM,
+        f"MPTCP reached {goodput:.1f} Mbit/s over links of {paths.mbit[0]} and {paths.mbit[1]} Mbit/s: "
+        f"{share:.2f} of their sum, and at least {LEAST_OF_SUM} is expected",
+    )
+
+
 def plain_goodput(client: Machine, server: Machine, direction: str) -> float:
     """Return the goodput of plain TCP over the first path, in Mbit/s."""
     with (
@@ -97,24 +142,34 @@ def plain_goodput(client: Machine, server: Machine, direction: str) -> float:
 
 
 def multipath_goodput(
-    client: Machine, server: Machine, direction: str, warm_up: int = WARM_UP_BYTES
+    client: Machine,
+    server: Machine,
+    direction: str,
+    warm_up: int = WARM_UP_BYTES,
+    total: int = TRANSFER_BYTES,
 ) -> float:
-    """Return the goodput of a connection that has all its subflows, in Mbit/s, after `warm_up` bytes."""
+    """Return the goodput in Mbit/s of `total` bytes, after `warm_up` of them, over all subflows."""
     with server_listeners(server) as listeners, served_client(client, server, listeners) as connection:
         check_exchange(connection, "at first")
         wait_for_joins(connection, expected_pairs(client, server))
-        return _goodput(connection.stream, connection.accepted, direction, warm_up)
+        return _goodput(connection.stream, connection.accepted, direction, warm_up, total)
 
 
-def _goodput(stream: Stream, accepted: Stream, direction: str, warm_up: int = WARM_UP_BYTES) -> float:
+def _goodput(
+    stream: Stream,
+    accepted: Stream,
+    direction: str,
+    warm_up: int = WARM_UP_BYTES,
+    total: int = TRANSFER_BYTES,
+) -> float:
     source, sink = (stream, accepted) if direction == UPLOAD else (accepted, stream)
-    receiving = sink.receive(TRANSFER_BYTES)
-    sent = source.send(TRANSFER_BYTES, seed=direction).wait(TRANSFER_TIMEOUT_S)
+    receiving = sink.receive(total)
+    sent = source.send(total, seed=direction).wait(TRANSFER_TIMEOUT_S)
     got = receiving.wait(TRANSFER_TIMEOUT_S)
     assert sent.sha256 == got.sha256, f"{direction}: what arrived is not what was sent"
     assert got.last is not None, f"{direction}: no data arrived"
     started, before = next(point for point in got.timeline.points if point[1] >= warm_up)
-    return 8e-6 * (TRANSFER_BYTES - before) / (got.last - started)
+    return 8e-6 * (total - before) / (got.last - started)
 
 
 def check_stays_whole(client: Machine, server: Machine, family: int) -> None:

@@ -121,8 +121,15 @@ def plan_rate(_fault: str, device: str, mbit: float, burst_kb: int = 32, latency
 
 
 def plan_netem(
-    _fault: str, device: str, delay_ms: float = 0, jitter_ms: float = 0, loss_percent: float = 0
+    _fault: str,
+    device: str,
+    delay_ms: float = 0,
+    jitter_ms: float = 0,
+    loss_percent: float = 0,
+    mbit: float = 0,
 ) -> Plan:
-    """Plan to delay (ms) or drop (per cent) packets that leave through a NIC."""
+    """Plan to delay (ms), drop (per cent) or send at a rate (Mbit/s) the packets that leave through a NIC."""
     options = ["delay", f"{float(delay_ms)}ms", f"{float(jitter_ms)}ms", "loss", f"{float(loss_percent)}%"]
+    if mbit:
+        options += ["rate", f"{round(mbit * 1e6)}bit"]
     return qdisc_fault(device, "netem", options)
