@@ -30,8 +30,12 @@ from mptcp_lab.probe.streams import ConnectFailed, Stream
 
 CONNECT_TIMEOUT_S = 4.0  # longer than a kernel's suspicion of a black hole, which falls back after 3 s
 JOIN_TIMEOUT_S = 1.6
+#: The client's subflow is established when its third packet leaves; on a busy machine it arrives later.
+THIRD_TIMEOUT_S = 0.5
 POLL_S = 0.05
 STATE_ESTABLISHED = 1
+#: The server's count of accepted third packets of joins (net/mptcp/mib.c).
+THIRD_PACKETS = "MPJoinAckRx"
 #: A keepalive makes a silent peer acknowledge, which completes the handshake; it has no payload.
 KEEPALIVE_IDLE_S = 1
 
@@ -46,6 +50,7 @@ def connect(client: End, server: End | None, address: str, port: int, source: st
         before = [_counters(end) for end in (client, server)]
         sent_before = _sent_octets(client)
         attempt, stream, facts, pairs = _try(client, server, (source, address, port))
+        _await_third_packets(server, before[1], facts)
         listens = None if server is None or stream is None else server.probe.listens(port)
         list(pool.map(stop_watching, (mine, theirs)))
         after = [_counters(end) for end in (client, server)]
@@ -151,6 +156,20 @@ def _await_joins(stream: Stream, pairs: Sequence[Pair]) -> SocketFacts:
         facts = stream.facts()
         if wanted <= _established_pairs(facts) or not _is_mptcp(facts) or time.monotonic() >= end:
             return facts
+        time.sleep(POLL_S)  # a condition of another host, asked for until the deadline
+
+
+def _await_third_packets(server: End | None, before: Counters, facts: SocketFacts | None) -> None:
+    """Wait until the server has counted the third packet of each established join, at most `THIRD_TIMEOUT_S`.
+
+    Otherwise its capture could end before such a packet, which then looks lost.
+    """
+    joins = 0 if facts is None else len(_established_pairs(facts)) - 1
+    if server is None or joins < 1 or not before.has(THIRD_PACKETS):
+        return
+    wanted = before.mptcp(THIRD_PACKETS) + joins
+    end = time.monotonic() + patient(THIRD_TIMEOUT_S)
+    while server.probe.counters().mptcp(THIRD_PACKETS) < wanted and time.monotonic() < end:
         time.sleep(POLL_S)  # a condition of another host, asked for until the deadline
 
 

@@ -22,6 +22,7 @@ from mptcp_lab.doctor.collect import Question, ask
 from mptcp_lab.doctor.diagnose import diagnose, diagnose_all
 from mptcp_lab.doctor.finding import Finding
 from mptcp_lab.doctor.inventory_pairs import questions_of
+from mptcp_lab.doctor.readings import PairReading
 from mptcp_lab.paths import ROOT
 from mptcp_lab.probe import eventually
 from mptcp_lab.probe.openssh import Ssh
@@ -53,7 +54,12 @@ def ssh_of(configured: Configured) -> Ssh:
 
 
 def findings_of(configured: Configured, question: Question) -> tuple[Finding, ...]:
-    """Return what the doctor finds, after all IPv6 addresses are in use."""
+    """Return what the doctor finds (`examined`)."""
+    return diagnose(examined(configured, question))
+
+
+def examined(configured: Configured, question: Question) -> PairReading:
+    """Return what the doctor reads, after all IPv6 addresses are in use."""
     for host in question.hosts:
         eventually(
             lambda host=host: configured.own.ssh(host, "ip -o -6 address show tentative"),
@@ -61,7 +67,13 @@ def findings_of(configured: Configured, question: Question) -> tuple[Finding, ..
             within=15.0,
         )
     (reading,) = ask([question], ssh_of(configured))
-    return diagnose(reading)
+    return reading
+
+
+def told(reading: PairReading) -> list[Any]:
+    """Return what the doctor's connections were, for the message of a test that fails."""
+    connections = [leg.connection for leg in reading.legs if leg.connection]
+    return [(each.attempts, each.pairs, each.client_counters, each.server_counters) for each in connections]
 
 
 def provocations() -> list[Any]:
@@ -100,8 +112,10 @@ def test_a_provoked_fault_gives_its_finding_alone(configured: Configured, spec: 
         for step in spec.get("steps", ()):
             stack.enter_context(broken(configured, step["host"], step["command"], step["mend"]))
         question = Question(CLIENT, spec.get("server", SERVER), port, address=spec.get("address", ""))
-        found = findings_of(configured, question)
-    assert {each.rule for each in found} == {spec["rule"]}, [(each.rule, each.what) for each in found]
+        reading = examined(configured, question)
+    found = diagnose(reading)
+    seen = [(each.rule, each.what) for each in found], told(reading)
+    assert {each.rule for each in found} == {spec["rule"]}, seen
 
 
 def test_a_healthy_lab_gives_no_finding(configured: Configured) -> None:
