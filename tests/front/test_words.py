@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,29 @@ def test_a_list_of_checks_starts_nothing() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "$ pytest conformance/ --hosts=inventory --list --claim DIRECT-3"
     assert "DIRECT-3  (MUST;" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "runs_all"),
+    [
+        ("", True),
+        ("--fast", True),
+        ("--baseline last --ktap=out.tap", True),
+        ("--baseline", True),
+        ("--fast --claim DIRECT-3", False),
+        ("--family proxy", False),
+        ("-k joins", False),
+    ],
+)
+def test_only_a_run_of_all_claims_shares_several_labs(words: str, runs_all: bool) -> None:
+    front = (ROOT / "lab").read_text()
+    start = front.index("runs_all() {")
+    function = front[start : front.index("\n}\n", start) + 3]
+    program = f'set -eu\n{function}\nif runs_all "$@"; then echo all; fi'
+    done = subprocess.run(
+        ["sh", "-c", program, "sh", *words.split()], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ("all\n" if runs_all else "")
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "xx_XX.UTF-8"])
