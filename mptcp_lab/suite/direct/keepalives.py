@@ -24,6 +24,10 @@ TIMERS = (1, IDLE_S, INTERVAL_S, PROBES)
 #: A kernel's timer may fire by a tick before the clock of the capture shows the second.
 EARLY_S = 0.1
 SEQUENCE_NUMBERS = 1 << 32
+#: The working subflow's probes come within this time: it may have been idle later than the other one.
+WORKING_TIMEOUT_S = 5.0
+#: The kernel's count of keepalives that it sent, of all connections (net/ipv4/tcp_output.c).
+SENT = ("TcpExt", "TCPKeepAlive")
 
 
 def check_keepalives(client: Machine, server: Machine, evidence: EvidenceBox) -> None:
@@ -46,6 +50,7 @@ def check_keepalives(client: Machine, server: Machine, evidence: EvidenceBox) ->
         tcp_capture(client, port) as capture,
         direct_flow(client, server) as data,
     ):
+        before = client.probe.counters()
         transfer = data.start()
         data.wait_for_bytes(1)
         accepted = set_options(data.stream, options)
@@ -66,6 +71,12 @@ def check_keepalives(client: Machine, server: Machine, evidence: EvidenceBox) ->
                 until=lambda found: found == {first},
                 within=SUBFLOWS_TIMEOUT_S,
                 what="the end of the subflow whose keepalives get no answer",
+            )
+            eventually(
+                lambda: client.probe.counters().delta(before)[SENT],
+                until=lambda sent: sent >= 2 * PROBES,
+                within=WORKING_TIMEOUT_S,
+                what="keepalives of both subflows",
             )
             packets = capture.stop()
         ended = data.end(transfer)
