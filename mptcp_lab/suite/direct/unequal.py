@@ -175,24 +175,25 @@ def _goodput(
 def check_stays_whole(client: Machine, server: Machine, family: int) -> None:
     """Check that streams in both directions arrive whole over paths that delay, lose and reorder packets.
 
-    The connection is over IPv4 (4) or IPv6 (6).
+    The connection is over IPv4 (4) or IPv6 (6). Its subflows come before the disturbance: a lost
+    announcement would be repeated after two minutes only (net.mptcp.add_addr_timeout).
 
     Raises:
         Unsupported: a kernel has no netem.
     """
+    with live_connection(client, server, family) as data:
+        wait_for_joins(data.connection, expected_pairs(client, server, family))
+        with disturbed_paths(client, server):
+            data.carry()
+            data.check_intact()
+
+
+@contextmanager
+def disturbed_paths(client: Machine, server: Machine) -> Iterator[None]:
+    """Let every path delay, lose and reorder packets in both directions."""
+    disturbance = {"delay_ms": DELAY_MS, "jitter_ms": JITTER_MS, "loss_percent": LOSS_PERCENT}
     with ExitStack() as disturbed:
         for machine in (client, server):
             for nic in machine.paths:
-                disturbed.enter_context(
-                    machine.probe.fault(
-                        "netem",
-                        device=nic.device,
-                        delay_ms=DELAY_MS,
-                        jitter_ms=JITTER_MS,
-                        loss_percent=LOSS_PERCENT,
-                    )
-                )
-        with live_connection(client, server, family) as data:
-            wait_for_joins(data.connection, expected_pairs(client, server, family))
-            data.carry()
-            data.check_intact()
+                disturbed.enter_context(machine.probe.fault("netem", device=nic.device, **disturbance))
+        yield
