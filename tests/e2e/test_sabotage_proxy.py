@@ -8,8 +8,10 @@ from tests.e2e.conftest import Configured
 from tests.e2e.sabotage import Sabotage, assert_seen
 
 DROP_IN = "/etc/systemd/system/haproxy.service.d/sabotage.conf"
-#: A reload that kills the process that holds the connections.
-KILLING_RELOAD = f"""printf '[Service]\\nExecReload=\\nExecReload=pkill -9 -P $MAINPID\\n' > {DROP_IN}
+#: A reload that lets the process that holds the connections be killed. Were it killed during the reload,
+#: systemd could call the reload failed.
+KILLS = "systemd-run --quiet --collect --no-block pkill -9 -P $MAINPID"
+KILLING_RELOAD = f"""printf '[Service]\\nExecReload=\\nExecReload={KILLS}\\n' > {DROP_IN}
 systemctl daemon-reload"""
 FILES = {"haproxy": "/etc/haproxy/haproxy.cfg", "nginx": "/etc/nginx/nginx.conf"}
 

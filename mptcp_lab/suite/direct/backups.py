@@ -18,7 +18,7 @@ from mptcp_lab.suite.traffic import Flow
 from mptcp_lab.wire import MpJoinSyn, MpJoinSynAck, MpPrio, Segment
 
 #: How many bytes each end receives in a phase, and how long a change of the backups may take to show.
-PHASE_BYTES, BACKUP_PHASE_BYTES = 50_000, 100_000
+PHASE_BYTES, BACKUP_PHASE_BYTES = 50_000, 300_000
 TURNS_WITHIN_S = 10.0
 #: How long a stream may take to return from the backup to a path that is restored.
 RETURNS_WITHIN_S = 20.0
