@@ -8,9 +8,9 @@ from pathlib import Path
 
 #: More labs than this save little time: two processors are busy with the checks of three.
 MOST_SHARED = 3
-#: What a host takes, and what is left for the suite, for Ansible and for everything else.
+#: Memory of a host, and memory that stays free: for the suite, for Ansible and for other programs.
 HOST_MB, OTHER_MB = 100, 1500
-#: Inotify instances of a host, of which Linux allows a user 128 by default, and what is left for others.
+#: Inotify instances of a host, and those that stay free. By default Linux allows a user 128.
 HOST_INOTIFY, OTHER_INOTIFY = 4, 8
 
 
